@@ -1,0 +1,23 @@
+/* Host memory that reports failure as a Status. */
+#ifndef PLUMB_ENGINE_BASE_MEMORY_H
+#define PLUMB_ENGINE_BASE_MEMORY_H
+
+#include "engine/base/status.h"
+
+#include <stddef.h>
+
+enum { MEMORY_ALIGNMENT = 64 }; /* a cache line, and the widest vector register */
+
+/* Zeroed memory for count items of `size` bytes, aligned to MEMORY_ALIGNMENT; release with free().
+ * count * size is checked for overflow. `what` names it in the error. *out is NULL on failure. */
+CHECKED Status memory_new(void *out, size_t count, size_t size, const char *what);
+
+/* Makes room for at least `needed` items in the growing array *items of *capacity items (doubling).
+ * New items are zero. */
+CHECKED Status memory_grow(void *items, size_t *capacity, size_t needed, size_t size, const char *what);
+
+/* A copy of text, or of printf-style text; release with free(). */
+CHECKED Status text_copy(const char *text, char **out);
+CHECKED __attribute__((format(printf, 2, 3))) Status text_format(char **out, const char *format, ...);
+
+#endif

@@ -1,0 +1,32 @@
+/* NumPy's .npy format, versions 1.0 to 3.0, C order, little-endian. A reader trusts no length it reads. */
+#ifndef PLUMB_ENGINE_BASE_NPY_H
+#define PLUMB_ENGINE_BASE_NPY_H
+
+#include "engine/base/dtype.h"
+#include "engine/base/file.h"
+#include "engine/base/status.h"
+
+#include <stdint.h>
+
+enum { NPY_MAX_RANK = 8 };
+
+typedef struct {
+    DType type;                     /* <f4 <f8 <i4 <i8 |u1 (and |b1, as UINT8) */
+    int rank;
+    int64_t extent[NPY_MAX_RANK];
+    int64_t count;                  /* product of the extents */
+    const void *data;               /* inside the map; 64-byte aligned in files that NumPy or we wrote */
+    FileMap map;                    /* what npy_close releases */
+} Npy;
+
+/* Maps `path`. STATUS_INPUT for anything that is not such a file, naming the path and what is wrong. */
+CHECKED Status npy_open(const char *path, Npy *);
+void npy_close(Npy *);
+
+/* The same from memory (`name` for messages); data points into `bytes`. For fuzzing and archives. */
+CHECKED Status npy_parse(const char *name, const uint8_t *bytes, size_t size, Npy *);
+
+/* Atomic write, version 1.0. */
+CHECKED Status npy_write(const char *path, DType type, int rank, const int64_t extent[], const void *data);
+
+#endif

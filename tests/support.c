@@ -1,0 +1,101 @@
+#include "tests/support.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void test_assert_ok(Status status, const char *call, const char *file, int line)
+{
+    if (status == OK) return;
+    print_error("%s\n%s\n%s", call, status_message(status), status_trace(status));
+    status_free(status);
+    _fail(file, line);
+}
+
+void test_assert_fails(Status status, StatusCode code, const char *text, const char *call, const char *file, int line)
+{
+    if (status == OK) {
+        print_error("%s succeeded, but should have failed with \"%s\"\n", call, text);
+        _fail(file, line);
+        return;
+    }
+    const bool as_expected = status_code(status) == code && strstr(status_message(status), text) != NULL;
+    if (!as_expected)
+        print_error("%s failed with code %d: %s\nexpected code %d and \"%s\"\n", call, (int)status_code(status),
+                    status_message(status), (int)code, text);
+    status_free(status);
+    if (!as_expected) _fail(file, line);
+}
+
+static void check_close(double got, double want, int64_t index, double relative, double absolute, const char *what)
+{
+    if (isnan(got) && isnan(want)) return;
+    if (got == want) return;
+    if (fabs(got - want) <= absolute + relative * fabs(want)) return;
+    print_error("%s[%lld]: got %.17g, want %.17g (difference %.3g)\n", what, (long long)index, got, want, fabs(got - want));
+    _fail(__FILE__, __LINE__);
+}
+
+void assert_close(const double *got, const double *want, int64_t count, double relative, double absolute, const char *what)
+{
+    for (int64_t i = 0; i < count; ++i) check_close(got[i], want[i], i, relative, absolute, what);
+}
+
+void assert_close_float(const float *got, const double *want, int64_t count, double relative, double absolute,
+                        const char *what)
+{
+    for (int64_t i = 0; i < count; ++i) check_close((double)got[i], want[i], i, relative, absolute, what);
+}
+
+void test_scratch_make(char path[4096])
+{
+    const char *root = getenv("TMPDIR");
+    (void)snprintf(path, 4096, "%s/plumb-test-XXXXXX", root != NULL ? root : "/tmp");
+    assert_non_null(mkdtemp(path));
+}
+
+void test_scratch_remove(const char *path)
+{
+    char command[4200];
+    assert_non_null(strstr(path, "plumb-test-"));
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", path);
+    assert_int_equal(system(command), 0);
+}
+
+double *golden_doubles(const char *name, int64_t *count, int64_t shape[8])
+{
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s/%s", TEST_GOLDEN, name);
+    Npy npy;
+    assert_ok(npy_open(path, &npy));
+    double *values = malloc((size_t)npy.count * sizeof *values + 1);
+    assert_non_null(values);
+    for (int64_t i = 0; i < npy.count; ++i) {
+        switch (npy.type) {
+        case FLOAT32: values[i] = (double)((const float *)npy.data)[i]; break;
+        case FLOAT64: values[i] = ((const double *)npy.data)[i]; break;
+        case INT32: values[i] = (double)((const int32_t *)npy.data)[i]; break;
+        case INT64: values[i] = (double)((const int64_t *)npy.data)[i]; break;
+        default: values[i] = (double)((const uint8_t *)npy.data)[i]; break;
+        }
+    }
+    if (count != NULL) *count = npy.count;
+    if (shape != NULL)
+        for (int i = 0; i < 8; ++i) shape[i] = i < npy.rank ? npy.extent[i] : 1;
+    npy_close(&npy);
+    return values;
+}
+
+const char *test_data_or_skip(const char *name)
+{
+    static char path[4096]; /* valid until the next call */
+    const char *root = getenv("PLUMB_DATA");
+    (void)snprintf(path, sizeof path, "%s/%s", root != NULL ? root : "../shared/data", name);
+    if (access(path, R_OK) != 0) {
+        print_message("skipped: %s is absent (set PLUMB_DATA to the folder of real data sets)\n", path);
+        skip();
+    }
+    return path;
+}

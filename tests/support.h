@@ -1,0 +1,39 @@
+/* What the test suites share: assertions on Status, golden files, scratch folders. */
+#ifndef PLUMB_TESTS_SUPPORT_H
+#define PLUMB_TESTS_SUPPORT_H
+
+#include <setjmp.h> /* cmocka.h needs these four before it */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "engine/base/npy.h"
+#include "engine/base/status.h"
+
+#include <stdbool.h>
+
+/* Fails the test with the error's message and trail. */
+#define assert_ok(call) test_assert_ok((call), #call, __FILE__, __LINE__)
+void test_assert_ok(Status status, const char *call, const char *file, int line);
+
+/* The call must fail with `code` and a message that contains `text`. */
+#define assert_fails(call, code, text) test_assert_fails((call), (code), (text), #call, __FILE__, __LINE__)
+void test_assert_fails(Status status, StatusCode code, const char *text, const char *call, const char *file, int line);
+
+/* |got - want| <= absolute + relative * |want|; NaN equals NaN. Names the index of the worst element. */
+void assert_close(const double *got, const double *want, int64_t count, double relative, double absolute, const char *what);
+void assert_close_float(const float *got, const double *want, int64_t count, double relative, double absolute, const char *what);
+
+/* A new empty folder under $TMPDIR, removed by test_scratch_remove. */
+void test_scratch_make(char path[4096]);
+void test_scratch_remove(const char *path);
+
+/* tests/golden/NAME as doubles (any number type), released with free(). shape may be NULL. */
+double *golden_doubles(const char *name, int64_t *count, int64_t shape[8]);
+
+/* $PLUMB_DATA/NAME if it exists, else prints that the test is skipped and calls skip(). */
+const char *test_data_or_skip(const char *name);
+
+#endif
