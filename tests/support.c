@@ -14,7 +14,8 @@ void test_assert_ok(Status status, const char *call, const char *file, int line)
     _fail(file, line);
 }
 
-void test_assert_fails(Status status, StatusCode code, const char *text, const char *call, const char *file, int line)
+void test_assert_fails(Status status, StatusCode code, const char *text, const char *call, const char *file,
+                       int line)
 {
     if (status == OK) {
         print_error("%s succeeded, but should have failed with \"%s\"\n", call, text);
@@ -23,30 +24,35 @@ void test_assert_fails(Status status, StatusCode code, const char *text, const c
     }
     const bool as_expected = status_code(status) == code && strstr(status_message(status), text) != NULL;
     if (!as_expected)
-        print_error("%s failed with code %d: %s\nexpected code %d and \"%s\"\n", call, (int)status_code(status),
-                    status_message(status), (int)code, text);
+        print_error("%s failed with code %d: %s\nexpected code %d and \"%s\"\n", call,
+                    (int)status_code(status), status_message(status), (int)code, text);
     status_free(status);
     if (!as_expected) _fail(file, line);
 }
 
-static void check_close(double got, double want, int64_t index, double relative, double absolute, const char *what)
+static void check_close(double got, double want, int64_t index, double relative, double absolute,
+                        const char *what)
 {
     if (isnan(got) && isnan(want)) return;
     if (got == want) return;
     if (fabs(got - want) <= absolute + relative * fabs(want)) return;
-    print_error("%s[%lld]: got %.17g, want %.17g (difference %.3g)\n", what, (long long)index, got, want, fabs(got - want));
+    print_error("%s[%lld]: got %.17g, want %.17g (difference %.3g)\n", what, (long long)index, got, want,
+                fabs(got - want));
     _fail(__FILE__, __LINE__);
 }
 
-void assert_close(const double *got, const double *want, int64_t count, double relative, double absolute, const char *what)
+void assert_close(const double *got, const double *want, int64_t count, double relative, double absolute,
+                  const char *what)
 {
-    for (int64_t i = 0; i < count; ++i) check_close(got[i], want[i], i, relative, absolute, what);
+    for (int64_t i = 0; i < count; ++i)
+        check_close(got[i], want[i], i, relative, absolute, what);
 }
 
 void assert_close_float(const float *got, const double *want, int64_t count, double relative, double absolute,
                         const char *what)
 {
-    for (int64_t i = 0; i < count; ++i) check_close((double)got[i], want[i], i, relative, absolute, what);
+    for (int64_t i = 0; i < count; ++i)
+        check_close((double)got[i], want[i], i, relative, absolute, what);
 }
 
 void test_scratch_make(char path[4096])
@@ -74,16 +80,27 @@ double *golden_doubles(const char *name, int64_t *count, int64_t shape[8])
     assert_non_null(values);
     for (int64_t i = 0; i < npy.count; ++i) {
         switch (npy.type) {
-        case FLOAT32: values[i] = (double)((const float *)npy.data)[i]; break;
-        case FLOAT64: values[i] = ((const double *)npy.data)[i]; break;
-        case INT32: values[i] = (double)((const int32_t *)npy.data)[i]; break;
-        case INT64: values[i] = (double)((const int64_t *)npy.data)[i]; break;
-        default: values[i] = (double)((const uint8_t *)npy.data)[i]; break;
+        case FLOAT32:
+            values[i] = (double)((const float *)npy.data)[i];
+            break;
+        case FLOAT64:
+            values[i] = ((const double *)npy.data)[i];
+            break;
+        case INT32:
+            values[i] = (double)((const int32_t *)npy.data)[i];
+            break;
+        case INT64:
+            values[i] = (double)((const int64_t *)npy.data)[i];
+            break;
+        default:
+            values[i] = (double)((const uint8_t *)npy.data)[i];
+            break;
         }
     }
     if (count != NULL) *count = npy.count;
     if (shape != NULL)
-        for (int i = 0; i < 8; ++i) shape[i] = i < npy.rank ? npy.extent[i] : 1;
+        for (int i = 0; i < 8; ++i)
+            shape[i] = i < npy.rank ? npy.extent[i] : 1;
     npy_close(&npy);
     return values;
 }

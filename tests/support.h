@@ -20,11 +20,14 @@ void test_assert_ok(Status status, const char *call, const char *file, int line)
 
 /* The call must fail with `code` and a message that contains `text`. */
 #define assert_fails(call, code, text) test_assert_fails((call), (code), (text), #call, __FILE__, __LINE__)
-void test_assert_fails(Status status, StatusCode code, const char *text, const char *call, const char *file, int line);
+void test_assert_fails(Status status, StatusCode code, const char *text, const char *call, const char *file,
+                       int line);
 
 /* |got - want| <= absolute + relative * |want|; NaN equals NaN. Names the index of the worst element. */
-void assert_close(const double *got, const double *want, int64_t count, double relative, double absolute, const char *what);
-void assert_close_float(const float *got, const double *want, int64_t count, double relative, double absolute, const char *what);
+void assert_close(const double *got, const double *want, int64_t count, double relative, double absolute,
+                  const char *what);
+void assert_close_float(const float *got, const double *want, int64_t count, double relative, double absolute,
+                        const char *what);
 
 /* A new empty folder under $TMPDIR, removed by test_scratch_remove. */
 void test_scratch_make(char path[4096]);

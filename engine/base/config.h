@@ -13,23 +13,31 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef enum { SETTING_FLAG, SETTING_INTEGER, SETTING_REAL, SETTING_TEXT, SETTING_INTEGERS, SETTING_REALS } SettingType;
+typedef enum {
+    SETTING_FLAG,
+    SETTING_INTEGER,
+    SETTING_REAL,
+    SETTING_TEXT,
+    SETTING_INTEGERS,
+    SETTING_REALS
+} SettingType;
 
 typedef struct {
-    const char *name;          /* "optimizer.learning_rate" */
+    const char *name; /* "optimizer.learning_rate" */
     SettingType type;
     const char *default_value; /* as in a file ("0.1", "[150, 250]"); NULL: must be set before it is read */
-    const char *check;         /* numbers: "low..high" (either end may be empty; "(" and ")" exclude: "(0..1)");
-                                  text: "sum|mean"; applies to each item of a list; NULL: anything */
-    const char *help;          /* one line */
+    const char *check; /* numbers: "low..high" (either end may be empty; "(" or ")" at an end excludes it, "["
+                          or "]" or nothing includes it: "(0..1]"); text: "sum|mean"; applies to each item of
+                          a list; NULL: anything */
+    const char *help;  /* one line */
 } Setting;
 
 typedef struct Config Config;
 
 /* Reads `path`, its bases and the overrides. `path` may be NULL: defaults and overrides only.
  * The table must outlive the config. STATUS_INPUT for anything wrong, STATUS_USAGE for an override. */
-CHECKED Status config_load(const Setting table[], int count, const char *path,
-                           int override_count, const char *const overrides[], Config **);
+CHECKED Status config_load(const Setting table[], int count, const char *path, int override_count,
+                           const char *const overrides[], Config **);
 void config_free(Config *); /* NULL is allowed */
 
 /* Values. Asking for a name that the table lacks or with another type is a defect: it aborts.
@@ -39,16 +47,17 @@ bool config_flag(const Config *, const char *name);
 int64_t config_integer(const Config *, const char *name);
 double config_real(const Config *, const char *name);
 const char *config_text(const Config *, const char *name);
-int config_integers(const Config *, const char *name, const int64_t **values);  /* returns the count */
+int config_integers(const Config *, const char *name, const int64_t **values); /* returns the count */
 int config_reals(const Config *, const char *name, const double **values);
-bool config_is_set(const Config *, const char *name);       /* by a file or an override; marks as read */
+bool config_is_set(const Config *, const char *name); /* by a file or an override; marks as read */
 
 /* An error naming the first of the NULL-terminated names that has no value, and how to set it. */
 CHECKED Status config_require(const Config *, const char *const names[]);
 
 /* STATUS_INPUT "FILE:LINE: NAME: message" for a setting whose value is wrong for a reason only the caller
  * knows. */
-CHECKED __attribute__((format(printf, 3, 4))) Status config_error(const Config *, const char *name, const char *format, ...);
+CHECKED __attribute__((format(printf, 3, 4))) Status config_error(const Config *, const char *name,
+                                                                  const char *format, ...);
 
 /* An error naming the first setting (file, line) that was set but never read: it has no effect here. */
 CHECKED Status config_check_all_read(const Config *);

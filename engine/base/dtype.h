@@ -8,8 +8,8 @@
 
 typedef enum { FLOAT32, BFLOAT16, FLOAT64, INT32, INT64, UINT8, DTYPE_COUNT } DType;
 
-size_t dtype_size(DType);        /* bytes */
-const char *dtype_name(DType);   /* "float32", ... */
+size_t dtype_size(DType);      /* bytes */
+const char *dtype_name(DType); /* "float32", ... */
 
 typedef uint16_t bfloat16;
 

@@ -13,7 +13,10 @@
 CHECKED Status file_read(const char *path, size_t limit, char **data, size_t *size);
 
 /* A read-only map of a file; empty files give data NULL, size 0. */
-typedef struct { const uint8_t *data; size_t size; } FileMap;
+typedef struct {
+    const uint8_t *data;
+    size_t size;
+} FileMap;
 CHECKED Status file_map(const char *path, FileMap *);
 void file_unmap(FileMap *);
 
@@ -22,15 +25,15 @@ void file_unmap(FileMap *);
 typedef struct FileWriter FileWriter;
 CHECKED Status file_writer_open(const char *path, FileWriter **);
 CHECKED Status file_writer_write(FileWriter *, const void *data, size_t size);
-CHECKED Status file_writer_commit(FileWriter *);  /* syncs, renames, frees; on error the old file stays */
-void file_writer_abandon(FileWriter *);           /* frees and removes the temporary; NULL is allowed */
+CHECKED Status file_writer_commit(FileWriter *); /* syncs, renames, frees; on error the old file stays */
+void file_writer_abandon(FileWriter *);          /* frees and removes the temporary; NULL is allowed */
 CHECKED Status file_write(const char *path, const void *data, size_t size); /* the three in one */
 
 /* Appends one line (newline added) with a single write(2). */
 CHECKED Status file_append_line(const char *path, const char *line);
 
 bool file_exists(const char *path);
-CHECKED Status file_make_folder(const char *path);          /* with parents; an existing folder is fine */
+CHECKED Status file_make_folder(const char *path); /* with parents; an existing folder is fine */
 /* Joins folder and name into buffer of PATH_MAX bytes; an over-long path is an error. */
 CHECKED Status file_join(char *buffer, const char *folder, const char *name);
 

@@ -11,12 +11,12 @@
 enum { NPY_MAX_RANK = 8 };
 
 typedef struct {
-    DType type;                     /* <f4 <f8 <i4 <i8 |u1 (and |b1, as UINT8) */
+    DType type; /* <f4 <f8 <i4 <i8 |u1 (and |b1, as UINT8) */
     int rank;
     int64_t extent[NPY_MAX_RANK];
-    int64_t count;                  /* product of the extents */
-    const void *data;               /* inside the map; 64-byte aligned in files that NumPy or we wrote */
-    FileMap map;                    /* what npy_close releases */
+    int64_t count;    /* product of the extents */
+    const void *data; /* inside the map; 64-byte aligned in files that NumPy or we wrote */
+    FileMap map;      /* what npy_close releases */
 } Npy;
 
 /* Maps `path`. STATUS_INPUT for anything that is not such a file, naming the path and what is wrong. */

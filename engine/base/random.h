@@ -16,7 +16,9 @@ typedef enum {
     RANDOM_TEST = 6
 } RandomPurpose;
 
-typedef struct { uint32_t word[4]; } RandomBlock;
+typedef struct {
+    uint32_t word[4];
+} RandomBlock;
 
 /* 128 random bits for a key and a counter. Thread-safe, pure. */
 RandomBlock random_block(uint64_t seed, RandomPurpose purpose, uint64_t epoch, uint64_t index);
@@ -31,9 +33,9 @@ typedef struct {
 
 RandomStream random_stream(uint64_t seed, RandomPurpose purpose, uint64_t epoch);
 uint32_t random_bits(RandomStream *);
-double random_uniform(RandomStream *);                       /* [0, 1), 53 bits */
-double random_normal(RandomStream *);                        /* mean 0, variance 1 (Box-Muller) */
-uint64_t random_below(RandomStream *, uint64_t bound);       /* [0, bound), unbiased; bound > 0 */
+double random_uniform(RandomStream *);                 /* [0, 1), 53 bits */
+double random_normal(RandomStream *);                  /* mean 0, variance 1 (Box-Muller) */
+uint64_t random_below(RandomStream *, uint64_t bound); /* [0, bound), unbiased; bound > 0 */
 
 /* [0, 1) with 24 bits from one word: the float used per element by initialisation and dropout. */
 static inline float random_unit_float(uint32_t word) { return (float)(word >> 8) * 0x1p-24F; }

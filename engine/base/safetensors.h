@@ -12,14 +12,16 @@
 
 typedef struct {
     const char *name;
-    DType type;                 /* F32 BF16 F64 I32 I64 U8 */
+    DType type; /* F32 BF16 F64 I32 I64 U8 */
     int rank;
     int64_t extent[8];
-    const void *data;           /* C order */
+    const void *data; /* C order */
     size_t bytes;
 } SafeTensor;
 
-typedef struct { const char *key, *value; } SafeMetadata;
+typedef struct {
+    const char *key, *value;
+} SafeMetadata;
 
 /* Atomic write. metadata: text pairs for "__metadata__"; "checksum" is added. */
 CHECKED Status safetensors_write(const char *path, const SafeTensor tensors[], int tensor_count,
@@ -33,7 +35,7 @@ CHECKED Status safetensors_parse(const char *name, const uint8_t *bytes, size_t 
 void safetensors_close(SafeFile *); /* NULL is allowed */
 int safetensors_count(const SafeFile *);
 const SafeTensor *safetensors_at(const SafeFile *, int index);
-const SafeTensor *safetensors_find(const SafeFile *, const char *name);      /* NULL if absent */
-const char *safetensors_metadata(const SafeFile *, const char *key);         /* NULL if absent */
+const SafeTensor *safetensors_find(const SafeFile *, const char *name); /* NULL if absent */
+const char *safetensors_metadata(const SafeFile *, const char *key);    /* NULL if absent */
 
 #endif

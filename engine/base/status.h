@@ -25,16 +25,16 @@
 
 /* What kind of failure; the program's exit code is the enumerator's value. */
 typedef enum {
-    STATUS_INTERNAL = 1,     /* a defect of the program itself */
-    STATUS_USAGE = 2,        /* command line */
-    STATUS_INPUT = 3,        /* config, data file, checkpoint: the user's files are not what they must be */
-    STATUS_IO = 4,           /* the operating system refused: full disk, permissions, missing file */
-    STATUS_MEMORY = 5,       /* host or device memory */
-    STATUS_NUMERIC = 6,      /* NaN or infinity where none may be */
-    STATUS_COMMUNICATION = 7,/* another rank died, hangs or disagrees */
-    STATUS_UNSUPPORTED = 8,  /* correct, but not on this device or build */
-    STATUS_BUSY = 9,         /* somebody else holds the run directory */
-    STATUS_INTERRUPTED = 75  /* a signal asked us to stop; state is saved, the same command continues */
+    STATUS_INTERNAL = 1,      /* a defect of the program itself */
+    STATUS_USAGE = 2,         /* command line */
+    STATUS_INPUT = 3,         /* config, data file, checkpoint: the user's files are not what they must be */
+    STATUS_IO = 4,            /* the operating system refused: full disk, permissions, missing file */
+    STATUS_MEMORY = 5,        /* host or device memory */
+    STATUS_NUMERIC = 6,       /* NaN or infinity where none may be */
+    STATUS_COMMUNICATION = 7, /* another rank died, hangs or disagrees */
+    STATUS_UNSUPPORTED = 8,   /* correct, but not on this device or build */
+    STATUS_BUSY = 9,          /* somebody else holds the run directory */
+    STATUS_INTERRUPTED = 75   /* a signal asked us to stop; state is saved, the same command continues */
 } StatusCode;
 
 typedef struct StatusError *Status;
@@ -50,26 +50,25 @@ CHECKED Status status_trail(Status status, const char *function, const char *fil
 /* Puts "text: " before the message: the facts that only a caller knows. Consumes and returns `status`. */
 CHECKED __attribute__((format(printf, 2, 3))) Status status_context(Status status, const char *format, ...);
 
-StatusCode status_code(Status status);       /* status must not be OK */
-const char *status_message(Status status);   /* one or more lines, no newline at the end; owned by status */
-const char *status_trace(Status status);     /* "function (file:line)" frames, innermost first, one a line */
-void status_free(Status status);             /* OK is allowed */
+StatusCode status_code(Status status);     /* status must not be OK */
+const char *status_message(Status status); /* one or more lines, no newline at the end; owned by status */
+const char *status_trace(Status status);   /* "function (file:line)" frames, innermost first, one a line */
+void status_free(Status status);           /* OK is allowed */
 
-#define TRY(call)                                                                   \
-    do {                                                                            \
-        Status try_status_ = (call);                                                \
-        if (try_status_ != OK)                                                      \
-            return status_trail(try_status_, __func__, __FILE__, __LINE__);         \
+#define TRY(call)                                                                                            \
+    do {                                                                                                     \
+        Status try_status_ = (call);                                                                         \
+        if (try_status_ != OK) return status_trail(try_status_, __func__, __FILE__, __LINE__);               \
     } while (0)
 
 /* Needs `Status status` in scope. */
-#define TRY_ELSE(label, call)                                                       \
-    do {                                                                            \
-        status = (call);                                                            \
-        if (status != OK) {                                                         \
-            status = status_trail(status, __func__, __FILE__, __LINE__);            \
-            goto label;                                                             \
-        }                                                                           \
+#define TRY_ELSE(label, call)                                                                                \
+    do {                                                                                                     \
+        status = (call);                                                                                     \
+        if (status != OK) {                                                                                  \
+            status = status_trail(status, __func__, __FILE__, __LINE__);                                     \
+            goto label;                                                                                      \
+        }                                                                                                    \
     } while (0)
 
 #endif

@@ -8,19 +8,19 @@ typedef enum { YAML_SCALAR, YAML_LIST, YAML_MAP } YamlKind;
 
 typedef struct YamlNode {
     YamlKind kind;
-    int line;                     /* from 1 */
-    char *text;                   /* scalar: its text; else NULL */
-    int count;                    /* items of a list, pairs of a map */
-    char **key;                   /* map: count keys */
+    int line;   /* from 1 */
+    char *text; /* scalar: its text; else NULL */
+    int count;  /* items of a list, pairs of a map */
+    char **key; /* map: count keys */
     int *key_line;
-    struct YamlNode **item;       /* list: items; map: values */
+    struct YamlNode **item; /* list: items; map: values */
 } YamlNode;
 
 /* STATUS_INPUT names file and line: syntax, anchors and aliases (not supported), nesting deeper than 32,
  * duplicate keys, more than one document. An empty document is an empty map. */
 CHECKED Status yaml_load(const char *path, YamlNode **);
 CHECKED Status yaml_parse(const char *name, const char *text, size_t size, YamlNode **);
-void yaml_free(YamlNode *); /* NULL is allowed */
+void yaml_free(YamlNode *);                                      /* NULL is allowed */
 const YamlNode *yaml_find(const YamlNode *map, const char *key); /* NULL if absent or not a map */
 
 #endif

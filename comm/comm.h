@@ -1,0 +1,46 @@
+/* Ranks. Started by mpirun (or alone: a world of one needs no MPI). */
+#ifndef PLUMB_COMM_COMM_H
+#define PLUMB_COMM_COMM_H
+
+#include "engine/base/status.h"
+#include "engine/plan/collective.h"
+
+#include <stdbool.h>
+
+typedef struct World {
+    int rank, size;             /* of all ranks */
+    int local_rank, local_size; /* of those on this host */
+    char host[256];
+    void *implementation;
+} World;
+
+/* Starts MPI if the process was launched by mpirun, srun or a PMI launcher; else a world of one. Sets the
+ * log's rank. Chooses this rank's share of the host's processors: threads (see comm_threads) and, unless the
+ * launcher or OMP_NUM_THREADS chose, their affinity. Collective. */
+CHECKED Status comm_start(int *argc, char ***argv, World **);
+/* Collective when status is OK on all ranks. Frees the world. */
+void comm_stop(World *);
+/* CPU threads that this rank should use. */
+int comm_threads(const World *);
+
+/* A host-memory collective over the world (MPI, or self for size 1). timeout_seconds: how long a rank waits
+ * for the others before it calls them dead. Release through its free. */
+CHECKED Status comm_collective(World *, double timeout_seconds, Collective **);
+
+/* ---- agreement: collective, small, host memory ---- */
+
+/* If any rank's status is an error all ranks get one: the lowest failing rank's message, prefixed with "rank
+ * R: " if not all failed alike. Consumes `mine`. Use it after each phase in which one rank may fail alone. */
+CHECKED Status comm_agree(World *, Status mine);
+/* Is it true on any rank? (a signal arrived; it is time to save) */
+CHECKED Status comm_any(World *, bool mine, bool *any);
+/* An error naming a rank whose bytes differ from rank 0's; `what` says what they are ("config",
+ * "parameters"). */
+CHECKED Status comm_check_equal(World *, const void *data, size_t bytes, const char *what);
+CHECKED Status comm_barrier(World *);
+
+/* The last resort, for a failure that the other ranks cannot know of: writes the message and ends all ranks
+ * with the status' code. Does not return. */
+_Noreturn void comm_abort(World *, Status);
+
+#endif

@@ -1,0 +1,93 @@
+/* The engine's ops as functions that append nodes. Layers (with parameters) take a name, which becomes a
+ * scope: conv2d(graph, "conv1", ...) makes the parameter "conv1.weight".
+ *
+ * Types: activations have the graph's compute type unless said otherwise; parameters and statistics are
+ * FLOAT32. Shapes in brackets; N samples, H height, W width, C channels. */
+#ifndef PLUMB_ENGINE_OPS_OPS_H
+#define PLUMB_ENGINE_OPS_OPS_H
+
+#include "engine/graph/graph.h"
+
+/* ---- layers ---- */
+
+typedef enum {
+    INIT_PYTORCH,   /* torch's default: uniform in +-1/sqrt(fan_in), weights and biases */
+    INIT_HE_FAN_OUT /* normal with variance 2 / (kernel * kernel * out_channels); biases 0 */
+} WeightInit;
+
+typedef struct {
+    int64_t channels; /* out */
+    int64_t kernel;   /* square; or set kernel_height and kernel_width */
+    int64_t kernel_height, kernel_width;
+    int64_t stride;  /* 0: 1 */
+    int64_t padding; /* square; or set padding_height and padding_width */
+    int64_t padding_height, padding_width;
+    bool bias;
+    WeightInit init;
+} Conv2d;
+/* [N,H,W,C] -> [N,H',W',channels]; parameters weight [channels,kh,kw,C], bias [channels]. */
+Value conv2d(Graph *, const char *name, Value x, Conv2d);
+
+typedef struct {
+    double epsilon;   /* 0: 1e-5 */
+    double momentum;  /* 0: 0.1: running = (1 - momentum) * running + momentum * batch */
+    bool synchronize; /* batch statistics over all ranks */
+} BatchNorm;
+/* Over all but the last dimension, any rank >= 2. Parameters weight, bias; states running_mean,
+ * running_var (unbiased), num_batches_tracked (INT64, rank 0). In GRAPH_EVALUATE the running statistics are
+ * used. */
+Value batch_norm(Graph *, const char *name, Value x, BatchNorm);
+
+/* Over the last dimension. Parameters weight, bias. epsilon 0: 1e-5. */
+Value layer_norm(Graph *, const char *name, Value x, double epsilon);
+
+typedef struct {
+    int64_t features; /* out */
+    bool no_bias;
+    WeightInit init;
+    DType type; /* of the output: FLOAT32 (0) or the compute type; logits are FLOAT32 */
+} Linear;
+/* [..., C] -> [..., features]; parameters weight [features,C], bias [features]. */
+Value linear(Graph *, const char *name, Value x, Linear);
+
+/* ---- elementwise, shape ---- */
+
+Value relu(Graph *, Value x);
+Value add(Graph *, Value a, Value b);                  /* equal shapes */
+Value concat(Graph *, const Value parts[], int count); /* along the last dimension */
+Value slice(Graph *, Value x, int64_t first,
+            int64_t columns); /* columns first .. first+columns-1 of the last dimension */
+Value reshape(Graph *, Value x, int rank, const int64_t extent[]); /* same count; one extent may be -1 */
+Value flatten(Graph *, Value x);     /* [N, ...] -> [N, rest] in PyTorch's order: [N,H,W,C] as C,H,W */
+Value cast(Graph *, Value x, DType); /* FLOAT32 <-> BFLOAT16; x itself if it has the type */
+Value dropout(Graph *, Value x, double probability); /* inverted; nothing in GRAPH_EVALUATE. Uses the clock */
+Value softmax(Graph *, Value x);                     /* over the last dimension */
+Value log_softmax(Graph *, Value x);
+Value dot(Graph *, Value x, Value weight); /* FLOAT64 [1]: sum of x * weight; equal shapes. Can end a graph */
+
+/* ---- pooling ---- */
+
+typedef struct {
+    int64_t kernel, stride, padding;
+} Pool2d;                                       /* square; stride 0: kernel */
+Value max_pool2d(Graph *, Value x, Pool2d);     /* padding never wins; ties: the first in row order */
+Value average_pool2d(Graph *, Value x, Pool2d); /* padding counts as zero, divided by kernel * kernel */
+Value adaptive_average_pool2d(Graph *, Value x, int64_t height, int64_t width); /* torch's uneven windows */
+
+/* ---- data ---- */
+
+typedef struct {
+    int64_t padding;             /* of the random crop; 0: none */
+    bool flip;                   /* the crop array's third column says which samples */
+    float mean[4], deviation[4]; /* per channel, of pixel / 255 */
+} Augment;
+/* Images out of a table of bytes: gather, crop, flip, normalise in one pass.
+ * table UINT8 [M,H,W,C]; index INT64 [N] rows of the table; crop INT32 [N,3]: top and left corner in the
+ * padded image (0 .. 2*padding), flip 0 or 1. -> [N,H,W,C] of the compute type. Padding is black (byte 0),
+ * then normalised. M may be anything: the caller binds the whole set, or one batch. Not differentiable. */
+Value augment(Graph *, Value table, Value index, Value crop, Augment);
+
+/* The table of all ops of the engine, for listings and tests. */
+const Op *const *ops_table(int *count);
+
+#endif

@@ -1,0 +1,48 @@
+/* Optimizers over the flat store: one pass that clips, decays and steps every parameter at once.
+ *
+ * The order is that of torch and of the published code: the gradient (sum over ranks, times gradient_scale)
+ * is clipped to a global norm, then weight decay is added, then momentum or moments, then the step. The
+ * learning rate is outside the momentum buffer. */
+#ifndef PLUMB_ENGINE_OPTIM_OPTIMIZER_H
+#define PLUMB_ENGINE_OPTIM_OPTIMIZER_H
+
+#include "engine/base/status.h"
+#include "engine/plan/store.h"
+
+typedef struct {
+    const char *name;    /* "sgd", "adam", "adagrad" */
+    double momentum;     /* sgd */
+    bool nesterov;       /* sgd */
+    double weight_decay; /* added to the gradient (L2), all optimizers */
+    double beta1, beta2; /* adam */
+    double epsilon;      /* adam, adagrad */
+    double clip_norm;    /* 0: no clipping; else factor min(1, clip / (norm + 1e-6)) */
+} OptimizerOptions;
+
+typedef struct Optimizer Optimizer;
+CHECKED Status optimizer_create(Store *, OptimizerOptions, Optimizer **);
+void optimizer_free(Optimizer *); /* NULL is allowed */
+
+/* step: from 1 (Adam's bias correction). gradient_scale: 1 for a summed loss, 1 / (sum of weights) for a
+ * mean. */
+CHECKED Status optimizer_step(Optimizer *, int64_t step, double learning_rate, double gradient_scale);
+/* The gradient norm before clipping of the last step (waits for the device). */
+CHECKED Status optimizer_gradient_norm(Optimizer *, double *norm);
+
+/* Learning-rate schedules; a pure function of the place in training. */
+typedef struct {
+    const char *name;      /* "constant", "steps", "cosine", "inverse_square_root" */
+    double learning_rate;  /* the base; for inverse_square_root a factor */
+    const int64_t *epochs; /* steps: where it is multiplied by factor */
+    int epoch_count;
+    double factor;        /* steps */
+    bool one_epoch_early; /* steps: as the published code under torch >= 1.1 */
+    int64_t warmup_steps; /* linear warm-up, any schedule; Vaswani's warm-up for inverse_square_root */
+    int64_t total_steps;  /* cosine */
+    double final_rate;    /* cosine: where it ends */
+    int64_t model_width;  /* inverse_square_root: d_model of "Attention Is All You Need", section 5.3 */
+} Schedule;
+/* epoch from 0; step from 1, counted over the whole run. */
+double schedule_learning_rate(const Schedule *, int64_t epoch, int64_t step);
+
+#endif

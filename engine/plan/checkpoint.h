@@ -1,0 +1,36 @@
+/* Checkpoints: safetensors under PyTorch's names and layouts (convolution weights as [out, in, height,
+ * width]).
+ *
+ * DIR/STEM.model.safetensors holds parameters and states and loads into PyTorch as it is;
+ * DIR/STEM.optimizer.safetensors the optimizer's flat arrays, split by parameter
+ * ("momentum/layer1.0.conv1.weight"). The optimizer's file is written first: a checkpoint exists once its
+ * model file does. Both carry the same metadata. */
+#ifndef PLUMB_ENGINE_PLAN_CHECKPOINT_H
+#define PLUMB_ENGINE_PLAN_CHECKPOINT_H
+
+#include "engine/base/safetensors.h"
+#include "engine/base/status.h"
+#include "engine/plan/store.h"
+
+#include <stdint.h>
+
+enum { CHECKPOINT_VERSION = 1 };
+
+/* Called by one rank. metadata: the caller's pairs (step, epoch, config hash); "plumb.version" and
+ * "plumb.format" are added. Waits for the device. */
+CHECKED Status checkpoint_save(Store *, const char *folder, const char *stem, const SafeMetadata metadata[],
+                               int count);
+
+/* Loads both files into the store after checking everything (checksum, format version, names, shapes, that
+ * the pair belongs together); the store is unchanged on error. Called by every rank. `file`, if not NULL,
+ * receives the open model file for its metadata; close it. */
+CHECKED Status checkpoint_load(Store *, const char *folder, const char *stem, SafeFile **file);
+void checkpoint_remove(const char *folder, const char *stem);
+bool checkpoint_exists(const char *folder, const char *stem); /* its model file is there */
+
+/* Starting weights from a file of ours or of PyTorch's: parameters and states by name, a "module." prefix
+ * accepted. Every parameter of the store must be there with its shape; unknown tensors are an error that
+ * names the first. */
+CHECKED Status checkpoint_load_weights(Store *, const char *path);
+
+#endif
