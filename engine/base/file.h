@@ -20,7 +20,9 @@ typedef struct {
 CHECKED Status file_map(const char *path, FileMap *);
 void file_unmap(FileMap *);
 
-/* An atomic write in progress: write any number of pieces, then commit or abandon.
+/* An atomic write in progress: write any number of pieces, then commit or abandon. A symbolic link stays
+ * and its target is replaced; a device or pipe is written in place. One thread of a process may write a
+ * path at a time. What a killed process left behind is removed by the next write to the same path.
  * Errors name the path and say what the system said (a full disk: how much was to be written). */
 typedef struct FileWriter FileWriter;
 CHECKED Status file_writer_open(const char *path, FileWriter **);
@@ -29,12 +31,13 @@ CHECKED Status file_writer_commit(FileWriter *); /* syncs, renames, frees; on er
 void file_writer_abandon(FileWriter *);          /* frees and removes the temporary; NULL is allowed */
 CHECKED Status file_write(const char *path, const void *data, size_t size); /* the three in one */
 
-/* Appends one line (newline added) with a single write(2). */
+/* Appends one line (newline added) with a single write(2), on a line of its own even after a torn one. */
 CHECKED Status file_append_line(const char *path, const char *line);
 
 bool file_exists(const char *path);
 CHECKED Status file_make_folder(const char *path); /* with parents; an existing folder is fine */
-/* Joins folder and name into buffer of PATH_MAX bytes; an over-long path is an error. */
+/* Joins folder and name into buffer of PATH_MAX bytes; an absolute name stands for itself. An over-long
+ * path is an error. */
 CHECKED Status file_join(char *buffer, const char *folder, const char *name);
 
 /* An exclusive lock on `path` (created if absent), held until released or the process ends.

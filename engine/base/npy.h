@@ -15,18 +15,20 @@ typedef struct {
     int rank;
     int64_t extent[NPY_MAX_RANK];
     int64_t count;    /* product of the extents */
-    const void *data; /* inside the map; 64-byte aligned in files that NumPy or we wrote */
-    FileMap map;      /* what npy_close releases */
+    const void *data; /* aligned for its type; read-only; NULL only if count is 0 */
+    FileMap map;      /* these two are what npy_close releases */
+    void *copy;       /* a file whose data lie misaligned is copied; NULL: data is in the map */
 } Npy;
 
 /* Maps `path`. STATUS_INPUT for anything that is not such a file, naming the path and what is wrong. */
 CHECKED Status npy_open(const char *path, Npy *);
 void npy_close(Npy *);
 
-/* The same from memory (`name` for messages); data points into `bytes`. For fuzzing and archives. */
+/* The same from memory (`name` for messages); data points into `bytes` unless it had to be copied: release
+ * with npy_close too. For fuzzing and archives. */
 CHECKED Status npy_parse(const char *name, const uint8_t *bytes, size_t size, Npy *);
 
-/* Atomic write, version 1.0. */
+/* Atomic write, version 1.0, the bytes that numpy.save writes. bfloat16 is unsupported: NumPy has none. */
 CHECKED Status npy_write(const char *path, DType type, int rank, const int64_t extent[], const void *data);
 
 #endif

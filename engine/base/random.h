@@ -20,7 +20,10 @@ typedef struct {
     uint32_t word[4];
 } RandomBlock;
 
-/* 128 random bits for a key and a counter. Thread-safe, pure. */
+/* The bare function of the paper: 128 random bits for a key and a counter. */
+RandomBlock random_philox(const uint32_t key[2], const uint32_t counter[4]);
+
+/* 128 random bits: the key is made of seed and purpose, the counter of epoch and index. Thread-safe, pure. */
 RandomBlock random_block(uint64_t seed, RandomPurpose purpose, uint64_t epoch, uint64_t index);
 
 /* A stream for sequential use on one key: blocks index, index + 1, ... */
@@ -40,7 +43,8 @@ uint64_t random_below(RandomStream *, uint64_t bound); /* [0, bound), unbiased; 
 /* [0, 1) with 24 bits from one word: the float used per element by initialisation and dropout. */
 static inline float random_unit_float(uint32_t word) { return (float)(word >> 8) * 0x1p-24F; }
 
-/* A permutation of 0..count-1 (Fisher-Yates), the same for the same (seed, epoch). */
+/* A permutation of 0..count-1 (Fisher-Yates, unbiased), the same for the same (seed, purpose,
+ * epoch). */
 void random_shuffle(uint64_t seed, RandomPurpose purpose, uint64_t epoch, int64_t *items, int64_t count);
 
 /* FNV-1a, for keys made from names. */

@@ -1,0 +1,297 @@
+#include "engine/base/npy.h"
+
+#include "engine/base/memory.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A version 1.0 header counts its length in 16 bits; in later versions 32 bits. NumPy itself refuses
+ * headers over 10,000 bytes; no array of rank 8 needs more. */
+enum { MAGIC_BYTES = 8, MAX_HEADER = 65536 };
+static const uint8_t magic[6] = {0x93, 'N', 'U', 'M', 'P', 'Y'};
+
+static const struct {
+    const char *name; /* as in 'descr' */
+    DType type;
+} types[] = {
+    {"<f4", FLOAT32}, {"<f8", FLOAT64}, {"<i4", INT32}, {"<i8", INT64}, {"|u1", UINT8}, {"|b1", UINT8},
+};
+enum { TYPE_COUNT = sizeof types / sizeof *types };
+
+/* ---- The header: a Python dict with three known keys ---- */
+
+typedef struct {
+    const char *name; /* of the file */
+    const char *at, *end;
+} Reader;
+
+static Status malformed(const Reader *reader, const char *what)
+{
+    return fail(STATUS_INPUT, "%s: not a valid .npy header: %s", reader->name, what);
+}
+
+static void skip_space(Reader *reader)
+{
+    while (reader->at < reader->end && strchr(" \t\n\r", *reader->at) != NULL && *reader->at != '\0')
+        ++reader->at;
+}
+
+static bool take(Reader *reader, char c)
+{
+    skip_space(reader);
+    if (reader->at == reader->end || *reader->at != c) return false;
+    ++reader->at;
+    return true;
+}
+
+static bool take_word(Reader *reader, const char *word)
+{
+    skip_space(reader);
+    const size_t length = strlen(word);
+    if ((size_t)(reader->end - reader->at) < length || memcmp(reader->at, word, length) != 0) return false;
+    reader->at += length;
+    return true;
+}
+
+static Status read_quoted(Reader *reader, char *text, size_t size)
+{
+    skip_space(reader);
+    if (reader->at == reader->end || (*reader->at != '\'' && *reader->at != '"'))
+        return malformed(reader, "a quoted text was expected");
+    const char quote = *reader->at++;
+    size_t length = 0;
+    while (reader->at < reader->end && *reader->at != quote) {
+        const char c = *reader->at++;
+        if (c < ' ' || c > '~' || c == '\\' || length + 1 == size)
+            return malformed(reader, "a text in it is over-long or has odd characters");
+        text[length++] = c;
+    }
+    text[length] = '\0';
+    if (!take(reader, quote)) return malformed(reader, "a text in it does not end");
+    return OK;
+}
+
+static Status read_type(Reader *reader, Npy *npy)
+{
+    skip_space(reader);
+    if (reader->at < reader->end && *reader->at == '[')
+        return fail(STATUS_INPUT, "%s: arrays of records are not supported", reader->name);
+    char descr[32];
+    TRY(read_quoted(reader, descr, sizeof descr));
+    for (int i = 0; i < TYPE_COUNT; ++i) {
+        if (strcmp(descr, types[i].name) != 0) continue;
+        npy->type = types[i].type;
+        return OK;
+    }
+    if (descr[0] == '>')
+        return fail(STATUS_INPUT, "%s: element type '%s' is big-endian, which is not supported", reader->name,
+                    descr);
+    return fail(STATUS_INPUT, "%s: element type '%s' is not supported (only <f4 <f8 <i4 <i8 |u1 |b1 are)",
+                reader->name, descr);
+}
+
+static Status read_extent(Reader *reader, int64_t *extent)
+{
+    skip_space(reader);
+    if (reader->at == reader->end || *reader->at < '0' || *reader->at > '9')
+        return malformed(reader, "the shape is not a tuple of counts");
+    *extent = 0;
+    while (reader->at < reader->end && *reader->at >= '0' && *reader->at <= '9') {
+        if (__builtin_mul_overflow(*extent, 10, extent) ||
+            __builtin_add_overflow(*extent, *reader->at - '0', extent))
+            return malformed(reader, "an extent of the shape is too large");
+        ++reader->at;
+    }
+    if (reader->at < reader->end && *reader->at == 'L') ++reader->at; /* Python 2 wrote long integers so */
+    return OK;
+}
+
+static Status read_shape(Reader *reader, Npy *npy)
+{
+    if (!take(reader, '(')) return malformed(reader, "the shape is not a tuple");
+    npy->rank = 0;
+    bool comma = true;
+    while (!take(reader, ')')) {
+        if (!comma) return malformed(reader, "the shape's extents are not separated by commas");
+        if (npy->rank == NPY_MAX_RANK)
+            return fail(STATUS_INPUT, "%s: more than %d dimensions are not supported", reader->name,
+                        NPY_MAX_RANK);
+        TRY(read_extent(reader, &npy->extent[npy->rank++]));
+        comma = take(reader, ',');
+    }
+    if (npy->rank == 1 && !comma) return malformed(reader, "the shape is not a tuple");
+    return OK;
+}
+
+static Status read_order(Reader *reader)
+{
+    if (take_word(reader, "False")) return OK;
+    if (!take_word(reader, "True")) return malformed(reader, "fortran_order is neither True nor False");
+    return fail(
+        STATUS_INPUT,
+        "%s: the array is in Fortran order, which is not supported (save numpy.ascontiguousarray of it)",
+        reader->name);
+}
+
+static Status read_header(Reader *reader, Npy *npy)
+{
+    static const char *const keys[3] = {"descr", "fortran_order", "shape"};
+    bool seen[3] = {false, false, false};
+    if (!take(reader, '{')) return malformed(reader, "it does not begin with {");
+    bool comma = true;
+    while (!take(reader, '}')) {
+        if (!comma) return malformed(reader, "its entries are not separated by commas");
+        char key[32];
+        TRY(read_quoted(reader, key, sizeof key));
+        if (!take(reader, ':')) return malformed(reader, "a key lacks its colon");
+        int which = 0;
+        while (which < 3 && strcmp(key, keys[which]) != 0)
+            ++which;
+        if (which == 3 || seen[which]) return malformed(reader, "it has an unknown or a repeated key");
+        seen[which] = true;
+        switch (which) {
+        case 0:
+            TRY(read_type(reader, npy));
+            break;
+        case 1:
+            TRY(read_order(reader));
+            break;
+        default:
+            TRY(read_shape(reader, npy));
+            break;
+        }
+        comma = take(reader, ',');
+    }
+    skip_space(reader);
+    if (reader->at != reader->end) return malformed(reader, "something follows its }");
+    for (int i = 0; i < 3; ++i)
+        if (!seen[i])
+            return fail(STATUS_INPUT, "%s: not a valid .npy header: it lacks '%s'", reader->name, keys[i]);
+    return OK;
+}
+
+/* ---- The file ---- */
+
+static Status count_items(const char *name, Npy *npy, size_t *bytes)
+{
+    npy->count = 1;
+    bool empty = false, overflow = false;
+    for (int i = 0; i < npy->rank; ++i)
+        empty |= npy->extent[i] == 0;
+    if (empty) npy->count = 0;
+    for (int i = 0; i < npy->rank && !empty; ++i)
+        overflow |= __builtin_mul_overflow(npy->count, npy->extent[i], &npy->count);
+    overflow = overflow || __builtin_mul_overflow((size_t)npy->count, dtype_size(npy->type), bytes);
+    if (overflow) return fail(STATUS_INPUT, "%s: the shape is too large for any memory", name);
+    return OK;
+}
+
+Status npy_parse(const char *name, const uint8_t *bytes, size_t size, Npy *npy)
+{
+    memset(npy, 0, sizeof *npy);
+    if (size < sizeof magic || memcmp(bytes, magic, sizeof magic) != 0)
+        return fail(STATUS_INPUT, "%s: not a .npy file (%s)", name,
+                    size == 0 ? "it is empty" : "wrong magic bytes");
+    if (size < MAGIC_BYTES + 2)
+        return fail(STATUS_INPUT, "%s: the .npy file is cut short in its header", name);
+    const int version = bytes[6];
+    if (version < 1 || version > 3)
+        return fail(STATUS_INPUT, "%s: .npy version %d.%d is not supported", name, version, bytes[7]);
+    size_t start = MAGIC_BYTES + 2, header = (size_t)bytes[8] | (size_t)bytes[9] << 8;
+    if (version > 1) {
+        start = MAGIC_BYTES + 4;
+        if (size < start) return fail(STATUS_INPUT, "%s: the .npy file is cut short in its header", name);
+        header |= (size_t)bytes[10] << 16 | (size_t)bytes[11] << 24;
+    }
+    if (header > MAX_HEADER)
+        return fail(STATUS_INPUT, "%s: a .npy header of %zu bytes is not supported", name, header);
+    if (size - start < header)
+        return fail(STATUS_INPUT, "%s: the .npy file is cut short in its header", name);
+
+    Npy read = {.type = FLOAT32};
+    Reader reader = {name, (const char *)bytes + start, (const char *)bytes + start + header};
+    TRY(read_header(&reader, &read));
+    size_t needed;
+    TRY(count_items(name, &read, &needed));
+    const size_t present = size - start - header;
+    if (present != needed)
+        return fail(STATUS_INPUT, "%s: the shape needs %zu bytes of data, but the file holds %zu%s", name,
+                    needed, present, present < needed ? " (it is cut short)" : "");
+    const uint8_t *data = bytes + start + header;
+    if (needed == 0) {
+        data = NULL;
+    } else if ((uintptr_t)data % dtype_size(read.type) != 0) {
+        TRY(memory_new(&read.copy, needed, 1, name));
+        memcpy(read.copy, data, needed);
+        data = read.copy;
+    }
+    *npy = read;
+    npy->data = data;
+    return OK;
+}
+
+Status npy_open(const char *path, Npy *npy)
+{
+    memset(npy, 0, sizeof *npy);
+    FileMap map;
+    TRY(file_map(path, &map));
+    Status status = npy_parse(path, map.data, map.size, npy);
+    if (status != OK || npy->copy != NULL)
+        file_unmap(&map);
+    else
+        npy->map = map;
+    return status;
+}
+
+void npy_close(Npy *npy)
+{
+    file_unmap(&npy->map);
+    free(npy->copy);
+    memset(npy, 0, sizeof *npy);
+}
+
+Status npy_write(const char *path, DType type, int rank, const int64_t extent[], const void *data)
+{
+    const char *descr = NULL;
+    for (int i = 0; i < TYPE_COUNT && descr == NULL; ++i)
+        if (types[i].type == type) descr = types[i].name;
+    if (descr == NULL) return fail(STATUS_UNSUPPORTED, "%s: .npy has no type %s", path, dtype_name(type));
+    if (rank < 0 || rank > NPY_MAX_RANK)
+        return fail(STATUS_INTERNAL, "%s: cannot write an array of %d dimensions", path, rank);
+    Npy npy = {.type = type, .rank = rank};
+    char shape[NPY_MAX_RANK * 24] = "";
+    int length = 0;
+    for (int i = 0; i < rank; ++i) {
+        if (extent[i] < 0) return fail(STATUS_INTERNAL, "%s: extent %d is negative", path, i);
+        npy.extent[i] = extent[i];
+        length += snprintf(shape + length, sizeof shape - (size_t)length, "%s%lld%s", i > 0 ? ", " : "",
+                           (long long)extent[i], rank == 1 ? "," : "");
+    }
+    size_t bytes;
+    TRY(count_items(path, &npy, &bytes));
+
+    /* Spaces and a newline make the header a multiple of 64 bytes, so that the data are aligned in a map. */
+    char header[512];
+    length = snprintf(header + 10, sizeof header - 10,
+                      "{'descr': '%s', 'fortran_order': False, 'shape': (%s), }", descr, shape);
+    const int total = (10 + length + 1 + 63) / 64 * 64;
+    memset(header + 10 + length, ' ', (size_t)(total - 10 - length));
+    header[total - 1] = '\n';
+    memcpy(header, magic, sizeof magic);
+    header[6] = 1;
+    header[7] = 0;
+    header[8] = (char)((total - 10) & 0xff);
+    header[9] = (char)((total - 10) >> 8);
+
+    FileWriter *writer;
+    TRY(file_writer_open(path, &writer));
+    Status status = file_writer_write(writer, header, (size_t)total);
+    if (status == OK) status = file_writer_write(writer, data, bytes);
+    if (status != OK) {
+        file_writer_abandon(writer);
+        return status;
+    }
+    return file_writer_commit(writer);
+}

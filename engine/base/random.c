@@ -1,0 +1,104 @@
+#include "engine/base/random.h"
+
+#include <math.h>
+
+/* Philox4x32-10 with the published round and key constants. */
+RandomBlock random_philox(const uint32_t key[2], const uint32_t counter[4])
+{
+    uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
+    uint32_t k0 = key[0], k1 = key[1];
+    for (int round = 0; round < 10; ++round) {
+        const uint64_t product0 = (uint64_t)0xD2511F53U * c0;
+        const uint64_t product1 = (uint64_t)0xCD9E8D57U * c2;
+        c0 = (uint32_t)(product1 >> 32) ^ c1 ^ k0;
+        c1 = (uint32_t)product1;
+        c2 = (uint32_t)(product0 >> 32) ^ c3 ^ k1;
+        c3 = (uint32_t)product0;
+        k0 += 0x9E3779B9U;
+        k1 += 0xBB67AE85U;
+    }
+    return (RandomBlock){{c0, c1, c2, c3}};
+}
+
+/* Epoch and index fill the 128-bit counter, so the purpose goes into the key: a bijection of
+ * seed + purpose * odd constant (the finaliser of SplitMix64). For one seed no two purposes share a key. */
+static uint64_t key_of(uint64_t seed, RandomPurpose purpose)
+{
+    uint64_t z = seed + (uint64_t)purpose * 0x9E3779B97F4A7C15U;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9U;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBU;
+    return z ^ (z >> 31);
+}
+
+RandomBlock random_block(uint64_t seed, RandomPurpose purpose, uint64_t epoch, uint64_t index)
+{
+    const uint64_t key = key_of(seed, purpose);
+    const uint32_t key_words[2] = {(uint32_t)key, (uint32_t)(key >> 32)};
+    const uint32_t counter[4] = {(uint32_t)index, (uint32_t)(index >> 32), (uint32_t)epoch,
+                                 (uint32_t)(epoch >> 32)};
+    return random_philox(key_words, counter);
+}
+
+RandomStream random_stream(uint64_t seed, RandomPurpose purpose, uint64_t epoch)
+{
+    return (RandomStream){.seed = seed, .epoch = epoch, .index = 0, .purpose = purpose, .used = 4};
+}
+
+uint32_t random_bits(RandomStream *stream)
+{
+    if (stream->used == 4) {
+        stream->block = random_block(stream->seed, stream->purpose, stream->epoch, stream->index++);
+        stream->used = 0;
+    }
+    return stream->block.word[stream->used++];
+}
+
+static uint64_t random_bits64(RandomStream *stream)
+{
+    const uint64_t low = random_bits(stream);
+    return low | (uint64_t)random_bits(stream) << 32;
+}
+
+double random_uniform(RandomStream *stream) { return (double)(random_bits64(stream) >> 11) * 0x1p-53; }
+
+double random_normal(RandomStream *stream)
+{
+    /* The second of the pair is not kept: a stream's state is then only its position. */
+    const double u = 1.0 - random_uniform(stream); /* (0, 1]: the logarithm is finite */
+    const double v = random_uniform(stream);
+    return sqrt(-2.0 * log(u)) * cos(6.283185307179586476925286766559 * v);
+}
+
+/* Lemire, "Fast Random Integer Generation in an Interval" (2019): the high half of bits * bound is
+ * uniform once the 2^64 mod bound lowest low halves are rejected. */
+uint64_t random_below(RandomStream *stream, uint64_t bound)
+{
+    const uint64_t excess = -bound % bound;
+    for (;;) {
+        const unsigned __int128 product = (unsigned __int128)random_bits64(stream) * bound;
+        if ((uint64_t)product >= excess) return (uint64_t)(product >> 64);
+    }
+}
+
+void random_shuffle(uint64_t seed, RandomPurpose purpose, uint64_t epoch, int64_t *items, int64_t count)
+{
+    for (int64_t i = 0; i < count; ++i)
+        items[i] = i;
+    RandomStream stream = random_stream(seed, purpose, epoch);
+    for (int64_t i = count - 1; i > 0; --i) {
+        const int64_t j = (int64_t)random_below(&stream, (uint64_t)i + 1);
+        const int64_t item = items[i];
+        items[i] = items[j];
+        items[j] = item;
+    }
+}
+
+uint64_t random_name_key(const char *name)
+{
+    uint64_t hash = 0xCBF29CE484222325U;
+    for (const unsigned char *c = (const unsigned char *)name; *c != '\0'; ++c) {
+        hash ^= *c;
+        hash *= 0x100000001B3U;
+    }
+    return hash;
+}

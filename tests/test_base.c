@@ -1,0 +1,903 @@
+/* Status, memory, log, random numbers, files and .npy. */
+#include "tests/support.h"
+
+#include "engine/base/dtype.h"
+#include "engine/base/file.h"
+#include "engine/base/log.h"
+#include "engine/base/memory.h"
+#include "engine/base/random.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <zlib.h>
+
+static char folder[4096]; /* scratch, made anew for each test */
+
+static int make_folder(void **state)
+{
+    (void)state;
+    test_scratch_make(folder);
+    return 0;
+}
+
+static int remove_folder(void **state)
+{
+    (void)state;
+    test_scratch_remove(folder);
+    return 0;
+}
+
+/* folder/name; valid until the fourth call from now. */
+static const char *in_folder(const char *name)
+{
+    static char paths[4][PATH_MAX];
+    static int next;
+    char *path = paths[next++ % 4];
+    assert_ok(file_join(path, folder, name));
+    return path;
+}
+
+static int count_entries(const char *path)
+{
+    DIR *listing = opendir(path);
+    assert_non_null(listing);
+    int count = 0;
+    while (readdir(listing) != NULL)
+        ++count;
+    closedir(listing);
+    return count - 2; /* . and .. */
+}
+
+static void write_plain(const char *path, const void *data, size_t size)
+{
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(data, 1, size, file), size);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void assert_holds(const char *path, const char *text)
+{
+    char *data;
+    size_t size;
+    assert_ok(file_read(path, 1 << 20, &data, &size));
+    assert_string_equal(data, text);
+    assert_int_equal(size, strlen(text));
+    free(data);
+}
+
+/* ---- Status ---- */
+
+static Status inner(int value)
+{
+    if (value < 0) return fail(STATUS_INPUT, "%d is negative", value);
+    return OK;
+}
+
+static Status middle(int value)
+{
+    TRY(inner(value));
+    return OK;
+}
+
+static Status outer(int value, int *released)
+{
+    Status status = OK;
+    TRY_ELSE(done, middle(value));
+done:
+    ++*released;
+    return status;
+}
+
+static void status_carries_code_message_and_trail(void **state)
+{
+    (void)state;
+    int released = 0;
+    assert_true(outer(1, &released) == OK);
+    Status status = outer(-3, &released);
+    assert_int_equal(released, 2);
+    assert_non_null(status);
+    assert_int_equal(status_code(status), STATUS_INPUT);
+    assert_string_equal(status_message(status), "-3 is negative");
+    const char *first = strstr(status_trace(status), "middle (");
+    const char *second = strstr(status_trace(status), "outer (");
+    assert_non_null(first);
+    assert_non_null(second);
+    assert_true(first < second);
+    status = status_context(status, "line %d", 7);
+    assert_string_equal(status_message(status), "line 7: -3 is negative");
+    assert_int_equal(status_code(status), STATUS_INPUT);
+    status_free(status);
+    status_free(OK);
+    assert_true(status_context(OK, "nothing") == OK);
+}
+
+/* In a child whose address space is full: failures still come back as errors. */
+static void status_survives_without_memory(void **state)
+{
+    (void)state;
+#if defined(__SANITIZE_ADDRESS__)
+    skip(); /* the sanitizer's own memory ends first */
+#else
+    const pid_t child = fork();
+    if (child == 0) {
+        const struct rlimit none = {0, 0};
+        if (setrlimit(RLIMIT_AS, &none) != 0) _exit(2);
+        while (malloc(1 << 16) != NULL) {}
+        while (malloc(16) != NULL) {}
+        Status status = fail(STATUS_INPUT, "a message of more bytes than are left: %099d", 0);
+        if (status == OK || status_code(status) != STATUS_MEMORY) _exit(3);
+        status = status_context(status_trail(status, "f", "g", 1), "context");
+        if (strcmp(status_message(status), "out of memory") != 0 || status_trace(status)[0] != '\0') _exit(4);
+        status_free(status);
+        void *memory;
+        status = memory_new(&memory, 1, 64, "x");
+        if (status == OK || status_code(status) != STATUS_MEMORY || memory != NULL) _exit(5);
+        _exit(0);
+    }
+    int result;
+    assert_int_equal(waitpid(child, &result, 0), child);
+    assert_true(WIFEXITED(result));
+    assert_int_equal(WEXITSTATUS(result), 0);
+#endif
+}
+
+/* ---- Memory ---- */
+
+static void memory_is_zeroed_aligned_and_checked(void **state)
+{
+    (void)state;
+    for (size_t count = 0; count < 200; count += 13) {
+        uint8_t *bytes;
+        assert_ok(memory_new(&bytes, count, 3, "bytes"));
+        assert_non_null(bytes);
+        assert_int_equal((uintptr_t)bytes % MEMORY_ALIGNMENT, 0);
+        for (size_t i = 0; i < 3 * count; ++i)
+            assert_int_equal(bytes[i], 0);
+        free(bytes);
+    }
+    void *nothing = &nothing;
+    assert_fails(memory_new(&nothing, SIZE_MAX / 2, 3, "labels"), STATUS_MEMORY, "labels");
+    assert_null(nothing);
+    assert_fails(memory_new(&nothing, SIZE_MAX, 1, "labels"), STATUS_MEMORY, "labels");
+    assert_fails(memory_new(&nothing, (size_t)1 << 61, 1, "logits"), STATUS_MEMORY, "logits");
+}
+
+static void memory_grows_and_keeps(void **state)
+{
+    (void)state;
+    int *items = NULL;
+    size_t capacity = 0;
+    for (int i = 0; i < 1000; ++i) {
+        assert_ok(memory_grow(&items, &capacity, (size_t)i + 1, sizeof *items, "items"));
+        assert_int_equal(items[i], 0);
+        items[i] = i;
+    }
+    for (int i = 0; i < 1000; ++i)
+        assert_int_equal(items[i], i);
+    assert_true(capacity >= 1000 && capacity < 4000);
+    const size_t before = capacity;
+    assert_fails(memory_grow(&items, &capacity, SIZE_MAX, sizeof *items, "items"), STATUS_MEMORY, "items");
+    assert_int_equal(capacity, before);
+    assert_int_equal(items[999], 999);
+    free(items);
+}
+
+static void texts(void **state)
+{
+    (void)state;
+    char *text;
+    assert_ok(text_copy("plumb", &text));
+    assert_string_equal(text, "plumb");
+    free(text);
+    assert_ok(text_format(&text, "%s/%03d", "run", 7));
+    assert_string_equal(text, "run/007");
+    free(text);
+}
+
+/* ---- Log ---- */
+
+static void log_speaks_for_rank_zero_only(void **state)
+{
+    (void)state;
+    const char *out = in_folder("out"), *err = in_folder("err");
+    const pid_t child = fork();
+    if (child == 0) {
+        if (freopen(out, "w", stdout) == NULL || freopen(err, "w", stderr) == NULL) _exit(1);
+        log_info("zero %d", 1);
+        log_warning("careful");
+        log_set_quiet(true);
+        log_info("hidden");
+        log_error("bad");
+        log_set_quiet(false);
+        log_set_rank(3, 4);
+        log_info("hidden");
+        log_warning("hidden");
+        log_error("hidden");
+        log_any_rank("here");
+        _exit(0);
+    }
+    int result;
+    assert_int_equal(waitpid(child, &result, 0), child);
+    assert_int_equal(result, 0);
+    assert_holds(out, "zero 1\n");
+    assert_holds(err, "warning: careful\nerror: bad\nrank 3: here\n");
+}
+
+/* ---- Element types ---- */
+
+static void dtypes_and_bfloat16(void **state)
+{
+    (void)state;
+    const size_t sizes[DTYPE_COUNT] = {4, 2, 8, 4, 8, 1};
+    for (int i = 0; i < DTYPE_COUNT; ++i)
+        assert_int_equal(dtype_size((DType)i), sizes[i]);
+    assert_string_equal(dtype_name(BFLOAT16), "bfloat16");
+    for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+        const float value = bfloat16_to_float((bfloat16)bits);
+        const bfloat16 back = bfloat16_from_float(value);
+        if (isnan(value))
+            assert_true(isnan(bfloat16_to_float(back)));
+        else
+            assert_int_equal(back, bits);
+    }
+    assert_int_equal(bfloat16_from_float(0x1.01p0F), 0x3f80);       /* a tie goes to the even neighbour */
+    assert_int_equal(bfloat16_from_float(0x1.03p0F), 0x3f82);       /* also upwards */
+    assert_int_equal(bfloat16_from_float(0x1.010002p0F), 0x3f81);   /* past the tie */
+    assert_int_equal(bfloat16_from_float(0x1.fffffep127F), 0x7f80); /* overflows to infinity */
+}
+
+/* ---- Random numbers ---- */
+
+/* The known-answer vectors that Random123 publishes for philox4x32 with 10 rounds. */
+static void philox_meets_known_answers(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t counter[4], key[2], answer[4];
+    } cases[] = {
+        {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
+        {{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff},
+         {0xffffffff, 0xffffffff},
+         {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+         {0xa4093822, 0x299f31d0},
+         {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        const RandomBlock block = random_philox(cases[i].key, cases[i].counter);
+        assert_memory_equal(block.word, cases[i].answer, sizeof block.word);
+    }
+}
+
+static void streams_are_pure_and_apart(void **state)
+{
+    (void)state;
+    RandomStream a = random_stream(5, RANDOM_TEST, 9), b = random_stream(5, RANDOM_TEST, 9);
+    for (uint64_t i = 0; i < 10; ++i) {
+        const RandomBlock block = random_block(5, RANDOM_TEST, 9, i);
+        for (int j = 0; j < 4; ++j) {
+            const uint32_t word = random_bits(&a);
+            assert_int_equal(word, block.word[j]);
+            assert_int_equal(random_bits(&b), word);
+        }
+    }
+    const RandomBlock block = random_block(5, RANDOM_TEST, 9, 0);
+    const RandomBlock others[] = {
+        random_block(6, RANDOM_TEST, 9, 0),          random_block(5, RANDOM_ORDER, 9, 0),
+        random_block(5, RANDOM_TEST, 10, 0),         random_block(5, RANDOM_TEST, 9, 1),
+        random_block(5, RANDOM_TEST, 9, 1ULL << 40), random_block(5, RANDOM_TEST, 9 + (1ULL << 40), 0)};
+    for (size_t i = 0; i < sizeof others / sizeof *others; ++i)
+        assert_memory_not_equal(&block, &others[i], sizeof block);
+}
+
+static void uniform_and_normal_have_their_moments(void **state)
+{
+    (void)state;
+    enum { COUNT = 200000 };
+    RandomStream stream = random_stream(1, RANDOM_TEST, 0);
+    double sum = 0, squares = 0;
+    for (int i = 0; i < COUNT; ++i) {
+        const double u = random_uniform(&stream);
+        assert_true(u >= 0 && u < 1);
+        sum += u;
+        squares += u * u;
+    }
+    /* Five standard errors of each mean. */
+    assert_true(fabs(sum / COUNT - 0.5) < 5 * sqrt(1.0 / 12 / COUNT));
+    assert_true(fabs(squares / COUNT - 1.0 / 3) < 5 * sqrt(4.0 / 45 / COUNT));
+    double moment[5] = {0};
+    for (int i = 0; i < COUNT; ++i) {
+        const double x = random_normal(&stream);
+        assert_true(isfinite(x));
+        for (int k = 1; k <= 4; ++k)
+            moment[k] += pow(x, k) / COUNT;
+    }
+    assert_true(fabs(moment[1]) < 5 * sqrt(1.0 / COUNT));
+    assert_true(fabs(moment[2] - 1) < 5 * sqrt(2.0 / COUNT));
+    assert_true(fabs(moment[3]) < 5 * sqrt(15.0 / COUNT));
+    assert_true(fabs(moment[4] - 3) < 5 * sqrt(96.0 / COUNT));
+    RandomStream a = random_stream(2, RANDOM_TEST, 0), b = a;
+    for (int i = 0; i < 100; ++i)
+        assert_true(random_normal(&a) == random_normal(&b));
+}
+
+static void below_is_unbiased(void **state)
+{
+    (void)state;
+    RandomStream stream = random_stream(3, RANDOM_TEST, 0);
+    for (int i = 0; i < 100; ++i)
+        assert_int_equal(random_below(&stream, 1), 0);
+    int counts[7] = {0};
+    for (int i = 0; i < 70000; ++i) {
+        const uint64_t draw = random_below(&stream, 7);
+        assert_true(draw < 7);
+        ++counts[draw];
+    }
+    double chi = 0;
+    for (int i = 0; i < 7; ++i)
+        chi += pow(counts[i] - 10000.0, 2) / 10000;
+    assert_true(chi < 22.46); /* 6 degrees of freedom, p = 0.001 */
+    /* Where bits % bound would favour the lower half two to one. */
+    const uint64_t bound = 3ULL << 62;
+    int low = 0;
+    for (int i = 0; i < 10000; ++i) {
+        const uint64_t draw = random_below(&stream, bound);
+        assert_true(draw < bound);
+        low += draw < bound / 3;
+    }
+    assert_true(fabs(low - 10000.0 / 3) < 5 * sqrt(10000 * 2.0 / 9));
+}
+
+static void shuffle_is_an_unbiased_permutation(void **state)
+{
+    (void)state;
+    /* All 24 orders of four items, equally often over epochs. */
+    int counts[256] = {0};
+    int64_t items[1000];
+    for (uint64_t epoch = 0; epoch < 24000; ++epoch) {
+        random_shuffle(7, RANDOM_ORDER, epoch, items, 4);
+        ++counts[items[0] << 6 | items[1] << 4 | items[2] << 2 | items[3]];
+    }
+    int orders = 0;
+    double chi = 0;
+    for (int i = 0; i < 256; ++i) {
+        if (counts[i] == 0) continue;
+        ++orders;
+        chi += pow(counts[i] - 1000.0, 2) / 1000;
+    }
+    assert_int_equal(orders, 24);
+    assert_true(chi < 49.73); /* 23 degrees of freedom, p = 0.001 */
+    bool seen[1000] = {false};
+    random_shuffle(7, RANDOM_ORDER, 1, items, 1000);
+    for (int i = 0; i < 1000; ++i) {
+        assert_in_range(items[i], 0, 999);
+        assert_false(seen[items[i]]);
+        seen[items[i]] = true;
+    }
+    random_shuffle(7, RANDOM_ORDER, 1, items, 0);
+}
+
+static void name_keys_are_fnv1a(void **state)
+{
+    (void)state;
+    assert_true(random_name_key("") == 0xcbf29ce484222325U);
+    assert_true(random_name_key("a") == 0xaf63dc4c8601ec8cU);
+    assert_true(random_name_key("foobar") == 0x85944171f73967e8U);
+}
+
+/* ---- Files ---- */
+
+static void reads_whole_files(void **state)
+{
+    (void)state;
+    char *data;
+    size_t size;
+    const char *path = in_folder("f");
+    write_plain(path, "a\0b", 3);
+    assert_ok(file_read(path, 3, &data, &size));
+    assert_int_equal(size, 3);
+    assert_memory_equal(data, "a\0b\0", 4);
+    free(data);
+    assert_fails(file_read(path, 2, &data, &size), STATUS_INPUT, "larger than the 2 bytes");
+    assert_null(data);
+    write_plain(path, "", 0);
+    assert_ok(file_read(path, 0, &data, &size));
+    assert_int_equal(size, 0);
+    assert_string_equal(data, "");
+    free(data);
+    assert_fails(file_read(in_folder("absent"), 10, &data, &size), STATUS_IO, "absent: No such file");
+    assert_fails(file_read(folder, 10, &data, &size), STATUS_IO, "is a folder");
+    /* A file whose size the system does not tell. */
+    assert_ok(file_read("/proc/self/status", 1 << 20, &data, &size));
+    assert_true(size > 100 && strlen(data) == size);
+    free(data);
+    assert_fails(file_read("/dev/zero", 100000, &data, &size), STATUS_INPUT, "larger than");
+}
+
+static void reads_gzip(void **state)
+{
+    (void)state;
+    enum { COUNT = 3000000 };
+    char *text = malloc(COUNT), *data;
+    assert_non_null(text);
+    RandomStream stream = random_stream(1, RANDOM_TEST, 1);
+    for (int i = 0; i < COUNT; ++i)
+        text[i] = (char)('a' + random_below(&stream, 4));
+    const char *path = in_folder("t.gz");
+    gzFile file = gzopen(path, "wb");
+    assert_int_equal(gzwrite(file, text, COUNT), COUNT);
+    assert_int_equal(gzclose(file), Z_OK);
+    size_t size;
+    assert_ok(file_read(path, COUNT, &data, &size));
+    assert_int_equal(size, COUNT);
+    assert_memory_equal(data, text, COUNT);
+    free(data);
+    free(text);
+    assert_fails(file_read(path, COUNT - 1, &data, &size), STATUS_INPUT, "larger than");
+
+    FileMap map;
+    assert_ok(file_map(path, &map));
+    const char *broken = in_folder("broken.gz");
+    const size_t cuts[] = {0, 1, 5, 12, map.size / 2, map.size - 8, map.size - 1};
+    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; ++i) {
+        write_plain(broken, map.data, cuts[i]);
+        assert_fails(file_read(broken, COUNT, &data, &size), STATUS_INPUT, "broken.gz");
+        assert_null(data);
+    }
+    uint8_t *flipped = malloc(map.size);
+    assert_non_null(flipped);
+    memcpy(flipped, map.data, map.size);
+    flipped[map.size / 2] ^= 4;
+    write_plain(broken, flipped, map.size);
+    assert_fails(file_read(broken, COUNT, &data, &size), STATUS_INPUT, "damaged");
+    free(flipped);
+    file_unmap(&map);
+    write_plain(broken, "plain text, no gzip", 19);
+    assert_fails(file_read(broken, COUNT, &data, &size), STATUS_INPUT, "not a gzip file");
+}
+
+static void maps_files(void **state)
+{
+    (void)state;
+    FileMap map;
+    const char *path = in_folder("m");
+    write_plain(path, "hello", 5);
+    assert_ok(file_map(path, &map));
+    assert_int_equal(map.size, 5);
+    assert_memory_equal(map.data, "hello", 5);
+    file_unmap(&map);
+    assert_null(map.data);
+    write_plain(path, "", 0);
+    assert_ok(file_map(path, &map));
+    assert_null(map.data);
+    file_unmap(&map);
+    assert_fails(file_map(folder, &map), STATUS_IO, "is a folder");
+    assert_fails(file_map("/dev/null", &map), STATUS_IO, "not a regular file");
+}
+
+static void writes_are_atomic(void **state)
+{
+    (void)state;
+    const char *path = in_folder("w");
+    assert_ok(file_write(path, "old", 3));
+    assert_holds(path, "old");
+    FileWriter *writer;
+    assert_ok(file_writer_open(path, &writer));
+    char *large = malloc(200000);
+    assert_non_null(large);
+    memset(large, 'x', 200000);
+    assert_ok(file_writer_write(writer, "new", 3));
+    assert_ok(file_writer_write(writer, large, 200000));
+    assert_holds(path, "old");
+    file_writer_abandon(writer);
+    file_writer_abandon(NULL);
+    assert_holds(path, "old");
+    assert_int_equal(count_entries(folder), 1);
+
+    /* Pieces of every size around the buffer's arrive in order. */
+    assert_ok(file_writer_open(path, &writer));
+    size_t total = 0;
+    RandomStream stream = random_stream(1, RANDOM_TEST, 2);
+    for (int i = 0; i < 50; ++i) {
+        const size_t size = random_below(&stream, 100000);
+        memset(large, 'a' + i % 26, size);
+        assert_ok(file_writer_write(writer, large, size));
+        total += size;
+    }
+    free(large);
+    assert_ok(file_writer_commit(writer));
+    char *data;
+    size_t size;
+    assert_ok(file_read(path, total, &data, &size));
+    assert_int_equal(size, total);
+    stream = random_stream(1, RANDOM_TEST, 2);
+    size_t at = 0;
+    for (int i = 0; i < 50; ++i)
+        for (size_t end = at + random_below(&stream, 100000); at < end; ++at)
+            assert_int_equal(data[at], 'a' + i % 26);
+    free(data);
+    assert_int_equal(count_entries(folder), 1);
+    assert_fails(file_write(in_folder("no/such/f"), "x", 1), STATUS_IO, "no/such/f");
+    assert_fails(file_write(folder, "x", 1), STATUS_IO, "is a folder");
+}
+
+static void writes_report_a_full_disk(void **state)
+{
+    (void)state;
+    assert_fails(file_write("/dev/full", "12345", 5), STATUS_IO, "cannot write 5 bytes to /dev/full");
+    struct stat about;
+    assert_int_equal(stat("/dev/full", &about), 0);
+    assert_true(S_ISCHR(about.st_mode));
+    assert_fails(file_append_line("/dev/full", "line"), STATUS_IO, "/dev/full: No space left");
+
+    /* A limit on the file's size fails in the middle, as a full disk does. */
+    const char *path = in_folder("limited");
+    assert_ok(file_write(path, "old", 3));
+    struct rlimit before, limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    limit = (struct rlimit){100000, before.rlim_max};
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    char *large = calloc(1, 300000);
+    assert_non_null(large);
+    assert_fails(file_write(path, large, 300000), STATUS_IO, "cannot write 200000 bytes to");
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    (void)signal(SIGXFSZ, handler);
+    free(large);
+    assert_holds(path, "old");
+    assert_int_equal(count_entries(folder), 1);
+}
+
+static void killed_writers_leave_nothing_that_hurts(void **state)
+{
+    (void)state;
+    const char *path = in_folder("k");
+    assert_ok(file_write(path, "old", 3));
+    for (int i = 0; i < 3; ++i) {
+        const pid_t child = fork();
+        if (child == 0) {
+            FileWriter *writer;
+            Status status = file_writer_open(path, &writer);
+            if (status == OK) status = file_writer_write(writer, folder, sizeof folder);
+            raise(status == OK ? SIGKILL : SIGABRT);
+        }
+        int result;
+        assert_int_equal(waitpid(child, &result, 0), child);
+        assert_true(WIFSIGNALED(result) && WTERMSIG(result) == SIGKILL);
+        assert_holds(path, "old");
+        assert_int_equal(count_entries(folder), 2); /* each cleaned up after the one before */
+    }
+    /* A leftover that has our own name, as when process numbers come round again. */
+    char host[256] = "", name[400];
+    (void)gethostname(host, sizeof host - 1);
+    (void)snprintf(name, sizeof name, ".k.%s.%ld.0.tmp", host, (long)getpid());
+    write_plain(in_folder(name), "stale", 5);
+    assert_ok(file_write(path, "new", 3));
+    assert_holds(path, "new");
+    assert_int_equal(count_entries(folder), 1);
+
+    /* A living writer's temporary stays. */
+    FileWriter *writer;
+    assert_ok(file_writer_open(path, &writer));
+    const pid_t child = fork();
+    if (child == 0) _exit(file_write(path, "theirs", 6) == OK ? 0 : 1);
+    int result;
+    assert_int_equal(waitpid(child, &result, 0), child);
+    assert_int_equal(result, 0);
+    assert_holds(path, "theirs");
+    assert_ok(file_writer_write(writer, "ours", 4));
+    assert_ok(file_writer_commit(writer));
+    assert_holds(path, "ours");
+    assert_int_equal(count_entries(folder), 1);
+}
+
+static void links_and_devices_stay(void **state)
+{
+    (void)state;
+    const char *path = in_folder("target"), *link = in_folder("link");
+    assert_ok(file_write(path, "old", 3));
+    assert_int_equal(symlink(path, link), 0);
+    assert_ok(file_write(link, "new", 3));
+    assert_holds(path, "new");
+    struct stat about;
+    assert_int_equal(lstat(link, &about), 0);
+    assert_true(S_ISLNK(about.st_mode));
+    assert_ok(file_write("/dev/null", "x", 1));
+    assert_int_equal(stat("/dev/null", &about), 0);
+    assert_true(S_ISCHR(about.st_mode));
+}
+
+static void appends_lines(void **state)
+{
+    (void)state;
+    const char *path = in_folder("lines");
+    assert_ok(file_append_line(path, "one"));
+    assert_ok(file_append_line(path, ""));
+    assert_ok(file_append_line(path, "two"));
+    assert_holds(path, "one\n\ntwo\n");
+    write_plain(path, "one\n{\"torn", 10);
+    assert_ok(file_append_line(path, "two"));
+    assert_holds(path, "one\n{\"torn\ntwo\n");
+    assert_fails(file_append_line(in_folder("no/f"), "x"), STATUS_IO, "no/f");
+}
+
+static void makes_folders_and_joins(void **state)
+{
+    (void)state;
+    assert_ok(file_make_folder(in_folder("a/b/c")));
+    assert_ok(file_make_folder(in_folder("a/b//c/")));
+    assert_true(file_exists(in_folder("a/b/c")));
+    assert_false(file_exists(in_folder("a/b/d")));
+    write_plain(in_folder("a/file"), "", 0);
+    assert_fails(file_make_folder(in_folder("a/file")), STATUS_IO, "in the way");
+    assert_fails(file_make_folder(in_folder("a/file/x")), STATUS_IO, "a/file");
+    assert_ok(file_make_folder("/"));
+    char path[PATH_MAX];
+    assert_ok(file_join(path, "a", "b"));
+    assert_string_equal(path, "a/b");
+    assert_ok(file_join(path, "a/", "b"));
+    assert_string_equal(path, "a/b");
+    assert_ok(file_join(path, "", "b"));
+    assert_string_equal(path, "b");
+    assert_ok(file_join(path, "a", "/b"));
+    assert_string_equal(path, "/b");
+    char *name = malloc(PATH_MAX + 1);
+    assert_non_null(name);
+    memset(name, 'n', PATH_MAX);
+    name[PATH_MAX] = '\0';
+    assert_fails(file_join(path, "a", name), STATUS_INPUT, "longer than");
+    assert_fails(file_make_folder(name), STATUS_INPUT, "longer than");
+    free(name);
+}
+
+static void locks_exclude_and_name_the_holder(void **state)
+{
+    (void)state;
+    const char *path = in_folder("lock");
+    FileLock *lock, *second;
+    assert_ok(file_lock(path, &lock));
+    char holder[300], host[256] = "";
+    (void)gethostname(host, sizeof host - 1);
+    (void)snprintf(holder, sizeof holder, "process %ld on %s", (long)getpid(), host);
+    assert_fails(file_lock(path, &second), STATUS_BUSY, holder);
+    assert_null(second);
+    const pid_t child = fork();
+    if (child == 0) {
+        Status status = file_lock(path, &second);
+        _exit(status != OK && status_code(status) == STATUS_BUSY ? 0 : 1);
+    }
+    int result;
+    assert_int_equal(waitpid(child, &result, 0), child);
+    assert_int_equal(result, 0);
+    file_unlock(lock);
+    file_unlock(NULL);
+    assert_ok(file_lock(path, &lock));
+    file_unlock(lock);
+
+    /* The lock of a killed process is free, whatever it left in the file. */
+    const pid_t killed = fork();
+    if (killed == 0) raise(file_lock(path, &lock) == OK ? SIGKILL : SIGABRT);
+    assert_int_equal(waitpid(killed, &result, 0), killed);
+    assert_true(WIFSIGNALED(result) && WTERMSIG(result) == SIGKILL);
+    assert_ok(file_lock(path, &lock));
+    file_unlock(lock);
+    assert_fails(file_lock(in_folder("no/lock"), &lock), STATUS_IO, "no/lock");
+}
+
+/* ---- .npy ---- */
+
+static void npy_round_trips(void **state)
+{
+    (void)state;
+    static const DType types[] = {FLOAT32, FLOAT64, INT32, INT64, UINT8};
+    const int64_t extent[NPY_MAX_RANK] = {2, 3, 1, 2, 1, 1, 1, 2};
+    uint8_t data[24 * 8];
+    for (size_t i = 0; i < sizeof data; ++i)
+        data[i] = (uint8_t)(i * 37 + 1);
+    for (size_t t = 0; t < sizeof types / sizeof *types; ++t) {
+        for (int rank = 0; rank <= NPY_MAX_RANK; ++rank) {
+            int64_t count = 1;
+            for (int i = 0; i < rank; ++i)
+                count *= extent[i];
+            const char *path = in_folder("a.npy");
+            assert_ok(npy_write(path, types[t], rank, extent, data));
+            Npy npy;
+            assert_ok(npy_open(path, &npy));
+            assert_int_equal(npy.type, types[t]);
+            assert_int_equal(npy.rank, rank);
+            assert_int_equal(npy.count, count);
+            assert_memory_equal(npy.extent, extent, (size_t)rank * sizeof *extent);
+            assert_memory_equal(npy.data, data, (size_t)count * dtype_size(types[t]));
+            assert_int_equal((uintptr_t)npy.data % 64, 0);
+            npy_close(&npy);
+            assert_null(npy.data);
+        }
+    }
+    const int64_t empty[2] = {0, 5};
+    Npy npy;
+    assert_ok(npy_write(in_folder("e.npy"), FLOAT32, 2, empty, NULL));
+    assert_ok(npy_open(in_folder("e.npy"), &npy));
+    assert_int_equal(npy.count, 0);
+    assert_int_equal(npy.extent[1], 5);
+    npy_close(&npy);
+    assert_fails(npy_write(in_folder("b.npy"), BFLOAT16, 1, extent, data), STATUS_UNSUPPORTED, "bfloat16");
+}
+
+/* The very bytes of numpy.save(numpy.arange(3, dtype="<i4")). */
+static void npy_writes_numpys_bytes(void **state)
+{
+    (void)state;
+    const int32_t values[3] = {0, 1, 2};
+    const int64_t extent[1] = {3};
+    assert_ok(npy_write(in_folder("n.npy"), INT32, 1, extent, values));
+    char expected[140];
+    memset(expected, ' ', 128);
+    static const char header[] =
+        "\x93NUMPY\x01\x00\x76\x00{'descr': '<i4', 'fortran_order': False, 'shape': (3,), }";
+    memcpy(expected, header, sizeof header - 1);
+    expected[127] = '\n';
+    memcpy(expected + 128, values, 12);
+    FileMap map;
+    assert_ok(file_map(in_folder("n.npy"), &map));
+    assert_int_equal(map.size, 140);
+    assert_memory_equal(map.data, expected, 140);
+    file_unmap(&map);
+}
+
+/* A .npy of the given version and dict (as is, no padding) and data bytes of zeros. */
+static size_t make_npy(uint8_t *bytes, int version, const char *dict, size_t data_bytes)
+{
+    const size_t length = strlen(dict), start = version == 1 ? 10 : 12;
+    memset(bytes, 0, start + length + data_bytes);
+    memcpy(bytes, "\x93NUMPY", 6);
+    bytes[6] = (uint8_t)version;
+    bytes[8] = (uint8_t)length;
+    bytes[9] = (uint8_t)(length >> 8);
+    memcpy(bytes + start, dict, length);
+    return start + length + data_bytes;
+}
+
+static void npy_reads_other_spellings(void **state)
+{
+    (void)state;
+    uint8_t bytes[512];
+    Npy npy;
+    static const char *const dicts[] = {
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }\n",
+        "{\"shape\":(2L,3L),\"descr\":\"<f4\",\"fortran_order\":False}",
+        "  {  'fortran_order' : False , 'shape' : ( 2 , 3 , ) , 'descr' : '<f4' }  \n\n",
+    };
+    for (size_t i = 0; i < sizeof dicts / sizeof *dicts; ++i) {
+        for (int version = 1; version <= 3; ++version) {
+            const size_t size = make_npy(bytes, version, dicts[i], 24);
+            /* Wherever the bytes lie, the data come out aligned. */
+            for (size_t shift = 0; shift < 4; ++shift) {
+                uint8_t moved[516];
+                memcpy(moved + shift, bytes, size);
+                assert_ok(npy_parse("mem", moved + shift, size, &npy));
+                assert_int_equal(npy.rank, 2);
+                assert_int_equal(npy.extent[0], 2);
+                assert_int_equal(npy.extent[1], 3);
+                assert_int_equal(npy.count, 6);
+                assert_int_equal((uintptr_t)npy.data % 4, 0);
+                assert_true(((const float *)npy.data)[5] == 0);
+                npy_close(&npy);
+            }
+        }
+    }
+}
+
+static void npy_refuses_what_is_not(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *dict;
+        size_t data_bytes;
+        const char *message;
+    } cases[] = {
+        {"{'descr': '<f2', 'fortran_order': False, 'shape': (2,), }", 4, "'<f2' is not supported"},
+        {"{'descr': '>f4', 'fortran_order': False, 'shape': (2,), }", 8, "big-endian"},
+        {"{'descr': '<c8', 'fortran_order': False, 'shape': (2,), }", 16, "'<c8' is not supported"},
+        {"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,), }", 8,
+         "records are not supported"},
+        {"{'descr': '<f4', 'fortran_order': True, 'shape': (2, 2), }", 16, "Fortran order"},
+        {"{'descr': '<f4', 'fortran_order': Maybe, 'shape': (2, 2), }", 16, "neither True nor False"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }", 11, "(it is cut short)"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }", 13,
+         "needs 12 bytes of data, but the file holds 13"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (3), }", 12, "not a tuple"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': 3, }", 12, "not a tuple"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (-3,), }", 12, "not a tuple of counts"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (3 4), }", 48, "separated by commas"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775808,), }", 0, "too large"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296), }", 0, "too large"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807,), }", 0, "too large"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904,), }", 0, "too large"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (1,1,1,1,1,1,1,1,1), }", 4,
+         "more than 8 dimensions"},
+        {"{'descr': '<f4', 'fortran_order': False, }", 4, "it lacks 'shape'"},
+        {"{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (1,), }", 4, "repeated key"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (1,), 'x': 1}", 4, "unknown or a repeated key"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (1,), } 'x'", 4, "something follows"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (1", 4, "separated by commas"},
+        {"{'descr': '<f4", 4, "does not end"},
+        {"", 4, "does not begin with {"},
+    };
+    uint8_t bytes[512];
+    Npy npy;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        for (int version = 1; version <= 3; ++version) {
+            const size_t size = make_npy(bytes, version, cases[i].dict, cases[i].data_bytes);
+            assert_fails(npy_parse("some.npy", bytes, size, &npy), STATUS_INPUT, cases[i].message);
+            Status status = npy_parse("some.npy", bytes, size, &npy);
+            assert_non_null(strstr(status_message(status), "some.npy"));
+            status_free(status);
+        }
+    }
+    /* Every proper prefix of a good file is refused, and so is a wrong magic byte or version. */
+    const size_t size = make_npy(bytes, 2, "{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }", 12);
+    for (size_t cut = 0; cut < size; ++cut) {
+        uint8_t *exact = malloc(cut + 1); /* a heap block of that size, so that a sanitizer sees overruns */
+        memcpy(exact + 1, bytes, cut);
+        assert_fails(npy_parse("cut", exact + 1, cut, &npy), STATUS_INPUT, "cut");
+        free(exact);
+    }
+    for (int i = 0; i < 7; ++i) {
+        bytes[i] ^= 0x40;
+        assert_fails(npy_parse("bad", bytes, size, &npy), STATUS_INPUT, i < 6 ? "wrong magic" : "version");
+        bytes[i] ^= 0x40;
+    }
+    bytes[11] = 0x80; /* a header length of 2 GB */
+    assert_fails(npy_parse("long", bytes, size, &npy), STATUS_INPUT, "header of 21");
+    assert_fails(npy_open(in_folder("absent.npy"), &npy), STATUS_IO, "absent.npy");
+    write_plain(in_folder("empty.npy"), "", 0);
+    assert_fails(npy_open(in_folder("empty.npy"), &npy), STATUS_INPUT, "it is empty");
+}
+
+#define SCRATCH(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(status_carries_code_message_and_trail),
+        cmocka_unit_test(status_survives_without_memory),
+        cmocka_unit_test(memory_is_zeroed_aligned_and_checked),
+        cmocka_unit_test(memory_grows_and_keeps),
+        cmocka_unit_test(texts),
+        SCRATCH(log_speaks_for_rank_zero_only),
+        cmocka_unit_test(dtypes_and_bfloat16),
+        cmocka_unit_test(philox_meets_known_answers),
+        cmocka_unit_test(streams_are_pure_and_apart),
+        cmocka_unit_test(uniform_and_normal_have_their_moments),
+        cmocka_unit_test(below_is_unbiased),
+        cmocka_unit_test(shuffle_is_an_unbiased_permutation),
+        cmocka_unit_test(name_keys_are_fnv1a),
+        SCRATCH(reads_whole_files),
+        SCRATCH(reads_gzip),
+        SCRATCH(maps_files),
+        SCRATCH(writes_are_atomic),
+        SCRATCH(writes_report_a_full_disk),
+        SCRATCH(killed_writers_leave_nothing_that_hurts),
+        SCRATCH(links_and_devices_stay),
+        SCRATCH(appends_lines),
+        SCRATCH(makes_folders_and_joins),
+        SCRATCH(locks_exclude_and_name_the_holder),
+        SCRATCH(npy_round_trips),
+        SCRATCH(npy_writes_numpys_bytes),
+        SCRATCH(npy_reads_other_spellings),
+        SCRATCH(npy_refuses_what_is_not),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
