@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#undef fail /* status.h has a function of that name; a test that must fail here says assert_true(false) */
 
 #include "engine/base/npy.h"
 #include "engine/base/status.h"

@@ -33,7 +33,7 @@ Status fail(StatusCode code, const char *format, ...)
 
 Status status_trail(Status status, const char *function, const char *file, int line)
 {
-    if (status == OK || status == &out_of_memory) return status;
+    if (status == &out_of_memory) return status;
     char *trace;
     const char *before = status->trace != NULL ? status->trace : "";
     const char *newline = status->trace != NULL ? "\n" : "";

@@ -42,10 +42,13 @@ typedef struct StatusError *Status;
 #define CHECKED __attribute__((warn_unused_result))
 
 /* A new error. Never returns NULL: when memory is short a static "out of memory" error is returned. */
-CHECKED __attribute__((format(printf, 2, 3))) Status fail(StatusCode code, const char *format, ...);
+CHECKED __attribute__((format(printf, 2, 3), returns_nonnull)) Status fail(StatusCode code,
+                                                                           const char *format, ...);
 
-/* Adds a frame to the trail of `status`; used by TRY. Returns `status`. */
-CHECKED Status status_trail(Status status, const char *function, const char *file, int line);
+/* Adds a frame to the trail of `status`; used by TRY. Returns `status`, which must not be
+ * OK. (returns_nonnull tells compilers that what a failed call did not set is not read.) */
+CHECKED __attribute__((returns_nonnull)) Status status_trail(Status status, const char *function,
+                                                             const char *file, int line);
 
 /* Puts "text: " before the message: the facts that only a caller knows. Consumes and returns `status`. */
 CHECKED __attribute__((format(printf, 2, 3))) Status status_context(Status status, const char *format, ...);
