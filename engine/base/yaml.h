@@ -16,11 +16,12 @@ typedef struct YamlNode {
     struct YamlNode **item; /* list: items; map: values */
 } YamlNode;
 
-/* STATUS_INPUT names file and line: syntax, anchors and aliases (not supported), nesting deeper than 32,
- * duplicate keys, more than one document. An empty document is an empty map. */
+/* STATUS_INPUT names file and line: syntax, anchors, aliases and tags (not supported), nesting deeper than
+ * 32, duplicate keys (both lines), more than one document. An empty document is an empty map. */
 CHECKED Status yaml_load(const char *path, YamlNode **);
 CHECKED Status yaml_parse(const char *name, const char *text, size_t size, YamlNode **);
-void yaml_free(YamlNode *);                                      /* NULL is allowed */
+/* NULL is allowed. (Not yaml_free: libyaml exports a function of that name for its own use.) */
+void yaml_release(YamlNode *);
 const YamlNode *yaml_find(const YamlNode *map, const char *key); /* NULL if absent or not a map */
 
 #endif
