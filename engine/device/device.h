@@ -6,6 +6,7 @@
 #include "engine/base/status.h"
 
 #include <stddef.h>
+#include <stdint.h>
 
 typedef enum { DEVICE_CPU, DEVICE_CUDA, DEVICE_KINDS } DeviceKind;
 
@@ -31,6 +32,8 @@ void device_free(Device *, void *); /* NULL is allowed */
 CHECKED Status device_upload(Device *, void *to, const void *host, size_t bytes);
 CHECKED Status device_download(Device *, void *host, const void *from, size_t bytes);
 CHECKED Status device_clear(Device *, void *, size_t bytes);
+/* to[i] += from[i] */
+CHECKED Status device_accumulate(Device *, float *to, const float *from, int64_t count);
 CHECKED Status device_synchronize(Device *);
 
 #endif

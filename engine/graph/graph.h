@@ -83,6 +83,8 @@ void graph_leave(Graph *);
 /* Values that no node makes. Names of inputs stand as given; parameters' and states' are nested in the scope.
  * Asking for the same parameter or state again (shared weights) returns the same value. */
 Value graph_input(Graph *, const char *name, Shape);
+/* An input that the caller always binds to its own memory (plan_bind): the plan sets none aside for it. */
+Value graph_external_input(Graph *, const char *name, Shape);
 Value graph_parameter(Graph *, const char *name, Shape, Init);
 Value graph_state(Graph *, const char *name, Shape, Init);
 
@@ -146,6 +148,7 @@ Role graph_role(const Graph *, Value);
 const char *graph_name(const Graph *, Value); /* inputs, parameters, states; for results "scope.op" */
 Init graph_init(const Graph *, Value);
 bool graph_is_kept(const Graph *, Value);
+bool graph_is_external(const Graph *, Value);
 int graph_producer(const Graph *, Value);          /* node index, or -1 */
 int graph_use_count(const Graph *, Value);         /* inputs of nodes that are this value, plus one if kept */
 Value graph_find(const Graph *, const char *name); /* input, parameter or state; NO_VALUE if absent */

@@ -8,12 +8,9 @@
 #include "engine/base/status.h"
 #include "engine/graph/graph.h"
 #include "engine/graph/op.h"
+#include "engine/plan/arena.h"
 #include "engine/plan/collective.h"
 #include "engine/plan/store.h"
-
-typedef struct Arena Arena;
-CHECKED Status arena_create(Device *, Arena **);
-void arena_free(Arena *); /* NULL is allowed; after the plans that use it */
 
 typedef struct {
     int64_t bucket_bytes; /* gradients are reduced in slices of at least this size; 0: 4 MiB */
@@ -43,7 +40,7 @@ void plan_set_micro_step(Plan *, int index, int count);
 
 /* A kept float32/float64/int64 result that is to be summed over ranks at the end of each run (loss and weight
  * sums). */
-void plan_reduce(Plan *, Value);
+CHECKED Status plan_reduce(Plan *, Value);
 
 /* Checks kept results and gradients for NaN and infinity after a run: STATUS_NUMERIC naming the first tensor
  * in execution order (kept results first, then gradients in flat order). */
@@ -54,7 +51,7 @@ typedef struct {
     size_t tensor_bytes; /* the sum of all its results, had each its own memory */
     size_t scratch_bytes;
     size_t parameter_bytes, gradient_bytes, state_bytes;
-    int nodes, fused, in_place, views, buckets;
+    int nodes, in_place, views, buckets;
     double flops, bytes; /* of one run */
 } PlanReport;
 PlanReport plan_report(const Plan *);

@@ -40,6 +40,9 @@ int64_t store_flat_count(const Store *);
 float *store_parameters(const Store *);
 float *store_gradients(const Store *);
 
+/* A flat array in which micro-steps gather their gradients; made on first use, not part of checkpoints. */
+CHECKED Status store_accumulator(Store *, float **data);
+
 /* A further flat float32 array like the parameters, zeroed, named in checkpoints ("momentum"): optimizer
  * state. The same memory when asked again. */
 CHECKED Status store_flat(Store *, const char *name, float **data);

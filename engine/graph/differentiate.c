@@ -1,0 +1,95 @@
+/* Reverse-mode differentiation: gradient rules append ordinary nodes, last forward node first. */
+#include "engine/base/memory.h"
+#include "engine/graph/graph_internal.h"
+#include "engine/graph/op.h"
+#include "engine/ops/ops.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Which values lead to a parameter or to a value whose gradient is wanted: others need no gradient. */
+static void mark_needed(const Graph *graph, bool needed[])
+{
+    for (size_t i = 0; i < graph->value_count; ++i)
+        needed[i] = graph->value[i].role == ROLE_PARAMETER || graph->value[i].wanted;
+    for (size_t n = 0; n < graph->node_count; ++n) {
+        const Node *node = graph->node[n];
+        bool any = false;
+        for (int i = 0; i < node->input_count; ++i)
+            any = any || (value_exists(node->input[i]) && needed[node->input[i].id]);
+        if (!any || node->op->gradient == NULL) continue;
+        for (int i = 0; i < node->output_count; ++i)
+            needed[node->output[i].id] = true;
+    }
+}
+
+/* total + part; either may be absent. */
+static Value accumulate(Graph *graph, Value total, Value part)
+{
+    if (!value_exists(total)) return part;
+    if (!value_exists(part)) return total;
+    return add(graph, total, part);
+}
+
+static void differentiate_node(Graph *graph, int index, const bool needed[])
+{
+    const Node *node = graph->node[index];
+    if (node->op->gradient == NULL) return;
+    Value d_out[CALL_MAX_TENSORS], d_in[CALL_MAX_TENSORS];
+    bool wanted[CALL_MAX_TENSORS], any_out = false, any_in = false;
+    for (int i = 0; i < node->output_count; ++i) {
+        d_out[i] = graph->value[node->output[i].id].gradient;
+        any_out = any_out || value_exists(d_out[i]) || value_is_root_gradient(d_out[i]);
+    }
+    for (int i = 0; i < node->input_count; ++i) {
+        d_in[i] = NO_VALUE;
+        wanted[i] = value_exists(node->input[i]) && needed[node->input[i].id];
+        any_in = any_in || wanted[i];
+    }
+    if (!any_out || !any_in) return;
+    graph->differentiated_node = index;
+    /* The backward nodes bear the forward node's scope, so that errors and profiles name the layer. */
+    const size_t length = strlen(node->scope);
+    memcpy(graph->scope, node->scope, length + 1);
+    node->op->gradient(graph, node, d_out, wanted, d_in);
+    for (int i = 0; i < node->input_count && graph->status == OK; ++i) {
+        if (!wanted[i] || !value_exists(d_in[i])) continue;
+        const Value input = node->input[i];
+        Shape shape = graph->value[input.id].shape, got = graph->value[d_in[i].id].shape;
+        if (!shape_equal(shape, got)) {
+            char a[SHAPE_TEXT], b[SHAPE_TEXT];
+            graph_fail(graph, STATUS_INTERNAL, "%s: the gradient of input %d is %s, the input %s",
+                       node->op->name, i, shape_text(got, a), shape_text(shape, b));
+            return;
+        }
+        const Value total = accumulate(graph, graph->value[input.id].gradient, d_in[i]);
+        graph->value[input.id].gradient = total;
+    }
+}
+
+void graph_differentiate(Graph *graph, Value loss)
+{
+    if (graph->status != OK) return;
+    if (graph->depth != 0) {
+        graph_fail(graph, STATUS_INTERNAL, "graph_differentiate inside a scope");
+        return;
+    }
+    if (!value_exists(loss) || graph->value[loss.id].producer < 0) {
+        graph_fail(graph, STATUS_INTERNAL, "graph_differentiate needs a result");
+        return;
+    }
+    bool *needed = graph_allocate(graph, graph->value_count * sizeof *needed);
+    if (needed == NULL) return;
+    mark_needed(graph, needed);
+    const int last = (int)graph->node_count - 1;
+    graph->differentiating = true;
+    graph->value[loss.id].gradient = ROOT_GRADIENT;
+    for (int i = last; i >= 0 && graph->status == OK; --i)
+        differentiate_node(graph, i, needed);
+    graph->differentiating = false;
+    graph->differentiated_node = -1;
+    if (graph->status == OK) graph->scope[0] = '\0';
+    for (size_t i = 0; i < graph->value_count; ++i)
+        if (graph->value[i].wanted && value_exists(graph->value[i].gradient))
+            graph->value[graph->value[i].gradient.id].kept = true;
+}

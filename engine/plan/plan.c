@@ -1,0 +1,462 @@
+#include "engine/plan/plan.h"
+
+#include "engine/base/memory.h"
+#include "engine/plan/layout.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { DEFAULT_BUCKET_BYTES = 4 << 20 };
+
+/* A slice of the flat gradient, complete once node `ready` has run. */
+typedef struct {
+    int64_t first, count;
+    int ready;
+} Bucket;
+
+struct Plan {
+    const Graph *graph;
+    Store *store;
+    Device *device;
+    Arena *arena;
+    Collective *collective;
+    PlanOptions options;
+    Layout layout;
+    int nodes, values;
+    Call *call;   /* one a node */
+    Cost *cost;   /* one a node */
+    void **bound; /* one a value: the store's or the caller's memory; NULL: in the arena */
+    bool *is_gradient;
+    int arena_version; /* for which the calls' pointers are set; -1: none */
+    Bucket *bucket;
+    int bucket_count;
+    bool gradients_missing; /* some parameter of the store gets no gradient here */
+    Value *reduced;
+    size_t reduced_count, reduced_capacity;
+    int micro_step, micro_steps;
+    int prepared; /* nodes whose kernels are prepared */
+    size_t scratch_bytes;
+    double *seconds; /* one a node, when profiling */
+    int64_t runs;
+    ProfileRow *row;
+};
+
+/* ---- making ---- */
+
+static Status bind_store(Plan *plan)
+{
+    for (int v = 0; v < plan->values; ++v) {
+        const Value value = {v};
+        const Role role = graph_role(plan->graph, value);
+        if (role != ROLE_PARAMETER && role != ROLE_STATE) continue;
+        const char *name = graph_name(plan->graph, value);
+        const StoreEntry *entry = store_find(plan->store, name);
+        if (entry == NULL) return fail(STATUS_INTERNAL, "%s is not in the store", name);
+        if (!shape_equal(entry->shape, graph_shape(plan->graph, value))) {
+            char has[SHAPE_TEXT], wants[SHAPE_TEXT];
+            return fail(STATUS_INPUT, "%s is %s in the store; this graph wants %s", name,
+                        shape_text(entry->shape, has), shape_text(graph_shape(plan->graph, value), wants));
+        }
+        plan->bound[v] = entry->data;
+        const Value gradient = graph_gradient(plan->graph, value);
+        if (role != ROLE_PARAMETER || !value_exists(gradient)) continue;
+        if (entry->gradient == NULL) return fail(STATUS_INTERNAL, "%s has no gradient in the store", name);
+        if (plan->is_gradient[gradient.id])
+            return fail(STATUS_INTERNAL, "%s shares its gradient with another parameter", name);
+        plan->is_gradient[gradient.id] = true;
+        plan->bound[gradient.id] = entry->gradient;
+    }
+    return OK;
+}
+
+/* The buckets cover the whole flat gradient, so that every rank issues the same ones. */
+static Status make_buckets(Plan *plan)
+{
+    bool any = false;
+    for (int v = 0; v < plan->values; ++v)
+        any = any || plan->is_gradient[v];
+    if (!any) return OK;
+    const int entries = store_count(plan->store);
+    const int64_t bytes =
+        plan->options.bucket_bytes > 0 ? plan->options.bucket_bytes : (int64_t)DEFAULT_BUCKET_BYTES;
+    TRY(memory_new(&plan->bucket, (size_t)entries + 1, sizeof *plan->bucket, "plan"));
+    Bucket bucket = {0, 0, -1};
+    for (int i = 0; i < entries; ++i) {
+        const StoreEntry *entry = store_at(plan->store, i);
+        if (entry->role != ROLE_PARAMETER) continue;
+        const Value parameter = graph_find(plan->graph, entry->name);
+        const Value gradient = value_exists(parameter) ? graph_gradient(plan->graph, parameter) : NO_VALUE;
+        const int ready = value_exists(gradient) ? graph_producer(plan->graph, gradient) : -1;
+        if (ready < 0) plan->gradients_missing = true;
+        if (ready > bucket.ready) bucket.ready = ready;
+        const bool last = i + 1 == entries || store_at(plan->store, i + 1)->role != ROLE_PARAMETER;
+        const int64_t end = last ? store_flat_count(plan->store) : store_at(plan->store, i + 1)->offset;
+        bucket.count = end - bucket.first;
+        if (!last && bucket.count * (int64_t)sizeof(float) < bytes) continue;
+        plan->bucket[plan->bucket_count++] = bucket;
+        bucket = (Bucket){end, 0, bucket.ready};
+    }
+    return OK;
+}
+
+static Cost node_cost(const Graph *graph, const Node *node)
+{
+    Shape in[CALL_MAX_TENSORS], out[CALL_MAX_TENSORS];
+    Cost cost = {0, 0};
+    for (int i = 0; i < node->input_count; ++i) {
+        in[i] = graph_shape(graph, node->input[i]);
+        if (value_exists(node->input[i])) cost.bytes += (double)shape_bytes(in[i]);
+    }
+    for (int i = 0; i < node->output_count; ++i) {
+        out[i] = graph_shape(graph, node->output[i]);
+        cost.bytes += (double)shape_bytes(out[i]);
+    }
+    if (node->op->alias == ALIAS_RESHAPE) return (Cost){0, 0};
+    return node->op->cost != NULL ? node->op->cost(node, in, out) : cost;
+}
+
+static Status prepare_node(Plan *plan, int n)
+{
+    const Node *node = graph_node_at(plan->graph, n);
+    Call *call = &plan->call[n];
+    *call = (Call){
+        .node = node, .attributes = node->attributes, .device = plan->device, .collective = plan->collective};
+    plan->cost[n] = node_cost(plan->graph, node);
+    if (node->op->alias == ALIAS_RESHAPE) return OK;
+    const Kernel *kernel = node->op->kernel[device_kind(plan->device)];
+    if (kernel == NULL)
+        return fail(STATUS_UNSUPPORTED, "%s: op %s has no kernel for this device", node->scope,
+                    node->op->name);
+    for (int i = 0; i < node->input_count; ++i)
+        call->in[i] = (Tensor){
+            .shape = graph_shape(plan->graph, node->input[i]),
+            .stride = value_exists(node->input[i]) ? plan->layout.place[node->input[i].id].stride : 0};
+    for (int i = 0; i < node->output_count; ++i) {
+        const Value output = node->output[i];
+        call->out[i] = (Tensor){.shape = graph_shape(plan->graph, output),
+                                .stride = plan->layout.place[output.id].stride};
+        call->wanted[i] = plan->layout.place[output.id].last > n;
+    }
+    size_t scratch = 0;
+    if (kernel->prepare != NULL) {
+        Status status = kernel->prepare(call, &scratch);
+        if (status != OK) return status_context(status, "%s (%s)", node->scope, node->op->name);
+    }
+    plan->prepared = n + 1;
+    plan->layout.buffer[plan->layout.scratch + n].bytes = scratch;
+    if (scratch > plan->scratch_bytes) plan->scratch_bytes = scratch;
+    return OK;
+}
+
+Status plan_create(const Graph *graph, Store *store, Arena *arena, Collective *collective,
+                   PlanOptions options, Plan **out)
+{
+    *out = NULL;
+    Plan *plan;
+    TRY(memory_new(&plan, 1, sizeof *plan, "plan"));
+    Status status;
+    plan->graph = graph;
+    plan->store = store;
+    plan->device = store_device(store);
+    plan->arena = arena;
+    plan->collective = collective;
+    plan->options = options;
+    plan->arena_version = -1;
+    plan->nodes = graph_node_count(graph);
+    plan->values = graph_value_count(graph);
+    TRY_ELSE(failed, memory_new(&plan->call, (size_t)plan->nodes + 1, sizeof *plan->call, "plan"));
+    TRY_ELSE(failed, memory_new(&plan->cost, (size_t)plan->nodes + 1, sizeof *plan->cost, "plan"));
+    TRY_ELSE(failed, memory_new(&plan->seconds, (size_t)plan->nodes + 1, sizeof *plan->seconds, "plan"));
+    TRY_ELSE(failed, memory_new(&plan->bound, (size_t)plan->values + 1, sizeof *plan->bound, "plan"));
+    TRY_ELSE(failed,
+             memory_new(&plan->is_gradient, (size_t)plan->values + 1, sizeof *plan->is_gradient, "plan"));
+    TRY_ELSE(failed, bind_store(plan));
+    TRY_ELSE(failed, make_buckets(plan));
+    TRY_ELSE(failed, layout_create(graph, device_kind(plan->device), plan->is_gradient, options.share_memory,
+                                   &plan->layout));
+    for (int n = 0; n < plan->nodes; ++n)
+        TRY_ELSE(failed, prepare_node(plan, n));
+    TRY_ELSE(failed, layout_assign_offsets(&plan->layout));
+    TRY_ELSE(failed, arena_reserve(arena, plan->layout.arena_bytes));
+    *out = plan;
+    return OK;
+failed:
+    plan_free(plan);
+    return status;
+}
+
+void plan_free(Plan *plan)
+{
+    if (plan == NULL) return;
+    for (int n = 0; n < plan->prepared; ++n) {
+        const Node *node = graph_node_at(plan->graph, n);
+        const Kernel *kernel = node->op->kernel[device_kind(plan->device)];
+        if (kernel != NULL && kernel->release != NULL && node->op->alias != ALIAS_RESHAPE)
+            kernel->release(&plan->call[n]);
+    }
+    layout_free(&plan->layout);
+    free(plan->call);
+    free(plan->cost);
+    free(plan->seconds);
+    free(plan->bound);
+    free(plan->is_gradient);
+    free(plan->bucket);
+    free(plan->reduced);
+    free(plan->row);
+    free(plan);
+}
+
+/* ---- memory ---- */
+
+static void *address(const Plan *plan, Value value)
+{
+    /* A reshape of memory outside the arena is that memory. */
+    while (plan->bound[value.id] == NULL && plan->layout.place[value.id].buffer < 0) {
+        const int producer = graph_producer(plan->graph, value);
+        if (producer < 0) return NULL;
+        const Node *node = graph_node_at(plan->graph, producer);
+        if (node->op->alias != ALIAS_RESHAPE) return NULL;
+        value = node->input[0];
+    }
+    if (plan->bound[value.id] != NULL) return plan->bound[value.id];
+    const Place *place = &plan->layout.place[value.id];
+    const Buffer *buffer = &plan->layout.buffer[place->buffer];
+    if (buffer->fixed) { /* shares the memory of a gradient: find whose */
+        for (int v = 0; v < plan->values; ++v)
+            if (plan->is_gradient[v] && plan->layout.place[v].buffer == place->buffer) return plan->bound[v];
+        return NULL;
+    }
+    return arena_memory(plan->arena) + buffer->offset +
+           (size_t)place->column * dtype_size(graph_shape(plan->graph, value).type);
+}
+
+static void resolve(Plan *plan)
+{
+    if (plan->arena_version == arena_version(plan->arena)) return;
+    for (int n = 0; n < plan->nodes; ++n) {
+        const Node *node = graph_node_at(plan->graph, n);
+        Call *call = &plan->call[n];
+        for (int i = 0; i < node->input_count; ++i)
+            call->in[i].data = value_exists(node->input[i]) ? address(plan, node->input[i]) : NULL;
+        for (int i = 0; i < node->output_count; ++i)
+            call->out[i].data = address(plan, node->output[i]);
+        const Buffer *scratch = &plan->layout.buffer[plan->layout.scratch + n];
+        call->scratch = scratch->bytes > 0 ? arena_memory(plan->arena) + scratch->offset : NULL;
+    }
+    plan->arena_version = arena_version(plan->arena);
+}
+
+void *plan_data(Plan *plan, Value value)
+{
+    resolve(plan);
+    return address(plan, value);
+}
+
+void plan_bind(Plan *plan, Value value, void *data)
+{
+    if (plan->bound[value.id] == data) return;
+    plan->bound[value.id] = data;
+    plan->arena_version = -1;
+}
+
+/* ---- running ---- */
+
+static double now(void)
+{
+    struct timespec time;
+    (void)clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static Status check_inputs_bound(const Plan *plan)
+{
+    for (int v = 0; v < plan->values; ++v)
+        if (graph_role(plan->graph, (Value){v}) == ROLE_INPUT && graph_is_external(plan->graph, (Value){v}) &&
+            plan->bound[v] == NULL)
+            return fail(STATUS_INTERNAL, "input %s was not bound before the run",
+                        graph_name(plan->graph, (Value){v}));
+    return OK;
+}
+
+/* Adds what earlier micro-steps gathered and starts the reduction of each bucket that is complete after node
+ * n. */
+static Status reduce_ready(Plan *plan, int n, const float *gathered, int *next)
+{
+    while (*next < plan->bucket_count && plan->bucket[*next].ready <= n) {
+        const Bucket *bucket = &plan->bucket[(*next)++];
+        float *gradient = store_gradients(plan->store) + bucket->first;
+        if (gathered != NULL)
+            TRY(device_accumulate(plan->device, gradient, gathered + bucket->first, bucket->count));
+        TRY(plan->collective->sum(plan->collective, (Span){gradient, bucket->count, FLOAT32},
+                                  device_stream(plan->device)));
+    }
+    return OK;
+}
+
+static Status reduce_results(Plan *plan, int n)
+{
+    for (size_t i = 0; i < plan->reduced_count; ++i) {
+        const Value value = plan->reduced[i];
+        if (graph_producer(plan->graph, value) != n) continue;
+        const Shape shape = graph_shape(plan->graph, value);
+        TRY(plan->collective->sum(plan->collective,
+                                  (Span){address(plan, value), shape_count(shape), shape.type},
+                                  device_stream(plan->device)));
+    }
+    return OK;
+}
+
+static Status run_node(Plan *plan, int n)
+{
+    const Node *node = plan->call[n].node;
+    if (node->op->alias == ALIAS_RESHAPE) return OK;
+    const double start = plan->options.profile ? now() : 0;
+    Status status = node->op->kernel[device_kind(plan->device)]->run(&plan->call[n]);
+    if (status != OK) return status_context(status, "%s (%s)", node->scope, node->op->name);
+    if (plan->options.profile) {
+        TRY(device_synchronize(plan->device));
+        plan->seconds[n] += now() - start;
+    }
+    return OK;
+}
+
+Status plan_run(Plan *plan)
+{
+    TRY(check_inputs_bound(plan));
+    resolve(plan);
+    const bool gathering = plan->micro_steps > 1, last = plan->micro_step == plan->micro_steps - 1;
+    const bool reduce = !gathering || last;
+    float *gathered = NULL;
+    if (gathering) TRY(store_accumulator(plan->store, &gathered));
+    if (plan->gradients_missing && plan->bucket_count > 0)
+        TRY(device_clear(plan->device, store_gradients(plan->store),
+                         (size_t)store_flat_count(plan->store) * sizeof(float)));
+    int next = 0;
+    for (int n = 0; n < plan->nodes; ++n) {
+        TRY(run_node(plan, n));
+        if (reduce) TRY(reduce_ready(plan, n, gathered, &next));
+        TRY(reduce_results(plan, n));
+        TRY(plan->collective->health(plan->collective));
+    }
+    ++plan->runs;
+    if (gathering && !last && plan->bucket_count > 0) {
+        if (plan->micro_step == 0)
+            TRY(device_clear(plan->device, gathered, (size_t)store_flat_count(plan->store) * sizeof(float)));
+        TRY(device_accumulate(plan->device, gathered, store_gradients(plan->store),
+                              store_flat_count(plan->store)));
+    }
+    return plan->collective->join(plan->collective, device_stream(plan->device));
+}
+
+void plan_set_micro_step(Plan *plan, int index, int count)
+{
+    plan->micro_step = index;
+    plan->micro_steps = count;
+}
+
+Status plan_reduce(Plan *plan, Value value)
+{
+    if (!value_exists(value) || !graph_is_kept(plan->graph, value))
+        return fail(STATUS_INTERNAL, "plan_reduce needs a kept result");
+    TRY(memory_grow(&plan->reduced, &plan->reduced_capacity, plan->reduced_count + 1, sizeof *plan->reduced,
+                    "plan"));
+    plan->reduced[plan->reduced_count++] = value;
+    return OK;
+}
+
+/* ---- looking ---- */
+
+static Status check_floats(Plan *plan, const char *what, const char *name, const void *data, Shape shape)
+{
+    if (shape.type != FLOAT32 && shape.type != FLOAT64) return OK;
+    const int64_t count = shape_count(shape);
+    char *host;
+    TRY(memory_new(&host, (size_t)count, dtype_size(shape.type), name));
+    Status status = device_download(plan->device, host, data, shape_bytes(shape));
+    if (status == OK) status = device_synchronize(plan->device);
+    for (int64_t i = 0; i < count && status == OK; ++i) {
+        const double value = shape.type == FLOAT32 ? (double)((const float *)(const void *)host)[i]
+                                                   : ((const double *)(const void *)host)[i];
+        if (!isfinite(value))
+            status = fail(STATUS_NUMERIC, "%s %s is %s at element %lld", what, name,
+                          isnan(value) ? "NaN" : "infinite", (long long)i);
+    }
+    free(host);
+    return status;
+}
+
+Status plan_check_finite(Plan *plan)
+{
+    resolve(plan);
+    for (int i = 0; i < store_count(plan->store); ++i) {
+        const StoreEntry *entry = store_at(plan->store, i);
+        TRY(check_floats(plan, entry->role == ROLE_PARAMETER ? "parameter" : "state", entry->name,
+                         entry->data, entry->shape));
+    }
+    for (int v = 0; v < plan->values; ++v) {
+        const Value value = {v};
+        if (graph_is_kept(plan->graph, value) && graph_role(plan->graph, value) == ROLE_RESULT)
+            TRY(check_floats(plan, "result", graph_name(plan->graph, value), address(plan, value),
+                             graph_shape(plan->graph, value)));
+    }
+    for (int i = 0; i < store_count(plan->store) && plan->bucket_count > 0; ++i) {
+        const StoreEntry *entry = store_at(plan->store, i);
+        if (entry->gradient != NULL)
+            TRY(check_floats(plan, "the gradient of", entry->name, entry->gradient, entry->shape));
+    }
+    return OK;
+}
+
+PlanReport plan_report(const Plan *plan)
+{
+    PlanReport report = {.arena_bytes = plan->layout.arena_bytes,
+                         .tensor_bytes = plan->layout.tensor_bytes,
+                         .scratch_bytes = plan->scratch_bytes,
+                         .nodes = plan->nodes,
+                         .in_place = plan->layout.in_place,
+                         .views = plan->layout.views,
+                         .buckets = plan->bucket_count};
+    for (int i = 0; i < store_count(plan->store); ++i) {
+        const StoreEntry *entry = store_at(plan->store, i);
+        const size_t bytes = shape_bytes(entry->shape);
+        if (entry->role == ROLE_STATE) report.state_bytes += bytes;
+        if (entry->role == ROLE_PARAMETER) report.parameter_bytes += bytes;
+        if (entry->gradient != NULL) report.gradient_bytes += bytes;
+    }
+    for (int n = 0; n < plan->nodes; ++n) {
+        report.flops += plan->cost[n].flops;
+        report.bytes += plan->cost[n].bytes;
+    }
+    return report;
+}
+
+int plan_profile(Plan *plan, const ProfileRow **rows)
+{
+    free(plan->row);
+    plan->row = NULL;
+    *rows = NULL;
+    if (!plan->options.profile) return 0;
+    Status status = memory_new(&plan->row, (size_t)plan->nodes + 1, sizeof *plan->row, "profile");
+    if (status != OK) {
+        status_free(status);
+        return 0;
+    }
+    int count = 0;
+    for (int n = 0; n < plan->nodes; ++n) {
+        const Node *node = graph_node_at(plan->graph, n);
+        int at = 0;
+        while (at < count &&
+               !(strcmp(plan->row[at].op, node->op->name) == 0 && plan->row[at].phase == node->phase))
+            ++at;
+        if (at == count)
+            plan->row[count++] = (ProfileRow){.op = node->op->name, .phase = node->phase, .runs = plan->runs};
+        ++plan->row[at].nodes;
+        plan->row[at].seconds += plan->seconds[n];
+        plan->row[at].flops += plan->cost[n].flops * (double)plan->runs;
+        plan->row[at].bytes += plan->cost[n].bytes * (double)plan->runs;
+    }
+    *rows = plan->row;
+    return count;
+}
