@@ -1,0 +1,71 @@
+/* What evaluation measures: error, NLL, Brier score and the calibration errors of the published code
+ * (torrvision/focal_calibration, Metrics/metrics.py), in double precision from the stored logits, with the
+ * same bits at any number of ranks and threads.
+ *
+ * Conventions: the prediction is the first index of the maximum; confidence is its softmax probability; q is
+ * confidence or probability, y 1 if right (for a class: if it is the label) else 0; S_b = sum over the
+ * samples of bin b of (q - y).
+ *
+ *   ece            sum_b |S_b| / N. Bins are (lower, upper] with edges b/B rounded to float32, as the
+ * published ECELoss has them; a probability of exactly 0 is in no bin. ece_debiased   2 ece - E[ece'], ece'
+ * with each bin's accuracy a drawn from Normal(a, a (1 - a) / n): Kumar, Liang and Ma (2019), in closed form.
+ * May fall a little below 0. mce, ece_l2    max_b |S_b| / n_b, and sqrt(sum_b n_b / N (S_b / n_b)^2), over
+ * the bins of the published test_utils: ceil(B q) - 1 in double precision. Empty bins count as 0.
+ *   ece_l2_debiased  sqrt(max(0, sum_b n_b / N ((S_b / n_b)^2 - a (1 - a) / (n_b - 1)))), bins with n_b > 1.
+ *   ada_ece        sum_b |S_b| / N with edges at the positions b N / B of the sorted confidences, linearly
+ *                  interpolated, position N meaning the last: bins (lower, upper], so the smallest confidence
+ *                  and its copies are in no bin.
+ *   classwise_ece  mean over the classes 0 .. max label of the class' ece (the published rule);
+ *                  classwise_ece_all: over all K classes.
+ *   s99            samples with confidence >= 0.99: their fraction, and accuracy among them (NaN if none).
+ */
+#ifndef PLUMB_LOSSES_CALIBRATION_H
+#define PLUMB_LOSSES_CALIBRATION_H
+
+#include "engine/base/status.h"
+#include "engine/plan/collective.h"
+#include "losses/logits.h"
+
+#include <stdint.h>
+
+enum { CALIBRATION_MAX_BINS = 200 };
+
+typedef struct {
+    double lower, upper;
+    int64_t count;
+    double confidence, accuracy; /* means; 0 for an empty bin */
+} CalibrationBin;
+
+typedef struct {
+    int64_t samples, classes;
+    int64_t label_classes; /* largest label + 1 */
+    double error, top5_error, nll, brier;
+    double ece, mce, ada_ece, classwise_ece;
+    double ece_debiased, ece_l2, ece_l2_debiased, classwise_ece_all;
+    double mean_confidence, mean_entropy;
+    int64_t s99_count;
+    double s99_fraction, s99_accuracy;
+    int bins;
+    CalibrationBin bin[CALIBRATION_MAX_BINS];          /* those of ece */
+    CalibrationBin adaptive_bin[CALIBRATION_MAX_BINS]; /* those of ada_ece */
+} Calibration;
+
+/* Per sample of this rank, [count] each. */
+typedef struct {
+    double *confidence;
+    uint8_t *correct;
+} CalibrationScores;
+void calibration_scores_free(CalibrationScores *);
+
+/* Measures softmax(logits / temperature) against the labels. bins in [1, CALIBRATION_MAX_BINS]. scores: NULL,
+ * or receives what the bootstrap needs (owned by the caller). Checked logits only (logits_check). Collective.
+ * Memory: 9 bytes a sample of this rank, nothing gathered. threads: 0 means as OpenMP says. */
+CHECKED Status calibration_measure(Collective *, const Logits *, double temperature, int bins, int threads,
+                                   Calibration *, CalibrationScores *scores);
+
+/* Confidence and entropy of each row of this rank at temperature 1, [count] each, owned by the caller.
+ * Either may be NULL. Not collective. */
+CHECKED Status calibration_row_scores(const Logits *, double temperature, int threads, double **confidence,
+                                      double **entropy);
+
+#endif

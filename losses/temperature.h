@@ -1,0 +1,22 @@
+/* Temperature scaling as the published code searches it: T starts at 0.1 and grows by 0.1 (added in double
+ * precision), 100 values; the first T with the smallest ECE wins, and likewise for NLL. */
+#ifndef PLUMB_LOSSES_TEMPERATURE_H
+#define PLUMB_LOSSES_TEMPERATURE_H
+
+#include "engine/base/status.h"
+#include "engine/plan/collective.h"
+#include "losses/logits.h"
+
+enum { TEMPERATURE_COUNT = 100 };
+
+typedef struct {
+    double temperature[TEMPERATURE_COUNT];
+    double ece[TEMPERATURE_COUNT], nll[TEMPERATURE_COUNT]; /* of the set searched on */
+    int best_ece, best_nll;                                /* indices */
+} TemperatureSearch;
+
+/* One pass over the logits: every row meets all temperatures while it is in cache. Collective. bins in
+ * [1, CALIBRATION_MAX_BINS]. Checked logits only. threads: 0 means as OpenMP says. */
+CHECKED Status temperature_search(Collective *, const Logits *, int bins, int threads, TemperatureSearch *);
+
+#endif
