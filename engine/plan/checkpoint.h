@@ -12,6 +12,7 @@
 #include "engine/base/status.h"
 #include "engine/plan/store.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { CHECKPOINT_VERSION = 1 };

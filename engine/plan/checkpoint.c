@@ -1,0 +1,361 @@
+#include "engine/plan/checkpoint.h"
+
+#include "engine/base/memory.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- layouts ---- */
+
+/* Convolution weights are [out, height, width, in] in memory and [out, in, height, width] in files. */
+static bool is_convolution(Role role, Shape shape) { return role == ROLE_PARAMETER && shape.rank == 4; }
+
+static void permute(const float *from, float *to, const int64_t extent[4], bool to_file)
+{
+    const int64_t out = extent[0], pixels = extent[1] * extent[2], in = extent[3];
+    for (int64_t o = 0; o < out; ++o)
+        for (int64_t p = 0; p < pixels; ++p)
+            for (int64_t i = 0; i < in; ++i) {
+                const int64_t memory = (o * pixels + p) * in + i, file = (o * in + i) * pixels + p;
+                if (to_file)
+                    to[file] = from[memory];
+                else
+                    to[memory] = from[file];
+            }
+}
+
+/* A tensor's bytes as the file holds them; release with free(). */
+static Status read_out(Device *device, Role role, Shape shape, const void *data, void **bytes)
+{
+    const size_t size = shape_bytes(shape);
+    void *host, *file;
+    *bytes = NULL;
+    TRY(memory_new(&host, size > 0 ? size : 1, 1, "checkpoint"));
+    Status status = device_download(device, host, data, size);
+    if (status == OK) status = device_synchronize(device);
+    if (status == OK && is_convolution(role, shape)) {
+        status = memory_new(&file, size, 1, "checkpoint");
+        if (status == OK) {
+            permute(host, file, shape.extent, true);
+            free(host);
+            host = file;
+        }
+    }
+    if (status != OK) {
+        free(host);
+        return status;
+    }
+    *bytes = host;
+    return OK;
+}
+
+static Status read_in(Device *device, Role role, Shape shape, const void *file, void *data)
+{
+    const size_t size = shape_bytes(shape);
+    void *host = NULL;
+    if (is_convolution(role, shape)) {
+        TRY(memory_new(&host, size, 1, "checkpoint"));
+        permute(file, host, shape.extent, false);
+    }
+    Status status = device_upload(device, data, host != NULL ? host : file, size);
+    if (status == OK) status = device_synchronize(device);
+    free(host);
+    return status;
+}
+
+static void file_shape(Role role, Shape shape, SafeTensor *tensor)
+{
+    tensor->type = shape.type;
+    tensor->rank = shape.rank;
+    for (int i = 0; i < shape.rank; ++i)
+        tensor->extent[i] = shape.extent[i];
+    if (is_convolution(role, shape)) {
+        tensor->extent[1] = shape.extent[3];
+        tensor->extent[2] = shape.extent[1];
+        tensor->extent[3] = shape.extent[2];
+    }
+    tensor->bytes = shape_bytes(shape);
+}
+
+static void tensor_text(const SafeTensor *tensor, char text[SHAPE_TEXT])
+{
+    (void)shape_text(
+        shape_of(tensor->type, tensor->rank < SHAPE_MAX_RANK ? tensor->rank : SHAPE_MAX_RANK, tensor->extent),
+        text);
+}
+
+/* ---- saving ---- */
+
+static Status file_path(char path[PATH_MAX], const char *folder, const char *stem, const char *part)
+{
+    char name[NAME_MAX + 1];
+    const int length = snprintf(name, sizeof name, "%s.%s.safetensors", stem, part);
+    if (length < 0 || (size_t)length >= sizeof name)
+        return fail(STATUS_INTERNAL, "the checkpoint name %s is too long", stem);
+    return file_join(path, folder, name);
+}
+
+static void free_tensors(SafeTensor *tensor, int count, bool names)
+{
+    for (int i = 0; i < count; ++i) {
+        free((void *)(uintptr_t)tensor[i].data);
+        if (names) free((void *)(uintptr_t)tensor[i].name);
+    }
+    free(tensor);
+}
+
+static Status save_optimizer(Store *store, const char *path, const SafeMetadata metadata[], int count)
+{
+    const int arrays = store_flat_arrays(store), entries = store_count(store);
+    SafeTensor *tensor;
+    int tensors = 0;
+    Status status;
+    TRY(memory_new(&tensor, (size_t)arrays * (size_t)entries + 1, sizeof *tensor, "checkpoint"));
+    for (int a = 0; a < arrays; ++a)
+        for (int i = 0; i < entries; ++i) {
+            const StoreEntry *entry = store_at(store, i);
+            if (entry->role != ROLE_PARAMETER) continue;
+            SafeTensor *at = &tensor[tensors++];
+            file_shape(entry->role, entry->shape, at);
+            TRY_ELSE(done, text_format((char **)(void *)&at->name, "%s/%s", store_flat_name(store, a),
+                                       entry->name));
+            TRY_ELSE(done, read_out(store_device(store), entry->role, entry->shape,
+                                    store_flat_data(store, a) + entry->offset, (void **)(void *)&at->data));
+        }
+    status = safetensors_write(path, tensor, tensors, metadata, count);
+done:
+    free_tensors(tensor, tensors, true);
+    return status;
+}
+
+static Status save_model(Store *store, const char *path, const SafeMetadata metadata[], int count)
+{
+    const int entries = store_count(store);
+    SafeTensor *tensor;
+    int tensors = 0;
+    Status status;
+    TRY(memory_new(&tensor, (size_t)entries + 1, sizeof *tensor, "checkpoint"));
+    for (int i = 0; i < entries; ++i) {
+        const StoreEntry *entry = store_at(store, i);
+        SafeTensor *at = &tensor[tensors++];
+        file_shape(entry->role, entry->shape, at);
+        at->name = entry->name;
+        TRY_ELSE(done, read_out(store_device(store), entry->role, entry->shape, entry->data,
+                                (void **)(void *)&at->data));
+    }
+    status = safetensors_write(path, tensor, tensors, metadata, count);
+done:
+    free_tensors(tensor, tensors, false);
+    return status;
+}
+
+Status checkpoint_save(Store *store, const char *folder, const char *stem, const SafeMetadata metadata[],
+                       int count)
+{
+    char model[PATH_MAX], optimizer[PATH_MAX], version[16];
+    TRY(file_path(model, folder, stem, "model"));
+    TRY(file_path(optimizer, folder, stem, "optimizer"));
+    (void)snprintf(version, sizeof version, "%d", CHECKPOINT_VERSION);
+    SafeMetadata *pairs;
+    TRY(memory_new(&pairs, (size_t)count + 1, sizeof *pairs, "checkpoint"));
+    pairs[0] = (SafeMetadata){"plumb.format", version};
+    for (int i = 0; i < count; ++i)
+        pairs[i + 1] = metadata[i];
+    Status status;
+    /* A model file of the same name belongs to an older optimizer file: it must not outlive it. */
+    if (file_exists(model) && unlink(model) != 0) {
+        status = fail(STATUS_IO, "cannot replace %s", model);
+        goto done;
+    }
+    TRY_ELSE(done, save_optimizer(store, optimizer, pairs, count + 1));
+    TRY_ELSE(done, save_model(store, model, pairs, count + 1));
+done:
+    free(pairs);
+    return status;
+}
+
+/* ---- loading ---- */
+
+static Status check_version(const SafeFile *file, const char *path)
+{
+    const char *version = safetensors_metadata(file, "plumb.format");
+    if (version == NULL)
+        return fail(
+            STATUS_INPUT,
+            "%s is not a checkpoint of plumb (it has no plumb.format); give foreign weights with init=FILE",
+            path);
+    char *end;
+    const long number = strtol(version, &end, 10);
+    if (*end != '\0' || end == version || number < 1)
+        return fail(STATUS_INPUT, "%s: plumb.format is \"%s\", not a number", path, version);
+    if (number > CHECKPOINT_VERSION)
+        return fail(STATUS_INPUT,
+                    "%s was written by a newer plumb (format %ld; this one knows up to %d): use that version",
+                    path, number, CHECKPOINT_VERSION);
+    return OK;
+}
+
+static Status check_tensor(const SafeTensor *tensor, const StoreEntry *entry, const char *name,
+                           const char *path)
+{
+    SafeTensor want = {.name = name};
+    file_shape(entry->role, entry->shape, &want);
+    bool equal = tensor->type == want.type && tensor->rank == want.rank;
+    for (int i = 0; equal && i < want.rank; ++i)
+        equal = tensor->extent[i] == want.extent[i];
+    if (equal) return OK;
+    char has[SHAPE_TEXT], wants[SHAPE_TEXT];
+    tensor_text(tensor, has);
+    tensor_text(&want, wants);
+    return fail(STATUS_INPUT, "%s: %s is %s; this network needs %s. Is it a checkpoint of another network?",
+                path, name, has, wants);
+}
+
+static Status check_model(const Store *store, const SafeFile *file, const char *path)
+{
+    for (int i = 0; i < store_count(store); ++i) {
+        const StoreEntry *entry = store_at(store, i);
+        const SafeTensor *tensor = safetensors_find(file, entry->name);
+        if (tensor == NULL)
+            return fail(STATUS_INPUT, "%s has no tensor %s. Is it a checkpoint of another network?", path,
+                        entry->name);
+        TRY(check_tensor(tensor, entry, entry->name, path));
+    }
+    for (int i = 0; i < safetensors_count(file); ++i)
+        if (store_find(store, safetensors_at(file, i)->name) == NULL)
+            return fail(STATUS_INPUT, "%s holds %s, which this network does not have", path,
+                        safetensors_at(file, i)->name);
+    return OK;
+}
+
+/* "momentum/layer1.0.conv1.weight" for one parameter; calls for every (array, parameter). */
+static Status each_optimizer_tensor(Store *store, const SafeFile *file, const char *path, bool load)
+{
+    for (int a = 0; a < store_flat_arrays(store); ++a)
+        for (int i = 0; i < store_count(store); ++i) {
+            const StoreEntry *entry = store_at(store, i);
+            if (entry->role != ROLE_PARAMETER) continue;
+            char *name;
+            TRY(text_format(&name, "%s/%s", store_flat_name(store, a), entry->name));
+            const SafeTensor *tensor = safetensors_find(file, name);
+            Status status = OK;
+            if (tensor == NULL)
+                status = fail(STATUS_INPUT, "%s has no tensor %s. Was it written with another optimizer?",
+                              path, name);
+            else if (load)
+                status = read_in(store_device(store), entry->role, entry->shape, tensor->data,
+                                 store_flat_data(store, a) + entry->offset);
+            else
+                status = check_tensor(tensor, entry, name, path);
+            free(name);
+            TRY(status);
+        }
+    return OK;
+}
+
+/* Both files were written by the same save: all their metadata but the checksum agree. */
+static Status check_pair(const SafeFile *model, const SafeFile *optimizer, const char *path)
+{
+    static const char *const keys[] = {"plumb.format", "step", "epoch", "config"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; ++i) {
+        const char *a = safetensors_metadata(model, keys[i]), *b = safetensors_metadata(optimizer, keys[i]);
+        if ((a == NULL) != (b == NULL) || (a != NULL && strcmp(a, b) != 0))
+            return fail(STATUS_INPUT, "%s and its optimizer file do not belong together: %s is %s and %s",
+                        path, keys[i], a != NULL ? a : "absent", b != NULL ? b : "absent");
+    }
+    return OK;
+}
+
+Status checkpoint_load(Store *store, const char *folder, const char *stem, SafeFile **file)
+{
+    char model_path[PATH_MAX], optimizer_path[PATH_MAX];
+    SafeFile *model = NULL, *optimizer = NULL;
+    Status status;
+    if (file != NULL) *file = NULL;
+    TRY(file_path(model_path, folder, stem, "model"));
+    TRY(file_path(optimizer_path, folder, stem, "optimizer"));
+    TRY_ELSE(done, safetensors_open(model_path, &model));
+    TRY_ELSE(done, check_version(model, model_path));
+    TRY_ELSE(done, check_model(store, model, model_path));
+    if (store_flat_arrays(store) > 0) {
+        TRY_ELSE(done, safetensors_open(optimizer_path, &optimizer));
+        TRY_ELSE(done, check_version(optimizer, optimizer_path));
+        TRY_ELSE(done, check_pair(model, optimizer, model_path));
+        TRY_ELSE(done, each_optimizer_tensor(store, optimizer, optimizer_path, false));
+        TRY_ELSE(done, each_optimizer_tensor(store, optimizer, optimizer_path, true));
+    }
+    for (int i = 0; i < store_count(store); ++i) {
+        const StoreEntry *entry = store_at(store, i);
+        TRY_ELSE(done, read_in(store_device(store), entry->role, entry->shape,
+                               safetensors_find(model, entry->name)->data, entry->data));
+    }
+    if (file != NULL) {
+        *file = model;
+        model = NULL;
+    }
+done:
+    safetensors_close(model);
+    safetensors_close(optimizer);
+    return status;
+}
+
+void checkpoint_remove(const char *folder, const char *stem)
+{
+    char path[PATH_MAX];
+    /* The model file first: without it the checkpoint does not exist. What is already gone is no error. */
+    static const char *const parts[] = {"model", "optimizer"};
+    for (int i = 0; i < 2; ++i) {
+        Status status = file_path(path, folder, stem, parts[i]);
+        if (status == OK) (void)unlink(path);
+        status_free(status);
+    }
+}
+
+bool checkpoint_exists(const char *folder, const char *stem)
+{
+    char path[PATH_MAX];
+    Status status = file_path(path, folder, stem, "model");
+    const bool exists = status == OK && file_exists(path);
+    status_free(status);
+    return exists;
+}
+
+Status checkpoint_load_weights(Store *store, const char *path)
+{
+    SafeFile *file;
+    TRY(safetensors_open(path, &file));
+    Status status = OK;
+    static const char prefix[] = "module.";
+    for (int i = 0; i < safetensors_count(file) && status == OK; ++i) {
+        const SafeTensor *tensor = safetensors_at(file, i);
+        const char *name = strncmp(tensor->name, prefix, sizeof prefix - 1) == 0
+                               ? tensor->name + sizeof prefix - 1
+                               : tensor->name;
+        const StoreEntry *entry = store_find(store, name);
+        if (entry == NULL)
+            status = fail(STATUS_INPUT, "%s holds %s, which this network does not have", path, tensor->name);
+        else
+            status = check_tensor(tensor, entry, tensor->name, path);
+    }
+    for (int pass = 0; pass < 2 && status == OK; ++pass) /* all must be there before any is changed */
+        for (int i = 0; i < store_count(store) && status == OK; ++i) {
+            const StoreEntry *entry = store_at(store, i);
+            const SafeTensor *tensor = safetensors_find(file, entry->name);
+            if (tensor == NULL) {
+                char *name;
+                status = text_format(&name, "%s%s", prefix, entry->name);
+                if (status != OK) break;
+                tensor = safetensors_find(file, name);
+                free(name);
+            }
+            if (tensor == NULL && entry->role == ROLE_PARAMETER)
+                status = fail(STATUS_INPUT, "%s has no tensor %s", path, entry->name);
+            else if (tensor != NULL && pass == 1)
+                status = read_in(store_device(store), entry->role, entry->shape, tensor->data, entry->data);
+        }
+    safetensors_close(file);
+    return status;
+}
