@@ -22,10 +22,10 @@ static const Setting settings[] = {
     {"augment.flip", SETTING_FLAG, "true", NULL, "random horizontal flip"},
 
     {"model.name", SETTING_TEXT, NULL, NULL, "which network (plumb list models)"},
-    {"model.width", SETTING_INTEGER, "0", "0..", "channels of the first stage (DenseNet: growth rate); 0: as published"},
-    {"model.blocks", SETTING_INTEGERS, "[]", "1..", "blocks a stage, instead of the named network's; ResNets and DenseNet"},
-    {"model.depth", SETTING_INTEGER, "26", "10..", "wide_resnet: depth, 6n + 2"},
-    {"model.widen", SETTING_INTEGER, "10", "1..", "wide_resnet: widening factor"},
+    {"model.width", SETTING_INTEGER, "0", "0..65536", "channels of the first stage (DenseNet: growth rate); 0: as published"},
+    {"model.blocks", SETTING_INTEGERS, "[]", "1..1000", "blocks a stage, instead of the named network's; ResNets and DenseNet"},
+    {"model.depth", SETTING_INTEGER, "26", "8..6002", "wide_resnet: depth, 6n + 2"},
+    {"model.widen", SETTING_INTEGER, "10", "1..1024", "wide_resnet: widening factor"},
     {"model.dropout", SETTING_REAL, "0", "[0..1)", "wide_resnet: dropout inside blocks"},
     {"model.sync_batch_norm", SETTING_FLAG, "false", NULL, "batch statistics over all ranks, not per rank"},
 
