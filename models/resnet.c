@@ -29,8 +29,8 @@ static Value build(Graph *graph, const Config *config, Value images, int64_t cla
     return linear(graph, "fc", x, (Linear){.features = classes});
 }
 
-/* The smallest of the paper's 6n + 2 layer networks for CIFAR, but with projections where the size changes,
- * like the others here. */
+/* The smallest of the 6n + 2 layer networks that He et al. made for CIFAR-10, but with projections where the
+ * size changes, like the others here. */
 Value resnet8_build(Graph *graph, const Config *config, Value images, int64_t classes)
 {
     static const Published published = {.width = 16, .stages = 3, .blocks = {1, 1, 1}};
