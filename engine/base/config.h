@@ -1,10 +1,10 @@
 /* Settings: strict, typed, documented in one table.
  *
  * A config file is a YAML map whose nested keys are joined by dots: `loss: {name: focal}` sets
- * `loss.name`. `base: FILE` (relative to the file it stands in) is read first and overridden. Command line
- * words `key=value` override all. Each setting is one row of a table; an unknown key is an error naming
- * file, line and the nearest known key, and so is a key that was set but that nothing read
- * (config_check_all_read): no silent typo in a sweep of a thousand runs. */
+ * `loss.name`. `base: FILE` or `base: [FILE, ...]` (relative to the file it stands in) is read first and
+ * overridden. Command line words `key=value` (the value as in a file) override all. Each setting is one row
+ * of a table; an unknown key is an error naming file, line and the nearest known key, and so is a key that
+ * was set but that nothing read (config_check_all_read): no silent typo in a sweep of a thousand runs. */
 #ifndef PLUMB_ENGINE_BASE_CONFIG_H
 #define PLUMB_ENGINE_BASE_CONFIG_H
 
@@ -41,8 +41,8 @@ CHECKED Status config_load(const Setting table[], int count, const char *path, i
 void config_free(Config *); /* NULL is allowed */
 
 /* Values. Asking for a name that the table lacks or with another type is a defect: it aborts.
- * Each marks the setting as read. Text and lists are owned by the config. config_error when it has no
- * value: such a setting is checked with config_require. */
+ * Each marks the setting as read. Text and lists are owned by the config. A setting without a
+ * default is checked with config_require first: asking for a value that is not there aborts too. */
 bool config_flag(const Config *, const char *name);
 int64_t config_integer(const Config *, const char *name);
 double config_real(const Config *, const char *name);
@@ -63,7 +63,9 @@ CHECKED __attribute__((format(printf, 3, 4))) Status config_error(const Config *
 CHECKED Status config_check_all_read(const Config *);
 
 /* The resolved config as YAML (every setting with its value), in table order; release with free(). It can
- * be loaded again. config_hash: of that text without the settings named in `except` (NULL-terminated). */
+ * be loaded again and gives the same values to the bit; its first line, `resolved: true`, says that values
+ * which equal their defaults do not count as set. config_hash: of that text without the settings named in
+ * `except` (NULL-terminated). */
 CHECKED Status config_resolved(const Config *, char **yaml);
 CHECKED Status config_hash(const Config *, const char *const except[], uint64_t *hash);
 

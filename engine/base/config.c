@@ -1,0 +1,453 @@
+#include "engine/base/config.h"
+
+#include "engine/base/config_value.h"
+#include "engine/base/file.h"
+#include "engine/base/memory.h"
+#include "engine/base/yaml.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+enum { MAX_FILES = 256, MAX_BASES = 32, MAX_KEY = 512 };
+
+struct Config {
+    const Setting *table;
+    const char **names; /* of the table's rows, for suggestions */
+    int count;
+    ConfigValue *values;
+    ConfigValue *defaults;
+    bool *set;    /* by a file or an override */
+    bool *read;   /* asked for; written through a const Config */
+    char **files; /* names that origins point to */
+    int file_count;
+};
+
+/* ---- Names ---- */
+
+static int find(const Config *config, const char *name)
+{
+    for (int i = 0; i < config->count; ++i)
+        if (strcmp(config->table[i].name, name) == 0) return i;
+    return -1;
+}
+
+/* The first setting of the group `name`, or -1: "loss" has "loss.name". */
+static int find_in_group(const Config *config, const char *name)
+{
+    const size_t length = strlen(name);
+    for (int i = 0; i < config->count; ++i)
+        if (strncmp(config->names[i], name, length) == 0 && config->names[i][length] == '.') return i;
+    return -1;
+}
+
+static Status unknown(const Config *config, Origin origin, const char *name)
+{
+    if (strcmp(name, "base") == 0)
+        return config_value_error(origin, name, "only a file can name the files that it inherits");
+    const int member = find_in_group(config, name);
+    if (member >= 0)
+        return config_value_error(origin, name, "is a group of settings, not one; did you mean '%s'?",
+                                  config->names[member]);
+    const char *nearest = config_nearest(name, config->names, config->count);
+    if (nearest == NULL)
+        return config_value_error(origin, name, "unknown setting (`plumb list settings` shows all)");
+    return config_value_error(origin, name, "unknown setting; did you mean '%s'?", nearest);
+}
+
+/* ---- Applying a tree ---- */
+
+/* What applying one file or override needs to know. */
+typedef struct {
+    Config *config;
+    const char *file; /* NULL: the command line */
+    int *lines;       /* each setting's line in this file, 0: not yet */
+    bool resolved;    /* the file is a resolved config: its defaults are not deliberate */
+} Layer;
+
+static Status apply(Layer *layer, const char *name, const YamlNode *node, int line);
+
+static Status apply_map(Layer *layer, const char *prefix, const YamlNode *map)
+{
+    const bool top = prefix[0] == '\0';
+    for (int i = 0; i < map->count; ++i) {
+        if (top && (strcmp(map->key[i], "base") == 0 || strcmp(map->key[i], "resolved") == 0)) continue;
+        char name[MAX_KEY];
+        const Origin origin = {layer->file, layer->file != NULL ? map->key_line[i] : 0};
+        const int length = snprintf(name, sizeof name, "%s%s%s", prefix, top ? "" : ".", map->key[i]);
+        if (length < 0 || length >= MAX_KEY) return unknown(layer->config, origin, name);
+        TRY(apply(layer, name, map->item[i], origin.line));
+    }
+    return OK;
+}
+
+static Status apply(Layer *layer, const char *name, const YamlNode *node, int line)
+{
+    Config *config = layer->config;
+    const Origin origin = {layer->file, line};
+    const int index = find(config, name);
+    if (index < 0) {
+        if (node->kind == YAML_MAP && (node->count > 0 || find_in_group(config, name) >= 0))
+            return apply_map(layer, name, node);
+        return unknown(config, origin, name);
+    }
+    /* YAML finds a key given twice in one map; this finds `loss: {name: x}` beside `loss.name: y`. */
+    if (layer->lines != NULL && layer->lines[index] != 0)
+        return config_value_error(origin, name, "was already given in line %d", layer->lines[index]);
+    if (layer->lines != NULL) layer->lines[index] = line;
+    ConfigValue *value = &config->values[index];
+    TRY(config_value_read(&config->table[index], node, origin, value));
+    const ConfigValue *usual = &config->defaults[index];
+    config->set[index] = !(layer->resolved && usual->present && strcmp(usual->yaml, value->yaml) == 0);
+    return OK;
+}
+
+/* ---- Files and their bases ---- */
+
+/* The files being read, innermost first. */
+typedef struct Chain {
+    const char *path;    /* as the user knows it */
+    char real[PATH_MAX]; /* to tell cycles whatever the spelling */
+    const struct Chain *parent;
+    int depth;
+} Chain;
+
+static Status load_file(Config *config, const char *path, const Chain *parent);
+
+static Status cycle_error(Origin origin, const Chain *from, const Chain *to, const char *again)
+{
+    char *text = NULL;
+    TRY(text_copy(again, &text));
+    for (const Chain *link = from;; link = link->parent) {
+        char *longer;
+        Status status = text_format(&longer, "%s -> %s", link->path, text);
+        free(text);
+        TRY(status);
+        text = longer;
+        if (link == to) break;
+    }
+    Status status =
+        config_value_error(origin, "base", "the files inherit from each other in a circle: %s", text);
+    free(text);
+    return status;
+}
+
+static Status load_base(Config *config, const YamlNode *node, const Chain *chain)
+{
+    const Origin origin = {chain->path, node->line};
+    if (node->kind != YAML_SCALAR || node->text[0] == '\0')
+        return config_value_error(origin, "base", "must be the name of a file or a list of such names");
+    char folder[PATH_MAX], path[PATH_MAX], real[PATH_MAX];
+    const char *slash = strrchr(chain->path, '/');
+    (void)snprintf(folder, sizeof folder, "%.*s", slash != NULL ? (int)(slash - chain->path) + 1 : 0,
+                   chain->path);
+    TRY(file_join(path, folder, node->text));
+    if (realpath(path, real) == NULL)
+        return config_value_error(origin, "base", "cannot open %s: %s", path, strerror(errno));
+    for (const Chain *link = chain; link != NULL; link = link->parent)
+        if (strcmp(link->real, real) == 0) return cycle_error(origin, chain, link, path);
+    if (chain->depth == MAX_BASES)
+        return config_value_error(origin, "base", "more than %d files deep", MAX_BASES);
+    return load_file(config, path, chain);
+}
+
+static Status load_bases(Config *config, const YamlNode *root, const Chain *chain)
+{
+    const YamlNode *base = yaml_find(root, "base");
+    if (base == NULL) return OK;
+    if (base->kind != YAML_LIST) return load_base(config, base, chain);
+    for (int i = 0; i < base->count; ++i)
+        TRY(load_base(config, base->item[i], chain));
+    return OK;
+}
+
+static Status apply_file(Config *config, const YamlNode *root, const Chain *chain)
+{
+    if (root->kind != YAML_MAP)
+        return fail(STATUS_INPUT, "%s:%d: a config is a map of settings (`name: value` lines)", chain->path,
+                    root->line);
+    TRY(load_bases(config, root, chain));
+    Layer layer = {.config = config, .file = chain->path};
+    const YamlNode *resolved = yaml_find(root, "resolved");
+    if (resolved != NULL) {
+        if (resolved->kind != YAML_SCALAR || strcmp(resolved->text, "true") != 0)
+            return config_value_error((Origin){chain->path, resolved->line}, "resolved",
+                                      "is a mark of resolved configs; it can only be true");
+        layer.resolved = true;
+    }
+    TRY(memory_new(&layer.lines, (size_t)config->count, sizeof *layer.lines, "config"));
+    Status status = apply_map(&layer, "", root);
+    free(layer.lines);
+    return status;
+}
+
+static Status load_file(Config *config, const char *path, const Chain *parent)
+{
+    if (config->file_count == MAX_FILES)
+        return fail(STATUS_INPUT, "%s: more than %d files are inherited", path, MAX_FILES);
+    TRY(text_copy(path, &config->files[config->file_count]));
+    Chain *chain;
+    TRY(memory_new(&chain, 1, sizeof *chain, "config"));
+    chain->path = config->files[config->file_count++];
+    chain->parent = parent;
+    chain->depth = parent != NULL ? parent->depth + 1 : 0;
+    YamlNode *root = NULL;
+    Status status = yaml_load(path, &root);
+    if (status == OK && realpath(path, chain->real) == NULL)
+        status = fail(STATUS_IO, "cannot open %s: %s", path, strerror(errno));
+    if (status == OK) status = apply_file(config, root, chain);
+    yaml_release(root);
+    free(chain);
+    return status;
+}
+
+/* ---- Overrides and defaults ---- */
+
+/* The value of an override or default as a tree. What YAML sees no value in ("", "# 1") is a text. */
+static Status parse_value(const char *text, YamlNode **node)
+{
+    TRY(yaml_parse("value", text, strlen(text), node));
+    if ((*node)->kind != YAML_MAP || (*node)->count > 0 || text[strspn(text, " ")] == '{') return OK;
+    (*node)->kind = YAML_SCALAR;
+    return text_copy(text, &(*node)->text);
+}
+
+static Status apply_override(Config *config, const char *word)
+{
+    const char *equals = strchr(word, '=');
+    if (equals == NULL || equals == word)
+        return fail(STATUS_USAGE, "command line: '%s' is not key=value", word);
+    char name[MAX_KEY];
+    const int length = snprintf(name, sizeof name, "%.*s", (int)(equals - word), word);
+    if (length < 0 || length >= MAX_KEY) return unknown(config, (Origin){NULL, 0}, name);
+    YamlNode *node = NULL;
+    Status status = parse_value(equals + 1, &node);
+    if (status != OK && status_code(status) == STATUS_INPUT) {
+        Status usage = fail(STATUS_USAGE, "command line: %s: %s (quote it?)", word, status_message(status));
+        status_free(status);
+        status = usage;
+    }
+    Layer layer = {.config = config};
+    if (status == OK) status = apply(&layer, name, node, 0);
+    yaml_release(node);
+    return status;
+}
+
+static Status read_default(Config *config, int index)
+{
+    const Setting *setting = &config->table[index];
+    if (setting->default_value == NULL) return OK;
+    YamlNode *node = NULL;
+    Status status = parse_value(setting->default_value, &node);
+    const Origin origin = {NULL, -1};
+    if (status == OK) status = config_value_read(setting, node, origin, &config->defaults[index]);
+    if (status == OK) status = config_value_read(setting, node, origin, &config->values[index]);
+    yaml_release(node);
+    return status;
+}
+
+static Status load(Config *config, const char *path, int override_count, const char *const overrides[])
+{
+    const size_t count = (size_t)config->count;
+    TRY(memory_new(&config->names, count, sizeof *config->names, "config"));
+    TRY(memory_new(&config->values, count, sizeof *config->values, "config"));
+    TRY(memory_new(&config->defaults, count, sizeof *config->defaults, "config"));
+    TRY(memory_new(&config->set, count, sizeof *config->set, "config"));
+    TRY(memory_new(&config->read, count, sizeof *config->read, "config"));
+    TRY(memory_new(&config->files, MAX_FILES, sizeof *config->files, "config"));
+    for (int i = 0; i < config->count; ++i)
+        config->names[i] = config->table[i].name;
+    for (int i = 0; i < config->count; ++i)
+        TRY(read_default(config, i));
+    if (path != NULL) TRY(load_file(config, path, NULL));
+    for (int i = 0; i < override_count; ++i)
+        TRY(apply_override(config, overrides[i]));
+    return OK;
+}
+
+Status config_load(const Setting table[], int count, const char *path, int override_count,
+                   const char *const overrides[], Config **out)
+{
+    *out = NULL;
+    Config *config;
+    TRY(memory_new(&config, 1, sizeof *config, "config"));
+    config->table = table;
+    config->count = count;
+    Status status = load(config, path, override_count, overrides);
+    if (status != OK) {
+        config_free(config);
+        return status;
+    }
+    *out = config;
+    return OK;
+}
+
+void config_free(Config *config)
+{
+    if (config == NULL) return;
+    for (int i = 0; i < config->count; ++i) {
+        if (config->values != NULL) config_value_clear(&config->values[i]);
+        if (config->defaults != NULL) config_value_clear(&config->defaults[i]);
+    }
+    for (int i = 0; i < config->file_count; ++i)
+        free(config->files[i]);
+    free(config->names);
+    free(config->values);
+    free(config->defaults);
+    free(config->set);
+    free(config->read);
+    free(config->files);
+    free(config);
+}
+
+/* ---- Asking ---- */
+
+static int find_or_abort(const Config *config, const char *name)
+{
+    const int index = find(config, name);
+    if (index >= 0) return index;
+    (void)fprintf(stderr, "defect: the setting %s is not in the table\n", name);
+    abort();
+}
+
+static const ConfigValue *value_of(const Config *config, const char *name, SettingType type)
+{
+    const int index = find_or_abort(config, name);
+    const char *defect = NULL;
+    if (config->table[index].type != type)
+        defect = "was asked for as another type";
+    else if (!config->values[index].present)
+        defect = "has no value and was not required";
+    if (defect != NULL) {
+        (void)fprintf(stderr, "defect: the setting %s %s\n", name, defect);
+        abort();
+    }
+    config->read[index] = true;
+    return &config->values[index];
+}
+
+bool config_flag(const Config *config, const char *name)
+{
+    return value_of(config, name, SETTING_FLAG)->flag;
+}
+
+int64_t config_integer(const Config *config, const char *name)
+{
+    return value_of(config, name, SETTING_INTEGER)->integers[0];
+}
+
+double config_real(const Config *config, const char *name)
+{
+    return value_of(config, name, SETTING_REAL)->reals[0];
+}
+
+const char *config_text(const Config *config, const char *name)
+{
+    return value_of(config, name, SETTING_TEXT)->text;
+}
+
+int config_integers(const Config *config, const char *name, const int64_t **values)
+{
+    const ConfigValue *value = value_of(config, name, SETTING_INTEGERS);
+    *values = value->integers;
+    return value->count;
+}
+
+int config_reals(const Config *config, const char *name, const double **values)
+{
+    const ConfigValue *value = value_of(config, name, SETTING_REALS);
+    *values = value->reals;
+    return value->count;
+}
+
+bool config_is_set(const Config *config, const char *name)
+{
+    const int index = find_or_abort(config, name);
+    config->read[index] = true;
+    return config->set[index];
+}
+
+Status config_require(const Config *config, const char *const names[])
+{
+    for (int i = 0; names[i] != NULL; ++i) {
+        const int index = find_or_abort(config, names[i]);
+        if (config->values[index].present) continue;
+        return fail(STATUS_INPUT,
+                    "%s has no value: write `%s: ...` into %s or add %s=... to the command line (%s)",
+                    names[i], names[i], config->file_count > 0 ? config->files[0] : "a config file", names[i],
+                    config->table[index].help);
+    }
+    return OK;
+}
+
+Status config_error(const Config *config, const char *name, const char *format, ...)
+{
+    char *message;
+    va_list arguments;
+    va_start(arguments, format);
+    const int length = vasprintf(&message, format, arguments);
+    va_end(arguments);
+    if (length < 0) return fail(STATUS_MEMORY, "no memory for a message about %s", name);
+    const Origin origin = config->values[find_or_abort(config, name)].origin;
+    Status status;
+    if (origin.file != NULL)
+        status = fail(STATUS_INPUT, "%s:%d: %s: %s", origin.file, origin.line, name, message);
+    else
+        status = fail(STATUS_INPUT, "%s%s: %s", name, origin.line < 0 ? " (its default)" : " (command line)",
+                      message);
+    free(message);
+    return status;
+}
+
+Status config_check_all_read(const Config *config)
+{
+    for (int i = 0; i < config->count; ++i)
+        if (config->set[i] && !config->read[i])
+            return config_error(config, config->names[i],
+                                "is set, but nothing uses it in this configuration");
+    return OK;
+}
+
+/* ---- Writing ---- */
+
+static bool among(const char *name, const char *const names[])
+{
+    for (int i = 0; names != NULL && names[i] != NULL; ++i)
+        if (strcmp(names[i], name) == 0) return true;
+    return false;
+}
+
+static Status write_resolved(const Config *config, const char *const except[], char **yaml)
+{
+    static const char mark[] = "resolved: true\n";
+    size_t size = sizeof mark;
+    for (int i = 0; i < config->count; ++i)
+        if (config->values[i].present) size += strlen(config->names[i]) + strlen(config->values[i].yaml) + 3;
+    char *text;
+    TRY(memory_new(&text, size, 1, "resolved config"));
+    char *end = stpcpy(text, mark);
+    for (int i = 0; i < config->count; ++i)
+        if (config->values[i].present && !among(config->names[i], except))
+            end += sprintf(end, "%s: %s\n", config->names[i], config->values[i].yaml);
+    *yaml = text;
+    return OK;
+}
+
+Status config_resolved(const Config *config, char **yaml)
+{
+    *yaml = NULL;
+    return write_resolved(config, NULL, yaml);
+}
+
+Status config_hash(const Config *config, const char *const except[], uint64_t *hash)
+{
+    char *text;
+    TRY(write_resolved(config, except, &text));
+    *hash = XXH3_64bits(text, strlen(text));
+    free(text);
+    return OK;
+}
