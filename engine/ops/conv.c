@@ -1,0 +1,169 @@
+/* Two-dimensional convolution (cross-correlation, as all deep learning libraries have it):
+ *
+ *     y[n, i, j, o] = bias[o] + sum over a, b, c of
+ *         x[n, i * stride + a - padding_height, j * stride + b - padding_width, c] * weight[o, a, b, c]
+ *
+ * with x zero outside. Its two gradients are nodes of their own, so that a first layer has no data gradient
+ * and a bucket of weight gradients can leave before the data gradient is computed. */
+#include "engine/ops/conv.h"
+
+#include "engine/ops/linear.h"
+#include "engine/ops/ops.h"
+#include "engine/ops/table.h"
+
+#include <math.h>
+
+static const ConvAttributes *attributes_of(const Node *node) { return node->attributes; }
+
+static Shape input_shape(const ConvAttributes *a, DType type)
+{
+    return shape_of(type, 4, (int64_t[]){a->samples, a->height, a->width, a->channels});
+}
+
+static Shape output_shape(const ConvAttributes *a, DType type)
+{
+    return shape_of(type, 4, (int64_t[]){a->samples, a->out_height, a->out_width, a->out_channels});
+}
+
+static Shape weight_shape(const ConvAttributes *a)
+{
+    return shape_of(FLOAT32, 4, (int64_t[]){a->out_channels, a->kernel_height, a->kernel_width, a->channels});
+}
+
+static Status forward_infer(const Node *node, const Shape in[], Shape out[])
+{
+    const ConvAttributes *a = attributes_of(node);
+    if (!op_is_activation_type(in[0].type))
+        return fail(STATUS_INTERNAL, "the input is %s, but must be float32 or bfloat16",
+                    dtype_name(in[0].type));
+    TRY(op_expect_shape(in[0], input_shape(a, in[0].type), "the input"));
+    TRY(op_expect_shape(in[1], weight_shape(a), "the weight"));
+    if (node->input_count > 2)
+        TRY(op_expect_shape(in[2], shape_of(FLOAT32, 1, (int64_t[]){a->out_channels}), "the bias"));
+    out[0] = output_shape(a, in[0].type);
+    return OK;
+}
+
+static Status backward_data_infer(const Node *node, const Shape in[], Shape out[])
+{
+    const ConvAttributes *a = attributes_of(node);
+    TRY(op_expect_shape(in[0], output_shape(a, in[0].type), "the gradient of the output"));
+    TRY(op_expect_shape(in[1], weight_shape(a), "the weight"));
+    out[0] = input_shape(a, in[0].type);
+    return OK;
+}
+
+static Status backward_weights_infer(const Node *node, const Shape in[], Shape out[])
+{
+    const ConvAttributes *a = attributes_of(node);
+    TRY(op_expect_shape(in[0], input_shape(a, in[0].type), "the input"));
+    TRY(op_expect_shape(in[1], output_shape(a, in[0].type), "the gradient of the output"));
+    out[0] = weight_shape(a);
+    return OK;
+}
+
+/* The weights' gradient comes first: the input is dead after it, and the data gradient may take its place. */
+static void forward_gradient(Graph *graph, const Node *node, const Value d_out[], const bool wanted[],
+                             Value d_in[])
+{
+    const ConvAttributes *a = attributes_of(node);
+    if (!value_exists(d_out[0])) return;
+    if (node->input_count > 2 && wanted[2]) d_in[2] = bias_gradient(graph, d_out[0]);
+    if (wanted[1])
+        d_in[1] = graph_node(graph, &conv2d_backward_weights_op, (Value[]){node->input[0], d_out[0]}, 2, a,
+                             sizeof *a);
+    if (wanted[0])
+        d_in[0] =
+            graph_node(graph, &conv2d_backward_data_op, (Value[]){d_out[0], node->input[1]}, 2, a, sizeof *a);
+}
+
+/* The same for all three: each pairs every output with every element of its window. Products with padding are
+ * counted, as everybody does. */
+static Cost cost(const Node *node, const Shape in[], const Shape out[])
+{
+    const ConvAttributes *a = attributes_of(node);
+    const double outputs = (double)shape_count(output_shape(a, FLOAT32));
+    const double window = (double)a->kernel_height * (double)a->kernel_width * (double)a->channels;
+    return (Cost){.flops = 2 * outputs * window, .bytes = op_bytes(node, in, out)};
+}
+
+const Op conv2d_op = {
+    .name = "conv2d",
+    .output_count = 1,
+    .infer = forward_infer,
+    .gradient = forward_gradient,
+    .cost = cost,
+    .kernel = {[DEVICE_CPU] = &conv2d_cpu},
+};
+
+const Op conv2d_backward_data_op = {
+    .name = "conv2d_backward_data",
+    .output_count = 1,
+    .infer = backward_data_infer,
+    .cost = cost,
+    .kernel = {[DEVICE_CPU] = &conv2d_backward_data_cpu},
+};
+
+const Op conv2d_backward_weights_op = {
+    .name = "conv2d_backward_weights",
+    .output_count = 1,
+    .infer = backward_weights_infer,
+    .cost = cost,
+    .kernel = {[DEVICE_CPU] = &conv2d_backward_weights_cpu},
+};
+
+Value conv2d(Graph *graph, const char *name, Value x, Conv2d conv)
+{
+    if (graph_failed(graph)) return NO_VALUE;
+    const Shape in = graph_shape(graph, x);
+    ConvAttributes a = {
+        .out_channels = conv.channels,
+        .kernel_height = conv.kernel_height > 0 ? conv.kernel_height : conv.kernel,
+        .kernel_width = conv.kernel_width > 0 ? conv.kernel_width : conv.kernel,
+        .stride = conv.stride == 0 ? 1 : conv.stride,
+        .padding_height = conv.padding_height > 0 ? conv.padding_height : conv.padding,
+        .padding_width = conv.padding_width > 0 ? conv.padding_width : conv.padding,
+    };
+    graph_enter(graph, name);
+    Value y = NO_VALUE;
+    if (in.rank != 4) {
+        char text[SHAPE_TEXT];
+        graph_fail(graph, STATUS_INPUT, "a convolution needs [samples, height, width, channels], not %s",
+                   shape_text(in, text));
+    } else if (a.out_channels < 1 || a.kernel_height < 1 || a.kernel_width < 1 || a.stride < 1 ||
+               a.padding_height < 0 || a.padding_width < 0) {
+        graph_fail(graph, STATUS_INPUT,
+                   "a convolution of %lld channels, kernel %lld x %lld, stride %lld, padding %lld x %lld",
+                   (long long)a.out_channels, (long long)a.kernel_height, (long long)a.kernel_width,
+                   (long long)a.stride, (long long)a.padding_height, (long long)a.padding_width);
+    } else {
+        a.samples = in.extent[0];
+        a.height = in.extent[1];
+        a.width = in.extent[2];
+        a.channels = in.extent[3];
+        const int64_t free_height = a.height + 2 * a.padding_height - a.kernel_height;
+        const int64_t free_width = a.width + 2 * a.padding_width - a.kernel_width;
+        if (free_height < 0 || free_width < 0) {
+            graph_fail(graph, STATUS_INPUT,
+                       "a kernel of %lld x %lld does not fit into %lld x %lld pixels with "
+                       "padding %lld x %lld",
+                       (long long)a.kernel_height, (long long)a.kernel_width, (long long)a.height,
+                       (long long)a.width, (long long)a.padding_height, (long long)a.padding_width);
+        } else {
+            a.out_height = free_height / a.stride + 1;
+            a.out_width = free_width / a.stride + 1;
+            const double window = (double)(a.kernel_height * a.kernel_width);
+            const double torch_bound = 1 / sqrt(window * (double)a.channels);
+            const bool he = conv.init == INIT_HE_FAN_OUT;
+            const Init weight_init = he ? (Init){INIT_NORMAL, sqrt(2 / (window * (double)a.out_channels))}
+                                        : (Init){INIT_UNIFORM, torch_bound};
+            const Init bias_init = he ? (Init){INIT_ZEROS, 0} : (Init){INIT_UNIFORM, torch_bound};
+            const Shape bias = shape_of(FLOAT32, 1, (int64_t[]){a.out_channels});
+            Value inputs[3] = {x, graph_parameter(graph, "weight", weight_shape(&a), weight_init), NO_VALUE};
+            if (conv.bias) inputs[2] = graph_parameter(graph, "bias", bias, bias_init);
+            y = graph_node(graph, &conv2d_op, inputs, conv.bias ? 3 : 2, &a, sizeof a);
+        }
+    }
+    graph_leave(graph);
+    return y;
+}

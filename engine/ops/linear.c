@@ -1,0 +1,160 @@
+/* The linear layer: y[r, o] = bias[o] + sum over c of x[r, c] * weight[o, c], r over all leading dimensions.
+ */
+#include "engine/ops/linear.h"
+
+#include "engine/ops/ops.h"
+#include "engine/ops/table.h"
+
+#include <math.h>
+
+static const LinearAttributes *attributes_of(const Node *node) { return node->attributes; }
+
+static Shape input_shape(const LinearAttributes *a) { return shape_of(a->in_type, a->rank, a->extent); }
+
+static Shape output_shape(const LinearAttributes *a)
+{
+    Shape shape = shape_of(a->out_type, a->rank, a->extent);
+    shape.extent[a->rank - 1] = a->features;
+    return shape;
+}
+
+static Shape weight_shape(const LinearAttributes *a)
+{
+    return shape_of(FLOAT32, 2, (int64_t[]){a->features, a->extent[a->rank - 1]});
+}
+
+static Status forward_infer(const Node *node, const Shape in[], Shape out[])
+{
+    const LinearAttributes *a = attributes_of(node);
+    TRY(op_expect_shape(in[0], input_shape(a), "the input"));
+    TRY(op_expect_shape(in[1], weight_shape(a), "the weight"));
+    if (node->input_count > 2)
+        TRY(op_expect_shape(in[2], shape_of(FLOAT32, 1, (int64_t[]){a->features}), "the bias"));
+    out[0] = output_shape(a);
+    return OK;
+}
+
+static Status backward_data_infer(const Node *node, const Shape in[], Shape out[])
+{
+    const LinearAttributes *a = attributes_of(node);
+    TRY(op_expect_shape(in[0], output_shape(a), "the gradient of the output"));
+    TRY(op_expect_shape(in[1], weight_shape(a), "the weight"));
+    out[0] = input_shape(a);
+    return OK;
+}
+
+static Status backward_weights_infer(const Node *node, const Shape in[], Shape out[])
+{
+    const LinearAttributes *a = attributes_of(node);
+    TRY(op_expect_shape(in[0], input_shape(a), "the input"));
+    TRY(op_expect_shape(in[1], output_shape(a), "the gradient of the output"));
+    out[0] = weight_shape(a);
+    return OK;
+}
+
+/* Weights first, as in convolution: the input is dead after it. */
+static void forward_gradient(Graph *graph, const Node *node, const Value d_out[], const bool wanted[],
+                             Value d_in[])
+{
+    const LinearAttributes *a = attributes_of(node);
+    if (!value_exists(d_out[0])) return;
+    if (node->input_count > 2 && wanted[2]) d_in[2] = bias_gradient(graph, d_out[0]);
+    if (wanted[1])
+        d_in[1] = graph_node(graph, &linear_backward_weights_op, (Value[]){node->input[0], d_out[0]}, 2, a,
+                             sizeof *a);
+    if (wanted[0])
+        d_in[0] =
+            graph_node(graph, &linear_backward_data_op, (Value[]){d_out[0], node->input[1]}, 2, a, sizeof *a);
+}
+
+static Cost cost(const Node *node, const Shape in[], const Shape out[])
+{
+    const LinearAttributes *a = attributes_of(node);
+    return (Cost){.flops = 2 * (double)shape_count(input_shape(a)) * (double)a->features,
+                  .bytes = op_bytes(node, in, out)};
+}
+
+const Op linear_op = {
+    .name = "linear",
+    .output_count = 1,
+    .infer = forward_infer,
+    .gradient = forward_gradient,
+    .cost = cost,
+    .kernel = {[DEVICE_CPU] = &linear_cpu},
+};
+
+const Op linear_backward_data_op = {
+    .name = "linear_backward_data",
+    .output_count = 1,
+    .infer = backward_data_infer,
+    .cost = cost,
+    .kernel = {[DEVICE_CPU] = &linear_backward_data_cpu},
+};
+
+const Op linear_backward_weights_op = {
+    .name = "linear_backward_weights",
+    .output_count = 1,
+    .infer = backward_weights_infer,
+    .cost = cost,
+    .kernel = {[DEVICE_CPU] = &linear_backward_weights_cpu},
+};
+
+static Status bias_infer(const Node *node, const Shape in[], Shape out[])
+{
+    (void)node;
+    if (!op_is_activation_type(in[0].type))
+        return fail(STATUS_INTERNAL, "the gradient is %s, but must be float32 or bfloat16",
+                    dtype_name(in[0].type));
+    out[0] = shape_of(FLOAT32, 1, (int64_t[]){shape_columns(in[0])});
+    return OK;
+}
+
+static Cost bias_cost(const Node *node, const Shape in[], const Shape out[])
+{
+    return (Cost){.flops = (double)shape_count(in[0]), .bytes = op_bytes(node, in, out)};
+}
+
+const Op bias_gradient_op = {
+    .name = "bias_gradient",
+    .output_count = 1,
+    .infer = bias_infer,
+    .cost = bias_cost,
+    .kernel = {[DEVICE_CPU] = &bias_gradient_cpu},
+};
+
+Value bias_gradient(Graph *graph, Value d_y)
+{
+    return graph_node(graph, &bias_gradient_op, &d_y, 1, NULL, 0);
+}
+
+Value linear(Graph *graph, const char *name, Value x, Linear linear)
+{
+    if (graph_failed(graph)) return NO_VALUE;
+    const Shape in = graph_shape(graph, x);
+    graph_enter(graph, name);
+    Value y = NO_VALUE;
+    if (in.rank < 1 || !op_is_activation_type(in.type)) {
+        char text[SHAPE_TEXT];
+        graph_fail(graph, STATUS_INPUT, "a linear layer needs float32 or bfloat16 [..., features], not %s",
+                   shape_text(in, text));
+    } else if (linear.features < 1 || !op_is_activation_type(linear.type)) {
+        graph_fail(graph, STATUS_INPUT, "a linear layer with %lld features of type %s",
+                   (long long)linear.features, dtype_name(linear.type));
+    } else {
+        LinearAttributes a = {
+            .in_type = in.type, .out_type = linear.type, .rank = in.rank, .features = linear.features};
+        for (int i = 0; i < in.rank; ++i)
+            a.extent[i] = in.extent[i];
+        const double torch_bound = 1 / sqrt((double)shape_columns(in));
+        const bool he = linear.init == INIT_HE_FAN_OUT;
+        const Init weight_init =
+            he ? (Init){INIT_NORMAL, sqrt(2 / (double)a.features)} : (Init){INIT_UNIFORM, torch_bound};
+        const Init bias_init = he ? (Init){INIT_ZEROS, 0} : (Init){INIT_UNIFORM, torch_bound};
+        const Shape bias = shape_of(FLOAT32, 1, (int64_t[]){a.features});
+        Value inputs[3] = {x, graph_parameter(graph, "weight", weight_shape(&a), weight_init), NO_VALUE};
+        if (!linear.no_bias) inputs[2] = graph_parameter(graph, "bias", bias, bias_init);
+        y = graph_node(graph, &linear_op, inputs, linear.no_bias ? 2 : 3, &a, sizeof a);
+    }
+    graph_leave(graph);
+    return y;
+}

@@ -1,0 +1,119 @@
+/* The linear layer on the CPU: oneDNN's inner product over rows; and the bias gradient, ours. */
+#include "engine/ops/linear.h"
+
+#include "engine/ops/onednn.h"
+
+#include <string.h>
+
+static OneDnnInnerProduct product_of(const Call *call)
+{
+    const LinearAttributes *a = call->attributes;
+    const Shape x = shape_of(a->in_type, a->rank, a->extent);
+    return (OneDnnInnerProduct){
+        .rows = shape_rows(x),
+        .channels = shape_columns(x),
+        .features = a->features,
+        .in_type = a->in_type,
+        .out_type = a->out_type,
+    };
+}
+
+static Status forward_prepare(Call *call, size_t *scratch_bytes)
+{
+    OneDnnInnerProduct product = product_of(call);
+    product.bias = call->node->input_count > 2;
+    OneDnn *one;
+    TRY(onednn_inner_product(product, &one, scratch_bytes));
+    call->state = one;
+    return OK;
+}
+
+static Status backward_data_prepare(Call *call, size_t *scratch_bytes)
+{
+    OneDnn *one;
+    TRY(onednn_inner_product_backward_data(product_of(call), &one, scratch_bytes));
+    call->state = one;
+    return OK;
+}
+
+static Status backward_weights_prepare(Call *call, size_t *scratch_bytes)
+{
+    OneDnn *one;
+    TRY(onednn_inner_product_backward_weights(product_of(call), &one, scratch_bytes));
+    call->state = one;
+    return OK;
+}
+
+static Status run(const Call *call)
+{
+    void *tensors[4];
+    const int inputs = call->node->input_count;
+    for (int i = 0; i < inputs; ++i)
+        tensors[i] = call->in[i].data;
+    tensors[inputs] = call->out[0].data;
+    return onednn_run(call->state, tensors, call->scratch);
+}
+
+static void release(Call *call)
+{
+    onednn_free(call->state);
+    call->state = NULL;
+}
+
+const Kernel linear_cpu = {.prepare = forward_prepare, .run = run, .release = release};
+const Kernel linear_backward_data_cpu = {.prepare = backward_data_prepare, .run = run, .release = release};
+const Kernel linear_backward_weights_cpu = {
+    .prepare = backward_weights_prepare, .run = run, .release = release};
+
+/* ---- bias gradient ---- */
+
+/* Sums over many rows are added up in pieces: PIECES runs of rows, each summed by one thread, then added in
+ * their order. The number of pieces does not depend on the threads, so neither does the result; and short
+ * chains of additions lose fewer bits. */
+enum { PIECES = 16, BLOCK = 64 };
+
+static Status bias_prepare(Call *call, size_t *scratch_bytes)
+{
+    *scratch_bytes = (size_t)PIECES * (size_t)shape_columns(call->in[0].shape) * sizeof(float);
+    return OK;
+}
+
+static void add_rows(float *sum, const Tensor *rows, int64_t first, int64_t last, int64_t columns)
+{
+    memset(sum, 0, (size_t)columns * sizeof *sum);
+    for (int64_t column = 0; column < columns; column += BLOCK) {
+        const int count = columns - column < BLOCK ? (int)(columns - column) : BLOCK;
+        float block[BLOCK] = {0};
+        for (int64_t row = first; row < last; ++row) {
+            const int64_t offset = row * rows->stride + column;
+            if (rows->shape.type == FLOAT32) {
+                for (int c = 0; c < count; ++c)
+                    block[c] += ((const float *)rows->data)[offset + c];
+            } else {
+                for (int c = 0; c < count; ++c)
+                    block[c] += bfloat16_to_float(((const bfloat16 *)rows->data)[offset + c]);
+            }
+        }
+        memcpy(sum + column, block, (size_t)count * sizeof *sum);
+    }
+}
+
+static Status bias_run(const Call *call)
+{
+    const Tensor d_y = call->in[0];
+    const int64_t rows = shape_rows(d_y.shape), columns = shape_columns(d_y.shape);
+    float *partial = call->scratch, *d_bias = call->out[0].data;
+#pragma omp parallel for schedule(static)
+    for (int piece = 0; piece < PIECES; ++piece)
+        add_rows(partial + piece * columns, &d_y, rows * piece / PIECES, rows * (piece + 1) / PIECES,
+                 columns);
+    for (int64_t c = 0; c < columns; ++c) {
+        float sum = 0;
+        for (int piece = 0; piece < PIECES; ++piece)
+            sum += partial[piece * columns + c];
+        d_bias[c] = sum;
+    }
+    return OK;
+}
+
+const Kernel bias_gradient_cpu = {.prepare = bias_prepare, .run = bias_run, .strided_in = 1};

@@ -1,0 +1,45 @@
+#include "engine/ops/ops.h"
+
+#include "engine/ops/table.h"
+
+static const Op *const table[] = {
+    &adaptive_average_pool2d_backward_op,
+    &adaptive_average_pool2d_op,
+    &average_pool2d_backward_op,
+    &average_pool2d_op,
+    &bias_gradient_op,
+    &conv2d_backward_data_op,
+    &conv2d_backward_weights_op,
+    &conv2d_op,
+    &linear_backward_data_op,
+    &linear_backward_weights_op,
+    &linear_op,
+    &max_pool2d_backward_op,
+    &max_pool2d_op,
+};
+
+const Op *const *ops_table(int *count)
+{
+    *count = (int)(sizeof table / sizeof table[0]);
+    return table;
+}
+
+double op_bytes(const Node *node, const Shape in[], const Shape out[])
+{
+    double bytes = 0;
+    for (int i = 0; i < node->input_count; ++i)
+        if (in[i].rank >= 0) bytes += (double)shape_bytes(in[i]);
+    for (int i = 0; i < node->output_count; ++i)
+        bytes += (double)shape_bytes(out[i]);
+    return bytes;
+}
+
+bool op_is_activation_type(DType type) { return type == FLOAT32 || type == BFLOAT16; }
+
+Status op_expect_shape(Shape got, Shape want, const char *what)
+{
+    if (shape_equal(got, want)) return OK;
+    char got_text[SHAPE_TEXT], want_text[SHAPE_TEXT];
+    return fail(STATUS_INTERNAL, "%s is %s, but must be %s", what, shape_text(got, got_text),
+                shape_text(want, want_text));
+}

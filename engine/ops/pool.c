@@ -1,0 +1,208 @@
+/* Pooling over windows of height and width.
+ *
+ *     average:  y[n, i, j, c] = sum of x[n, a, b, c] over the window's pixels / kernel^2
+ *     adaptive: the same over rows floor(i H / H') .. ceil((i + 1) H / H') - 1, columns likewise, divided by
+ *               the number of pixels
+ *     max:      the largest; NaN wins, as in PyTorch
+ *
+ * Incomplete windows at the far border are dropped. */
+#include "engine/ops/pool.h"
+
+#include "engine/ops/ops.h"
+#include "engine/ops/table.h"
+
+static const PoolAttributes *attributes_of(const Node *node) { return node->attributes; }
+
+static Shape input_shape(const PoolAttributes *a, DType type)
+{
+    return shape_of(type, 4, (int64_t[]){a->samples, a->height, a->width, a->channels});
+}
+
+static Shape output_shape(const PoolAttributes *a, DType type)
+{
+    return shape_of(type, 4, (int64_t[]){a->samples, a->out_height, a->out_width, a->channels});
+}
+
+/* Which of its window's pixels, counted in row order from the window's first (padding included), was the
+ * largest. */
+static Shape index_shape(const PoolAttributes *a)
+{
+    return output_shape(a, a->kernel * a->kernel <= 256 ? UINT8 : INT32);
+}
+
+static Status average_infer(const Node *node, const Shape in[], Shape out[])
+{
+    const PoolAttributes *a = attributes_of(node);
+    TRY(op_expect_shape(in[0], input_shape(a, in[0].type), "the input"));
+    out[0] = output_shape(a, in[0].type);
+    return OK;
+}
+
+static Status average_backward_infer(const Node *node, const Shape in[], Shape out[])
+{
+    const PoolAttributes *a = attributes_of(node);
+    TRY(op_expect_shape(in[0], output_shape(a, in[0].type), "the gradient of the output"));
+    out[0] = input_shape(a, in[0].type);
+    return OK;
+}
+
+static Status max_infer(const Node *node, const Shape in[], Shape out[])
+{
+    TRY(average_infer(node, in, out));
+    out[1] = index_shape(attributes_of(node));
+    return OK;
+}
+
+static Status max_backward_infer(const Node *node, const Shape in[], Shape out[])
+{
+    TRY(average_backward_infer(node, in, out));
+    return op_expect_shape(in[1], index_shape(attributes_of(node)), "the index");
+}
+
+static void average_gradient(Graph *graph, const Node *node, const Value d_out[], const bool wanted[],
+                             Value d_in[])
+{
+    if (value_exists(d_out[0]) && wanted[0])
+        d_in[0] = graph_node(graph, &average_pool2d_backward_op, d_out, 1, node->attributes,
+                             sizeof(PoolAttributes));
+}
+
+static void adaptive_gradient(Graph *graph, const Node *node, const Value d_out[], const bool wanted[],
+                              Value d_in[])
+{
+    if (value_exists(d_out[0]) && wanted[0])
+        d_in[0] = graph_node(graph, &adaptive_average_pool2d_backward_op, d_out, 1, node->attributes,
+                             sizeof(PoolAttributes));
+}
+
+static void max_gradient(Graph *graph, const Node *node, const Value d_out[], const bool wanted[],
+                         Value d_in[])
+{
+    if (value_exists(d_out[0]) && wanted[0])
+        d_in[0] = graph_node(graph, &max_pool2d_backward_op, (Value[]){d_out[0], node->output[1]}, 2,
+                             node->attributes, sizeof(PoolAttributes));
+}
+
+/* One operation for every pixel of every window. */
+static Cost cost(const Node *node, const Shape in[], const Shape out[])
+{
+    const PoolAttributes *a = attributes_of(node);
+    const double flops = a->kernel == 0 ? (double)shape_count(input_shape(a, FLOAT32))
+                                        : (double)shape_count(output_shape(a, FLOAT32)) * (double)a->kernel *
+                                              (double)a->kernel;
+    return (Cost){.flops = flops, .bytes = op_bytes(node, in, out)};
+}
+
+const Op average_pool2d_op = {
+    .name = "average_pool2d",
+    .output_count = 1,
+    .infer = average_infer,
+    .gradient = average_gradient,
+    .cost = cost,
+    .kernel = {[DEVICE_CPU] = &average_pool_cpu},
+};
+
+const Op average_pool2d_backward_op = {
+    .name = "average_pool2d_backward",
+    .output_count = 1,
+    .infer = average_backward_infer,
+    .cost = cost,
+    .kernel = {[DEVICE_CPU] = &average_pool_backward_cpu},
+};
+
+const Op adaptive_average_pool2d_op = {
+    .name = "adaptive_average_pool2d",
+    .output_count = 1,
+    .infer = average_infer,
+    .gradient = adaptive_gradient,
+    .cost = cost,
+    .kernel = {[DEVICE_CPU] = &average_pool_cpu},
+};
+
+const Op adaptive_average_pool2d_backward_op = {
+    .name = "adaptive_average_pool2d_backward",
+    .output_count = 1,
+    .infer = average_backward_infer,
+    .cost = cost,
+    .kernel = {[DEVICE_CPU] = &average_pool_backward_cpu},
+};
+
+const Op max_pool2d_op = {
+    .name = "max_pool2d",
+    .output_count = 2,
+    .infer = max_infer,
+    .gradient = max_gradient,
+    .cost = cost,
+    .kernel = {[DEVICE_CPU] = &max_pool2d_cpu},
+};
+
+const Op max_pool2d_backward_op = {
+    .name = "max_pool2d_backward",
+    .output_count = 1,
+    .infer = max_backward_infer,
+    .cost = cost,
+    .kernel = {[DEVICE_CPU] = &max_pool2d_backward_cpu},
+};
+
+/* The input's extents into *a; false after failing the graph. */
+static bool take_input(Graph *graph, Value x, const char *what, PoolAttributes *a)
+{
+    if (graph_failed(graph)) return false;
+    const Shape in = graph_shape(graph, x);
+    if (in.rank != 4 || !op_is_activation_type(in.type)) {
+        char text[SHAPE_TEXT];
+        graph_fail(graph, STATUS_INPUT,
+                   "%s needs float32 or bfloat16 [samples, height, width, channels], not %s", what,
+                   shape_text(in, text));
+        return false;
+    }
+    a->samples = in.extent[0];
+    a->height = in.extent[1];
+    a->width = in.extent[2];
+    a->channels = in.extent[3];
+    return true;
+}
+
+static Value window_pool(Graph *graph, const Op *op, Value x, Pool2d pool)
+{
+    PoolAttributes a = {.kernel = pool.kernel,
+                        .stride = pool.stride == 0 ? pool.kernel : pool.stride,
+                        .padding = pool.padding};
+    if (!take_input(graph, x, op->name, &a)) return NO_VALUE;
+    /* A window that is all padding would have no maximum, so a padding is smaller than the kernel. */
+    if (a.kernel < 1 || a.kernel > INT16_MAX || a.stride < 1 || a.padding < 0 || a.padding >= a.kernel) {
+        graph_fail(graph, STATUS_INPUT, "%s with kernel %lld, stride %lld, padding %lld", op->name,
+                   (long long)a.kernel, (long long)a.stride, (long long)a.padding);
+        return NO_VALUE;
+    }
+    const int64_t free_height = a.height + 2 * a.padding - a.kernel;
+    const int64_t free_width = a.width + 2 * a.padding - a.kernel;
+    if (free_height < 0 || free_width < 0) {
+        graph_fail(graph, STATUS_INPUT,
+                   "%s: a kernel of %lld does not fit into %lld x %lld pixels with padding %lld", op->name,
+                   (long long)a.kernel, (long long)a.height, (long long)a.width, (long long)a.padding);
+        return NO_VALUE;
+    }
+    a.out_height = free_height / a.stride + 1;
+    a.out_width = free_width / a.stride + 1;
+    return graph_node(graph, op, &x, 1, &a, sizeof a);
+}
+
+Value max_pool2d(Graph *graph, Value x, Pool2d pool) { return window_pool(graph, &max_pool2d_op, x, pool); }
+
+Value average_pool2d(Graph *graph, Value x, Pool2d pool)
+{
+    return window_pool(graph, &average_pool2d_op, x, pool);
+}
+
+Value adaptive_average_pool2d(Graph *graph, Value x, int64_t height, int64_t width)
+{
+    PoolAttributes a = {.out_height = height, .out_width = width};
+    if (!take_input(graph, x, "adaptive_average_pool2d", &a)) return NO_VALUE;
+    if (height < 1 || width < 1) {
+        graph_fail(graph, STATUS_INPUT, "adaptive_average_pool2d to %lld x %lld", (long long)height,
+                   (long long)width);
+        return NO_VALUE;
+    }
+    return graph_node(graph, &adaptive_average_pool2d_op, &x, 1, &a, sizeof a);
+}

@@ -1,0 +1,32 @@
+/* The descriptors of the engine's ops, so that the table, gradient rules and fusions can name them; and what
+ * op families share. In the order of the alphabet. */
+#ifndef PLUMB_ENGINE_OPS_TABLE_H
+#define PLUMB_ENGINE_OPS_TABLE_H
+
+#include "engine/graph/op.h"
+
+extern const Op adaptive_average_pool2d_backward_op;
+extern const Op adaptive_average_pool2d_op;
+extern const Op average_pool2d_backward_op;
+extern const Op average_pool2d_op;
+extern const Op bias_gradient_op;
+extern const Op conv2d_backward_data_op;
+extern const Op conv2d_backward_weights_op;
+extern const Op conv2d_op;
+extern const Op linear_backward_data_op;
+extern const Op linear_backward_weights_op;
+extern const Op linear_op;
+extern const Op max_pool2d_backward_op;
+extern const Op max_pool2d_op;
+
+/* Bytes of all inputs and outputs of a node, each counted once: what it must move at least. An absent input
+ * (rank -1) has none. */
+double op_bytes(const Node *, const Shape in[], const Shape out[]);
+
+/* Is it FLOAT32 or BFLOAT16, the types of activations? */
+bool op_is_activation_type(DType);
+
+/* For shape rules: STATUS_INTERNAL "WHAT is ..., but must be ..." unless both are equal. */
+CHECKED Status op_expect_shape(Shape got, Shape want, const char *what);
+
+#endif
