@@ -10,7 +10,7 @@
 typedef enum { SPLIT_TRAIN, SPLIT_VALIDATION, SPLIT_TEST, SPLIT_COUNT } Split;
 const char *split_name(Split);
 
-/* One split: which rows of which table, and how its pixels are normalised. */
+/* One split: which rows of the table, which all splits share, and how its pixels are normalised. */
 typedef struct {
     const uint8_t *table; /* [rows, height, width, channels] */
     int64_t rows;
@@ -32,7 +32,9 @@ typedef struct Dataset {
 
 typedef struct {
     const char *folder; /* where its files are */
-    int64_t validation; /* samples held out of training; -1: the data set's usual number */
+    int64_t validation; /* samples held out of training; -1: the data set's usual number: a tenth, and 50 of
+                           each class of Tiny-ImageNet. Chosen as the published code does for CIFAR: the first
+                           of numpy's shuffle with seed 1; of Tiny-ImageNet the first of each class */
     int64_t train_limit, validation_limit, test_limit; /* only the first so many of each split; 0: all */
     bool validation_is_test; /* Tiny-ImageNet as in the published code: both are its "val" images */
     bool

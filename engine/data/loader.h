@@ -3,7 +3,8 @@
  * The order is a function of (seed, epoch), the augmentation of (seed, epoch, sample): nothing depends on how
  * many ranks or threads there are. The global batch b holds samples b*B .. b*B+B-1 of the epoch's order; rank
  * r of R holds the r-th of R equal contiguous parts of it (B must be a multiple of R). A ragged last batch is
- * padded with sample 0 of the order at weight 0. A thread prepares batches ahead (and has images decoded). */
+ * padded with sample 0 of the order at weight 0. Threads prepare batches ahead (and decode images); their
+ * errors come out of loader_next, at the batch that met them. One thread at a time may use a loader. */
 #ifndef PLUMB_ENGINE_DATA_LOADER_H
 #define PLUMB_ENGINE_DATA_LOADER_H
 
@@ -29,12 +30,16 @@ typedef struct {
 } Batch;
 
 typedef struct Loader Loader;
+/* The data set must outlive the loader. STATUS_INPUT for an empty split, and for a batch that the ranks
+ * cannot share equally. Not collective. */
 CHECKED Status loader_open(Dataset *, Split, LoaderOptions, Loader **);
 void loader_close(Loader *);            /* NULL is allowed */
 int64_t loader_batches(const Loader *); /* an epoch, the ragged last one included */
-/* Starts an epoch at batch `first_batch` (resume). */
+/* Starts an epoch at batch `first_batch` (resume); at any time, also in the middle of another epoch. */
 CHECKED Status loader_start(Loader *, int64_t epoch, int64_t first_batch);
 /* The next batch, valid until the next call; *batch is NULL at the end of the epoch. */
 CHECKED Status loader_next(Loader *, const Batch **batch);
+/* Seconds that loader_next has waited for the thread since loader_open: what data cost the caller. */
+double loader_waited(const Loader *);
 
 #endif
