@@ -24,7 +24,9 @@ void comm_stop(World *);
 int comm_threads(const World *);
 
 /* A host-memory collective over the world (MPI, or self for size 1). timeout_seconds: how long a rank waits
- * for the others before it calls them dead. Release through its free. */
+ * for the others before it calls them dead; also of agreement from now on (600 before). After such an error
+ * the ranks are out of step and late data may still arrive: end with comm_abort. Release through its free.
+ * Collective. */
 CHECKED Status comm_collective(World *, double timeout_seconds, Collective **);
 
 /* ---- agreement: collective, small, host memory ---- */

@@ -1,0 +1,66 @@
+/* What the MPI files of comm/ share: the communicators, and waiting with a deadline. Private to comm/. */
+#ifndef PLUMB_COMM_MPI_RANKS_H
+#define PLUMB_COMM_MPI_RANKS_H
+
+#include "comm/comm.h"
+
+#include <mpi.h>
+
+/* Operations are numbered on each channel in the order in which all ranks issue them, so that a rank can say
+ * how far it has come. */
+enum { CHANNEL_COLLECTIVE, CHANNEL_AGREEMENT, CHANNELS };
+
+typedef struct {
+    int channel;
+    int64_t number; /* from 1 */
+    const char *what;
+    int64_t count; /* elements; -1: the text says it all */
+    DType type;
+} Operation;
+
+/* How far a rank has come: the number of operations that it has issued on each channel. */
+typedef struct {
+    int64_t issued[CHANNELS];
+} Presence;
+
+typedef struct {
+    Presence presence;
+    double time; /* when it said so; 0: never */
+} Heard;
+
+/* Memory of a small exchange that was given up: a late message may still be written to it. */
+typedef struct Abandoned {
+    struct Abandoned *next;
+    char bytes[];
+} Abandoned;
+
+typedef struct {
+    int rank, size;
+    MPI_Comm everyone; /* small exchanges */
+    MPI_Comm host;     /* the ranks of this host */
+    MPI_Comm calls;    /* the roll call */
+    MPI_Op sum_bfloat16;
+    char (*hosts)[256]; /* of each rank */
+    double patience;    /* seconds, for small exchanges */
+    Presence presence;  /* of this rank */
+    bool stuck;         /* operations were given up: MPI cannot be ended in order */
+    Abandoned *abandoned;
+    /* The roll call, one of each a rank. */
+    Heard *heard;
+    Presence *sent;
+    MPI_Request *sending;
+    double last_poll;
+} Ranks;
+
+double seconds_now(void); /* monotonic */
+
+/* The MPI function's result as a status. */
+CHECKED Status mpi_status(int code, const char *what);
+
+/* Waits until *request is complete. After `timeout` seconds a roll call is held, and the error names the
+ * ranks that did not come to the operation; then the request is still pending. */
+CHECKED Status ranks_wait(Ranks *, MPI_Request *, const Operation *, double timeout);
+/* Answers other ranks' roll calls; cheap enough to be called between nodes. */
+void ranks_poll(Ranks *);
+
+#endif
