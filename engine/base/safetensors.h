@@ -23,13 +23,16 @@ typedef struct {
     const char *key, *value;
 } SafeMetadata;
 
-/* Atomic write. metadata: text pairs for "__metadata__"; "checksum" is added. */
+/* Atomic write. metadata: text pairs for "__metadata__"; "checksum" and "checksum_kind" are added. The header
+ * keeps the tensors' order; their data are laid out so that each is aligned for its type. */
 CHECKED Status safetensors_write(const char *path, const SafeTensor tensors[], int tensor_count,
                                  const SafeMetadata metadata[], int metadata_count);
 
 typedef struct SafeFile SafeFile;
 /* Maps and checks the whole file: header bounds, shapes against offsets, no overlap, checksum if any.
- * STATUS_INPUT names the path and what is wrong. The SafeFile owns all names and data. */
+ * STATUS_INPUT names the path and what is wrong. The SafeFile owns all names and data
+ * (safetensors_parse: the data stay in `bytes`). Tensors are in the header's order; data are aligned for
+ * their type. */
 CHECKED Status safetensors_open(const char *path, SafeFile **);
 CHECKED Status safetensors_parse(const char *name, const uint8_t *bytes, size_t size, SafeFile **);
 void safetensors_close(SafeFile *); /* NULL is allowed */
