@@ -504,8 +504,8 @@ static void the_usual_place_is_searched(void **state)
     const DatasetOptions elsewhere = {.folder = "no/such", .validation = -1};
     assert_fails(
         dataset_open("fashion_mnist", &elsewhere, &dataset), STATUS_INPUT,
-        "run launch/get_data.sh fashion_mnist no/such, or set dataset.folder to where its files are, "
-        "install the package dataset-fashion-mnist");
+        "run launch/get_data.sh fashion_mnist no/such, install the package dataset-fashion-mnist, or "
+        "set dataset.folder to where its files are");
     assert_int_equal(chdir(before), 0);
     test_scratch_remove(folder);
 }
