@@ -1,0 +1,313 @@
+/* One training step of a network on synthetic images, timed: forward, backward, clipping, SGD. Prints one
+ * JSON object; perf/train_step_peer.py does the same work in PyTorch.
+ *
+ *     train_step [--size 32] [--channels 3] [--classes 10] [--steps 5] [--warmup 2] [--profile] key=value ...
+ *
+ * The settings are plumb's (model.name, batch, compute, threads, loss.name, optimizer.*, plan.*); mpirun
+ * gives several ranks, which share the batch. */
+#include "comm/comm.h"
+#include "engine/base/memory.h"
+#include "engine/base/random.h"
+#include "engine/optim/optimizer.h"
+#include "engine/plan/plan.h"
+#include "launch/settings.h"
+#include "losses/loss.h"
+#include "models/model.h"
+
+#include <cjson/cJSON.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+typedef struct {
+    int64_t size, channels, classes, steps, warmup;
+    bool profile;
+    int setting_count;
+    const char **settings;
+} Options;
+
+typedef struct {
+    Config *config;
+    const Loss *loss;
+    Device *device;
+    Collective *collective;
+    Arena *arena;
+    Graph *graph;
+    int fused;
+    Store *store;
+    Plan *plan;
+    Optimizer *optimizer;
+    Value images, target, weight, sums;
+    int64_t batch; /* of this rank */
+} Training;
+
+static double now(void)
+{
+    struct timespec time;
+    (void)clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static Status parse(int argc, char **argv, Options *options)
+{
+    const struct {
+        const char *name;
+        int64_t *value;
+    } numbers[] = {{"--size", &options->size},
+                   {"--channels", &options->channels},
+                   {"--classes", &options->classes},
+                   {"--steps", &options->steps},
+                   {"--warmup", &options->warmup}};
+    TRY(memory_new(&options->settings, (size_t)argc, sizeof *options->settings, "settings"));
+    for (int i = 1; i < argc; ++i) {
+        bool known = false;
+        for (size_t n = 0; n < sizeof numbers / sizeof numbers[0] && i + 1 < argc; ++n)
+            if (strcmp(argv[i], numbers[n].name) == 0) {
+                *numbers[n].value = strtoll(argv[++i], NULL, 10);
+                known = true;
+                break;
+            }
+        if (known) continue;
+        if (strcmp(argv[i], "--profile") == 0)
+            options->profile = true;
+        else if (argv[i][0] != '-')
+            options->settings[options->setting_count++] = argv[i];
+        else
+            return fail(STATUS_USAGE, "%s is not an option of train_step, or lacks its number", argv[i]);
+    }
+    if (options->steps < 1 || options->warmup < 0 || options->size < 1 || options->channels < 1 ||
+        options->classes < 2)
+        return fail(STATUS_USAGE, "steps, size, channels and classes must be positive");
+    return OK;
+}
+
+static Status build(Training *training, const Options *options)
+{
+    const Config *config = training->config;
+    const DType compute = strcmp(config_text(config, "compute"), "bfloat16") == 0 ? BFLOAT16 : FLOAT32;
+    const Model *model;
+    TRY(model_find(config, &model));
+    TRY(loss_find(config, &training->loss));
+    TRY(graph_create(GRAPH_TRAIN, compute, &training->graph));
+    Graph *graph = training->graph;
+    const int64_t images[] = {training->batch, options->size, options->size, options->channels};
+    training->images = graph_input(graph, "images", shape_of(compute, 4, images));
+    training->target = graph_input(graph, "target", shape_of(INT32, 1, images));
+    training->weight = graph_input(graph, "weight", shape_of(FLOAT32, 1, images));
+    const Value logits = model->build(graph, config, training->images, options->classes);
+    training->sums = training->loss->build(graph, config, logits, training->target, training->weight);
+    graph_keep(graph, training->sums);
+    if (config_flag(config, "plan.fuse")) training->fused = graph_fuse(graph);
+    graph_differentiate(graph, training->sums);
+    return graph_finish(graph);
+}
+
+static Status prepare(Training *training, const Options *options, World *world)
+{
+    const Config *config = training->config;
+    const int64_t batch = config_integer(config, "batch"), threads = config_integer(config, "threads");
+    if (batch % world->size != 0) return fail(STATUS_USAGE, "the batch must be a multiple of the ranks");
+    training->batch = batch / world->size;
+    TRY(device_open(DEVICE_CPU, 0, threads > 0 ? (int)threads : comm_threads(world), &training->device));
+    TRY(comm_collective(world, config_real(config, "comm.timeout_seconds"), &training->collective));
+    TRY(arena_create(training->device, &training->arena));
+    TRY(build(training, options));
+    TRY(store_create(training->device, training->graph, 1, &training->store));
+    TRY(plan_create(training->graph, training->store, training->arena, training->collective,
+                    (PlanOptions){.bucket_bytes = config_integer(config, "comm.bucket_bytes"),
+                                  .share_memory = config_flag(config, "plan.share_memory"),
+                                  .profile = options->profile},
+                    &training->plan));
+    TRY(plan_reduce(training->plan, training->sums));
+    return optimizer_create(training->store,
+                            (OptimizerOptions){.name = config_text(config, "optimizer.name"),
+                                               .momentum = config_real(config, "optimizer.momentum"),
+                                               .nesterov = config_flag(config, "optimizer.nesterov"),
+                                               .weight_decay = config_real(config, "optimizer.weight_decay"),
+                                               .beta1 = config_real(config, "optimizer.beta1"),
+                                               .beta2 = config_real(config, "optimizer.beta2"),
+                                               .epsilon = config_real(config, "optimizer.epsilon"),
+                                               .clip_norm = config_real(config, "optimizer.clip_norm")},
+                            &training->optimizer);
+}
+
+static void release(Training *training)
+{
+    optimizer_free(training->optimizer);
+    plan_free(training->plan);
+    store_free(training->store);
+    arena_free(training->arena);
+    graph_free(training->graph);
+    if (training->collective != NULL) training->collective->free(training->collective);
+    device_close(training->device);
+    config_free(training->config);
+}
+
+/* Inputs lie in the arena, where later tensors may take their place: they are written before every run. */
+static void fill(Training *training, const float *pixels, const int32_t *targets)
+{
+    const Shape shape = graph_shape(training->graph, training->images);
+    void *images = plan_data(training->plan, training->images);
+    if (shape.type == FLOAT32)
+        memcpy(images, pixels, shape_bytes(shape));
+    else
+        for (int64_t i = 0; i < shape_count(shape); ++i)
+            ((bfloat16 *)images)[i] = bfloat16_from_float(pixels[i]);
+    memcpy(plan_data(training->plan, training->target), targets, (size_t)training->batch * sizeof *targets);
+    float *weight = plan_data(training->plan, training->weight);
+    for (int64_t i = 0; i < training->batch; ++i)
+        weight[i] = 1;
+    const Value clock = graph_find(training->graph, "clock");
+    if (value_exists(clock)) memset(plan_data(training->plan, clock), 0, CLOCK_COUNT * sizeof(int64_t));
+}
+
+static Status step(Training *training, int64_t index, double *loss)
+{
+    TRY(plan_run(training->plan));
+    const double *sums = plan_data(training->plan, training->sums);
+    *loss = sums[LOSS_SUM] / sums[LOSS_WEIGHT];
+    const bool mean = loss_reduction(training->loss, training->config) == REDUCTION_MEAN;
+    return optimizer_step(training->optimizer, index,
+                          config_real(training->config, "optimizer.learning_rate"),
+                          mean ? 1 / sums[LOSS_WEIGHT] : 1);
+}
+
+static int by_size(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void add_profile(cJSON *json, Plan *plan)
+{
+    const ProfileRow *rows;
+    const int count = plan_profile(plan, &rows);
+    if (count == 0) return;
+    cJSON *list = cJSON_AddArrayToObject(json, "profile");
+    for (int i = 0; i < count; ++i) {
+        cJSON *row = cJSON_CreateObject();
+        const double runs = (double)rows[i].runs;
+        cJSON_AddStringToObject(row, "op", rows[i].op);
+        cJSON_AddStringToObject(row, "phase", rows[i].phase == PHASE_FORWARD ? "forward" : "backward");
+        cJSON_AddNumberToObject(row, "nodes", rows[i].nodes);
+        cJSON_AddNumberToObject(row, "milliseconds", 1e3 * rows[i].seconds / runs);
+        cJSON_AddNumberToObject(row, "gflops_per_second", 1e-9 * rows[i].flops / rows[i].seconds);
+        cJSON_AddNumberToObject(row, "gbytes_per_second", 1e-9 * rows[i].bytes / rows[i].seconds);
+        cJSON_AddItemToArray(list, row);
+    }
+}
+
+static void report(Training *training, const Options *options, const World *world, size_t base_bytes,
+                   double seconds[], double optimizer_seconds, double loss)
+{
+    const double batch = (double)(training->batch * world->size);
+    const PlanReport plan = plan_report(training->plan);
+    struct rusage usage;
+    (void)getrusage(RUSAGE_SELF, &usage);
+    qsort(seconds, (size_t)options->steps, sizeof *seconds, by_size);
+    cJSON *json = cJSON_CreateObject();
+    cJSON_AddStringToObject(json, "program", "plumb");
+    cJSON_AddStringToObject(json, "network", config_text(training->config, "model.name"));
+    cJSON_AddStringToObject(json, "device", device_name(training->device));
+    cJSON_AddNumberToObject(json, "batch", batch);
+    cJSON_AddNumberToObject(json, "ranks", world->size);
+    cJSON_AddNumberToObject(json, "threads", device_threads(training->device));
+    cJSON_AddStringToObject(json, "compute", config_text(training->config, "compute"));
+    cJSON_AddNumberToObject(json, "steps", (double)options->steps);
+    cJSON_AddNumberToObject(json, "images_per_second", batch / seconds[options->steps / 2]);
+    cJSON_AddNumberToObject(json, "best_images_per_second", batch / seconds[0]);
+    cJSON_AddNumberToObject(json, "optimizer_milliseconds", 1e3 * optimizer_seconds / (double)options->steps);
+    cJSON_AddNumberToObject(json, "peak_bytes", 1024.0 * (double)usage.ru_maxrss);
+    cJSON_AddNumberToObject(json, "base_bytes", (double)base_bytes);
+    cJSON_AddNumberToObject(json, "loss", loss);
+    cJSON *memory = cJSON_AddObjectToObject(json, "plan");
+    cJSON_AddNumberToObject(memory, "arena_bytes", (double)plan.arena_bytes);
+    cJSON_AddNumberToObject(memory, "tensor_bytes", (double)plan.tensor_bytes);
+    cJSON_AddNumberToObject(memory, "scratch_bytes", (double)plan.scratch_bytes);
+    cJSON_AddNumberToObject(memory, "parameter_bytes", (double)plan.parameter_bytes);
+    cJSON_AddNumberToObject(memory, "gradient_bytes", (double)plan.gradient_bytes);
+    cJSON_AddNumberToObject(memory, "state_bytes", (double)plan.state_bytes);
+    cJSON_AddNumberToObject(memory, "nodes", plan.nodes);
+    cJSON_AddNumberToObject(memory, "fused", training->fused);
+    cJSON_AddNumberToObject(memory, "in_place", plan.in_place);
+    cJSON_AddNumberToObject(memory, "views", plan.views);
+    cJSON_AddNumberToObject(memory, "buckets", plan.buckets);
+    cJSON_AddNumberToObject(memory, "flops", plan.flops);
+    cJSON_AddNumberToObject(memory, "bytes", plan.bytes);
+    add_profile(json, training->plan);
+    char *text = cJSON_PrintUnformatted(json);
+    if (text != NULL) (void)puts(text);
+    free(text);
+    cJSON_Delete(json);
+}
+
+static Status measure(Training *training, const Options *options, const World *world, size_t base_bytes)
+{
+    const int64_t pixels = shape_count(graph_shape(training->graph, training->images));
+    float *images = NULL;
+    int32_t *targets = NULL;
+    double *seconds = NULL, loss = 0, optimizer_seconds = 0;
+    Status status;
+    TRY_ELSE(done, memory_new(&images, (size_t)pixels, sizeof *images, "images"));
+    TRY_ELSE(done, memory_new(&targets, (size_t)training->batch, sizeof *targets, "targets"));
+    TRY_ELSE(done, memory_new(&seconds, (size_t)options->steps, sizeof *seconds, "times"));
+    RandomStream random = random_stream(1, RANDOM_TEST, (uint64_t)world->rank);
+    for (int64_t i = 0; i < pixels; ++i)
+        images[i] = (float)random_normal(&random);
+    for (int64_t i = 0; i < training->batch; ++i)
+        targets[i] = (int32_t)random_below(&random, (uint64_t)options->classes);
+    for (int64_t i = 0; i < options->warmup + options->steps; ++i) {
+        const double start = now();
+        fill(training, images, targets);
+        TRY_ELSE(done, step(training, i + 1, &loss));
+        if (i >= options->warmup) seconds[i - options->warmup] = now() - start;
+    }
+    const double learning_rate = 0; /* the optimizer's share, without going anywhere */
+    const double start = now();
+    for (int64_t i = 0; i < options->steps; ++i)
+        TRY_ELSE(done, optimizer_step(training->optimizer, options->warmup + options->steps + i + 1,
+                                      learning_rate, 1));
+    optimizer_seconds = now() - start;
+    if (world->rank == 0) report(training, options, world, base_bytes, seconds, optimizer_seconds, loss);
+done:
+    free(seconds);
+    free(targets);
+    free(images);
+    return status;
+}
+
+static Status run(int argc, char **argv, World *world)
+{
+    struct rusage usage;
+    (void)getrusage(RUSAGE_SELF, &usage);
+    const size_t base_bytes = (size_t)usage.ru_maxrss * 1024;
+    Options options = {.size = 32, .channels = 3, .classes = 10, .steps = 5, .warmup = 2};
+    Training training = {0};
+    int rows;
+    const Setting *table = settings_table(&rows);
+    Status status = parse(argc, argv, &options);
+    if (status == OK)
+        status = config_load(table, rows, NULL, options.setting_count, options.settings, &training.config);
+    if (status == OK) status = prepare(&training, &options, world);
+    if (status == OK) status = measure(&training, &options, world, base_bytes);
+    release(&training);
+    free(options.settings);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    World *world;
+    Status status = comm_start(&argc, &argv, &world);
+    if (status == OK) {
+        status = comm_agree(world, run(argc, argv, world));
+        if (status == OK) comm_stop(world);
+    }
+    if (status == OK) return 0;
+    (void)fprintf(stderr, "train_step: %s\n", status_message(status));
+    const int code = (int)status_code(status);
+    status_free(status);
+    return code;
+}
