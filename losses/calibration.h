@@ -40,6 +40,7 @@ typedef struct {
     int64_t samples, classes;
     int64_t label_classes; /* largest label + 1 */
     double error, top5_error, nll, brier;
+    double nll_correct, nll_misclassified; /* means over those samples (Figure 2); NaN without any */
     double ece, mce, ada_ece, classwise_ece;
     double ece_debiased, ece_l2, ece_l2_debiased, classwise_ece_all;
     double mean_confidence, mean_entropy;

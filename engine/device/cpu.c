@@ -106,6 +106,64 @@ static Status synchronize_cpu(Device *device)
     return OK;
 }
 
+/* ---- peaks ---- */
+
+typedef float Vector __attribute__((vector_size(64)));
+enum { CHAINS = 10, LANES = 16 };
+
+/* Independent chains of multiply-adds: enough of them to fill the pipelines. Returns something that depends
+ * on all, so that the compiler cannot drop them. */
+static float multiply_adds(int64_t rounds, float seed)
+{
+    Vector chain[CHAINS];
+    const Vector factor = (Vector){0} + 0.999F, addend = (Vector){0} + seed;
+    for (int i = 0; i < CHAINS; ++i)
+        chain[i] = addend + (float)i;
+    for (int64_t round = 0; round < rounds; ++round)
+        for (int i = 0; i < CHAINS; ++i)
+            chain[i] = chain[i] * factor + addend;
+    float total = 0;
+    for (int i = 0; i < CHAINS; ++i)
+        total += chain[i][0];
+    return total;
+}
+
+static double seconds(void) { return omp_get_wtime(); }
+
+static Status measure_peaks_cpu(Device *device, DevicePeaks *peaks)
+{
+    enum { COPY_BYTES = 128 << 20, REPEATS = 3 };
+    static const int64_t rounds = 2000000;
+    static const double flops_a_round = 2.0 * CHAINS * LANES;
+    const int threads = device->threads;
+    char *from, *to;
+    volatile float sink = 0;
+    *peaks = (DevicePeaks){0, 0};
+    TRY(allocate_cpu(device, COPY_BYTES, "the measurement of peaks", (void **)&from));
+    Status status = allocate_cpu(device, COPY_BYTES, "the measurement of peaks", (void **)&to);
+    for (int repeat = 0; repeat < REPEATS && status == OK; ++repeat) {
+        double start = seconds();
+        float total = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : total)
+        total += multiply_adds(rounds, (float)repeat * 1e-3F);
+        sink = total;
+        const double flops = flops_a_round * (double)rounds * threads / (seconds() - start);
+        start = seconds();
+#pragma omp parallel for num_threads(threads) schedule(static)
+        for (int part = 0; part < threads; ++part) {
+            const size_t bytes = (size_t)COPY_BYTES / (size_t)threads;
+            memcpy(to + bytes * (size_t)part, from + bytes * (size_t)part, bytes);
+        }
+        const double bytes = 2.0 * COPY_BYTES / (seconds() - start);
+        if (flops > peaks->flops_per_second) peaks->flops_per_second = flops;
+        if (bytes > peaks->bytes_per_second) peaks->bytes_per_second = bytes;
+    }
+    (void)sink;
+    free_cpu(device, from);
+    if (status == OK) free_cpu(device, to);
+    return status;
+}
+
 const DeviceMethods device_cpu_methods = {.open = open_cpu,
                                           .close = close_cpu,
                                           .allocate = allocate_cpu,
@@ -114,4 +172,5 @@ const DeviceMethods device_cpu_methods = {.open = open_cpu,
                                           .download = copy_cpu,
                                           .clear = clear_cpu,
                                           .accumulate = accumulate_cpu,
-                                          .synchronize = synchronize_cpu};
+                                          .synchronize = synchronize_cpu,
+                                          .measure_peaks = measure_peaks_cpu};

@@ -67,3 +67,8 @@ Status device_accumulate(Device *device, float *to, const float *from, int64_t c
 }
 
 Status device_synchronize(Device *device) { return device->methods->synchronize(device); }
+
+Status device_measure_peaks(Device *device, DevicePeaks *peaks)
+{
+    return device->methods->measure_peaks(device, peaks);
+}

@@ -36,4 +36,11 @@ CHECKED Status device_clear(Device *, void *, size_t bytes);
 CHECKED Status device_accumulate(Device *, float *to, const float *from, int64_t count);
 CHECKED Status device_synchronize(Device *);
 
+/* What this device can do with this rank's share of it, measured now (a fifth of a second): float32
+ * multiply-adds counted as two, and bytes read and written by a copy too large for any cache. */
+typedef struct {
+    double flops_per_second, bytes_per_second;
+} DevicePeaks;
+CHECKED Status device_measure_peaks(Device *, DevicePeaks *);
+
 #endif

@@ -14,6 +14,7 @@ typedef struct {
     Status (*clear)(Device *, void *, size_t bytes);
     Status (*accumulate)(Device *, float *to, const float *from, int64_t count);
     Status (*synchronize)(Device *);
+    Status (*measure_peaks)(Device *, DevicePeaks *);
 } DeviceMethods;
 
 struct Device {

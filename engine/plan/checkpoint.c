@@ -152,27 +152,39 @@ done:
     return status;
 }
 
+/* The caller's pairs and ours; release with free(). */
+static Status add_format(const SafeMetadata metadata[], int count, SafeMetadata **pairs)
+{
+    static const char version[] = {'0' + CHECKPOINT_VERSION, '\0'};
+    TRY(memory_new(pairs, (size_t)count + 1, sizeof **pairs, "checkpoint"));
+    (*pairs)[0] = (SafeMetadata){"plumb.format", version};
+    for (int i = 0; i < count; ++i)
+        (*pairs)[i + 1] = metadata[i];
+    return OK;
+}
+
 Status checkpoint_save(Store *store, const char *folder, const char *stem, const SafeMetadata metadata[],
                        int count)
 {
-    char model[PATH_MAX], optimizer[PATH_MAX], version[16];
+    char model[PATH_MAX], optimizer[PATH_MAX];
+    SafeMetadata *pairs;
     TRY(file_path(model, folder, stem, "model"));
     TRY(file_path(optimizer, folder, stem, "optimizer"));
-    (void)snprintf(version, sizeof version, "%d", CHECKPOINT_VERSION);
+    TRY(add_format(metadata, count, &pairs));
+    Status status = save_optimizer(store, optimizer, pairs, count + 1);
+    if (status == OK) status = save_model(store, model, pairs, count + 1);
+    free(pairs);
+    return status;
+}
+
+Status checkpoint_save_model(Store *store, const char *folder, const char *stem,
+                             const SafeMetadata metadata[], int count)
+{
+    char model[PATH_MAX];
     SafeMetadata *pairs;
-    TRY(memory_new(&pairs, (size_t)count + 1, sizeof *pairs, "checkpoint"));
-    pairs[0] = (SafeMetadata){"plumb.format", version};
-    for (int i = 0; i < count; ++i)
-        pairs[i + 1] = metadata[i];
-    Status status;
-    /* A model file of the same name belongs to an older optimizer file: it must not outlive it. */
-    if (file_exists(model) && unlink(model) != 0) {
-        status = fail(STATUS_IO, "cannot replace %s", model);
-        goto done;
-    }
-    TRY_ELSE(done, save_optimizer(store, optimizer, pairs, count + 1));
-    TRY_ELSE(done, save_model(store, model, pairs, count + 1));
-done:
+    TRY(file_path(model, folder, stem, "model"));
+    TRY(add_format(metadata, count, &pairs));
+    Status status = save_model(store, model, pairs, count + 1);
     free(pairs);
     return status;
 }

@@ -22,6 +22,11 @@ enum { CHECKPOINT_VERSION = 1 };
 CHECKED Status checkpoint_save(Store *, const char *folder, const char *stem, const SafeMetadata metadata[],
                                int count);
 
+/* The model file alone, for evaluation (STEM is "best"): replaced in one step, so that there is always one.
+ */
+CHECKED Status checkpoint_save_model(Store *, const char *folder, const char *stem,
+                                     const SafeMetadata metadata[], int count);
+
 /* Loads both files into the store after checking everything (checksum, format version, names, shapes, that
  * the pair belongs together); the store is unchanged on error. Called by every rank. `file`, if not NULL,
  * receives the open model file for its metadata; close it. */

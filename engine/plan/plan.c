@@ -38,6 +38,7 @@ struct Plan {
     int micro_step, micro_steps;
     int prepared; /* nodes whose kernels are prepared */
     size_t scratch_bytes;
+    double join_seconds;
     double *seconds; /* one a node, when profiling */
     int64_t runs;
     ProfileRow *row;
@@ -347,7 +348,10 @@ Status plan_run(Plan *plan)
         TRY(device_accumulate(plan->device, gathered, store_gradients(plan->store),
                               store_flat_count(plan->store)));
     }
-    return plan->collective->join(plan->collective, device_stream(plan->device));
+    const double start = now();
+    TRY(plan->collective->join(plan->collective, device_stream(plan->device)));
+    plan->join_seconds += now() - start;
+    return OK;
 }
 
 void plan_set_micro_step(Plan *plan, int index, int count)
@@ -460,3 +464,5 @@ int plan_profile(Plan *plan, const ProfileRow **rows)
     *rows = plan->row;
     return count;
 }
+
+double plan_join_seconds(const Plan *plan) { return plan->join_seconds; }

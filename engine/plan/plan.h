@@ -65,5 +65,7 @@ typedef struct {
     double seconds, flops, bytes;
 } ProfileRow;
 int plan_profile(Plan *, const ProfileRow **rows);
+/* Seconds spent at the end of runs in waiting for reductions. */
+double plan_join_seconds(const Plan *);
 
 #endif

@@ -1,0 +1,253 @@
+#include "launch/run_folder.h"
+
+#include "engine/base/log.h"
+#include "engine/base/memory.h"
+#include "engine/plan/checkpoint.h"
+
+#include <cJSON.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { METRICS_LIMIT = 1 << 30, CONFIG_LIMIT = 16 << 20 };
+
+/* Settings that a run may change when it goes on: they do not touch its result. */
+static const char *const harmless[] = {"device",
+                                       "threads",
+                                       "evaluate_batch",
+                                       "evaluate.every",
+                                       "evaluate.bins",
+                                       "evaluate.bootstrap",
+                                       "checkpoint.epochs",
+                                       "checkpoint.minutes",
+                                       "checkpoint.keep",
+                                       "comm.timeout_seconds",
+                                       "dataset.folder",
+                                       NULL};
+
+Status run_config_hash(const Config *config, uint64_t *hash) { return config_hash(config, harmless, hash); }
+
+static bool is_harmless(const char *line)
+{
+    for (int i = 0; harmless[i] != NULL; ++i) {
+        const size_t length = strlen(harmless[i]);
+        if (strncmp(line, harmless[i], length) == 0 && line[length] == ':') return true;
+    }
+    return false;
+}
+
+/* ---- config ---- */
+
+/* config.yaml has one setting a line, in the table's order: the first line that differs is what differs. */
+static Status compare_configs(const char *path, const char *old, const char *new)
+{
+    while (*old != '\0' || *new != '\0') {
+        const size_t a = strcspn(old, "\n"), b = strcspn(new, "\n");
+        if ((a != b || memcmp(old, new, a) != 0) && !(is_harmless(old) && is_harmless(new)))
+            return fail(STATUS_INPUT,
+                        "%s was begun with another config: it has\n    %.*s\nand this command\n    "
+                        "%.*s\nGive another --run, or the config it was begun with",
+                        path, (int)a, old, (int)b, new);
+        old += a + (old[a] == '\n');
+        new += b + (new[b] == '\n');
+    }
+    return OK;
+}
+
+static Status settle_config(const RunFolder *run, const Config *config)
+{
+    char path[PATH_MAX];
+    char *resolved, *old = NULL;
+    size_t size;
+    TRY(file_join(path, run->path, "config.yaml"));
+    TRY(config_resolved(config, &resolved));
+    Status status = OK;
+    if (file_exists(path)) {
+        status = file_read(path, CONFIG_LIMIT, &old, &size);
+        if (status == OK) status = compare_configs(run->path, old, resolved);
+    }
+    if (status == OK) status = file_write(path, resolved, strlen(resolved));
+    free(old);
+    free(resolved);
+    return status;
+}
+
+/* ---- environment ---- */
+
+static Status write_environment(const RunFolder *run, const World *world)
+{
+    char path[PATH_MAX], when[64], processor[200] = "";
+    struct utsname system;
+    const time_t now = time(NULL);
+    struct tm moment;
+    TRY(file_join(path, run->path, "environment.json"));
+    (void)uname(&system);
+    (void)strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &moment));
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    char line[256];
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        const char *colon = strchr(line, ':');
+        if (strncmp(line, "model name", 10) != 0 || colon == NULL) continue;
+        (void)snprintf(processor, sizeof processor, "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
+        break;
+    }
+    if (file != NULL) (void)fclose(file);
+    cJSON *object = cJSON_CreateObject();
+    cJSON_AddStringToObject(object, "plumb", PLUMB_VERSION);
+    cJSON_AddStringToObject(object, "started", when);
+    cJSON_AddStringToObject(object, "host", world->host);
+    cJSON_AddStringToObject(object, "processor", processor);
+    cJSON_AddNumberToObject(object, "processors", (double)sysconf(_SC_NPROCESSORS_ONLN));
+    cJSON_AddNumberToObject(object, "ranks", world->size);
+    cJSON_AddNumberToObject(object, "threads_a_rank", comm_threads(world));
+    cJSON_AddStringToObject(object, "system", system.sysname);
+    cJSON_AddStringToObject(object, "release", system.release);
+    cJSON_AddStringToObject(object, "compiler", __VERSION__);
+    char *text = cJSON_Print(object);
+    cJSON_Delete(object);
+    if (text == NULL) return fail(STATUS_MEMORY, "%s: no memory for its text", path);
+    Status status = file_write(path, text, strlen(text));
+    cJSON_free(text);
+    return status;
+}
+
+/* ---- opening ---- */
+
+Status run_folder_attach(const char *path, RunFolder *run)
+{
+    *run = (RunFolder){.lock = NULL};
+    if (strlen(path) >= sizeof run->path) return fail(STATUS_USAGE, "the path of the run is too long");
+    memcpy(run->path, path, strlen(path) + 1);
+    return file_join(run->checkpoints, path, "checkpoints");
+}
+
+Status run_folder_open(const char *path, const Config *config, const World *world, RunFolder *run)
+{
+    char lock[PATH_MAX];
+    TRY(run_folder_attach(path, run));
+    TRY(file_make_folder(path));
+    TRY(file_make_folder(run->checkpoints));
+    TRY(file_join(lock, path, "lock"));
+    TRY(file_lock(lock, &run->lock));
+    Status status = settle_config(run, config);
+    if (status == OK) status = write_environment(run, world);
+    if (status != OK) run_folder_close(run);
+    return status;
+}
+
+void run_folder_close(RunFolder *run)
+{
+    file_unlock(run->lock);
+    run->lock = NULL;
+}
+
+bool run_folder_is_complete(const RunFolder *run)
+{
+    char path[PATH_MAX];
+    Status status = file_join(path, run->path, "evaluation.json");
+    const bool complete = status == OK && file_exists(path);
+    status_free(status);
+    return complete;
+}
+
+Status run_folder_write_evaluation(const RunFolder *run, const char *json)
+{
+    char path[PATH_MAX];
+    TRY(file_join(path, run->path, "evaluation.json"));
+    return file_write(path, json, strlen(json));
+}
+
+/* ---- metrics ---- */
+
+Status run_folder_append_metrics(const RunFolder *run, const char *line)
+{
+    char path[PATH_MAX];
+    TRY(file_join(path, run->path, "metrics.jsonl"));
+    return file_append_line(path, line);
+}
+
+static bool is_before(const char *line, size_t length, int64_t step)
+{
+    cJSON *object = cJSON_ParseWithLength(line, length);
+    const cJSON *at = cJSON_GetObjectItemCaseSensitive(object, "step");
+    const bool before = cJSON_IsNumber(at) && at->valuedouble <= (double)step;
+    cJSON_Delete(object);
+    return before;
+}
+
+Status run_folder_rewind_metrics(const RunFolder *run, int64_t step)
+{
+    char path[PATH_MAX];
+    char *text;
+    size_t size;
+    TRY(file_join(path, run->path, "metrics.jsonl"));
+    if (!file_exists(path)) return OK;
+    TRY(file_read(path, METRICS_LIMIT, &text, &size));
+    size_t kept = 0;
+    for (size_t at = 0; at < size;) {
+        const char *end = memchr(text + at, '\n', size - at);
+        if (end == NULL) break; /* half a line: the job died while it wrote */
+        const size_t length = (size_t)(end - (text + at)) + 1;
+        if (is_before(text + at, length - 1, step)) {
+            memmove(text + kept, text + at, length);
+            kept += length;
+        }
+        at += length;
+    }
+    Status status = kept < size ? file_write(path, text, kept) : OK;
+    free(text);
+    return status;
+}
+
+/* ---- checkpoints ---- */
+
+/* The stem of a training checkpoint's file, or false: "step-0000000352.model.safetensors". */
+static bool training_stem(const char *name, char stem[64], bool *is_model)
+{
+    long long step;
+    int end = 0;
+    if (sscanf(name, "step-%10lld%n", &step, &end) != 1 || end == 0) return false;
+    *is_model = strcmp(name + end, ".model.safetensors") == 0;
+    if (!*is_model && strcmp(name + end, ".optimizer.safetensors") != 0) return false;
+    (void)snprintf(stem, 64, "%.*s", end, name);
+    return true;
+}
+
+Status run_folder_latest(const RunFolder *run, char stem[64])
+{
+    stem[0] = '\0';
+    DIR *folder = opendir(run->checkpoints);
+    if (folder == NULL) {
+        if (errno == ENOENT) return OK;
+        return fail(STATUS_IO, "%s: %s", run->checkpoints, strerror(errno));
+    }
+    const struct dirent *entry;
+    while ((entry = readdir(folder)) != NULL) {
+        char found[64];
+        bool is_model;
+        if (training_stem(entry->d_name, found, &is_model) && is_model && strcmp(found, stem) > 0)
+            memcpy(stem, found, sizeof found);
+    }
+    (void)closedir(folder);
+    return OK;
+}
+
+Status run_folder_prune(const RunFolder *run, const char *keep)
+{
+    DIR *folder = opendir(run->checkpoints);
+    if (folder == NULL) return fail(STATUS_IO, "%s: %s", run->checkpoints, strerror(errno));
+    const struct dirent *entry;
+    while ((entry = readdir(folder)) != NULL) {
+        char found[64];
+        bool is_model;
+        if (training_stem(entry->d_name, found, &is_model) && strcmp(found, keep) != 0)
+            checkpoint_remove(run->checkpoints, found);
+    }
+    (void)closedir(folder);
+    return OK;
+}

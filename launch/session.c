@@ -1,0 +1,277 @@
+#include "launch/session.h"
+
+#include "engine/base/log.h"
+#include "engine/base/memory.h"
+#include "engine/ops/ops.h"
+#include "engine/plan/checkpoint.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- device, data ---- */
+
+static Status open_device(Session *session)
+{
+    const char *wish = config_text(session->config, "device");
+    int threads = (int)config_integer(session->config, "threads");
+    if (threads == 0) threads = comm_threads(session->world);
+    if (strcmp(wish, "cuda") == 0)
+        return device_open(DEVICE_CUDA, session->world->local_rank, threads, &session->device);
+    return device_open(DEVICE_CPU, 0, threads, &session->device);
+}
+
+static Status open_dataset(Session *session)
+{
+    const Config *config = session->config;
+    TRY(config_require(config, (const char *const[]){"dataset.name", "model.name", NULL}));
+    const char *name = config_text(config, "dataset.name");
+    DatasetOptions options = {.folder = config_text(config, "dataset.folder"),
+                              .validation = config_integer(config, "dataset.validation"),
+                              .train_limit = config_integer(config, "dataset.train_limit"),
+                              .validation_limit = config_integer(config, "dataset.validation_limit"),
+                              .test_limit = config_integer(config, "dataset.test_limit")};
+    /* Read only where they mean something, so that setting them elsewhere is found out. */
+    if (strcmp(name, "tiny_imagenet") == 0)
+        options.validation_is_test = config_flag(config, "compat.validation_is_test");
+    if (strcmp(name, "cifar100") == 0)
+        options.published_test_normalisation = config_flag(config, "compat.cifar100_test_normalisation");
+    return dataset_open(name, &options, &session->dataset);
+}
+
+/* ---- graphs ---- */
+
+static Value build_images(const Session *session, Step *step, Split split, bool augmented)
+{
+    const Dataset *dataset = session->dataset;
+    const DataSplit *data = &dataset->split[split];
+    Augment augmentation = {.padding =
+                                augmented ? config_integer(session->config, "augment.crop_padding") : 0,
+                            .flip = augmented && config_flag(session->config, "augment.flip")};
+    memcpy(augmentation.mean, data->mean, sizeof augmentation.mean);
+    memcpy(augmentation.deviation, data->deviation, sizeof augmentation.deviation);
+    const int64_t table[] = {data->rows, dataset->height, dataset->width, dataset->channels};
+    const int64_t crop[] = {step->batch, 3};
+    step->table = graph_external_input(step->graph, "table", shape_of(UINT8, 4, table));
+    step->index = graph_input(step->graph, "index", shape_of(INT64, 1, &step->batch));
+    step->crop = graph_input(step->graph, "crop", shape_of(INT32, 2, crop));
+    return augment(step->graph, step->table, step->index, step->crop, augmentation);
+}
+
+static Status build_train(Session *session, DType compute)
+{
+    Step *step = &session->train;
+    TRY(graph_create(GRAPH_TRAIN, compute, &step->graph));
+    Graph *graph = step->graph;
+    step->target = graph_input(graph, "target", shape_of(INT32, 1, &step->batch));
+    step->weight = graph_input(graph, "weight", shape_of(FLOAT32, 1, &step->batch));
+    step->clock = graph_clock(graph);
+    const Value images = build_images(session, step, SPLIT_TRAIN, true);
+    step->logits = session->model->build(graph, session->config, images, session->dataset->classes);
+    step->sums = session->loss->build(graph, session->config, step->logits, step->target, step->weight);
+    graph_keep(graph, step->logits);
+    graph_keep(graph, step->sums);
+    if (config_flag(session->config, "plan.fuse")) step->fused = graph_fuse(graph);
+    graph_differentiate(graph, step->sums);
+    return graph_finish(graph);
+}
+
+static bool is_evaluated(const Session *session, int split)
+{
+    return split != SPLIT_TRAIN && session->dataset->split[split].count > 0;
+}
+
+static Status build_evaluate(Session *session, Split split, DType compute)
+{
+    Step *step = &session->evaluate[split];
+    TRY(graph_create(GRAPH_EVALUATE, compute, &step->graph));
+    const Value images = build_images(session, step, split, false);
+    step->logits = session->model->build(step->graph, session->config, images, session->dataset->classes);
+    graph_keep(step->graph, step->logits);
+    if (config_flag(session->config, "plan.fuse")) step->fused = graph_fuse(step->graph);
+    return graph_finish(step->graph);
+}
+
+/* The global batch must part evenly among ranks and micro-batches. */
+static Status share_batch(const Config *config, const World *world, const char *name, int64_t batch,
+                          int64_t parts, int64_t *share)
+{
+    if (batch < world->size)
+        return config_error(
+            config, name,
+            "a batch of %lld samples cannot be shared by %d ranks: use fewer ranks or a larger batch",
+            (long long)batch, world->size);
+    if (batch % (world->size * parts) != 0)
+        return config_error(config, name, "%lld samples do not part evenly among %d ranks%s",
+                            (long long)batch, world->size, parts > 1 ? " and the micro-batches" : "");
+    *share = batch / (world->size * parts);
+    return OK;
+}
+
+static Status make_optimizer(Session *session)
+{
+    const Config *config = session->config;
+    OptimizerOptions options = {.name = config_text(config, "optimizer.name"),
+                                .weight_decay = config_real(config, "optimizer.weight_decay"),
+                                .clip_norm = config_real(config, "optimizer.clip_norm")};
+    if (strcmp(options.name, "sgd") == 0) {
+        options.momentum = config_real(config, "optimizer.momentum");
+        options.nesterov = config_flag(config, "optimizer.nesterov");
+    } else {
+        options.epsilon = config_real(config, "optimizer.epsilon");
+    }
+    if (strcmp(options.name, "adam") == 0) {
+        options.beta1 = config_real(config, "optimizer.beta1");
+        options.beta2 = config_real(config, "optimizer.beta2");
+    }
+    return optimizer_create(session->store, options, &session->optimizer);
+}
+
+static Status make_plans(Session *session, bool training, bool profile)
+{
+    const Config *config = session->config;
+    PlanOptions options = PLAN_DEFAULTS;
+    options.share_memory = config_flag(config, "plan.share_memory");
+    options.bucket_bytes = config_integer(config, "comm.bucket_bytes");
+    options.profile = profile;
+    const Graph *graph = training ? session->train.graph : session->evaluate[SPLIT_TEST].graph;
+    TRY(store_create(session->device, graph, (uint64_t)config_integer(config, "seed"), &session->store));
+    TRY(arena_create(session->device, &session->arena));
+    if (training) {
+        TRY(plan_create(session->train.graph, session->store, session->arena, session->collective, options,
+                        &session->train.plan));
+        TRY(plan_reduce(session->train.plan, session->train.sums));
+        TRY(make_optimizer(session));
+    }
+    options.profile = false;
+    for (int split = 0; split < SPLIT_COUNT; ++split) {
+        Step *step = &session->evaluate[split];
+        if (step->graph != NULL)
+            TRY(plan_create(step->graph, session->store, session->arena, session->collective, options,
+                            &step->plan));
+    }
+    return OK;
+}
+
+/* What one rank may find wrong alone: its files, its memory. */
+static Status open_here(Session *session, bool training, bool profile)
+{
+    const Config *config = session->config;
+    TRY(model_find(config, &session->model));
+    TRY(loss_find(config, &session->loss));
+    if (session->loss->check != NULL) TRY(session->loss->check(config));
+    session->micro_batches = (int)config_integer(config, "micro_batches");
+    const int64_t batch = config_integer(config, "batch");
+    int64_t evaluate_batch = config_integer(config, "evaluate_batch");
+    TRY(share_batch(config, session->world, "batch", batch, session->micro_batches, &session->train.batch));
+    if (evaluate_batch == 0) evaluate_batch = batch / session->micro_batches;
+    int64_t evaluate_share = 0;
+    TRY(share_batch(config, session->world, "evaluate_batch", evaluate_batch, 1, &evaluate_share));
+    TRY(open_device(session));
+    TRY(open_dataset(session));
+    const DType compute = strcmp(config_text(config, "compute"), "bfloat16") == 0 ? BFLOAT16 : FLOAT32;
+    if (training) TRY(build_train(session, compute));
+    for (int split = 0; split < SPLIT_COUNT; ++split) {
+        session->evaluate[split].batch = evaluate_share;
+        if (is_evaluated(session, split)) TRY(build_evaluate(session, (Split)split, compute));
+    }
+    TRY(make_plans(session, training, profile));
+    const char *init = config_text(config, "init");
+    if (training && init[0] != '\0') TRY(checkpoint_load_weights(session->store, init));
+    return OK;
+}
+
+Status session_open(World *world, const Config *config, bool training, bool profile, Session *session)
+{
+    *session = (Session){.world = world, .config = config};
+    Status status = comm_collective(world, config_real(config, "comm.timeout_seconds"), &session->collective);
+    if (status == OK) status = open_here(session, training, profile);
+    status = comm_agree(world, status);
+    if (status != OK) session_close(session);
+    return status;
+}
+
+static void close_step(Step *step)
+{
+    plan_free(step->plan);
+    graph_free(step->graph);
+}
+
+void session_close(Session *session)
+{
+    close_step(&session->train);
+    for (int split = 0; split < SPLIT_COUNT; ++split)
+        close_step(&session->evaluate[split]);
+    optimizer_free(session->optimizer);
+    arena_free(session->arena);
+    store_free(session->store);
+    dataset_close(session->dataset);
+    device_close(session->device);
+    if (session->collective != NULL) session->collective->free(session->collective);
+    *session = (Session){0};
+}
+
+/* ---- evaluation ---- */
+
+static Status evaluate_batch(Session *session, const Step *step, const DataSplit *split, int64_t first,
+                             int64_t count, int64_t *row, float *logits)
+{
+    Device *device = session->device;
+    for (int64_t i = 0; i < step->batch; ++i)
+        row[i] = split->row[first + (i < count ? i : 0)];
+    TRY(device_upload(device, plan_data(step->plan, step->index), row, (size_t)step->batch * sizeof *row));
+    TRY(device_clear(device, plan_data(step->plan, step->crop), (size_t)step->batch * 3 * sizeof(int32_t)));
+    TRY(plan_run(step->plan));
+    const size_t bytes = (size_t)(count * session->dataset->classes) * sizeof(float);
+    TRY(device_download(device, logits, plan_data(step->plan, step->logits), bytes));
+    return device_synchronize(device);
+}
+
+Status session_logits(Session *session, Split which, Logits *out, float **logits, int32_t **labels)
+{
+    const DataSplit *split = &session->dataset->split[which];
+    const int64_t classes = session->dataset->classes;
+    const Step *step = &session->evaluate[which];
+    const int64_t batch = step->batch;
+    int64_t first, count;
+    int64_t *row = NULL, *sample = NULL;
+    Status status;
+    *logits = NULL;
+    *labels = NULL;
+    if (step->plan == NULL)
+        return fail(STATUS_INPUT, "the %s split of %s is empty", split_name(which), session->dataset->name);
+    logits_share(split->count, session->world->rank, session->world->size, &first, &count);
+    TRY_ELSE(done, memory_new(logits, (size_t)(count * classes) + 1, sizeof **logits, "logits"));
+    TRY_ELSE(done, memory_new(labels, (size_t)count + 1, sizeof **labels, "labels"));
+    TRY_ELSE(done, memory_new(&row, (size_t)batch, sizeof *row, "evaluation"));
+    TRY_ELSE(done, memory_new(&sample, (size_t)batch, sizeof *sample, "evaluation"));
+    plan_bind(step->plan, step->table, (void *)(uintptr_t)split->table);
+    for (int64_t done = 0; done < count; done += batch) {
+        const int64_t here = count - done < batch ? count - done : batch;
+        for (int64_t i = 0; i < here; ++i)
+            sample[i] = first + done + i;
+        if (session->dataset->prepare != NULL)
+            TRY_ELSE(done, session->dataset->prepare(session->dataset, which, sample, here));
+        TRY_ELSE(done,
+                 evaluate_batch(session, step, split, first + done, here, row, *logits + done * classes));
+    }
+    memcpy(*labels, split->label + first, (size_t)count * sizeof **labels);
+    *out = (Logits){.name = split_name(which),
+                    .type = FLOAT32,
+                    .values = *logits,
+                    .label_type = INT32,
+                    .labels = *labels,
+                    .count = count,
+                    .first = first,
+                    .total = split->count,
+                    .classes = classes};
+done:
+    free(row);
+    free(sample);
+    if (status != OK) {
+        free(*logits);
+        free(*labels);
+        *logits = NULL;
+        *labels = NULL;
+    }
+    return status;
+}

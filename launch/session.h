@@ -1,0 +1,49 @@
+/* A network made ready to run: what the config names, opened, built, planned. Shared by train and evaluate.
+ */
+#ifndef PLUMB_LAUNCH_SESSION_H
+#define PLUMB_LAUNCH_SESSION_H
+
+#include "comm/comm.h"
+#include "engine/base/config.h"
+#include "engine/data/dataset.h"
+#include "engine/optim/optimizer.h"
+#include "engine/plan/plan.h"
+#include "losses/logits.h"
+#include "losses/loss.h"
+#include "models/model.h"
+
+/* One graph with its plan and the values the loop touches. */
+typedef struct {
+    Graph *graph;
+    Plan *plan;
+    Value table, index, crop, target, weight, clock; /* inputs; target and weight only for training */
+    Value logits, sums;                              /* kept results; sums only for training */
+    int64_t batch;                                   /* samples of this rank in one run */
+    int fused;
+} Step;
+
+typedef struct {
+    World *world;
+    const Config *config;
+    Collective *collective;
+    Device *device;
+    Dataset *dataset;
+    const Model *model;
+    const Loss *loss;
+    Store *store;
+    Arena *arena;
+    Optimizer *optimizer;       /* NULL when only evaluating */
+    Step train;                 /* no plan when only evaluating */
+    Step evaluate[SPLIT_COUNT]; /* validation and test; no plan for an empty split */
+    int micro_batches;
+} Session;
+
+/* Opens everything. Every rank calls it; an error on one is an error on all. `profile`: time every node. */
+CHECKED Status session_open(World *, const Config *, bool training, bool profile, Session *);
+void session_close(Session *);
+
+/* Runs the network on this rank's share of a split, in evaluation mode and without augmentation. `out` refers
+ * to *logits (FLOAT32 [count, classes]) and *labels, released with free() by the caller. */
+CHECKED Status session_logits(Session *, Split, Logits *out, float **logits, int32_t **labels);
+
+#endif

@@ -1,0 +1,136 @@
+#include "launch/train.h"
+
+#include "engine/base/log.h"
+#include "engine/base/memory.h"
+#include "launch/settings.h"
+#include "launch/trainer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char train_help[] =
+    "usage: [mpirun -n RANKS] plumb train CONFIG [KEY=VALUE ...] [--run DIR] [--log-view] [--quiet]\n"
+    "\n"
+    "Trains the network that CONFIG describes; KEY=VALUE overrides a setting (plumb list settings).\n"
+    "Every rank takes an equal part of each batch. Started again with the same command it goes on from the "
+    "newest\n"
+    "checkpoint in DIR, and ends with the same bits as if it had never stopped.\n"
+    "\n"
+    "  --run DIR     where everything is written; default runs/NAME for CONFIG .../NAME.yaml\n"
+    "  --log-view    at the end, print where the time went: each op's time, flop/s and bytes/s\n"
+    "  --quiet       no progress and no table\n"
+    "\n"
+    "SIGTERM, SIGUSR1 or SIGINT: the step is finished and saved, and the exit code is 75. mpirun ends its "
+    "ranks one second\n"
+    "after a SIGTERM; give a slow step more time with --mca odls_base_sigkill_timeout 120, or send "
+    "SIGUSR1.\n";
+
+typedef struct {
+    const char *config, *run;
+    const char **overrides;
+    int override_count;
+    bool log_view, quiet;
+} Arguments;
+
+static Status parse(int argc, char **argv, Arguments *arguments)
+{
+    for (int i = 1; i < argc; ++i) {
+        const char *word = argv[i];
+        if (strcmp(word, "--run") == 0) {
+            if (++i == argc) return fail(STATUS_USAGE, "--run needs a directory");
+            arguments->run = argv[i];
+        } else if (strcmp(word, "--log-view") == 0) {
+            arguments->log_view = true;
+        } else if (strcmp(word, "--quiet") == 0) {
+            arguments->quiet = true;
+        } else if (word[0] == '-') {
+            return fail(STATUS_USAGE, "plumb train does not know %s (see plumb train --help)", word);
+        } else if (strchr(word, '=') != NULL) {
+            arguments->overrides[arguments->override_count++] = word;
+        } else if (arguments->config == NULL) {
+            arguments->config = word;
+        } else {
+            return fail(STATUS_USAGE, "plumb train takes one CONFIG, not both %s and %s", arguments->config,
+                        word);
+        }
+    }
+    if (arguments->config == NULL)
+        return fail(STATUS_USAGE, "plumb train needs a CONFIG (see plumb train --help)");
+    return OK;
+}
+
+/* runs/NAME for configs/NAME.yaml */
+static Status default_run(const char *config, char **run)
+{
+    const char *slash = strrchr(config, '/');
+    const char *name = slash != NULL ? slash + 1 : config;
+    const char *dot = strrchr(name, '.');
+    const int length = dot != NULL && dot != name ? (int)(dot - name) : (int)strlen(name);
+    return text_format(run, "runs/%.*s", length, name);
+}
+
+static Status report_plan(const Session *session)
+{
+    static const double mega = 1e6;
+    const PlanReport report = plan_report(session->train.plan);
+    log_info("%s on %s, %s: %d rank%s, %lld parameters, batch %lld", session->model->name,
+             session->dataset->name, device_name(session->device), session->world->size,
+             session->world->size == 1 ? "" : "s", (long long)store_parameter_count(session->store),
+             (long long)(session->train.batch * session->world->size * session->micro_batches));
+    log_info("step: %.2f Gflop, arena %.0f MB for tensors of %.0f MB, %d nodes (%d chains fused, %d in "
+             "place, %d views)",
+             report.flops / 1e9, (double)report.arena_bytes / mega, (double)report.tensor_bytes / mega,
+             report.nodes, session->train.fused, report.in_place, report.views);
+    return OK;
+}
+
+static Status train_in(World *world, const Config *config, const char *run_path, const Arguments *arguments)
+{
+    RunFolder run;
+    Session session = {.world = NULL};
+    Status status =
+        world->rank == 0 ? run_folder_open(run_path, config, world, &run) : run_folder_attach(run_path, &run);
+    TRY(comm_agree(world, status));
+    bool complete = run_folder_is_complete(&run);
+    TRY_ELSE(done, comm_any(world, complete && world->rank == 0, &complete));
+    if (complete) {
+        log_info("%s is complete (plumb evaluate %s measures it again)", run_path, run_path);
+        goto done;
+    }
+    trainer_catch_signals();
+    TRY_ELSE(done, session_open(world, config, true, arguments->log_view, &session));
+    TRY_ELSE(done, report_plan(&session));
+    TRY_ELSE(done, trainer_run(&session, &run, (TrainerOptions){.log_view = arguments->log_view}));
+done:
+    if (session.world != NULL) session_close(&session);
+    if (world->rank == 0) run_folder_close(&run);
+    return status;
+}
+
+Status command_train(World *world, int argc, char **argv)
+{
+    Arguments arguments = {.config = NULL};
+    Config *config = NULL;
+    char *run = NULL;
+    int settings;
+    const Setting *table = settings_table(&settings);
+    Status status;
+    TRY(memory_new(&arguments.overrides, (size_t)argc, sizeof *arguments.overrides, "arguments"));
+    TRY_ELSE(done, parse(argc, argv, &arguments));
+    log_set_quiet(arguments.quiet);
+    TRY_ELSE(done, comm_agree(world, config_load(table, settings, arguments.config, arguments.override_count,
+                                                 arguments.overrides, &config)));
+    char *resolved;
+    TRY_ELSE(done, config_resolved(config, &resolved));
+    status = comm_check_equal(world, resolved, strlen(resolved), "config");
+    free(resolved);
+    TRY_ELSE(done, status);
+    if (arguments.run == NULL) TRY_ELSE(done, default_run(arguments.config, &run));
+    TRY_ELSE(done, train_in(world, config, arguments.run != NULL ? arguments.run : run, &arguments));
+done:
+    config_free(config);
+    free(run);
+    free(arguments.overrides);
+    return status;
+}
