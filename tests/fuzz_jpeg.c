@@ -1,0 +1,12 @@
+/* JPEG images: libjpeg's errors come back as a Status, without leaks or jumps into the void. */
+#include "engine/data/jpeg.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
+{
+    enum { SIDE = 64 };
+    static uint8_t pixels[SIDE * SIDE * 3];
+    status_free(jpeg_decode("input", bytes, size, SIDE, SIDE, pixels));
+    return 0;
+}
