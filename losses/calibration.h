@@ -64,9 +64,8 @@ void calibration_scores_free(CalibrationScores *);
 CHECKED Status calibration_measure(Collective *, const Logits *, double temperature, int bins, int threads,
                                    Calibration *, CalibrationScores *scores);
 
-/* Confidence and entropy of each row of this rank at temperature 1, [count] each, owned by the caller.
- * Either may be NULL. Not collective. */
-CHECKED Status calibration_row_scores(const Logits *, double temperature, int threads, double **confidence,
-                                      double **entropy);
+/* confidence and entropy of each row of this rank, [count] each. Labels are not looked at. Not collective. */
+CHECKED Status calibration_row_scores(const Logits *, double temperature, int threads, double *confidence,
+                                      double *entropy);
 
 #endif

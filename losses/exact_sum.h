@@ -23,7 +23,7 @@ static inline void exact_sum_add(ExactSum *sum, double term)
     const double limited = fmin(fmax(term, -0x1p40), 0x1p40);
     const int64_t whole = (int64_t)limited;
     const double rest = limited - (double)whole; /* exact, magnitude below 1 */
-    sum->units += ((__int128)whole << EXACT_SUM_SHIFT) + (__int128)llrint(rest * 0x1p56);
+    sum->units += (__int128)whole * ((__int128)1 << EXACT_SUM_SHIFT) + (__int128)llrint(rest * 0x1p56);
 }
 
 /* The nearest double. */

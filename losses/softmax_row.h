@@ -1,0 +1,68 @@
+/* One row of logits at a time, the inner step of every loop of evaluation. Internal to losses/. A row's
+ * numbers depend on the row alone, never on where it lies in a rank's share. */
+#ifndef PLUMB_LOSSES_SOFTMAX_ROW_H
+#define PLUMB_LOSSES_SOFTMAX_ROW_H
+
+#include "losses/logits.h"
+#include "losses/vector_math.h"
+
+#include <float.h>
+
+/* Room for a row in whole vectors. */
+static inline int64_t row_padded(int64_t classes) { return (classes + LANES - 1) / LANES * LANES; }
+
+/* x = the row in double precision; what lies behind its end is the lowest double, so never a maximum and of
+ * probability 0. */
+static inline void row_load(const Logits *logits, int64_t row, double *restrict x, int64_t padded)
+{
+    const int64_t classes = logits->classes;
+    if (logits->type == FLOAT32) {
+        const float *restrict from = (const float *)logits->values + row * classes;
+        for (int64_t k = 0; k < classes; ++k)
+            x[k] = (double)from[k];
+    } else {
+        memcpy(x, (const double *)logits->values + row * classes, (size_t)classes * sizeof *x);
+    }
+    for (int64_t k = classes; k < padded; ++k)
+        x[k] = -DBL_MAX;
+}
+
+static inline double row_maximum(const double *x, int64_t padded)
+{
+    VectorDouble most = vector_load(x);
+    for (int64_t k = LANES; k < padded; k += LANES)
+        most = vector_maximum(vector_load(x + k), most);
+    double maximum = most[0];
+    for (int lane = 1; lane < LANES; ++lane)
+        maximum = most[lane] > maximum ? most[lane] : maximum;
+    return maximum;
+}
+
+/* The prediction: the first index of the maximum. */
+static inline int64_t row_first(const double *x, double value)
+{
+    int64_t k = 0;
+    while (x[k] != value)
+        ++k;
+    return k;
+}
+
+/* e = exp(z), z = (x - maximum) / temperature. Returns sum_k e_k; *weighted = sum_k e_k z_k, so that
+ * log p_k = z_k - log sum and the entropy is log sum - weighted / sum. */
+static inline double row_exponentials(const double *restrict x, double maximum, double temperature,
+                                      int64_t padded, double *restrict e, double *weighted)
+{
+    VectorDouble sum = {0}, product = {0};
+    for (int64_t k = 0; k < padded; k += LANES) {
+        VectorDouble z = vector_load(x + k) - maximum;
+        if (temperature != 1.0) z = z / temperature;
+        const VectorDouble value = vector_exp(z);
+        vector_store(e + k, value);
+        sum += value;
+        product += value * vector_maximum(z, vector_all(-746.0)); /* 0 * -inf is not 0 */
+    }
+    *weighted = vector_sum(product);
+    return vector_sum(sum);
+}
+
+#endif

@@ -1,0 +1,404 @@
+/* The calibration metrics, temperature search and AUROC against the published code's values, at any number of
+ * ranks and threads. */
+#include "tests/evaluation_support.h"
+
+#include "engine/base/random.h"
+#include "losses/calibration.h"
+#include "losses/exact_sum.h"
+#include "losses/ood.h"
+#include "losses/order_statistics.h"
+#include "losses/temperature.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static World *world;
+static Collective *collective;
+
+static const char *const sets[] = {"k2_n64",         "k2_n1000",           "k10_n64",
+                                   "k10_n128",       "k10_n4096",          "k100_n128",
+                                   "k100_n2000",     "k200_n64",           "k200_n1005",
+                                   "single_k10_n1",  "allcorrect_k10_n45", "allwrong_k10_n37",
+                                   "ties_k10_n48",   "extreme_k10_n64",    "two_samples_k2_n2",
+                                   "two_right_k2_n2"};
+static const double temperatures[] = {0.5, 1, 1.5, 2.5};
+enum { SETS = sizeof sets / sizeof *sets, TEMPERATURES = 4, METRICS = 15, BINS = 15 };
+
+static LogitSet golden_set(const char *name)
+{
+    char values[256], labels[256];
+    (void)snprintf(values, sizeof values, "logits/%s.logits.npy", name);
+    (void)snprintf(labels, sizeof labels, "logits/%s.labels.npy", name);
+    return set_open(world, values, labels);
+}
+
+/* The columns of calibration/metrics_*.npy. */
+static void metrics_of(const Calibration *with15, const Calibration *with25, double metrics[METRICS])
+{
+    const double values[METRICS] = {1 - with15->error,
+                                    1 - with15->top5_error,
+                                    with15->nll,
+                                    with15->mean_entropy,
+                                    with15->mean_confidence,
+                                    (double)with15->s99_count,
+                                    with15->ece,
+                                    with25->ece,
+                                    with15->ada_ece,
+                                    with15->classwise_ece,
+                                    with15->classwise_ece_all,
+                                    with15->mce,
+                                    with25->mce,
+                                    with15->ece_l2,
+                                    with25->ece_l2};
+    memcpy(metrics, values, sizeof values);
+}
+
+/* Where the golden value is NaN there is none. */
+static void assert_metrics(const double *got, const double *want, double relative, double absolute,
+                           const char *what)
+{
+    for (int i = 0; i < METRICS; ++i)
+        if (!isnan(want[i])) assert_close(&got[i], &want[i], 1, relative, absolute, what);
+}
+
+static void assert_bins(const Calibration *measured, const double *bins, const double *counts,
+                        const double *edges, bool bins_agree)
+{
+    for (int b = 0; b < BINS; ++b) {
+        const CalibrationBin *adaptive = &measured->adaptive_bin[b], *bin = &measured->bin[b];
+        assert_int_equal(adaptive->count, (int64_t)counts[b]);
+        assert_close(&adaptive->lower, &edges[b], 1, 1e-6, 0, "adaptive edge");
+        assert_close(&adaptive->upper, &edges[b + 1], 1, 1e-6, 0, "adaptive edge");
+        if (!bins_agree) continue; /* the golden file has the bins of mce, and a confidence lies on an edge */
+        assert_int_equal(bin->count, (int64_t)bins[3 * b]);
+        assert_close(&bin->accuracy, &bins[3 * b + 1], 1, 1e-9, 0, "accuracy of a bin");
+        assert_close(&bin->confidence, &bins[3 * b + 2], 1, 1e-6, 0, "confidence of a bin");
+    }
+}
+
+static void test_metrics(void **state)
+{
+    (void)state;
+    double *exact = golden_doubles("calibration/metrics_f64.npy", NULL, NULL);
+    double *official = golden_doubles("calibration/metrics_f32.npy", NULL, NULL);
+    double *counts = golden_doubles("calibration/adaptive_counts.npy", NULL, NULL);
+    double *edges = golden_doubles("calibration/adaptive_edges.npy", NULL, NULL);
+    double *bins = golden_doubles("calibration/bins.npy", NULL, NULL);
+    double *agreement = golden_doubles("calibration/agreement.npy", NULL, NULL);
+    for (int s = 0; s < SETS; ++s) {
+        LogitSet set = golden_set(sets[s]);
+        assert_ok(logits_check(&set.logits, 0));
+        for (int t = 0; t < TEMPERATURES; ++t) {
+            const int row = s * TEMPERATURES + t;
+            Calibration with15, with25;
+            double got[METRICS];
+            assert_ok(calibration_measure(collective, &set.logits, temperatures[t], BINS, 0, &with15, NULL));
+            assert_ok(calibration_measure(collective, &set.logits, temperatures[t], 25, 0, &with25, NULL));
+            metrics_of(&with15, &with25, got);
+            assert_metrics(got, exact + row * METRICS, 1e-9, 1e-10, sets[s]);
+            assert_metrics(got, official + row * METRICS, 1e-5, 2e-5, sets[s]);
+            assert_int_equal(with15.samples, set.logits.total);
+            assert_bins(&with15, bins + row * BINS * 3, counts + row * BINS, edges + row * (BINS + 1),
+                        agreement[3 * row] != 0 && agreement[3 * row + 2] != 0);
+            if (set.logits.classes <= 5) assert_true(with15.top5_error == 0);
+        }
+        set_close(&set);
+    }
+    free(exact);
+    free(official);
+    free(counts);
+    free(edges);
+    free(bins);
+    free(agreement);
+}
+
+/* Bit for bit the same as one thread of one rank. */
+static void test_same_bits(void **state)
+{
+    (void)state;
+    Collective *alone;
+    assert_ok(collective_self(&alone));
+    for (int s = 0; s < SETS; ++s) {
+        LogitSet set = golden_set(sets[s]);
+        const Logits whole = rows_of(&set, 0, set.logits.total);
+        static Calibration want, got;
+        static TemperatureSearch wanted_search, search;
+        assert_ok(calibration_measure(alone, &whole, 1.3, BINS, 1, &want, NULL));
+        assert_ok(temperature_search(alone, &whole, BINS, 1, &wanted_search));
+        for (int threads = 1; threads <= 3; ++threads) {
+            assert_ok(calibration_measure(collective, &set.logits, 1.3, BINS, threads, &got, NULL));
+            assert_memory_equal(&got, &want, sizeof got);
+            assert_ok(temperature_search(collective, &set.logits, BINS, threads, &search));
+            assert_memory_equal(&search, &wanted_search, sizeof search);
+        }
+        set_close(&set);
+    }
+    alone->free(alone);
+}
+
+/* Where the definitions beyond the published code's are easily written down again. */
+static void test_other_metrics(void **state)
+{
+    (void)state;
+    LogitSet set = golden_set("k10_n4096");
+    const Logits whole = rows_of(&set, 0, set.logits.total);
+    static Calibration measured;
+    assert_ok(calibration_measure(collective, &set.logits, 1, BINS, 0, &measured, NULL));
+    double brier = 0, s99_correct = 0;
+    for (int64_t row = 0; row < whole.total; ++row) {
+        const float *x = (const float *)whole.values + row * whole.classes;
+        const int64_t label = logits_label(&whole, row);
+        double sum = 0, most = -INFINITY;
+        int64_t first = 0;
+        for (int64_t k = 0; k < whole.classes; ++k) {
+            if ((double)x[k] > most) most = (double)x[k], first = k;
+        }
+        for (int64_t k = 0; k < whole.classes; ++k)
+            sum += exp((double)x[k] - most);
+        for (int64_t k = 0; k < whole.classes; ++k) {
+            const double gap = exp((double)x[k] - most) / sum - (k == label);
+            brier += gap * gap / (double)whole.total;
+        }
+        if (1 / sum >= 0.99) s99_correct += first == label;
+    }
+    assert_close(&measured.brier, &brier, 1, 1e-11, 0, "Brier score");
+    s99_correct /= (double)measured.s99_count;
+    assert_close(&measured.s99_accuracy, &s99_correct, 1, 1e-14, 0, "accuracy of s99");
+
+    /* The debiased errors, the first by drawing accuracies as its definition says. */
+    double drawn = 0, l2 = 0;
+    enum { DRAWS = 20000 };
+    RandomStream random = random_stream(7, RANDOM_TEST, 0);
+    for (int b = 0; b < BINS; ++b) {
+        const CalibrationBin *bin = &measured.bin[b];
+        if (bin->count == 0) continue;
+        const double variance = bin->accuracy * (1 - bin->accuracy), share = (double)bin->count / 4096;
+        double mean = 0;
+        for (int i = 0; i < DRAWS; ++i)
+            mean += fabs(bin->accuracy + sqrt(variance / (double)bin->count) * random_normal(&random) -
+                         bin->confidence);
+        const double gap = fabs(bin->accuracy - bin->confidence);
+        drawn += share * (2 * gap - mean / DRAWS);
+        if (bin->count > 1) l2 += share * (gap * gap - variance / (double)(bin->count - 1));
+    }
+    l2 = sqrt(fmax(l2, 0));
+    assert_close(&measured.ece_debiased, &drawn, 1, 0, 2e-4, "debiased ece");
+    assert_true(measured.ece_debiased < measured.ece);
+    assert_close(&measured.ece_l2_debiased, &l2, 1, 1e-6, 0, "debiased l2");
+    set_close(&set);
+}
+
+/* Logits of 64 bits that 32 bits cannot tell apart: the prediction is still that of the file. */
+static void test_double_logits(void **state)
+{
+    (void)state;
+    const double values[] = {1, 1 + 1e-12, 0, /**/ 5e300, -5e300, 0, /**/ -1e4, -1e4, -1e4 - 1e-9};
+    const uint8_t labels[] = {1, 0, 1};
+    const Logits logits = {.name = "three",
+                           .type = FLOAT64,
+                           .values = values,
+                           .label_type = UINT8,
+                           .labels = labels,
+                           .count = 3,
+                           .total = 3,
+                           .classes = 3};
+    Collective *alone;
+    assert_ok(collective_self(&alone));
+    static Calibration measured;
+    assert_ok(calibration_measure(alone, &logits, 1, BINS, 1, &measured, NULL));
+    const double third = 1.0 / 3;
+    assert_close(&measured.error, &third, 1, 1e-15, 0, "error");
+    const double nll = (log(2 + exp(-1)) + 0 + log(3)) / 3;
+    assert_close(&measured.nll, &nll, 1, 1e-9, 0, "nll");
+    alone->free(alone);
+}
+
+static void test_temperature(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        int ece, nll;
+    } cases[] = {{"k10_overconfident", 22, 23}, {"k10_underconfident", 6, 6}};
+    double *grid = golden_doubles("calibration/temperature_grid.npy", NULL, NULL);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        char values[256], labels[256], name[256];
+        (void)snprintf(values, sizeof values, "calibration/%s.val.logits.npy", cases[i].name);
+        (void)snprintf(labels, sizeof labels, "calibration/%s.val.labels.npy", cases[i].name);
+        LogitSet set = set_open(world, values, labels);
+        static TemperatureSearch search;
+        assert_ok(temperature_search(collective, &set.logits, BINS, 0, &search));
+        assert_memory_equal(search.temperature, grid, sizeof search.temperature);
+        assert_int_equal(search.best_ece, cases[i].ece);
+        assert_int_equal(search.best_nll, cases[i].nll);
+        (void)snprintf(name, sizeof name, "calibration/%s.val_ece_f64.npy", cases[i].name);
+        double *ece = golden_doubles(name, NULL, NULL);
+        assert_close(search.ece, ece, TEMPERATURE_COUNT, 1e-9, 1e-10, "ECE by temperature");
+        (void)snprintf(name, sizeof name, "calibration/%s.val_nll_f64.npy", cases[i].name);
+        double *nll = golden_doubles(name, NULL, NULL);
+        assert_close(search.nll, nll, TEMPERATURE_COUNT, 1e-9, 1e-10, "NLL by temperature");
+        free(ece);
+        free(nll);
+        set_close(&set);
+    }
+    free(grid);
+}
+
+/* All temperatures of the search against the metrics, which compute each on its own. */
+static void test_temperature_matches_metrics(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"k2_n1000",     "k100_n128",     "k200_n64",
+                                        "ties_k10_n48", "single_k10_n1", "extreme_k10_n64"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; ++i) {
+        LogitSet set = golden_set(names[i]);
+        static TemperatureSearch search;
+        static Calibration measured;
+        assert_ok(temperature_search(collective, &set.logits, 10, 0, &search));
+        for (int t = 0; t < TEMPERATURE_COUNT; ++t) {
+            assert_ok(
+                calibration_measure(collective, &set.logits, search.temperature[t], 10, 0, &measured, NULL));
+            assert_close(&search.nll[t], &measured.nll, 1, 1e-11, 1e-12, names[i]);
+            assert_close(&search.ece[t], &measured.ece, 1, 1e-11, 1e-12, names[i]);
+            assert_true(search.nll[search.best_nll] <= measured.nll + 1e-11);
+        }
+        set_close(&set);
+    }
+}
+
+static void test_ood(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        double temperature, entropy, confidence;
+    } cases[] = {{"k10_typical", 1, 0.9406607692307694, 0.9367207692307692},
+                 {"k10_typical", 2, 0.9487307692307693, 0.9430369230769231},
+                 {"k10_quantised", 1, 0.9453863636363636, 0.9439772727272727},
+                 {"k10_quantised", 2, 0.9488560606060604, 0.946280303030303},
+                 {"k10_duplicates", 1, 0.7627111111111112, 0.7605333333333333},
+                 {"k10_duplicates", 2, 0.7654666666666666, 0.7634222222222221},
+                 {"all_equal", 1, 0.5, 0.5},
+                 {"all_equal", 2, 0.5, 0.5},
+                 {"separated", 1, 1, 1},
+                 {"separated", 2, 1, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        char in[256], out[256];
+        (void)snprintf(in, sizeof in, "ood/%s.in.logits.npy", cases[i].name);
+        (void)snprintf(out, sizeof out, "ood/%s.ood.logits.npy", cases[i].name);
+        LogitSet inside = set_open(world, in, NULL), outside = set_open(world, out, NULL);
+        assert_ok(logits_check(&inside.logits, 0));
+        OodScores scores;
+        assert_ok(ood_auroc(collective, &inside.logits, &outside.logits, cases[i].temperature, 0, &scores));
+        assert_close(&scores.auroc_entropy, &cases[i].entropy, 1, 0, 1e-9, cases[i].name);
+        assert_close(&scores.auroc_confidence, &cases[i].confidence, 1, 0, 1e-9, cases[i].name);
+        set_close(&inside);
+        set_close(&outside);
+    }
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    const double left = *(const double *)a, right = *(const double *)b;
+    return (left > right) - (left < right);
+}
+
+static void test_order_statistics(void **state)
+{
+    (void)state;
+    enum { COUNT = 10007 };
+    static double numbers[COUNT], sorted[COUNT];
+    for (int kind = 0; kind < 3; ++kind) {
+        RandomStream random = random_stream(3, RANDOM_TEST, (uint64_t)kind);
+        for (int i = 0; i < COUNT; ++i) {
+            numbers[i] = random_uniform(&random);
+            if (kind == 1) numbers[i] = floor(numbers[i] * 10) / 10; /* many equal ones */
+            if (kind == 2) numbers[i] = exp(600 * (numbers[i] - 0.5));
+        }
+        memcpy(sorted, numbers, sizeof sorted);
+        qsort(sorted, COUNT, sizeof *sorted, compare_doubles);
+        const int64_t position[] = {COUNT - 1, 0, 1, 5000, 5001, 17, 17, 9999};
+        double got[8];
+        int64_t first, count;
+        logits_share(COUNT, world->rank, world->size, &first, &count);
+        assert_ok(order_statistics(collective, numbers + first, count, position, 8, 0, got));
+        for (int i = 0; i < 8; ++i)
+            assert_true(got[i] == sorted[position[i]]);
+    }
+}
+
+static void test_exact_sums(void **state)
+{
+    (void)state;
+    ExactSum sums[3] = {0};
+    if (world->rank == 0) {
+        exact_sum_add(&sums[0], 1e12);
+        exact_sum_add(&sums[1], -0.75);
+    }
+    exact_sum_add(&sums[0], 0x1p-56);
+    exact_sum_add(&sums[1], -3.5 * world->rank);
+    if (world->rank == world->size - 1) exact_sum_add(&sums[0], -1e12);
+    exact_sum_add(&sums[2], -INFINITY);
+    assert_ok(exact_sum_reduce(collective, sums, 3));
+    assert_true(exact_sum_value(sums[0]) == 0x1p-56 * world->size);
+    assert_true(exact_sum_value(sums[1]) == -0.75 - 3.5 * (world->size * (world->size - 1) / 2));
+    assert_true(exact_sum_value(sums[2]) == -0x1p40 * world->size);
+}
+
+static void test_bad_logits(void **state)
+{
+    (void)state;
+    float values[] = {0, 1, 2, 3, 4, 5};
+    const double wide[] = {0, 1, 2, 3, INFINITY, 5};
+    int32_t labels[] = {0, 2, 1};
+    Logits logits = {.name = "file.npy",
+                     .type = FLOAT32,
+                     .values = values,
+                     .label_type = INT32,
+                     .labels = labels,
+                     .count = 3,
+                     .first = 100,
+                     .total = 200,
+                     .classes = 2};
+    assert_fails(logits_check(&logits, 2), STATUS_INPUT, "file.npy: the label of row 101 is 2");
+    labels[1] = -1;
+    assert_fails(logits_check(&logits, 2), STATUS_INPUT, "the label of row 101 is -1; with 2 classes");
+    labels[1] = 1;
+    assert_ok(logits_check(&logits, 2));
+    values[3] = NAN;
+    assert_fails(logits_check(&logits, 2), STATUS_NUMERIC, "the logit of row 101, column 1 is NaN");
+    values[3] = -INFINITY;
+    assert_fails(logits_check(&logits, 2), STATUS_NUMERIC, "row 101, column 1 is -infinity");
+    logits.type = FLOAT64;
+    logits.values = wide;
+    assert_fails(logits_check(&logits, 2), STATUS_NUMERIC, "row 102, column 0 is infinity");
+    logits.classes = 1;
+    assert_fails(logits_check(&logits, 2), STATUS_INPUT, "at least 2");
+    logits.classes = 2;
+    logits.total = 0;
+    assert_fails(logits_check(&logits, 2), STATUS_INPUT, "no samples");
+    static Calibration measured;
+    assert_fails(calibration_measure(collective, &logits, 1, 0, 0, &measured, NULL), STATUS_USAGE, "0 bins");
+    assert_fails(calibration_measure(collective, &logits, 1, 201, 0, &measured, NULL), STATUS_USAGE,
+                 "201 bins");
+}
+
+int main(int argc, char **argv)
+{
+    Status status = comm_start(&argc, &argv, &world);
+    if (status == OK) status = comm_collective(world, 60, &collective);
+    if (status != OK) comm_abort(world, status);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_metrics),       cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_other_metrics), cmocka_unit_test(test_double_logits),
+        cmocka_unit_test(test_temperature),   cmocka_unit_test(test_temperature_matches_metrics),
+        cmocka_unit_test(test_ood),           cmocka_unit_test(test_order_statistics),
+        cmocka_unit_test(test_exact_sums),    cmocka_unit_test(test_bad_logits),
+    };
+    const int failures = cmocka_run_group_tests(tests, NULL, NULL);
+    if (failures > 0) return 1; /* the ranks may be out of step: leave it to mpirun to end the others */
+    collective->free(collective);
+    comm_stop(world);
+    return 0;
+}
