@@ -22,6 +22,15 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#if defined(__has_feature) /* clang */
+#if __has_feature(address_sanitizer)
+#define SANITIZED_ADDRESSES
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) /* gcc */
+#define SANITIZED_ADDRESSES
+#endif
+
 static char folder[4096]; /* scratch, made anew for each test */
 
 static int make_folder(void **state)
@@ -127,7 +136,7 @@ static void status_carries_code_message_and_trail(void **state)
 static void status_survives_without_memory(void **state)
 {
     (void)state;
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(SANITIZED_ADDRESSES)
     skip(); /* the sanitizer's own memory ends first */
 #else
     const pid_t child = fork();
@@ -171,7 +180,9 @@ static void memory_is_zeroed_aligned_and_checked(void **state)
     assert_fails(memory_new(&nothing, SIZE_MAX / 2, 3, "labels"), STATUS_MEMORY, "labels");
     assert_null(nothing);
     assert_fails(memory_new(&nothing, SIZE_MAX, 1, "labels"), STATUS_MEMORY, "labels");
+#if !defined(SANITIZED_ADDRESSES) /* the sanitizer ends the program where malloc returns NULL */
     assert_fails(memory_new(&nothing, (size_t)1 << 61, 1, "logits"), STATUS_MEMORY, "logits");
+#endif
 }
 
 static void memory_grows_and_keeps(void **state)

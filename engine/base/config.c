@@ -197,8 +197,8 @@ static Status load_file(Config *config, const char *path, const Chain *parent)
     chain->depth = parent != NULL ? parent->depth + 1 : 0;
     YamlNode *root = NULL;
     Status status = yaml_load(path, &root);
-    if (status == OK && realpath(path, chain->real) == NULL)
-        status = fail(STATUS_IO, "cannot open %s: %s", path, strerror(errno));
+    /* A pipe such as the shell's <(...) has no real path, and cannot be inherited in a circle either. */
+    if (status == OK && realpath(path, chain->real) == NULL) chain->real[0] = '\0';
     if (status == OK) status = apply_file(config, root, chain);
     yaml_release(root);
     free(chain);
