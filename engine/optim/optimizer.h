@@ -42,7 +42,7 @@ typedef struct {
     double final_rate;    /* cosine: where it ends */
     int64_t model_width;  /* inverse_square_root: d_model of "Attention Is All You Need", section 5.3 */
 } Schedule;
-/* epoch from 0; step from 1, counted over the whole run. */
+/* epoch from 0; step from 1, counted over the whole run. NaN for a name that is not in the list. */
 double schedule_learning_rate(const Schedule *, int64_t epoch, int64_t step);
 
 #endif
