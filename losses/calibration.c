@@ -16,7 +16,7 @@ enum { BLOCK = 512, CLASS_SHIFT = 50, CLASS_ROWS = 4096 };
 
 /* What one pass over the samples adds up: integers, so that the order does not matter. */
 typedef struct {
-    ExactSum nll, brier, entropy, confidence;
+    ExactSum nll, nll_correct, brier, entropy, confidence;
     ExactSum bin_confidence[CALIBRATION_MAX_BINS];     /* bins of ece */
     ExactSum ceiling_confidence[CALIBRATION_MAX_BINS]; /* bins of mce */
 } Sums;
@@ -142,7 +142,9 @@ static void add_row(Pass *pass, int64_t row, double *x, double *p, int64_t *pend
     const double squares = add_probabilities(p, sum, padded, pending);
     add_classwise(pass, p, label, pending);
 
-    exact_sum_add(&sums->nll, log_sum + (maximum - x[label]) / pass->temperature);
+    const double nll = log_sum + (maximum - x[label]) / pass->temperature;
+    exact_sum_add(&sums->nll, nll);
+    if (correct) exact_sum_add(&sums->nll_correct, nll);
     exact_sum_add(&sums->brier, squares - 2 * p[label] + 1);
     exact_sum_add(&sums->entropy, log_sum - weighted / sum);
     exact_sum_add(&sums->confidence, confidence);
@@ -306,6 +308,11 @@ static void conclude(const Pass *pass, Calibration *result)
     result->error = (samples - (double)counts->correct) / samples;
     result->top5_error = (samples - (double)counts->top5) / samples;
     result->nll = exact_sum_value(pass->sums.nll) / samples;
+    const ExactSum wrong = {pass->sums.nll.units - pass->sums.nll_correct.units};
+    const double misses = samples - (double)counts->correct;
+    result->nll_correct =
+        counts->correct > 0 ? exact_sum_value(pass->sums.nll_correct) / (double)counts->correct : NAN;
+    result->nll_misclassified = misses > 0 ? exact_sum_value(wrong) / misses : NAN;
     result->brier = exact_sum_value(pass->sums.brier) / samples;
     result->mean_confidence = exact_sum_value(pass->sums.confidence) / samples;
     result->mean_entropy = exact_sum_value(pass->sums.entropy) / samples;
