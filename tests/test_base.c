@@ -143,8 +143,11 @@ static void status_survives_without_memory(void **state)
     if (child == 0) {
         const struct rlimit none = {0, 0};
         if (setrlimit(RLIMIT_AS, &none) != 0) _exit(2);
-        while (malloc(1 << 16) != NULL) {}
-        while (malloc(16) != NULL) {}
+        for (size_t size = 1 << 16; size >= 16; size /= 2) {
+            void **last = NULL; /* a list, so that nothing is lost from sight */
+            for (void **block; (block = malloc(size)) != NULL; last = block)
+                *block = last;
+        }
         Status status = fail(STATUS_INPUT, "a message of more bytes than are left: %099d", 0);
         if (status == OK || status_code(status) != STATUS_MEMORY) _exit(3);
         status = status_context(status_trail(status, "f", "g", 1), "context");

@@ -139,10 +139,9 @@ static void every_damaged_byte_is_found(void **state)
     assert_int_equal(undetected, 0);
     /* Cut to every length, in memory of just that size; and one byte too long. */
     for (size_t size = 0; size < map.size; ++size) {
-        uint8_t *cut = malloc(size + 1);
+        uint8_t *cut = malloc(size > 0 ? size : 1);
         assert_non_null(cut);
         memcpy(cut, map.data, size);
-        cut = realloc(cut, size > 0 ? size : 1);
         assert_fails(safetensors_parse("cut", cut, size, &file), STATUS_INPUT, "cut");
         free(cut);
     }
