@@ -23,7 +23,8 @@ typedef struct Optimizer Optimizer;
 CHECKED Status optimizer_create(Store *, OptimizerOptions, Optimizer **);
 void optimizer_free(Optimizer *); /* NULL is allowed */
 
-/* step: from 1 (Adam's bias correction). gradient_scale: 1 for a summed loss, 1 / (sum of weights) for a
+/* A gradient whose norm is not finite changes nothing: ask optimizer_gradient_norm.
+ * step: from 1 (Adam's bias correction). gradient_scale: 1 for a summed loss, 1 / (sum of weights) for a
  * mean. */
 CHECKED Status optimizer_step(Optimizer *, int64_t step, double learning_rate, double gradient_scale);
 /* The gradient norm before clipping of the last step (waits for the device). */

@@ -59,20 +59,20 @@ static void step_cpu(const OptimizerCall *call, BlockStep *step)
     const int64_t blocks = block_count(call);
     const bool clip = call->options->clip_norm > 0;
     double factor = call->scalars->gradient_scale;
-    if (clip) {
 #pragma omp parallel for schedule(static)
-        for (int64_t block = 0; block < blocks; ++block)
-            call->partial[block] =
-                sum_of_squares(call->gradients + block * OPTIMIZER_BLOCK, block_length(call, block));
-        finish_norm(call);
-        /* As torch.nn.utils.clip_grad_norm_. Written so that a NaN stays one. */
+    for (int64_t block = 0; block < blocks; ++block)
+        call->partial[block] =
+            sum_of_squares(call->gradients + block * OPTIMIZER_BLOCK, block_length(call, block));
+    finish_norm(call);
+    if (!isfinite(*call->norm)) return;
+    if (clip) {
+        /* As torch.nn.utils.clip_grad_norm_. */
         const double ratio = call->options->clip_norm / (*call->norm + 1e-6);
         factor *= ratio >= 1 ? 1 : ratio;
     }
 #pragma omp parallel for schedule(static)
     for (int64_t block = 0; block < blocks; ++block) {
         const int64_t first = block * OPTIMIZER_BLOCK, length = block_length(call, block);
-        if (!clip) call->partial[block] = sum_of_squares(call->gradients + first, length);
         step(call->options, call->scalars,
              &(Block){.count = length,
                       .parameter = call->parameters + first,
@@ -81,7 +81,6 @@ static void step_cpu(const OptimizerCall *call, BlockStep *step)
                       .state1 = call->state[1] != NULL ? call->state[1] + first : NULL,
                       .gradient_factor = (float)factor});
     }
-    if (!clip) finish_norm(call);
 }
 
 /* torch.optim.SGD with dampening 0. The buffer starts at zero, so the first step takes the gradient as it is.
