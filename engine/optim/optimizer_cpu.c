@@ -92,18 +92,15 @@ static void sgd_block(const OptimizerOptions *options, const OptimizerScalars *s
     const float *restrict gradient = block->gradient;
     float *restrict parameter = block->parameter, *restrict buffer = block->state0;
     if (buffer == NULL) {
-#pragma omp simd
         for (int64_t i = 0; i < block->count; ++i)
             parameter[i] -= rate * (gradient[i] * factor + decay * parameter[i]);
     } else if (options->nesterov) {
-#pragma omp simd
         for (int64_t i = 0; i < block->count; ++i) {
             const float g = gradient[i] * factor + decay * parameter[i];
             buffer[i] = momentum * buffer[i] + g;
             parameter[i] -= rate * (g + momentum * buffer[i]);
         }
     } else {
-#pragma omp simd
         for (int64_t i = 0; i < block->count; ++i) {
             buffer[i] = momentum * buffer[i] + (gradient[i] * factor + decay * parameter[i]);
             parameter[i] -= rate * buffer[i];
@@ -121,7 +118,6 @@ static void adam_block(const OptimizerOptions *options, const OptimizerScalars *
     const float *restrict gradient = block->gradient;
     float *restrict parameter = block->parameter;
     float *restrict first = block->state0, *restrict second = block->state1;
-#pragma omp simd
     for (int64_t i = 0; i < block->count; ++i) {
         const float g = gradient[i] * factor + decay * parameter[i];
         first[i] = beta1 * first[i] + rest1 * g;
@@ -138,7 +134,6 @@ static void adagrad_block(const OptimizerOptions *options, const OptimizerScalar
     const float rate = scalars->learning_rate, factor = block->gradient_factor;
     const float *restrict gradient = block->gradient;
     float *restrict parameter = block->parameter, *restrict sum = block->state0;
-#pragma omp simd
     for (int64_t i = 0; i < block->count; ++i) {
         const float g = gradient[i] * factor + decay * parameter[i];
         sum[i] += g * g;
