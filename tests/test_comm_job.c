@@ -1,0 +1,271 @@
+/* Whole jobs under mpirun, as a user meets them: a rank that is killed, fails, or hangs ends the job soon and
+ * says who and why; and ranks share a host's processors. This program starts itself with the name of a part
+ * to play. */
+#include "comm/comm.h"
+#include "comm/processors.h"
+#include "tests/support.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { END_WITHIN = 10 /* seconds */ };
+
+/* ---- the parts that ranks play ---- */
+
+static int play_threads(World *world)
+{
+    cpu_set_t mask;
+    if (sched_getaffinity(0, sizeof mask, &mask) != 0) return 1;
+    printf("rank %d of %d: %d threads on %d processors\n", world->rank, world->size, comm_threads(world),
+           CPU_COUNT(&mask));
+    comm_stop(world);
+    return 0;
+}
+
+/* Sums for ever, until one rank does what `part` says. */
+static int play_training(World *world, const char *part)
+{
+    Collective *collective;
+    Status status = comm_collective(world, strcmp(part, "hang") == 0 ? 1 : 60, &collective);
+    if (status != OK) comm_abort(world, status);
+    float *values = calloc(100000, sizeof *values);
+    for (int step = 0; values != NULL; ++step) {
+        if (step == 20 && world->rank == 1) {
+            if (strcmp(part, "kill") == 0) (void)raise(SIGKILL);
+            if (strcmp(part, "hang") == 0) (void)pause();
+            if (strcmp(part, "abort") == 0)
+                comm_abort(world, fail(STATUS_NUMERIC, "step 20: the loss is NaN"));
+            if (strcmp(part, "leave") == 0) return 3;
+        }
+        status = collective->sum(collective, (Span){.data = values, .count = 100000, .type = FLOAT32}, NULL);
+        if (status == OK) status = collective->join(collective, NULL);
+        if (status != OK) comm_abort(world, status);
+    }
+    return 1;
+}
+
+static int play(int argc, char **argv)
+{
+    const char *part = argv[1];
+    World *world;
+    Status status = comm_start(&argc, &argv, &world);
+    if (status != OK) comm_abort(NULL, status);
+    return strcmp(part, "threads") == 0 ? play_threads(world) : play_training(world, part);
+}
+
+/* ---- the tests ---- */
+
+typedef struct {
+    int exit_code; /* -1: killed by a signal */
+    double seconds;
+    char output[65536];
+} Job;
+
+/* Runs mpirun with these arguments, then this program with `part`. NULL for no mpirun. */
+static void job_run(Job *job, const char *const arguments[], const char *part)
+{
+    char self[4096];
+    const ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    assert_true(length > 0);
+    self[length] = '\0';
+    const char *command[32];
+    int count = 0;
+    if (arguments != NULL) {
+        command[count++] = "mpirun";
+        command[count++] = "--allow-run-as-root";
+        command[count++] = "--oversubscribe";
+        for (; *arguments != NULL; ++arguments)
+            command[count++] = *arguments;
+    }
+    command[count++] = self;
+    command[count++] = part;
+    command[count] = NULL;
+
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    struct timespec start, end;
+    (void)clock_gettime(CLOCK_MONOTONIC, &start);
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        (void)dup2(ends[1], STDOUT_FILENO);
+        (void)dup2(ends[1], STDERR_FILENO);
+        (void)close(ends[0]);
+        (void)close(ends[1]);
+        (void)unsetenv("OMP_NUM_THREADS");
+        execvp(command[0], (char *const *)(void *)command);
+        _exit(127);
+    }
+    (void)close(ends[1]);
+    size_t filled = 0;
+    ssize_t got;
+    while ((got = read(ends[0], job->output + filled, sizeof job->output - 1 - filled)) > 0)
+        filled += (size_t)got;
+    (void)close(ends[0]);
+    job->output[filled] = '\0';
+    int state;
+    assert_int_equal(waitpid(child, &state, 0), child);
+    (void)clock_gettime(CLOCK_MONOTONIC, &end);
+    job->seconds = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
+    job->exit_code = WIFEXITED(state) ? WEXITSTATUS(state) : -1;
+}
+
+static void assert_output(const Job *job, const char *text)
+{
+    if (strstr(job->output, text) == NULL) print_error("no \"%s\" in:\n%s\n", text, job->output);
+    assert_non_null(strstr(job->output, text));
+}
+
+static const char *const three[] = {"-n", "3", "--bind-to", "none", NULL};
+
+static void test_killed_rank(void **state)
+{
+    (void)state;
+    Job job;
+    job_run(&job, three, "kill");
+    assert_true(job.seconds < END_WITHIN);
+    assert_int_equal(job.exit_code, 128 + SIGKILL);
+}
+
+static void test_failed_rank(void **state)
+{
+    (void)state;
+    Job job;
+    job_run(&job, three, "abort");
+    assert_true(job.seconds < END_WITHIN);
+    assert_int_equal(job.exit_code, STATUS_NUMERIC);
+    assert_output(&job, "rank 1: step 20: the loss is NaN");
+}
+
+static void test_rank_that_leaves(void **state)
+{
+    (void)state;
+    Job job;
+    job_run(&job, three, "leave");
+    assert_true(job.seconds < END_WITHIN);
+    assert_int_equal(job.exit_code, 3);
+}
+
+static void test_hung_rank(void **state)
+{
+    (void)state;
+    Job job;
+    job_run(&job, three, "hang");
+    assert_true(job.seconds < END_WITHIN);
+    assert_int_equal(job.exit_code, STATUS_COMMUNICATION);
+    assert_output(&job, "waited 1 s for operation 21 (sum of 100000 float32): rank 1 on host");
+    assert_output(&job, "does not answer");
+}
+
+/* ---- processors ---- */
+
+static int processors_here(void)
+{
+    cpu_set_t mask;
+    assert_int_equal(sched_getaffinity(0, sizeof mask, &mask), 0);
+    const int quota = processors_quota();
+    return CPU_COUNT(&mask) < quota ? CPU_COUNT(&mask) : quota;
+}
+
+/* mpirun binds one rank to one core by default; the rank must have all of them. */
+static void test_threads_of_one_rank(void **state)
+{
+    (void)state;
+    static const char *const one[] = {"-n", "1", NULL};
+    char want[128];
+    (void)snprintf(want, sizeof want, "rank 0 of 1: %d threads on %d processors", processors_here(),
+                   processors_here());
+    Job job;
+    job_run(&job, one, "threads");
+    assert_int_equal(job.exit_code, 0);
+    assert_output(&job, want);
+    job_run(&job, NULL, "threads"); /* alone, without mpirun */
+    assert_int_equal(job.exit_code, 0);
+    assert_output(&job, want);
+}
+
+static void test_threads_are_shared(void **state)
+{
+    (void)state;
+    static const char *const two[] = {"-n", "2", NULL};
+    const int processors = processors_here();
+    Job job;
+    job_run(&job, two, "threads");
+    assert_int_equal(job.exit_code, 0);
+    for (int rank = 0; rank < 2; ++rank) {
+        int share = (rank + 1) * processors / 2 - rank * processors / 2;
+        if (share < 1) share = 1;
+        char want[128];
+        (void)snprintf(want, sizeof want, "rank %d of 2: %d threads on %d processors", rank, share, share);
+        assert_output(&job, want);
+    }
+}
+
+/* What the user says about binding stands. */
+static void test_chosen_binding_stands(void **state)
+{
+    (void)state;
+    static const char *const bound[] = {"-n", "1", "--bind-to", "core", NULL};
+    Job job;
+    job_run(&job, bound, "threads");
+    assert_int_equal(job.exit_code, 0);
+    char siblings[64] = "", want[64]; /* of the first core: "0", or "0,4" or "0-1" */
+    FILE *file = fopen("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list", "re");
+    if (file != NULL) {
+        assert_non_null(fgets(siblings, sizeof siblings, file));
+        (void)fclose(file);
+    }
+    const int share = strpbrk(siblings, ",-") != NULL ? 2 : 1;
+    (void)snprintf(want, sizeof want, "rank 0 of 1: %d threads on %d processors", share, share);
+    assert_output(&job, want);
+}
+
+static void test_slices(void **state)
+{
+    (void)state;
+    for (int processors = 1; processors <= 24; ++processors)
+        for (int parts = 1; parts <= 30; ++parts) {
+            cpu_set_t all, seen, slice;
+            CPU_ZERO(&all);
+            CPU_ZERO(&seen);
+            for (int i = 0; i < processors; ++i)
+                CPU_SET(3 * i + 1, &all);
+            int least = processors, most = 0;
+            for (int part = 0; part < parts; ++part) {
+                processors_slice(&all, part, parts, &slice);
+                const int count = CPU_COUNT(&slice);
+                if (count < least) least = count;
+                if (count > most) most = count;
+                cpu_set_t both;
+                CPU_AND(&both, &slice, &all);
+                assert_true(CPU_EQUAL(&both, &slice));
+                CPU_AND(&both, &slice, &seen);
+                if (parts <= processors) assert_int_equal(CPU_COUNT(&both), 0);
+                CPU_OR(&seen, &seen, &slice);
+            }
+            assert_true(least >= 1 && most - least <= 1);
+            assert_true(CPU_EQUAL(&seen, &all));
+        }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1) return play(argc, argv);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_slices),
+        cmocka_unit_test(test_threads_of_one_rank),
+        cmocka_unit_test(test_threads_are_shared),
+        cmocka_unit_test(test_chosen_binding_stands),
+        cmocka_unit_test(test_killed_rank),
+        cmocka_unit_test(test_failed_rank),
+        cmocka_unit_test(test_rank_that_leaves),
+        cmocka_unit_test(test_hung_rank),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
