@@ -1,0 +1,848 @@
+/* Losses against the published code's values and gradients, against direct forms and finite differences,
+ * and at the edges of their domain. */
+#include "engine/base/config.h"
+#include "engine/base/random.h"
+#include "launch/settings.h"
+#include "losses/gamma.h"
+#include "losses/mmce.h"
+#include "losses/sample_loss.h"
+#include "tests/loss_head_run.h"
+
+#include <cjson/cJSON.h>
+#include <float.h>
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <string.h>
+
+#define BY_SAMPLE_53 {.gamma = {5, 3}, .limit = {0.2}, .limits = 1}
+#define BY_SAMPLE_532 {.gamma = {5, 3, 2}, .limit = {0.2, 0.5}, .limits = 2}
+#define BY_SAMPLE_52 {.gamma = {5, 2}, .limit = {0.2}, .limits = 1}
+
+/* What the golden files call the losses. */
+typedef struct {
+    const char *name;
+    LossHead head;
+    bool alone; /* only the penalty */
+} Case;
+
+static const Case cases[] = {
+    {"cross_entropy", {.form = SAMPLE_LABEL_SMOOTHING}, false},
+    {"ls_torch_a0.05", {.form = SAMPLE_LABEL_SMOOTHING, .alpha = 0.05, .uniform = true}, false},
+    {"ls_paper_a0.05", {.form = SAMPLE_LABEL_SMOOTHING, .alpha = 0.05}, false},
+    {"ls_torch_a0.1", {.form = SAMPLE_LABEL_SMOOTHING, .alpha = 0.1, .uniform = true}, false},
+    {"ls_paper_a0.1", {.form = SAMPLE_LABEL_SMOOTHING, .alpha = 0.1}, false},
+    {"brier", {.form = SAMPLE_BRIER}, false},
+    {"focal_gamma1", {.form = SAMPLE_FOCAL, .gamma = {.gamma = {1}}}, false},
+    {"focal_gamma2", {.form = SAMPLE_FOCAL, .gamma = {.gamma = {2}}}, false},
+    {"focal_gamma3", {.form = SAMPLE_FOCAL, .gamma = {.gamma = {3}}}, false},
+    {"focal_gamma5", {.form = SAMPLE_FOCAL, .gamma = {.gamma = {5}}}, false},
+    {"flsd_53", {.form = SAMPLE_FOCAL, .gamma = BY_SAMPLE_53}, false},
+    {"flsd_532", {.form = SAMPLE_FOCAL, .gamma = BY_SAMPLE_532}, false},
+    {"flsd_52_literal", {.form = SAMPLE_FOCAL, .gamma = BY_SAMPLE_52}, false},
+    {"mmce_alone", {.penalty = PENALTY_MMCE, .lambda = 1, .kernel_width = 0.4}, true},
+    {"mmce_weighted_alone", {.penalty = PENALTY_MMCE_WEIGHTED, .lambda = 1, .kernel_width = 0.4}, true},
+    {"ce_plus_2mmce", {.penalty = PENALTY_MMCE, .lambda = 2, .kernel_width = 0.4}, false},
+    {"ce_plus_2mmce_weighted", {.penalty = PENALTY_MMCE_WEIGHTED, .lambda = 2, .kernel_width = 0.4}, false},
+};
+enum { CASES = sizeof cases / sizeof cases[0] };
+
+static const Case *find_case(const char *name)
+{
+    for (int i = 0; i < CASES; ++i)
+        if (strcmp(cases[i].name, name) == 0) return &cases[i];
+    print_error("no loss is called %s\n", name);
+    assert_true(false);
+    return NULL;
+}
+
+static void *allocate(int64_t count, size_t size)
+{
+    void *memory = calloc((size_t)count + 1, size);
+    assert_non_null(memory);
+    return memory;
+}
+
+/* ---- a set of samples, in float64 ---- */
+
+typedef struct {
+    int64_t samples, classes;
+    double *logits;
+    int64_t *labels;
+} Set;
+
+static Set set_new(int64_t samples, int64_t classes)
+{
+    return (Set){samples, classes, allocate(samples * classes, sizeof(double)),
+                 allocate(samples, sizeof(int64_t))};
+}
+
+static void set_free(Set *set)
+{
+    free(set->logits);
+    free(set->labels);
+}
+
+static Set golden_set(const char *name)
+{
+    char path[256];
+    Set set = {0};
+    int64_t shape[8];
+    (void)snprintf(path, sizeof path, "logits/%s.logits.npy", name);
+    set.logits = golden_doubles(path, NULL, shape);
+    set.samples = shape[0];
+    set.classes = shape[1];
+    (void)snprintf(path, sizeof path, "logits/%s.labels.npy", name);
+    double *labels = golden_doubles(path, NULL, NULL);
+    set.labels = allocate(set.samples, sizeof(int64_t));
+    for (int64_t n = 0; n < set.samples; ++n)
+        set.labels[n] = (int64_t)labels[n];
+    free(labels);
+    return set;
+}
+
+/* Logits from a normal distribution; the label's is raised, so that about half are right. */
+static Set random_set(int64_t samples, int64_t classes, uint64_t seed)
+{
+    Set set = set_new(samples, classes);
+    RandomStream random = random_stream(seed, RANDOM_TEST, 0);
+    for (int64_t n = 0; n < samples; ++n) {
+        for (int64_t k = 0; k < classes; ++k)
+            set.logits[n * classes + k] = 2 * random_normal(&random);
+        set.labels[n] = (int64_t)random_below(&random, (uint64_t)classes);
+        set.logits[n * classes + set.labels[n]] += 3;
+    }
+    return set;
+}
+
+static SampleLoss sample_loss(const Sample *sample, const LossHead *head, int64_t epoch)
+{
+    if (head->form == SAMPLE_BRIER) return sample_brier(sample);
+    if (head->form == SAMPLE_FOCAL)
+        return sample_focal(sample, gamma_choose(&head->gamma, sample->probability, epoch));
+    return sample_label_smoothing(sample, head->uniform ? smoothing_uniform(head->alpha, sample->classes)
+                                                        : smoothing_paper(head->alpha, sample->classes));
+}
+
+/* The loss of a set, summed over its samples (or the penalty alone, once), and its gradient [N,K]. */
+static double evaluate(const Set *set, const LossHead *head, bool alone, int64_t epoch, double *gradient)
+{
+    const int64_t samples = set->samples, classes = set->classes;
+    Judged *judged = allocate(samples, sizeof *judged);
+    double *row = allocate(classes, sizeof *row), *slope = allocate(samples, sizeof *slope);
+    double value = 0, scale = 0;
+    for (int64_t n = 0; n < samples; ++n) {
+        memcpy(row, set->logits + n * classes, (size_t)classes * sizeof *row);
+        const Sample sample = sample_softmax(row, classes, set->labels[n]);
+        judged[n] = (Judged){sample.confidence, sample.correct, 1};
+        if (!alone) value += sample_loss(&sample, head, epoch).value;
+    }
+    if (head->penalty != PENALTY_NONE) {
+        void *workspace = allocate((int64_t)mmce_workspace(samples), 1);
+        scale = alone ? head->lambda : head->lambda * (double)samples;
+        value += scale * (head->penalty == PENALTY_MMCE ? mmce : mmce_weighted)(
+                             judged, samples, head->kernel_width, workspace, slope);
+        free(workspace);
+    }
+    for (int64_t n = 0; gradient != NULL && n < samples; ++n) {
+        double *d = gradient + n * classes;
+        memcpy(d, set->logits + n * classes, (size_t)classes * sizeof *d);
+        const Sample sample = sample_softmax(d, classes, set->labels[n]);
+        SampleLoss loss = alone ? (SampleLoss){0} : sample_loss(&sample, head, epoch);
+        if (head->penalty != PENALTY_NONE) sample_couple(&sample, scale * slope[n], &loss);
+        sample_gradient(&sample, &loss, 1, d);
+    }
+    free(slope);
+    free(row);
+    free(judged);
+    return value;
+}
+
+/* ---- golden values ---- */
+
+static cJSON *read_cases(void)
+{
+    FILE *file = fopen(TEST_GOLDEN "/loss/cases.json", "rb");
+    assert_non_null(file);
+    enum { MOST = 1 << 20 };
+    char *text = allocate(MOST, 1);
+    const size_t size = fread(text, 1, MOST, file);
+    (void)fclose(file);
+    assert_true(size > 0 && size < MOST);
+    cJSON *json = cJSON_Parse(text);
+    assert_non_null(json);
+    free(text);
+    return json;
+}
+
+static const cJSON *item(const cJSON *object, const char *name)
+{
+    const cJSON *found = cJSON_GetObjectItemCaseSensitive(object, name);
+    assert_non_null(found);
+    return found;
+}
+
+static const char *text_of(const cJSON *object, const char *name) { return item(object, name)->valuestring; }
+static double number_of(const cJSON *object, const char *name) { return item(object, name)->valuedouble; }
+static double number_at(const cJSON *array, int index) { return cJSON_GetArrayItem(array, index)->valuedouble; }
+
+typedef struct {
+    Set set;
+    double *gradients; /* [losses, rows, K] */
+    int64_t rows;
+} GoldenSet;
+
+static GoldenSet golden_open(const char *name)
+{
+    GoldenSet golden = {.set = golden_set(name)};
+    char path[256];
+    int64_t shape[8];
+    (void)snprintf(path, sizeof path, "loss/%s.gradients.npy", name);
+    golden.gradients = golden_doubles(path, NULL, shape);
+    golden.rows = shape[1];
+    assert_int_equal(shape[2], golden.set.classes);
+    return golden;
+}
+
+static void golden_close(GoldenSet *golden)
+{
+    free(golden->gradients);
+    set_free(&golden->set);
+}
+
+/* Every case in float64: values, gradient files, and over all rows the gradient's norm and largest element. */
+static void test_golden_float64(void **state)
+{
+    (void)state;
+    cJSON *json = read_cases();
+    int checked = 0;
+    const cJSON *entry, *loss;
+    cJSON_ArrayForEach(entry, item(json, "sets"))
+    {
+        const char *name = text_of(entry, "name");
+        GoldenSet golden = golden_open(name);
+        const int64_t count = golden.set.samples * golden.set.classes;
+        double *gradient = allocate(count, sizeof *gradient);
+        cJSON_ArrayForEach(loss, item(entry, "losses"))
+        {
+            char what[256];
+            (void)snprintf(what, sizeof what, "%s/%s", name, text_of(loss, "name"));
+            const Case *with = find_case(text_of(loss, "name"));
+            const double value = evaluate(&golden.set, &with->head, with->alone, 0, gradient);
+            ++checked;
+            if (cJSON_IsNull(item(loss, "value"))) {
+                /* The published code gives NaN or fails here; the penalty is 0. */
+                const LossHead without = {.form = SAMPLE_LABEL_SMOOTHING};
+                const double want = with->alone ? 0 : evaluate(&golden.set, &without, false, 0, NULL);
+                assert_close(&value, &want, 1, 1e-15, 0, what);
+                continue;
+            }
+            const double want = number_of(loss, "value");
+            assert_close(&value, &want, 1, 1e-10, 1e-12, what);
+            const int64_t index = (int64_t)number_of(loss, "gradient"), size = golden.rows * golden.set.classes;
+            assert_close(gradient, golden.gradients + index * size, size, 1e-10, 1e-12, what);
+            double norm = 0, largest = 0;
+            for (int64_t i = 0; i < count; ++i) {
+                norm += gradient[i] * gradient[i];
+                largest = fmax(largest, fabs(gradient[i]));
+            }
+            norm = sqrt(norm);
+            assert_close(&norm, (const double[]){number_of(loss, "frobenius")}, 1, 1e-10, 1e-12, what);
+            assert_close(&largest, (const double[]){number_of(loss, "largest")}, 1, 1e-10, 1e-12, what);
+        }
+        free(gradient);
+        golden_close(&golden);
+    }
+    assert_int_equal(checked, 256);
+    cJSON_Delete(json);
+}
+
+/* The same through the op, in float32. */
+static void test_golden_float32(void **state)
+{
+    (void)state;
+    cJSON *json = read_cases();
+    Device *device;
+    Collective *self;
+    assert_ok(device_open(DEVICE_CPU, 0, 0, &device));
+    assert_ok(collective_self(&self));
+    const cJSON *entry, *loss;
+    cJSON_ArrayForEach(entry, item(json, "sets"))
+    {
+        const char *name = text_of(entry, "name");
+        GoldenSet golden = golden_open(name);
+        const int64_t samples = golden.set.samples, classes = golden.set.classes, count = samples * classes;
+        float *logits = allocate(count, sizeof *logits), *weight = allocate(samples, sizeof *weight);
+        int32_t *target = allocate(samples, sizeof *target);
+        HeadOutputs outputs = {.gradient = allocate(count, sizeof(float)),
+                               .confidence = allocate(samples, sizeof(float)),
+                               .correct = allocate(samples, sizeof(float))};
+        for (int64_t i = 0; i < count; ++i)
+            logits[i] = (float)golden.set.logits[i];
+        double right = 0;
+        for (int64_t n = 0; n < samples; ++n) {
+            target[n] = (int32_t)golden.set.labels[n];
+            weight[n] = 1;
+            int64_t best = 0;
+            for (int64_t k = 1; k < classes; ++k)
+                if (logits[n * classes + k] > logits[n * classes + best]) best = k;
+            right += best == golden.set.labels[n];
+        }
+        const HeadInputs inputs = {samples, classes, logits, target, weight, 0};
+        cJSON_ArrayForEach(loss, item(entry, "losses"))
+        {
+            const Case *with = find_case(text_of(loss, "name"));
+            if (with->alone || cJSON_IsNull(item(loss, "value"))) continue;
+            char what[256];
+            (void)snprintf(what, sizeof what, "%s/%s", name, with->name);
+            loss_head_run(device, self, &with->head, inputs, &outputs);
+            const double want[LOSS_SUMS] = {number_of(loss, "value"), (double)samples, right};
+            assert_close(outputs.sums, want, LOSS_SUMS, 1e-9, 1e-12, what);
+            const int64_t index = (int64_t)number_of(loss, "gradient"), size = golden.rows * classes;
+            assert_close_float(outputs.gradient, golden.gradients + index * size, size, 1e-6, 1e-9, what);
+        }
+        free(outputs.correct);
+        free(outputs.confidence);
+        free(outputs.gradient);
+        free(target);
+        free(weight);
+        free(logits);
+        golden_close(&golden);
+    }
+    self->free(self);
+    device_close(device);
+    cJSON_Delete(json);
+}
+
+static GammaPolicy schedule_policy(const cJSON *schedule)
+{
+    const cJSON *gammas = item(schedule, "gammas"), *epochs = item(schedule, "epochs");
+    GammaPolicy policy = {.by_epoch = true, .limits = cJSON_GetArraySize(epochs)};
+    for (int i = 0; i < cJSON_GetArraySize(gammas); ++i)
+        policy.gamma[i] = number_at(gammas, i);
+    for (int i = 0; i < policy.limits; ++i)
+        policy.limit[i] = number_at(epochs, i);
+    return policy;
+}
+
+/* gamma by epoch: rows of [epoch, gamma], and for sets of logits the loss. */
+static void test_golden_schedules(void **state)
+{
+    (void)state;
+    cJSON *json = read_cases();
+    int schedules = 0, losses = 0;
+    const cJSON *entry, *schedule, *row;
+    cJSON_ArrayForEach(schedule, item(json, "schedules"))
+    {
+        const GammaPolicy policy = schedule_policy(schedule);
+        cJSON_ArrayForEach(row, item(schedule, "rows"))
+            assert_true(gamma_choose(&policy, 0.5, (int64_t)number_at(row, 0)) == number_at(row, 1));
+        ++schedules;
+    }
+    cJSON_ArrayForEach(entry, item(json, "sets"))
+    {
+        Set set = golden_set(text_of(entry, "name"));
+        cJSON_ArrayForEach(schedule, item(entry, "schedules"))
+        {
+            const LossHead head = {.form = SAMPLE_FOCAL, .gamma = schedule_policy(schedule)};
+            cJSON_ArrayForEach(row, item(schedule, "rows"))
+            {
+                const int64_t epoch = (int64_t)number_at(row, 0);
+                assert_true(gamma_choose(&head.gamma, 0.5, epoch) == number_at(row, 1));
+                const double value = evaluate(&set, &head, false, epoch, NULL);
+                assert_close(&value, (const double[]){number_at(row, 2)}, 1, 1e-10, 1e-12, "scheduled");
+            }
+            ++losses;
+        }
+        set_free(&set);
+    }
+    assert_int_equal(schedules, 2);
+    assert_int_equal(losses, 24);
+    cJSON_Delete(json);
+}
+
+/* The gamma of each sample, by its probability. */
+static void test_golden_sample_gammas(void **state)
+{
+    (void)state;
+    cJSON *json = read_cases();
+    const cJSON *entry, *loss;
+    int checked = 0;
+    cJSON_ArrayForEach(entry, item(json, "sets"))
+    {
+        const char *name = text_of(entry, "name");
+        Set set = golden_set(name);
+        char path[256];
+        (void)snprintf(path, sizeof path, "loss/%s.gammas.npy", name);
+        double *gammas = golden_doubles(path, NULL, NULL), *row = allocate(set.classes, sizeof *row);
+        cJSON_ArrayForEach(loss, item(entry, "losses"))
+        {
+            const cJSON *index = cJSON_GetObjectItemCaseSensitive(loss, "gamma");
+            if (index == NULL) continue;
+            const Case *with = find_case(text_of(loss, "name"));
+            for (int64_t n = 0; n < set.samples; ++n) {
+                memcpy(row, set.logits + n * set.classes, (size_t)set.classes * sizeof *row);
+                const Sample sample = sample_softmax(row, set.classes, set.labels[n]);
+                const double gamma = gamma_choose(&with->head.gamma, sample.probability, 0);
+                assert_true(gamma == gammas[(int64_t)index->valuedouble * set.samples + n]);
+            }
+            ++checked;
+        }
+        free(row);
+        free(gammas);
+        set_free(&set);
+    }
+    assert_int_equal(checked, 3 * 16);
+    cJSON_Delete(json);
+}
+
+static void test_golden_gamma(void **state)
+{
+    (void)state;
+    int64_t count, columns;
+    double *p = golden_doubles("gamma/get_gamma.p.npy", &count, NULL);
+    double *official = golden_doubles("gamma/get_gamma.official.npy", NULL, NULL);
+    double *root = golden_doubles("gamma/get_gamma.root.npy", NULL, NULL);
+    for (int64_t i = 0; i < count; ++i) {
+        const double gamma = gamma_from_threshold(p[i]);
+        assert_close(&gamma, &official[i], 1, 1e-6, 1e-7, "published gamma");
+        assert_close(&gamma, &root[i], 1, 1e-9, 1e-7, "root of g = 1");
+    }
+    const double want[] = {4.850554445542199, 3.0702271015364357, 0};
+    const double got[] = {gamma_from_threshold(0.2), gamma_from_threshold(0.25), gamma_from_threshold(0.5)};
+    assert_close(got, want, 3, 1e-8, 1e-7, "gamma");
+    for (double p0 = 1e-6; p0 < 0.5; p0 *= 1.7) {
+        const double factor = focal_factor(p0, 1 - p0, -log(p0), gamma_from_threshold(p0));
+        assert_close(&factor, (const double[]){1}, 1, 1e-8, 0, "g(p0, gamma(p0))");
+    }
+    free(root);
+    free(official);
+    free(p);
+
+    p = golden_doubles("gamma/g_grid.p.npy", &count, NULL);
+    double *gamma = golden_doubles("gamma/g_grid.gamma.npy", &columns, NULL);
+    double *g = golden_doubles("gamma/g_grid.g.npy", NULL, NULL);
+    for (int64_t i = 0; i < count; ++i)
+        for (int64_t j = 0; j < columns; ++j) {
+            const double factor = focal_factor(p[i], 1 - p[i], -log(p[i]), gamma[j]);
+            assert_close(&factor, &g[i * columns + j], 1, 1e-11, 1e-13, "g(p, gamma)");
+        }
+    free(g);
+    free(gamma);
+    free(p);
+}
+
+/* ---- MMCE ---- */
+
+/* The published code's pairs, one by one. */
+static double direct_mmce(const Judged samples[], int64_t count, double width, bool weighted, double *gradient)
+{
+    double total = 0, m = 0, n = 0, right = 0, wrong = 0, mixed = 0;
+    for (int64_t i = 0; i < count; ++i)
+        *(samples[i].correct != 0 ? &m : &n) += samples[i].weight;
+    total = m + n;
+    const double scale_right = weighted ? 1 / (m * m * (m * m + 1e-5)) : 1 / (total * total);
+    const double scale_wrong = weighted ? 1 / (n * n * (n * n + 1e-5)) : 1 / (total * total);
+    const double scale_mixed = weighted ? -1 / (m * n * (m * n + 1e-5)) : -1 / (total * total);
+    for (int64_t i = 0; i < count; ++i) {
+        double d = 0;
+        for (int64_t j = 0; j < count; ++j) {
+            const double ri = samples[i].confidence, rj = samples[j].confidence;
+            const bool ci = samples[i].correct != 0, cj = samples[j].correct != 0;
+            const double ui = ci ? 1 - ri : ri, uj = cj ? 1 - rj : rj;
+            const double kernel = samples[i].weight * samples[j].weight * exp(-fabs(ri - rj) / width);
+            const double scale = ci != cj ? scale_mixed : ci ? scale_right : scale_wrong;
+            *(ci != cj ? &mixed : ci ? &right : &wrong) += scale * ui * uj * kernel;
+            const double sign = ri > rj ? 1 : ri < rj ? -1 : 0;
+            d += 2 * scale * ((ci ? -1 : 1) * uj * kernel - ui * uj * kernel * sign / width);
+        }
+        gradient[i] = d;
+    }
+    if (!weighted) return right + wrong + mixed;
+    const double square = right + wrong + mixed + 1e-10;
+    const bool none = m == 0 || n == 0 || square <= 0;
+    for (int64_t i = 0; i < count; ++i)
+        gradient[i] = none ? 0 : gradient[i] / (2 * sqrt(square));
+    return none ? 0 : sqrt(square);
+}
+
+/* coarse: confidences from a grid, so that many are equal. */
+static Judged random_judged(RandomStream *random, bool coarse)
+{
+    const double u = random_uniform(random);
+    return (Judged){.confidence = coarse ? floor(u * 8) / 8 : u,
+                    .correct = random_below(random, 3) != 0,
+                    .weight = (double)random_below(random, 4)};
+}
+
+static void check_mmce(const Judged samples[], int64_t count, double width)
+{
+    double *want = allocate(count, sizeof *want), *got = allocate(count, sizeof *got);
+    void *workspace = allocate((int64_t)mmce_workspace(count), 1);
+    for (int weighted = 0; weighted < 2; ++weighted) {
+        const double direct = direct_mmce(samples, count, width, weighted, want);
+        const double value = (weighted ? mmce_weighted : mmce)(samples, count, width, workspace, got);
+        assert_close(&value, &direct, 1, 1e-10, 1e-14, "mmce");
+        assert_close(got, want, count, 1e-9, 1e-13, "gradient of mmce");
+        const double only_value = (weighted ? mmce_weighted : mmce)(samples, count, width, workspace, NULL);
+        assert_true(only_value == value);
+    }
+    free(workspace);
+    free(got);
+    free(want);
+}
+
+static void test_mmce_equals_direct_form(void **state)
+{
+    (void)state;
+    static const int64_t counts[] = {1, 2, 3, 7, 64, 500};
+    static const double widths[] = {0.4, 0.01, 5};
+    for (size_t c = 0; c < sizeof counts / sizeof counts[0]; ++c)
+        for (size_t w = 0; w < sizeof widths / sizeof widths[0]; ++w)
+            for (int coarse = 0; coarse < 2; ++coarse) {
+                Judged *samples = allocate(counts[c], sizeof *samples);
+                RandomStream random = random_stream(c, RANDOM_TEST, w);
+                samples[0] = (Judged){0.9, 1, 1};
+                for (int64_t i = 1; i < counts[c]; ++i)
+                    samples[i] = random_judged(&random, coarse != 0);
+                check_mmce(samples, counts[c], widths[w]);
+                free(samples);
+            }
+}
+
+/* The result is a function of the set: its bits do not depend on the order, and weight 0 is absence. */
+static void test_mmce_ignores_order_and_padding(void **state)
+{
+    (void)state;
+    enum { N = 1000 };
+    Judged *samples = allocate(N, sizeof *samples), *turned = allocate(2 * N, sizeof *turned);
+    void *workspace = allocate((int64_t)mmce_workspace(2 * N), 1);
+    RandomStream random = random_stream(1, RANDOM_TEST, 0);
+    for (int i = 0; i < N; ++i) {
+        samples[i] = random_judged(&random, i % 2 == 0);
+        turned[2 * ((i * 7 + 3) % N)] = samples[i];
+        turned[2 * i + 1] = (Judged){NAN, 1, 0};
+    }
+    assert_true(mmce(samples, N, 0.4, workspace, NULL) == mmce(turned, (int64_t)2 * N, 0.4, workspace, NULL));
+    assert_true(mmce_weighted(samples, N, 0.4, workspace, NULL) ==
+                mmce_weighted(turned, (int64_t)2 * N, 0.4, workspace, NULL));
+    samples[5].weight = 1;
+    samples[5].confidence = NAN;
+    assert_true(isnan(mmce(samples, N, 0.4, workspace, NULL)));
+    assert_true(isnan(mmce_weighted(samples, N, 0.4, workspace, NULL)));
+    assert_true(mmce(samples, 0, 0.4, workspace, NULL) == 0);
+    assert_true(mmce_weighted(samples, 0, 0.4, workspace, NULL) == 0);
+    free(workspace);
+    free(turned);
+    free(samples);
+}
+
+/* ---- gradients ---- */
+
+static void check_differences(const Case *with, int64_t samples, int64_t classes, uint64_t seed)
+{
+    const double step = 1e-5;
+    Set set = random_set(samples, classes, seed);
+    double *gradient = allocate(samples * classes, sizeof *gradient);
+    (void)evaluate(&set, &with->head, with->alone, 0, gradient);
+    for (int64_t i = 0; i < samples * classes; ++i) {
+        const double logit = set.logits[i];
+        set.logits[i] = logit + step;
+        const double above = evaluate(&set, &with->head, with->alone, 0, NULL);
+        set.logits[i] = logit - step;
+        const double below = evaluate(&set, &with->head, with->alone, 0, NULL);
+        set.logits[i] = logit;
+        const double slope = (above - below) / (2 * step);
+        assert_close(&gradient[i], &slope, 1, 1e-6, 1e-8, with->name);
+    }
+    free(gradient);
+    set_free(&set);
+}
+
+static void test_gradients_are_differences(void **state)
+{
+    (void)state;
+    static const Case more[] = {
+        {"focal 0.5", {.form = SAMPLE_FOCAL, .gamma = {.gamma = {0.5}}}, false},
+        {"focal 0", {.form = SAMPLE_FOCAL, .gamma = {.gamma = {0}}}, false},
+    };
+    for (int i = 0; i < CASES; ++i) {
+        check_differences(&cases[i], 13, 7, 10);
+        check_differences(&cases[i], 5, 2, 11);
+        check_differences(&cases[i], 9, 33, 12);
+    }
+    check_differences(&more[0], 13, 7, 13);
+    check_differences(&more[1], 13, 7, 14);
+}
+
+/* ---- edges ---- */
+
+/* p of exactly 1 and of exactly 0. */
+static void test_certainty(void **state)
+{
+    (void)state;
+    static const double gammas[] = {0, 1e-3, 0.5, 1, 2, 5, 50};
+    for (size_t g = 0; g < sizeof gammas / sizeof gammas[0]; ++g)
+        for (int right = 0; right < 2; ++right) {
+            double row[3] = {-1e4, 1e4, -1e4};
+            const Sample sample = sample_softmax(row, 3, right ? 1 : 2);
+            assert_true(sample.probability == right && sample.complement == !right);
+            assert_true(sample.confidence == 1 && sample.confidence_complement == 0);
+            const SampleLoss focal = sample_focal(&sample, gammas[g]);
+            assert_true(focal.value == (right ? 0 : 2e4));
+            sample_gradient(&sample, &focal, 1, row);
+            const double want_right[3] = {0, 0, 0}, want_wrong[3] = {0, 1, -1};
+            assert_close(row, right ? want_right : want_wrong, 3, 0, 0, "gradient");
+        }
+    double row[3] = {-1e4, 1e4, -1e4};
+    Sample sample = sample_softmax(row, 3, 0);
+    assert_true(sample_brier(&sample).value == 2);
+    assert_true(sample_cross_entropy(&sample).value == 2e4);
+    sample_gradient(&sample, &(SampleLoss){0}, 1, row);
+    memcpy(row, (const double[]){-1e4, 1e4, -1e4}, sizeof row);
+    sample = sample_softmax(row, 3, 1);
+    assert_true(sample_brier(&sample).value == 0);
+    const double smoothed = sample_label_smoothing(&sample, smoothing_paper(0.1, 3)).value;
+    assert_close(&smoothed, (const double[]){0.1 * 2e4}, 1, 1e-12, 0, "label smoothing");
+}
+
+/* Near certainty nothing is lost to cancellation: -log p and 1 - p of a sample with p = 1 - 1e-30. */
+static void test_nearly_certain(void **state)
+{
+    (void)state;
+    const double gap = 30 * log(10);
+    double row[2] = {0, -gap};
+    const Sample sample = sample_softmax(row, 2, 0);
+    const double want = 1e-30;
+    assert_close(&sample.complement, &want, 1, 1e-12, 0, "1 - p");
+    assert_close(&sample.negative_log, &want, 1, 1e-12, 0, "-log p");
+    const SampleLoss focal = sample_focal(&sample, 0.5);
+    assert_close(&focal.value, (const double[]){1e-45}, 1, 1e-12, 0, "focal");
+    assert_close(&focal.linear, (const double[]){1.5e-15}, 1, 1e-12, 0, "factor");
+}
+
+static void test_extreme_logits_stay_finite(void **state)
+{
+    (void)state;
+    static const double values[] = {-1e4, -1, 0, 1, 1e4};
+    enum { VALUES = 5, K = 4 };
+    Set set = set_new(VALUES * VALUES * VALUES * K, K);
+    for (int64_t n = 0; n < set.samples; ++n) {
+        int64_t rest = n / K;
+        for (int k = 0; k < K; ++k) {
+            set.logits[n * K + k] = k < 3 ? values[rest % VALUES] : 0.5;
+            rest /= VALUES;
+        }
+        set.labels[n] = n % K;
+    }
+    double *gradient = allocate(set.samples * K, sizeof *gradient);
+    for (int i = 0; i < CASES; ++i) {
+        assert_true(isfinite(evaluate(&set, &cases[i].head, cases[i].alone, 0, gradient)));
+        for (int64_t n = 0; n < set.samples; ++n) {
+            double sum = 0;
+            for (int k = 0; k < K; ++k) {
+                assert_true(isfinite(gradient[n * K + k]));
+                sum += gradient[n * K + k];
+            }
+            /* softmax does not mind a shift of all logits */
+            assert_close(&sum, (const double[]){0}, 1, 0, 1e-12, cases[i].name);
+        }
+    }
+    free(gradient);
+    set_free(&set);
+}
+
+static void test_bad_samples_give_nan(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CASES; ++i)
+        for (int64_t classes = 1; classes <= 20; classes += 6)
+            for (int64_t bad = 0; bad < classes; ++bad)
+                for (int64_t label = 0; label < classes; ++label) {
+                    Set set = random_set(3, classes, 5);
+                    set.labels[1] = label;
+                    set.logits[classes + bad] = NAN;
+                    if (cases[i].head.penalty != PENALTY_NONE) set.labels[0] = set.labels[2] = -2;
+                    assert_true(isnan(evaluate(&set, &cases[i].head, cases[i].alone, 0, NULL)) ||
+                                cases[i].head.penalty == PENALTY_MMCE_WEIGHTED);
+                    set_free(&set);
+                }
+    double row[3] = {1, 2, 3};
+    const Sample sample = sample_softmax(row, 3, 3);
+    assert_true(isnan(sample_cross_entropy(&sample).value));
+    const SampleLoss loss = sample_focal(&sample, 2);
+    sample_gradient(&sample, &loss, 1, row);
+    memcpy(row, (const double[]){1, 2, 3}, sizeof row);
+    assert_true(isnan(sample_brier(&(Sample){.complement = NAN}).value));
+    assert_true(!sample_softmax(row, 3, -1).correct);
+}
+
+/* ---- the op ---- */
+
+/* Padding is not looked at; thread counts do not matter; weights multiply. */
+static void test_head_weights(void **state)
+{
+    (void)state;
+    enum { N = 37, K = 11 };
+    Set set = random_set(N, K, 77);
+    float logits[2 * N * K], weight[2 * N], gradient[2 * N * K], confidence[2 * N], correct[2 * N];
+    float padded_gradient[2 * N * K];
+    int32_t target[2 * N];
+    for (int n = 0; n < 2 * N; ++n) {
+        const bool padding = n % 2 == 1;
+        for (int k = 0; k < K; ++k)
+            logits[n * K + k] = padding ? NAN : (float)set.logits[n / 2 * K + k];
+        target[n] = padding ? 1000000 * (n - 40) : (int32_t)set.labels[n / 2];
+        weight[n] = padding ? 0 : 1;
+    }
+    Device *device;
+    Collective *self;
+    assert_ok(device_open(DEVICE_CPU, 0, 3, &device));
+    assert_ok(collective_self(&self));
+    float dense[N * K], ones[N];
+    int32_t dense_target[N];
+    for (int n = 0; n < N; ++n) {
+        memcpy(dense + n * K, logits + (ptrdiff_t)2 * n * K, sizeof(float) * K);
+        dense_target[n] = target[2 * n];
+        ones[n] = 1;
+    }
+    for (int i = 0; i < CASES; ++i) {
+        HeadOutputs padded = {.gradient = padded_gradient, .confidence = confidence, .correct = correct};
+        loss_head_run(device, self, &cases[i].head, (HeadInputs){2 * N, K, logits, target, weight, 0}, &padded);
+        for (int n = 1; n < 2 * N; n += 2) {
+            assert_true(confidence[n] == 0 && correct[n] == 0);
+            for (int k = 0; k < K; ++k)
+                assert_true(padded_gradient[n * K + k] == 0);
+        }
+        HeadOutputs whole = {.gradient = gradient, .confidence = confidence, .correct = correct};
+        loss_head_run(device, self, &cases[i].head, (HeadInputs){N, K, dense, dense_target, ones, 0}, &whole);
+        assert_memory_equal(whole.sums, padded.sums, sizeof whole.sums);
+        for (int n = 0; n < N; ++n)
+            assert_memory_equal(gradient + n * K, padded_gradient + (ptrdiff_t)2 * n * K, sizeof(float) * K);
+        /* A weight of 2 is the sample twice: here of all of them, so everything doubles; but the value of
+         * the penalty alone is that of the set. */
+        float twos[N], doubled_gradient[N * K];
+        for (int n = 0; n < N; ++n)
+            twos[n] = 2;
+        HeadOutputs doubled = {.gradient = doubled_gradient, .confidence = confidence, .correct = correct};
+        loss_head_run(device, self, &cases[i].head, (HeadInputs){N, K, dense, dense_target, twos, 0}, &doubled);
+        if (cases[i].head.penalty != PENALTY_NONE) continue;
+        const double want[LOSS_SUMS] = {2 * whole.sums[LOSS_SUM], 2 * N, 2 * whole.sums[LOSS_CORRECT]};
+        assert_close(doubled.sums, want, LOSS_SUMS, 1e-14, 0, cases[i].name);
+        for (int j = 0; j < N * K; ++j)
+            assert_true(doubled_gradient[j] == 2 * gradient[j]);
+    }
+    self->free(self);
+    device_close(device);
+    set_free(&set);
+}
+
+static void test_head_threads_do_not_matter(void **state)
+{
+    (void)state;
+    enum { N = 61, K = 5 };
+    Set set = random_set(N, K, 3);
+    float logits[N * K], weight[N], gradient[4][N * K], confidence[N], correct[N];
+    int32_t target[N];
+    for (int n = 0; n < N; ++n) {
+        for (int k = 0; k < K; ++k)
+            logits[n * K + k] = (float)set.logits[n * K + k];
+        target[n] = (int32_t)set.labels[n];
+        weight[n] = 0.25F * (float)(n % 5);
+    }
+    for (int i = 0; i < CASES; ++i) {
+        double sums[4][LOSS_SUMS];
+        for (int threads = 1; threads <= 4; ++threads) {
+            Device *device;
+            Collective *self;
+            assert_ok(device_open(DEVICE_CPU, 0, threads, &device));
+            assert_ok(collective_self(&self));
+            HeadOutputs outputs = {
+                .gradient = gradient[threads - 1], .confidence = confidence, .correct = correct};
+            loss_head_run(device, self, &cases[i].head, (HeadInputs){N, K, logits, target, weight, 0}, &outputs);
+            memcpy(sums[threads - 1], outputs.sums, sizeof outputs.sums);
+            self->free(self);
+            device_close(device);
+            assert_memory_equal(sums[threads - 1], sums[0], sizeof sums[0]);
+            assert_memory_equal(gradient[threads - 1], gradient[0], sizeof gradient[0]);
+        }
+    }
+    set_free(&set);
+}
+
+static void test_head_bad_input(void **state)
+{
+    (void)state;
+    Device *device;
+    Collective *self;
+    assert_ok(device_open(DEVICE_CPU, 0, 1, &device));
+    assert_ok(collective_self(&self));
+    float gradient[6], confidence[2], correct[2];
+    const float weight[2] = {1, 1};
+    static const int32_t targets[][2] = {{0, 3}, {-1, 0}, {INT32_MAX, 1}, {INT32_MIN, 1}, {0, 1}};
+    for (int i = 0; i < CASES; ++i)
+        for (size_t t = 0; t < sizeof targets / sizeof targets[0]; ++t) {
+            const bool good = t + 1 == sizeof targets / sizeof targets[0];
+            const float logits[6] = {1, good ? NAN : 2, 3, 1, 2, 3};
+            HeadOutputs outputs = {.gradient = gradient, .confidence = confidence, .correct = correct};
+            loss_head_run(device, self, &cases[i].head, (HeadInputs){2, 3, logits, targets[t], weight, 0},
+                          &outputs);
+            assert_true(isnan(outputs.sums[LOSS_SUM]));
+        }
+    self->free(self);
+    device_close(device);
+}
+
+/* A scheduled gamma reads the epoch from the clock. */
+static void test_head_reads_the_clock(void **state)
+{
+    (void)state;
+    Device *device;
+    Collective *self;
+    assert_ok(device_open(DEVICE_CPU, 0, 1, &device));
+    assert_ok(collective_self(&self));
+    const LossHead scheduled = {
+        .form = SAMPLE_FOCAL,
+        .gamma = {.gamma = {5, 3, 1}, .limit = {100, 250}, .limits = 2, .by_epoch = true}};
+    static const struct {
+        int64_t epoch;
+        double gamma;
+    } rows[] = {{0, 5}, {99, 5}, {100, 3}, {249, 3}, {250, 1}, {349, 1}};
+    const float logits[4] = {0.5F, 1, -1, 2}, weight[2] = {1, 1};
+    const int32_t target[2] = {0, 1};
+    float gradient[4], want_gradient[4], confidence[2], correct[2];
+    for (size_t r = 0; r < sizeof rows / sizeof rows[0]; ++r) {
+        const LossHead fixed = {.form = SAMPLE_FOCAL, .gamma = {.gamma = {rows[r].gamma}}};
+        HeadOutputs got = {.gradient = gradient, .confidence = confidence, .correct = correct};
+        HeadOutputs want = {.gradient = want_gradient, .confidence = confidence, .correct = correct};
+        loss_head_run(device, self, &scheduled, (HeadInputs){2, 2, logits, target, weight, rows[r].epoch}, &got);
+        loss_head_run(device, self, &fixed, (HeadInputs){2, 2, logits, target, weight, 0}, &want);
+        assert_true(got.sums[LOSS_SUM] == want.sums[LOSS_SUM]);
+        assert_memory_equal(gradient, want_gradient, sizeof gradient);
+    }
+    self->free(self);
+    device_close(device);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_golden_float64),
+        cmocka_unit_test(test_golden_float32),
+        cmocka_unit_test(test_golden_schedules),
+        cmocka_unit_test(test_golden_sample_gammas),
+        cmocka_unit_test(test_golden_gamma),
+        cmocka_unit_test(test_mmce_equals_direct_form),
+        cmocka_unit_test(test_mmce_ignores_order_and_padding),
+        cmocka_unit_test(test_gradients_are_differences),
+        cmocka_unit_test(test_certainty),
+        cmocka_unit_test(test_nearly_certain),
+        cmocka_unit_test(test_extreme_logits_stay_finite),
+        cmocka_unit_test(test_bad_samples_give_nan),
+        cmocka_unit_test(test_head_weights),
+        cmocka_unit_test(test_head_threads_do_not_matter),
+        cmocka_unit_test(test_head_bad_input),
+        cmocka_unit_test(test_head_reads_the_clock),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
