@@ -5,7 +5,8 @@
 #include <string.h>
 
 /* The published form divides by (1-p). Factored as (1-p)^gamma (1 + gamma p (-log p)/(1-p)) nothing is lost
- * near p = 1, where (-log p)/(1-p) tends to 1, nor for gamma < 1, where (1-p)^(gamma-1) grows without bound. */
+ * near p = 1, where (-log p)/(1-p) tends to 1, nor for gamma < 1, where (1-p)^(gamma-1) grows without bound.
+ */
 double focal_factor(double probability, double complement, double negative_log, double gamma)
 {
     if (gamma == 0) return 1;
@@ -16,8 +17,8 @@ double focal_factor(double probability, double complement, double negative_log, 
 }
 
 /* Proposition 2: with a = 1 - p0 and b = p0 log p0, gamma = a/b + W(-(a^(1 - a/b) / b) log a) / log a. The
- * published code adds 1e-12 to W's argument, which keeps it above the branch point -1/e for p0 = 0.5 and costs
- * precision everywhere else; here it is only kept from falling below. */
+ * published code adds 1e-12 to W's argument, which keeps it above the branch point -1/e for p0 = 0.5 and
+ * costs precision everywhere else; here it is only kept from falling below. */
 double gamma_from_threshold(double p0)
 {
     const double log_a = log1p(-p0);
@@ -91,7 +92,8 @@ static Status read_lambert(const Config *config, GammaPolicy *policy)
     const double p0 = config_real(config, "loss.p0");
     policy->gamma[0] = gamma_from_threshold(p0);
     if (!isfinite(policy->gamma[0]))
-        return config_error(config, "loss.p0", "no finite gamma has the gradient of cross-entropy at p = %g", p0);
+        return config_error(config, "loss.p0", "no finite gamma has the gradient of cross-entropy at p = %g",
+                            p0);
     return OK;
 }
 

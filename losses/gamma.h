@@ -8,9 +8,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A step function: gamma[i], where i is the number of limits that are <= x. x is the epoch (`by_epoch`) or the
- * probability of the sample's label; a fixed gamma has no limits. Plain data, so that kernels of any device
- * can take it by value. */
+/* A step function: gamma[i], where i is the number of limits that are <= x. x is the epoch (`by_epoch`) or
+ * the probability of the sample's label; a fixed gamma has no limits. Plain data, so that kernels of any
+ * device can take it by value. */
 enum { GAMMA_MAX_STEPS = 16 };
 typedef struct {
     double gamma[GAMMA_MAX_STEPS];
@@ -36,8 +36,8 @@ CHECKED Status gamma_read(const Config *, GammaPolicy *);
  * apart because they cannot be had from p near 1 without cancellation. */
 double focal_factor(double probability, double complement, double negative_log, double gamma);
 
-/* The gamma > 0 at which g(p0, gamma) = 1 (0 at p0 = 0.5), for p0 in (0, 0.5]: from p0 on focal loss's gradient
- * is the smaller one. By branch -1 of Lambert's W. */
+/* The gamma > 0 at which g(p0, gamma) = 1 (0 at p0 = 0.5), for p0 in (0, 0.5]: from p0 on focal loss's
+ * gradient is the smaller one. By branch -1 of Lambert's W. */
 double gamma_from_threshold(double p0);
 
 #endif

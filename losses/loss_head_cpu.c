@@ -1,6 +1,7 @@
 /* One thread takes a row: softmax, loss and gradient in float64, while the row is in cache. Sums are formed
  * afterwards in the order of the samples, so they do not depend on the number of threads. A penalty needs the
  * confidences of the whole batch before any gradient: then rows are gone through twice. */
+#include "engine/plan/collective.h"
 #include "losses/loss.h"
 #include "losses/loss_head.h"
 #include "losses/mmce.h"
@@ -129,11 +130,13 @@ static double take_sample(const Call *call, int64_t n, int64_t epoch, double slo
 }
 
 /* All samples of this rank. slope [N]: d penalty / d confidence, times `scale`; NULL: no penalty (yet). */
-static void sweep(const Call *call, const Layout *layout, const double slope[], double scale, bool with_gradient)
+static void sweep(const Call *call, const Layout *layout, const double slope[], double scale,
+                  bool with_gradient)
 {
     const LossHead *head = call->attributes;
     const int64_t samples = call->in[HEAD_LOGITS].shape.extent[0];
-    const int64_t epoch = head->gamma.by_epoch ? ((const int64_t *)call->in[HEAD_CLOCK].data)[CLOCK_EPOCH] : 0;
+    const int64_t epoch =
+        head->gamma.by_epoch ? ((const int64_t *)call->in[HEAD_CLOCK].data)[CLOCK_EPOCH] : 0;
     const float *weight = call->in[HEAD_WEIGHT].data;
 #pragma omp parallel for schedule(static) num_threads(layout->threads)
     for (int64_t n = 0; n < samples; ++n) {
@@ -182,8 +185,8 @@ static Status run(const Call *call)
     TRY(collective->join(collective, stream));
 
     const int64_t all = samples * collective->size;
-    const double penalty = penalty_functions[head->penalty](layout.all, all, head->kernel_width,
-                                                            layout.workspace, layout.slope);
+    const double penalty =
+        penalty_functions[head->penalty](layout.all, all, head->kernel_width, layout.workspace, layout.slope);
     double *sums = call->out[HEAD_SUMS].data;
     sums[LOSS_SUM] += head->lambda * penalty * sums[LOSS_WEIGHT];
     if (!with_gradient) return OK;

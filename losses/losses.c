@@ -68,7 +68,8 @@ static Value build_mmce_weighted(Graph *graph, const Config *config, Value logit
     return build_penalty(graph, config, logits, target, weight, PENALTY_MMCE_WEIGHTED);
 }
 
-/* The published code divides only Brier by the batch; MMCE it multiplies by the batch, which the head does. */
+/* The published code divides only Brier by the batch; MMCE it multiplies by the batch, which the head does.
+ */
 static const Loss losses[] = {
     {"cross_entropy", "-log p of the true class", REDUCTION_SUM, build_cross_entropy, NULL},
     {"label_smoothing", "cross-entropy with a share alpha of the label given to the other classes",
@@ -103,7 +104,8 @@ Status loss_find(const Config *config, const Loss **loss)
     *loss = NULL;
     const char *nearest = config_nearest(name, known, LOSSES);
     if (nearest != NULL)
-        return config_error(config, "loss.name", "there is no loss \"%s\"; did you mean \"%s\"?", name, nearest);
+        return config_error(config, "loss.name", "there is no loss \"%s\"; did you mean \"%s\"?", name,
+                            nearest);
     return config_error(config, "loss.name", "there is no loss \"%s\" (see plumb list losses)", name);
 }
 

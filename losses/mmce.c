@@ -59,8 +59,8 @@ static double confidence_of(Item item)
 typedef struct {
     const Judged *samples;
     const Item *items;
-    Pair *before; /* of each item's group */
-    size_t count; /* without those of weight 0 */
+    Pair *before;        /* of each item's group */
+    size_t count;        /* without those of weight 0 */
     double right, wrong; /* sums of weights: m and n */
 } Sorted;
 
@@ -84,6 +84,12 @@ static Sorted sort_samples(const Judged samples[], int64_t count, void *workspac
     sorted.items = result;
     sorted.before = (Pair *)(void *)(result == items ? other : items);
     return sorted;
+}
+
+/* NaN, whose bits are above all numbers', is sorted to the end. */
+static bool has_nan(const Sorted *sorted)
+{
+    return sorted->count > 0 && isnan(confidence_of(sorted->items[sorted->count - 1]));
 }
 
 /* The group that begins at item `first`: its end, and its sums of weight u. */
@@ -159,13 +165,14 @@ static void differentiate_pairs(const Sorted *sorted, double width, PairSums sca
             after.wrong *= step;
         }
         const Pair before = sorted->before[first];
-        const Pair near = {before.right + group.right + after.right, before.wrong + group.wrong + after.wrong};
+        const Pair near = {before.right + group.right + after.right,
+                           before.wrong + group.wrong + after.wrong};
         const Pair slope = {(before.right - after.right) / width, (before.wrong - after.wrong) / width};
         /* u = 1 - r for a right sample, r for a wrong one */
         const double right = 2 * scale.right * (-near.right - (1 - r) * slope.right) +
                              scale.mixed * (-near.wrong - (1 - r) * slope.wrong);
-        const double wrong = 2 * scale.wrong * (near.wrong - r * slope.wrong) +
-                             scale.mixed * (near.right - r * slope.right);
+        const double wrong =
+            2 * scale.wrong * (near.wrong - r * slope.wrong) + scale.mixed * (near.right - r * slope.right);
         for (size_t i = first; i < end; ++i) {
             const uint64_t index = sorted->items[i].index;
             const Judged *sample = &sorted->samples[index];
@@ -190,11 +197,12 @@ double mmce(const Judged samples[], int64_t count, double width, void *workspace
     clear(gradient, count);
     const Sorted sorted = sort_samples(samples, count, workspace);
     if (sorted.count == 0) return 0;
+    if (has_nan(&sorted)) return NAN;
     const PairSums sums = sum_pairs(&sorted, width);
     const double total = sorted.right + sorted.wrong, scale = 1 / (total * total);
     if (gradient != NULL)
-        differentiate_pairs(&sorted, width,
-                            (PairSums){.right = scale, .wrong = scale, .mixed = -2 * scale}, gradient);
+        differentiate_pairs(&sorted, width, (PairSums){.right = scale, .wrong = scale, .mixed = -2 * scale},
+                            gradient);
     return sums.signs * scale;
 }
 
@@ -203,19 +211,20 @@ double mmce_weighted(const Judged samples[], int64_t count, double width, void *
     clear(gradient, count);
     const Sorted sorted = sort_samples(samples, count, workspace);
     const double m = sorted.right, n = sorted.wrong;
+    if (has_nan(&sorted)) return NAN;
     if (m == 0 || n == 0) return 0;
     const PairSums sums = sum_pairs(&sorted, width);
     const PairSums scale = {.right = 1 / (m * m * (m * m + 1e-5)),
                             .wrong = 1 / (n * n * (n * n + 1e-5)),
                             .mixed = -2 / (m * n * (m * n + 1e-5))};
-    const double square = scale.right * sums.right + scale.wrong * sums.wrong + scale.mixed * sums.mixed + 1e-10;
+    const double square =
+        scale.right * sums.right + scale.wrong * sums.wrong + scale.mixed * sums.mixed + 1e-10;
     if (square <= 0) return 0;
     const double root = sqrt(square), half = 0.5 / root;
     if (gradient != NULL)
-        differentiate_pairs(&sorted, width,
-                            (PairSums){.right = half * scale.right,
-                                       .wrong = half * scale.wrong,
-                                       .mixed = half * scale.mixed},
-                            gradient);
+        differentiate_pairs(
+            &sorted, width,
+            (PairSums){.right = half * scale.right, .wrong = half * scale.wrong, .mixed = half * scale.mixed},
+            gradient);
     return root;
 }

@@ -1,7 +1,7 @@
 /* Maximum mean calibration error (Kumar et al., 2018), as the published code of focal loss's paper has it,
  * over a set of samples with confidence r, correctness c (0 or 1) and weight w; k is the Laplacian kernel
- * exp(-|ri - rj| / width). Weights are multiplicities: N, m and n below are sums of weights, and weight 0 leaves
- * a sample out.
+ * exp(-|ri - rj| / width). Weights are multiplicities: N, m and n below are sums of weights, and weight 0
+ * leaves a sample out.
  *
  * MMCE: no square root, the diagonal included:
  *     sum over i, j of (ci - ri)(cj - rj) k(ri, rj) / N^2
@@ -11,9 +11,9 @@
  * and 0 when all are right or all are wrong (also where that makes the published code give NaN or fail: two
  * samples, one), and when the constants leave less than 0 under the root.
  *
- * The kernel of sorted confidences is a product of steps, so that sums over pairs are prefix sums: O(N) memory and
- * O(N) time after a radix sort. The result does not depend on the order of the samples, to the bit (for
- * weights whose sums are exact). A NaN confidence gives NaN. */
+ * The kernel of sorted confidences is a product of steps, so that sums over pairs are prefix sums: O(N)
+ * memory and O(N) time after a radix sort. The result does not depend on the order of the samples, to the bit
+ * (for weights whose sums are exact). A NaN confidence gives NaN (and no gradient). */
 #ifndef PLUMB_LOSSES_MMCE_H
 #define PLUMB_LOSSES_MMCE_H
 
@@ -27,8 +27,8 @@ typedef struct {
 /* Bytes that both functions need of `workspace` (aligned to 8). */
 size_t mmce_workspace(int64_t count);
 
-/* Value, and (unless NULL) gradient[i] = d value / d confidence of sample i, with sign(ri - rj) of 0 for equal
- * confidences. count < 2^32. No samples: 0. */
+/* Value, and (unless NULL) gradient[i] = d value / d confidence of sample i, with sign(ri - rj) of 0 for
+ * equal confidences. count < 2^32. No samples: 0. */
 double mmce(const Judged samples[], int64_t count, double width, void *workspace, double gradient[]);
 double mmce_weighted(const Judged samples[], int64_t count, double width, void *workspace, double gradient[]);
 

@@ -6,8 +6,8 @@
  *     sample_gradient(&sample, &loss, weight, row);              // now the gradient
  *
  * Everything is by log-softmax, never by dividing by p, and 1 - p is summed, not subtracted: values and
- * gradients stay exact to rounding for p of 0 and 1 and for logits of +-1e4. A NaN among the logits, or a label
- * that is no class, gives a NaN loss. */
+ * gradients stay exact to rounding for p of 0 and 1 and for logits of +-1e4. A NaN among the logits, or a
+ * label that is no class, gives a NaN loss. */
 #ifndef PLUMB_LOSSES_SAMPLE_LOSS_H
 #define PLUMB_LOSSES_SAMPLE_LOSS_H
 

@@ -15,9 +15,18 @@
 #include <stdio.h>
 #include <string.h>
 
-#define BY_SAMPLE_53 {.gamma = {5, 3}, .limit = {0.2}, .limits = 1}
-#define BY_SAMPLE_532 {.gamma = {5, 3, 2}, .limit = {0.2, 0.5}, .limits = 2}
-#define BY_SAMPLE_52 {.gamma = {5, 2}, .limit = {0.2}, .limits = 1}
+#define BY_SAMPLE_53                                                                                         \
+    {                                                                                                        \
+        .gamma = {5, 3}, .limit = {0.2}, .limits = 1                                                         \
+    }
+#define BY_SAMPLE_532                                                                                        \
+    {                                                                                                        \
+        .gamma = {5, 3, 2}, .limit = {0.2, 0.5}, .limits = 2                                                 \
+    }
+#define BY_SAMPLE_52                                                                                         \
+    {                                                                                                        \
+        .gamma = {5, 2}, .limit = {0.2}, .limits = 1                                                         \
+    }
 
 /* What the golden files call the losses. */
 typedef struct {
@@ -184,7 +193,10 @@ static const cJSON *item(const cJSON *object, const char *name)
 
 static const char *text_of(const cJSON *object, const char *name) { return item(object, name)->valuestring; }
 static double number_of(const cJSON *object, const char *name) { return item(object, name)->valuedouble; }
-static double number_at(const cJSON *array, int index) { return cJSON_GetArrayItem(array, index)->valuedouble; }
+static double number_at(const cJSON *array, int index)
+{
+    return cJSON_GetArrayItem(array, index)->valuedouble;
+}
 
 typedef struct {
     Set set;
@@ -210,7 +222,8 @@ static void golden_close(GoldenSet *golden)
     set_free(&golden->set);
 }
 
-/* Every case in float64: values, gradient files, and over all rows the gradient's norm and largest element. */
+/* Every case in float64: values, gradient files, and over all rows the gradient's norm and largest element.
+ */
 static void test_golden_float64(void **state)
 {
     (void)state;
@@ -239,7 +252,8 @@ static void test_golden_float64(void **state)
             }
             const double want = number_of(loss, "value");
             assert_close(&value, &want, 1, 1e-10, 1e-12, what);
-            const int64_t index = (int64_t)number_of(loss, "gradient"), size = golden.rows * golden.set.classes;
+            const int64_t index = (int64_t)number_of(loss, "gradient"),
+                          size = golden.rows * golden.set.classes;
             assert_close(gradient, golden.gradients + index * size, size, 1e-10, 1e-12, what);
             double norm = 0, largest = 0;
             for (int64_t i = 0; i < count; ++i) {
@@ -435,7 +449,8 @@ static void test_golden_gamma(void **state)
 /* ---- MMCE ---- */
 
 /* The published code's pairs, one by one. */
-static double direct_mmce(const Judged samples[], int64_t count, double width, bool weighted, double *gradient)
+static double direct_mmce(const Judged samples[], int64_t count, double width, bool weighted,
+                          double *gradient)
 {
     double total = 0, m = 0, n = 0, right = 0, wrong = 0, mixed = 0;
     for (int64_t i = 0; i < count; ++i)
@@ -662,19 +677,17 @@ static void test_bad_samples_give_nan(void **state)
                     Set set = random_set(3, classes, 5);
                     set.labels[1] = label;
                     set.logits[classes + bad] = NAN;
-                    if (cases[i].head.penalty != PENALTY_NONE) set.labels[0] = set.labels[2] = -2;
-                    assert_true(isnan(evaluate(&set, &cases[i].head, cases[i].alone, 0, NULL)) ||
-                                cases[i].head.penalty == PENALTY_MMCE_WEIGHTED);
+                    assert_true(isnan(evaluate(&set, &cases[i].head, cases[i].alone, 0, NULL)));
                     set_free(&set);
                 }
-    double row[3] = {1, 2, 3};
-    const Sample sample = sample_softmax(row, 3, 3);
-    assert_true(isnan(sample_cross_entropy(&sample).value));
-    const SampleLoss loss = sample_focal(&sample, 2);
-    sample_gradient(&sample, &loss, 1, row);
-    memcpy(row, (const double[]){1, 2, 3}, sizeof row);
-    assert_true(isnan(sample_brier(&(Sample){.complement = NAN}).value));
-    assert_true(!sample_softmax(row, 3, -1).correct);
+    for (int64_t label = -1; label <= 3; label += 4) {
+        double row[3] = {1, 2, 3};
+        const Sample sample = sample_softmax(row, 3, label);
+        assert_true(isnan(sample_cross_entropy(&sample).value) && isnan(sample_brier(&sample).value));
+        const SampleLoss focal = sample_focal(&sample, 2);
+        assert_true(isnan(focal.value) && !sample.correct);
+        sample_gradient(&sample, &focal, 1, row); /* the label's element is not written: there is none */
+    }
 }
 
 /* ---- the op ---- */
@@ -708,7 +721,8 @@ static void test_head_weights(void **state)
     }
     for (int i = 0; i < CASES; ++i) {
         HeadOutputs padded = {.gradient = padded_gradient, .confidence = confidence, .correct = correct};
-        loss_head_run(device, self, &cases[i].head, (HeadInputs){2 * N, K, logits, target, weight, 0}, &padded);
+        loss_head_run(device, self, &cases[i].head, (HeadInputs){2 * N, K, logits, target, weight, 0},
+                      &padded);
         for (int n = 1; n < 2 * N; n += 2) {
             assert_true(confidence[n] == 0 && correct[n] == 0);
             for (int k = 0; k < K; ++k)
@@ -725,7 +739,8 @@ static void test_head_weights(void **state)
         for (int n = 0; n < N; ++n)
             twos[n] = 2;
         HeadOutputs doubled = {.gradient = doubled_gradient, .confidence = confidence, .correct = correct};
-        loss_head_run(device, self, &cases[i].head, (HeadInputs){N, K, dense, dense_target, twos, 0}, &doubled);
+        loss_head_run(device, self, &cases[i].head, (HeadInputs){N, K, dense, dense_target, twos, 0},
+                      &doubled);
         if (cases[i].head.penalty != PENALTY_NONE) continue;
         const double want[LOSS_SUMS] = {2 * whole.sums[LOSS_SUM], 2 * N, 2 * whole.sums[LOSS_CORRECT]};
         assert_close(doubled.sums, want, LOSS_SUMS, 1e-14, 0, cases[i].name);
@@ -759,7 +774,8 @@ static void test_head_threads_do_not_matter(void **state)
             assert_ok(collective_self(&self));
             HeadOutputs outputs = {
                 .gradient = gradient[threads - 1], .confidence = confidence, .correct = correct};
-            loss_head_run(device, self, &cases[i].head, (HeadInputs){N, K, logits, target, weight, 0}, &outputs);
+            loss_head_run(device, self, &cases[i].head, (HeadInputs){N, K, logits, target, weight, 0},
+                          &outputs);
             memcpy(sums[threads - 1], outputs.sums, sizeof outputs.sums);
             self->free(self);
             device_close(device);
@@ -815,13 +831,140 @@ static void test_head_reads_the_clock(void **state)
         const LossHead fixed = {.form = SAMPLE_FOCAL, .gamma = {.gamma = {rows[r].gamma}}};
         HeadOutputs got = {.gradient = gradient, .confidence = confidence, .correct = correct};
         HeadOutputs want = {.gradient = want_gradient, .confidence = confidence, .correct = correct};
-        loss_head_run(device, self, &scheduled, (HeadInputs){2, 2, logits, target, weight, rows[r].epoch}, &got);
+        loss_head_run(device, self, &scheduled, (HeadInputs){2, 2, logits, target, weight, rows[r].epoch},
+                      &got);
         loss_head_run(device, self, &fixed, (HeadInputs){2, 2, logits, target, weight, 0}, &want);
         assert_true(got.sums[LOSS_SUM] == want.sums[LOSS_SUM]);
         assert_memory_equal(gradient, want_gradient, sizeof gradient);
     }
     self->free(self);
     device_close(device);
+}
+
+/* ---- settings ---- */
+
+static Config *configure(int count, const char *const overrides[])
+{
+    int settings;
+    const Setting *table = settings_table(&settings);
+    Config *config;
+    assert_ok(config_load(table, settings, NULL, count, overrides, &config));
+    return config;
+}
+
+/* The head that a loss builds from settings. */
+static LossHead built_head(int count, const char *const overrides[])
+{
+    Config *config = configure(count, overrides);
+    const Loss *loss;
+    assert_ok(loss_find(config, &loss));
+    if (loss->check != NULL) assert_ok(loss->check(config));
+    Graph *graph;
+    assert_ok(graph_create(GRAPH_TRAIN, FLOAT32, &graph));
+    const int64_t samples = 4;
+    const Value logits = graph_input(graph, "logits", shape_of(FLOAT32, 2, (const int64_t[]){samples, 3}));
+    const Value target = graph_input(graph, "target", shape_of(INT32, 1, &samples));
+    const Value weight = graph_input(graph, "weight", shape_of(FLOAT32, 1, &samples));
+    const Value sums = loss->build(graph, config, logits, target, weight);
+    graph_want_gradient(graph, logits);
+    graph_differentiate(graph, sums);
+    assert_true(value_equal(graph_gradient(graph, logits), graph_output(graph, sums, HEAD_GRADIENT)));
+    assert_ok(graph_finish(graph));
+    assert_ok(config_check_all_read(config));
+    LossHead head;
+    memcpy(&head, graph_node_at(graph, graph_producer(graph, sums))->attributes, sizeof head);
+    assert_true(value_exists(graph_find(graph, "clock")) == head.gamma.by_epoch);
+    graph_free(graph);
+    config_free(config);
+    return head;
+}
+
+static void test_settings_reach_the_head(void **state)
+{
+    (void)state;
+    LossHead head = built_head(0, NULL);
+    assert_true(head.form == SAMPLE_LABEL_SMOOTHING && head.alpha == 0 && head.penalty == PENALTY_NONE);
+    head = built_head(1, (const char *const[]){"loss.name=label_smoothing"});
+    assert_true(head.form == SAMPLE_LABEL_SMOOTHING && head.alpha == 0.05 && !head.uniform);
+    head = built_head(
+        3, (const char *const[]){"loss.name=label_smoothing", "loss.alpha=0.1", "loss.form=uniform"});
+    assert_true(head.alpha == 0.1 && head.uniform);
+    head = built_head(1, (const char *const[]){"loss.name=brier"});
+    assert_true(head.form == SAMPLE_BRIER);
+    head = built_head(1, (const char *const[]){"loss.name=mmce"});
+    assert_true(head.penalty == PENALTY_MMCE && head.lambda == 2 && head.kernel_width == 0.4);
+    head = built_head(2, (const char *const[]){"loss.name=mmce_weighted", "loss.lambda=3"});
+    assert_true(head.penalty == PENALTY_MMCE_WEIGHTED && head.lambda == 3);
+    head = built_head(2, (const char *const[]){"loss.name=focal", "loss.gamma=2"});
+    assert_true(head.form == SAMPLE_FOCAL && head.gamma.limits == 0 && head.gamma.gamma[0] == 2);
+    head = built_head(2, (const char *const[]){"loss.name=focal", "loss.policy=sample"});
+    assert_true(head.gamma.limits == 1 && head.gamma.limit[0] == 0.2 && head.gamma.gamma[0] == 5 &&
+                head.gamma.gamma[1] == 3 && !head.gamma.by_epoch);
+    head = built_head(4, (const char *const[]){"loss.name=focal", "loss.policy=sample",
+                                               "loss.gammas=[5, 3, 2]", "loss.thresholds=[0.2, 0.5]"});
+    assert_true(head.gamma.limits == 2 && head.gamma.gamma[2] == 2);
+    head = built_head(
+        3, (const char *const[]){"loss.name=focal", "loss.policy=schedule", "loss.gammas=[5, 3, 1]"});
+    assert_true(head.gamma.by_epoch && head.gamma.limits == 2 && head.gamma.limit[1] == 250);
+    head = built_head(2, (const char *const[]){"loss.name=focal", "loss.policy=lambert"});
+    assert_close(&head.gamma.gamma[0], (const double[]){4.850554445542199}, 1, 1e-8, 0, "lambert");
+}
+
+static void test_settings_that_contradict(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *overrides[4];
+        int count;
+        const char *message;
+    } rows[] = {
+        {{"loss.name=focal", "loss.policy=sample", "loss.gammas=[5, 3, 2]"},
+         3,
+         "3 gammas need 2 loss.thresholds"},
+        {{"loss.name=focal", "loss.policy=schedule"}, 2, "2 gammas need 1 loss.gamma_epochs"},
+        {{"loss.name=focal", "loss.policy=sample", "loss.thresholds=[0.5, 0.2]", "loss.gammas=[5, 3, 2]"},
+         4,
+         "0.2 follows 0.5"},
+        {{"loss.name=focal", "loss.policy=schedule", "loss.gamma_epochs=[5, 5]", "loss.gammas=[5, 3, 2]"},
+         4,
+         "5 follows 5"},
+        {{"loss.name=focal", "loss.policy=sample", "loss.gammas=[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]"},
+         3,
+         "at most 16"},
+        {{"loss.name=focal", "loss.policy=lambert", "loss.p0=1e-320"}, 3, "no finite gamma"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
+        Config *config = configure(rows[i].count, rows[i].overrides);
+        const Loss *loss;
+        assert_ok(loss_find(config, &loss));
+        assert_fails(loss->check(config), STATUS_INPUT, rows[i].message);
+        config_free(config);
+    }
+    Config *config = configure(1, (const char *const[]){"loss.name=label_smothing"});
+    const Loss *loss;
+    assert_fails(loss_find(config, &loss), STATUS_INPUT, "label_smoothing");
+    config_free(config);
+}
+
+static void test_reductions(void **state)
+{
+    (void)state;
+    int count;
+    const Loss *losses = losses_table(&count);
+    assert_int_equal(count, 6);
+    Config *published = configure(0, NULL);
+    Config *mean = configure(1, (const char *const[]){"loss.reduction=mean"});
+    Config *sum = configure(1, (const char *const[]){"loss.reduction=sum"});
+    for (int i = 0; i < count; ++i) {
+        const bool brier = strcmp(losses[i].name, "brier") == 0;
+        assert_true(loss_reduction(&losses[i], published) == (brier ? REDUCTION_MEAN : REDUCTION_SUM));
+        assert_true(loss_reduction(&losses[i], mean) == REDUCTION_MEAN);
+        assert_true(loss_reduction(&losses[i], sum) == REDUCTION_SUM);
+        assert_true(losses[i].help != NULL && losses[i].build != NULL);
+    }
+    config_free(sum);
+    config_free(mean);
+    config_free(published);
 }
 
 int main(void)
@@ -843,6 +986,9 @@ int main(void)
         cmocka_unit_test(test_head_threads_do_not_matter),
         cmocka_unit_test(test_head_bad_input),
         cmocka_unit_test(test_head_reads_the_clock),
+        cmocka_unit_test(test_settings_reach_the_head),
+        cmocka_unit_test(test_settings_that_contradict),
+        cmocka_unit_test(test_reductions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
