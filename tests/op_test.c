@@ -167,7 +167,7 @@ static void golden_read(const OpCase *op_case, const char *file, Shape shape, do
     assert_int_equal(count, shape_count(shape));
     if (shape.rank == 4) {
         const int64_t n = shape.extent[0], h = shape.extent[1], w = shape.extent[2], c = shape.extent[3];
-        assert_true(extent[0] == n && extent[1] == c && extent[2] == h && extent[3] == w);
+        assert_true(extent[0] == n && extent[1] == c && extent[2] * extent[3] == h * w);
         for (int64_t i = 0; i < count; ++i) {
             const int64_t channel = i % c, pixel = i / c % (h * w), sample = i / c / (h * w);
             to[i] = data[(sample * c + channel) * h * w + pixel];

@@ -148,7 +148,8 @@ static Status forms_describe(Form forms[], int count, bool widen)
     for (int i = 0; i < count; ++i) {
         Form *form = &forms[i];
         const dnnl_data_type_t user = widen ? dnnl_f32 : library_type(form->type);
-        const dnnl_data_type_t inner = widen ? dnnl_f32 : form->inner_type;
+        if (widen) form->inner_type = dnnl_f32;
+        const dnnl_data_type_t inner = form->inner_type;
         TRY_DNNL(memory_descriptor_strided(&form->user, form->rank, form->extent, user, form->stride));
         if (form->any)
             TRY_DNNL(memory_descriptor_any(&form->wanted, form->rank, form->extent, inner));

@@ -2,20 +2,21 @@
 
 #include "engine/ops/table.h"
 
+/* In the order of the names. */
 static const Op *const table[] = {
-    &adaptive_average_pool2d_backward_op,
     &adaptive_average_pool2d_op,
-    &average_pool2d_backward_op,
+    &adaptive_average_pool2d_backward_op,
     &average_pool2d_op,
+    &average_pool2d_backward_op,
     &bias_gradient_op,
+    &conv2d_op,
     &conv2d_backward_data_op,
     &conv2d_backward_weights_op,
-    &conv2d_op,
+    &linear_op,
     &linear_backward_data_op,
     &linear_backward_weights_op,
-    &linear_op,
-    &max_pool2d_backward_op,
     &max_pool2d_op,
+    &max_pool2d_backward_op,
 };
 
 const Op *const *ops_table(int *count)

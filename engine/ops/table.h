@@ -5,19 +5,19 @@
 
 #include "engine/graph/op.h"
 
-extern const Op adaptive_average_pool2d_backward_op;
 extern const Op adaptive_average_pool2d_op;
-extern const Op average_pool2d_backward_op;
+extern const Op adaptive_average_pool2d_backward_op;
 extern const Op average_pool2d_op;
+extern const Op average_pool2d_backward_op;
 extern const Op bias_gradient_op;
+extern const Op conv2d_op;
 extern const Op conv2d_backward_data_op;
 extern const Op conv2d_backward_weights_op;
-extern const Op conv2d_op;
+extern const Op linear_op;
 extern const Op linear_backward_data_op;
 extern const Op linear_backward_weights_op;
-extern const Op linear_op;
-extern const Op max_pool2d_backward_op;
 extern const Op max_pool2d_op;
+extern const Op max_pool2d_backward_op;
 
 /* Bytes of all inputs and outputs of a node, each counted once: what it must move at least. An absent input
  * (rank -1) has none. */

@@ -1,0 +1,647 @@
+/* Convolution, linear layers and pooling against float64 programs and golden files. */
+#include "tests/support.h"
+
+#include "tests/op_test.h"
+
+#include "engine/ops/onednn.h"
+#include "engine/ops/ops.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define COUNT(cases) ((int)(sizeof(cases) / sizeof *(cases)))
+#define X(...)                                                                                               \
+    {                                                                                                        \
+        {                                                                                                    \
+            .name = "x", .rank = sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), .extent = {             \
+                __VA_ARGS__                                                                                  \
+            }                                                                                                \
+        }                                                                                                    \
+    }
+
+/* ---- convolution ---- */
+
+static Value build_conv2d(Graph *graph, const OpCase *op_case, const Value in[])
+{
+    return conv2d(graph, "layer", in[0], *(const Conv2d *)op_case->parameters);
+}
+
+/* Calls visit for every product x[i] * weight[j] that goes into y[k]. */
+static void conv2d_products(const OpCase *op_case, OpReference *r,
+                            void (*visit)(OpReference *, int64_t x, int64_t weight, int64_t y))
+{
+    const Conv2d *conv = op_case->parameters;
+    const int64_t *x = r->in[0].shape.extent, *w = r->in[1].shape.extent, *y = r->shape.extent;
+    const int64_t stride = conv->stride == 0 ? 1 : conv->stride;
+    const int64_t top = conv->padding_height > 0 ? conv->padding_height : conv->padding;
+    const int64_t left = conv->padding_width > 0 ? conv->padding_width : conv->padding;
+    for (int64_t n = 0; n < y[0]; ++n)
+        for (int64_t i = 0; i < y[1]; ++i)
+            for (int64_t j = 0; j < y[2]; ++j)
+                for (int64_t o = 0; o < y[3]; ++o)
+                    for (int64_t a = 0; a < w[1]; ++a)
+                        for (int64_t b = 0; b < w[2]; ++b)
+                            for (int64_t c = 0; c < w[3]; ++c) {
+                                const int64_t row = i * stride + a - top, column = j * stride + b - left;
+                                if (row < 0 || row >= x[1] || column < 0 || column >= x[2]) continue;
+                                visit(r, ((n * x[1] + row) * x[2] + column) * x[3] + c,
+                                      ((o * w[1] + a) * w[2] + b) * w[3] + c,
+                                      ((n * y[1] + i) * y[2] + j) * y[3] + o);
+                            }
+}
+
+static void product_forward(OpReference *r, int64_t x, int64_t weight, int64_t y)
+{
+    r->out[y] += r->in[0].data[x] * r->in[1].data[weight];
+}
+
+static void product_backward(OpReference *r, int64_t x, int64_t weight, int64_t y)
+{
+    r->in[0].gradient[x] += r->upstream[y] * r->in[1].data[weight];
+    r->in[1].gradient[weight] += r->upstream[y] * r->in[0].data[x];
+}
+
+/* The output starts as the bias, which is the third tensor if there is one. */
+static void start_with_bias(OpReference *r)
+{
+    const int64_t features = shape_columns(r->shape);
+    for (int64_t e = 0; e < shape_count(r->shape); ++e)
+        r->out[e] = r->in_count > 2 ? r->in[2].data[e % features] : 0;
+}
+
+static void bias_backward(OpReference *r)
+{
+    if (r->in_count < 3) return;
+    for (int64_t e = 0; e < shape_count(r->shape); ++e)
+        r->in[2].gradient[e % shape_columns(r->shape)] += r->upstream[e];
+}
+
+static void reference_conv2d(const OpCase *op_case, OpReference *r)
+{
+    start_with_bias(r);
+    conv2d_products(op_case, r, product_forward);
+}
+
+static void gradient_conv2d(const OpCase *op_case, OpReference *r)
+{
+    conv2d_products(op_case, r, product_backward);
+    bias_backward(r);
+}
+
+#define CONV(text, shape, ...)                                                                               \
+    {                                                                                                        \
+        .name = "conv2d " text, .build = build_conv2d, .reference = reference_conv2d,                        \
+        .gradient = gradient_conv2d, .in = shape, .parameters = &(const Conv2d){__VA_ARGS__},                \
+    }
+#define CONV_GOLDEN(folder, shape, ...)                                                                      \
+    {                                                                                                        \
+        .name = folder, .build = build_conv2d, .in = shape, .golden = "layers/" folder,                      \
+        .parameters = &(const Conv2d){__VA_ARGS__},                                                          \
+    }
+
+static const OpCase conv2d_cases[] = {
+    CONV("1x1", X(2, 5, 4, 3), .channels = 4, .kernel = 1),
+    CONV("1x1 of one pixel", X(1, 1, 1, 7), .channels = 5, .kernel = 1),
+    CONV("1x1, stride 2, odd size", X(3, 7, 9, 16), .channels = 32, .kernel = 1, .stride = 2),
+    CONV("1x1, stride 2, even size", X(2, 8, 6, 8), .channels = 16, .kernel = 1, .stride = 2),
+    CONV("1x1 with bias", X(2, 3, 3, 33), .channels = 17, .kernel = 1, .bias = true),
+    CONV("3x3, three channels", X(2, 9, 8, 3), .channels = 16, .kernel = 3, .padding = 1),
+    CONV("3x3, one channel to one", X(2, 6, 5, 1), .channels = 1, .kernel = 3, .padding = 1),
+    CONV("3x3", X(2, 8, 8, 16), .channels = 32, .kernel = 3, .padding = 1),
+    CONV("3x3, odd channels", X(2, 7, 5, 13), .channels = 19, .kernel = 3, .padding = 1, .bias = true),
+    CONV("3x3 of one pixel", X(2, 1, 1, 8), .channels = 8, .kernel = 3, .padding = 1),
+    CONV("3x3, stride 2, odd size", X(1, 7, 9, 16), .channels = 16, .kernel = 3, .stride = 2, .padding = 1),
+    CONV("3x3, stride 2, even size", X(2, 8, 6, 16), .channels = 24, .kernel = 3, .stride = 2, .padding = 1),
+    CONV("3x3 without padding", X(2, 6, 5, 4), .channels = 3, .kernel = 3),
+    CONV("3x3, stride 3", X(2, 10, 11, 4), .channels = 5, .kernel = 3, .stride = 3),
+    CONV("5x5", X(1, 9, 7, 6), .channels = 8, .kernel = 5, .padding = 2, .bias = true),
+    CONV("7x7, stride 2", X(1, 15, 13, 3), .channels = 16, .kernel = 7, .stride = 2, .padding = 3),
+    CONV("kernel as large as the image", X(2, 4, 4, 5), .channels = 6, .kernel = 4),
+    CONV("1x5", X(2, 4, 11, 4), .channels = 3, .kernel_height = 1, .kernel_width = 5, .padding_width = 2),
+    CONV("3x2, uneven padding", X(2, 6, 7, 4), .channels = 5, .kernel_height = 3, .kernel_width = 2,
+         .padding_height = 2, .padding_width = 1, .stride = 2, .bias = true),
+    CONV("many channels, few pixels", X(2, 4, 4, 128), .channels = 96, .kernel = 1),
+    CONV("3x3 of a few pixels", X(3, 2, 2, 64), .channels = 48, .kernel = 3, .padding = 1),
+    CONV_GOLDEN("conv1x1_s1", X(2, 5, 4, 6), .channels = 4, .kernel = 1),
+    CONV_GOLDEN("conv1x1_s2", X(2, 7, 8, 4), .channels = 6, .kernel = 1, .stride = 2),
+    CONV_GOLDEN("conv3x3_s1_p1", X(2, 7, 6, 3), .channels = 4, .kernel = 3, .padding = 1),
+    CONV_GOLDEN("conv3x3_s1_p1_bias", X(2, 5, 5, 2), .channels = 3, .kernel = 3, .padding = 1, .bias = true),
+    CONV_GOLDEN("conv3x3_s2_p1", X(2, 8, 7, 3), .channels = 5, .kernel = 3, .stride = 2, .padding = 1),
+    CONV_GOLDEN("conv1d_k5", X(2, 1, 11, 4), .channels = 3, .kernel_height = 1, .kernel_width = 5,
+                .bias = true),
+};
+
+static void test_conv2d(void **state)
+{
+    (void)state;
+    op_test_cases(conv2d_cases, COUNT(conv2d_cases), DEVICE_CPU);
+}
+
+/* A first layer has no data gradient: no node computes it. */
+static void test_conv2d_of_an_input(void **state)
+{
+    (void)state;
+    Graph *graph;
+    assert_ok(graph_create(GRAPH_TRAIN, FLOAT32, &graph));
+    Value x = graph_input(graph, "x", shape_of(FLOAT32, 4, (int64_t[]){2, 4, 4, 3}));
+    Value y = conv2d(graph, "layer", x, (Conv2d){.channels = 4, .kernel = 3, .bias = true});
+    Value upstream = graph_input(graph, "upstream", graph_shape(graph, y));
+    Value loss = dot(graph, y, upstream);
+    graph_keep(graph, loss);
+    graph_differentiate(graph, loss);
+    assert_ok(graph_finish(graph));
+    int weights = 0, biases = 0;
+    for (int i = 0; i < graph_node_count(graph); ++i) {
+        const char *name = graph_node_at(graph, i)->op->name;
+        assert_string_not_equal(name, "conv2d_backward_data");
+        weights += strcmp(name, "conv2d_backward_weights") == 0;
+        biases += strcmp(name, "bias_gradient") == 0;
+    }
+    assert_int_equal(weights, 1);
+    assert_int_equal(biases, 1);
+    assert_true(value_exists(graph_gradient(graph, graph_find(graph, "layer.weight"))));
+    graph_free(graph);
+}
+
+/* Flops as the field counts them: ResNet's first layer has 2 * 32 * 32 * 64 * 27 a sample. */
+static void test_conv2d_cost(void **state)
+{
+    (void)state;
+    Graph *graph;
+    assert_ok(graph_create(GRAPH_EVALUATE, FLOAT32, &graph));
+    Value x = graph_input(graph, "x", shape_of(FLOAT32, 4, (int64_t[]){2, 32, 32, 3}));
+    Value y = conv2d(graph, "layer", x, (Conv2d){.channels = 64, .kernel = 3, .padding = 1});
+    assert_ok(graph_finish(graph));
+    const Node *node = graph_node_at(graph, graph_producer(graph, y));
+    const Shape in[2] = {graph_shape(graph, node->input[0]), graph_shape(graph, node->input[1])};
+    const Shape out[1] = {graph_shape(graph, y)};
+    const Cost cost = node->op->cost(node, in, out);
+    assert_true(cost.flops == 2.0 * 2 * 32 * 32 * 64 * 27);
+    assert_true(cost.bytes == 4.0 * (2 * 32 * 32 * 3 + 64 * 27 + 2 * 32 * 32 * 64));
+    graph_free(graph);
+}
+
+/* ---- linear ---- */
+
+static Value build_linear(Graph *graph, const OpCase *op_case, const Value in[])
+{
+    return linear(graph, "layer", in[0], *(const Linear *)op_case->parameters);
+}
+
+/* The output has the graph's compute type. */
+static Value build_linear_compute(Graph *graph, const OpCase *op_case, const Value in[])
+{
+    Linear parameters = *(const Linear *)op_case->parameters;
+    parameters.type = graph_compute_type(graph);
+    return linear(graph, "layer", in[0], parameters);
+}
+
+static void reference_linear(const OpCase *op_case, OpReference *r)
+{
+    (void)op_case;
+    const int64_t channels = shape_columns(r->in[0].shape), features = shape_columns(r->shape);
+    start_with_bias(r);
+    for (int64_t row = 0; row < shape_rows(r->shape); ++row)
+        for (int64_t o = 0; o < features; ++o)
+            for (int64_t c = 0; c < channels; ++c)
+                product_forward(r, row * channels + c, o * channels + c, row * features + o);
+}
+
+static void gradient_linear(const OpCase *op_case, OpReference *r)
+{
+    (void)op_case;
+    const int64_t channels = shape_columns(r->in[0].shape), features = shape_columns(r->shape);
+    for (int64_t row = 0; row < shape_rows(r->shape); ++row)
+        for (int64_t o = 0; o < features; ++o)
+            for (int64_t c = 0; c < channels; ++c)
+                product_backward(r, row * channels + c, o * channels + c, row * features + o);
+    bias_backward(r);
+}
+
+#define LINEAR(text, builder, shape, ...)                                                                    \
+    {                                                                                                        \
+        .name = "linear " text, .build = builder, .reference = reference_linear,                             \
+        .gradient = gradient_linear, .in = shape, .parameters = &(const Linear){__VA_ARGS__},                \
+    }
+
+static const OpCase linear_cases[] = {
+    LINEAR("to float32", build_linear, X(6, 20), .features = 10),
+    LINEAR("of one sample", build_linear, X(1, 64), .features = 10),
+    LINEAR("to one feature", build_linear, X(5, 9), .features = 1),
+    LINEAR("of one channel", build_linear, X(5, 1), .features = 3),
+    LINEAR("without bias", build_linear, X(7, 33), .features = 17, .no_bias = true),
+    LINEAR("in the compute type", build_linear_compute, X(32, 48), .features = 64),
+    LINEAR("in the compute type without bias", build_linear_compute, X(3, 5), .features = 7, .no_bias = true),
+    LINEAR("of rank 3", build_linear_compute, X(2, 5, 12), .features = 8),
+    LINEAR("of rank 4 to float32", build_linear, X(2, 3, 2, 12), .features = 4),
+    LINEAR("of rank 1", build_linear, X(12), .features = 4),
+    LINEAR("of many rows", build_linear, X(200, 16), .features = 100),
+    {.name = "golden linear",
+     .build = build_linear,
+     .in = X(4, 6),
+     .golden = "layers/linear",
+     .parameters = &(const Linear){.features = 5}},
+};
+
+static void test_linear(void **state)
+{
+    (void)state;
+    op_test_cases(linear_cases, COUNT(linear_cases), DEVICE_CPU);
+}
+
+/* Logits are FLOAT32, not rounded to BFLOAT16 and widened: with weights and inputs that BFLOAT16 holds,
+ * products and sums are exact to float32's precision. */
+static double small_integer(const OpCase *op_case, const char *name, int64_t index, RandomStream *random)
+{
+    (void)op_case;
+    (void)name;
+    (void)index;
+    return (double)random_below(random, 31) - 15;
+}
+
+static void test_linear_logits_are_not_rounded(void **state)
+{
+    (void)state;
+    OpCase exact = LINEAR("with exact numbers", build_linear, X(4, 50), .features = 10);
+    exact.in[0].fill = small_integer;
+    exact.fill_stored = small_integer;
+    exact.tolerance[1] = 1e-7; /* of the output; the upstream gradient is rounded to BFLOAT16 on its way in */
+    exact.no_gradient = true;
+    op_test_cases(&exact, 1, DEVICE_CPU);
+}
+
+/* ---- pooling ---- */
+
+static Value build_average(Graph *graph, const OpCase *op_case, const Value in[])
+{
+    return average_pool2d(graph, in[0], *(const Pool2d *)op_case->parameters);
+}
+
+static Value build_adaptive(Graph *graph, const OpCase *op_case, const Value in[])
+{
+    const int64_t *size = op_case->parameters;
+    return adaptive_average_pool2d(graph, in[0], size[0], size[1]);
+}
+
+static Value build_max(Graph *graph, const OpCase *op_case, const Value in[])
+{
+    return max_pool2d(graph, in[0], *(const Pool2d *)op_case->parameters);
+}
+
+/* The element of x that a window of y[n, i, j, c] covers at (a, b), or -1 outside. */
+static int64_t pool_element(const OpCase *op_case, const OpReference *r, int64_t n, int64_t i, int64_t j,
+                            int64_t c, int64_t a, int64_t b)
+{
+    const Pool2d *pool = op_case->parameters;
+    const int64_t *x = r->in[0].shape.extent;
+    const int64_t stride = pool->stride == 0 ? pool->kernel : pool->stride;
+    const int64_t row = i * stride + a - pool->padding, column = j * stride + b - pool->padding;
+    if (row < 0 || row >= x[1] || column < 0 || column >= x[2]) return -1;
+    return ((n * x[1] + row) * x[2] + column) * x[3] + c;
+}
+
+static int64_t pool_largest(const OpCase *op_case, const OpReference *r, int64_t n, int64_t i, int64_t j,
+                            int64_t c)
+{
+    const Pool2d *pool = op_case->parameters;
+    int64_t largest = -1;
+    for (int64_t a = 0; a < pool->kernel; ++a)
+        for (int64_t b = 0; b < pool->kernel; ++b) {
+            const int64_t e = pool_element(op_case, r, n, i, j, c, a, b);
+            if (e >= 0 && (largest < 0 || r->in[0].data[e] > r->in[0].data[largest])) largest = e;
+        }
+    return largest;
+}
+
+static void pool(const OpCase *op_case, OpReference *r, bool maximum, bool backward)
+{
+    const Pool2d *window = op_case->parameters;
+    const int64_t *y = r->shape.extent;
+    const double share = 1 / (double)(window->kernel * window->kernel);
+    int64_t k = 0;
+    for (int64_t n = 0; n < y[0]; ++n)
+        for (int64_t i = 0; i < y[1]; ++i)
+            for (int64_t j = 0; j < y[2]; ++j)
+                for (int64_t c = 0; c < y[3]; ++c, ++k) {
+                    if (!backward) r->out[k] = 0;
+                    if (maximum) {
+                        const int64_t e = pool_largest(op_case, r, n, i, j, c);
+                        if (backward)
+                            r->in[0].gradient[e] += r->upstream[k];
+                        else
+                            r->out[k] = r->in[0].data[e];
+                        continue;
+                    }
+                    for (int64_t a = 0; a < window->kernel; ++a)
+                        for (int64_t b = 0; b < window->kernel; ++b) {
+                            const int64_t e = pool_element(op_case, r, n, i, j, c, a, b);
+                            if (e < 0) continue;
+                            if (backward)
+                                r->in[0].gradient[e] += r->upstream[k] * share;
+                            else
+                                r->out[k] += r->in[0].data[e] * share;
+                        }
+                }
+}
+
+static void reference_average(const OpCase *op_case, OpReference *r) { pool(op_case, r, false, false); }
+static void gradient_average(const OpCase *op_case, OpReference *r) { pool(op_case, r, false, true); }
+static void reference_max(const OpCase *op_case, OpReference *r) { pool(op_case, r, true, false); }
+static void gradient_max(const OpCase *op_case, OpReference *r) { pool(op_case, r, true, true); }
+
+static void reference_adaptive(const OpCase *op_case, OpReference *r)
+{
+    const int64_t *size = op_case->parameters, *x = r->in[0].shape.extent;
+    for (int64_t k = 0; k < shape_count(r->shape); ++k) {
+        const int64_t c = k % x[3], j = k / x[3] % size[1], i = k / x[3] / size[1] % size[0];
+        const int64_t n = k / x[3] / size[1] / size[0];
+        double sum = 0, pixels = 0;
+        for (int64_t h = 0; h < x[1]; ++h)
+            for (int64_t w = 0; w < x[2]; ++w) {
+                const bool row = h >= floor((double)(i * x[1]) / (double)size[0]) &&
+                                 h < ceil((double)((i + 1) * x[1]) / (double)size[0]);
+                const bool column = w >= floor((double)(j * x[2]) / (double)size[1]) &&
+                                    w < ceil((double)((j + 1) * x[2]) / (double)size[1]);
+                if (!row || !column) continue;
+                sum += r->in[0].data[((n * x[1] + h) * x[2] + w) * x[3] + c];
+                ++pixels;
+            }
+        r->out[k] = sum / pixels;
+    }
+}
+
+#define AVERAGE(text, shape, ...)                                                                            \
+    {                                                                                                        \
+        .name = "average_pool2d " text, .build = build_average, .reference = reference_average,              \
+        .gradient = gradient_average, .in = shape, .parameters = &(const Pool2d){__VA_ARGS__},               \
+    }
+#define MAX(text, shape, ...)                                                                                \
+    {                                                                                                        \
+        .name = "max_pool2d " text, .build = build_max, .reference = reference_max,                          \
+        .gradient = gradient_max, .in = shape, .parameters = &(const Pool2d){__VA_ARGS__},                   \
+    }
+/* The gradient is that of finite differences. */
+#define ADAPTIVE(text, shape, ...)                                                                           \
+    {                                                                                                        \
+        .name = "adaptive_average_pool2d " text, .build = build_adaptive, .reference = reference_adaptive,   \
+        .in = shape, .parameters = (const int64_t[2]){__VA_ARGS__},                                          \
+    }
+#define POOL_GOLDEN(folder, builder, shape, ...)                                                             \
+    {                                                                                                        \
+        .name = folder, .build = builder, .in = shape, .golden = "layers/" folder, .parameters = __VA_ARGS__ \
+    }
+
+static const OpCase average_cases[] = {
+    AVERAGE("2", X(2, 6, 4, 3), .kernel = 2),
+    AVERAGE("2, incomplete windows", X(2, 7, 5, 16), .kernel = 2),
+    AVERAGE("3, stride 2, padding 1", X(2, 7, 8, 5), .kernel = 3, .stride = 2, .padding = 1),
+    AVERAGE("3, stride 1, padding 2", X(1, 5, 4, 17), .kernel = 3, .stride = 1, .padding = 2),
+    AVERAGE("2, stride 3: pixels in no window", X(2, 8, 9, 4), .kernel = 2, .stride = 3),
+    AVERAGE("1", X(1, 3, 2, 2), .kernel = 1),
+    AVERAGE("4 of 4 pixels", X(3, 4, 4, 70), .kernel = 4),
+    AVERAGE("8, stride 1", X(1, 10, 9, 65), .kernel = 8, .stride = 1),
+    POOL_GOLDEN("avgpool2", build_average, X(2, 7, 6, 3), &(const Pool2d){.kernel = 2, .stride = 2}),
+    POOL_GOLDEN("avgpool4", build_average, X(2, 8, 8, 3), &(const Pool2d){.kernel = 4}),
+    POOL_GOLDEN("avgpool8_s1", build_average, X(2, 8, 8, 3), &(const Pool2d){.kernel = 8, .stride = 1}),
+    POOL_GOLDEN("avgpool8_s1_larger", build_average, X(2, 10, 9, 2),
+                &(const Pool2d){.kernel = 8, .stride = 1}),
+};
+
+static const OpCase adaptive_cases[] = {
+    ADAPTIVE("to 1", X(2, 4, 4, 6), 1, 1),
+    ADAPTIVE("to 1 of one pixel", X(2, 1, 1, 5), 1, 1),
+    ADAPTIVE("to 2, even", X(2, 6, 4, 3), 2, 2),
+    ADAPTIVE("to 2, odd: windows overlap", X(1, 7, 5, 3), 2, 2),
+    ADAPTIVE("to 3 x 2", X(1, 5, 7, 4), 3, 2),
+    ADAPTIVE("to more pixels than there are", X(1, 2, 3, 3), 5, 4),
+    ADAPTIVE("to 1 with many channels", X(2, 2, 2, 130), 1, 1),
+    POOL_GOLDEN("adaptive_avgpool2_even", build_adaptive, X(2, 8, 8, 3), (const int64_t[2]){2, 2}),
+    POOL_GOLDEN("adaptive_avgpool2_odd", build_adaptive, X(2, 7, 5, 3), (const int64_t[2]){2, 2}),
+};
+
+static const OpCase max_cases[] = {
+    MAX("2", X(2, 6, 4, 3), .kernel = 2),
+    MAX("2, incomplete windows", X(2, 7, 5, 16), .kernel = 2),
+    MAX("3, stride 2, padding 1", X(2, 8, 7, 5), .kernel = 3, .stride = 2, .padding = 1),
+    MAX("3, stride 1, padding 2", X(1, 5, 4, 17), .kernel = 3, .stride = 1, .padding = 2),
+    MAX("2, stride 3: pixels in no window", X(2, 8, 9, 4), .kernel = 2, .stride = 3),
+    MAX("1", X(1, 3, 2, 2), .kernel = 1),
+    MAX("16: the last index that a byte holds", X(1, 16, 17, 3), .kernel = 16, .stride = 1),
+    MAX("17: the index needs more than a byte", X(1, 18, 17, 3), .kernel = 17, .stride = 1),
+    MAX("3 of 64 channels and one more", X(1, 6, 6, 65), .kernel = 3, .stride = 2),
+    POOL_GOLDEN("maxpool2_s2", build_max, X(2, 7, 6, 3), &(const Pool2d){.kernel = 2, .stride = 2}),
+    POOL_GOLDEN("maxpool2_s2_ties", build_max, X(2, 6, 6, 2), &(const Pool2d){.kernel = 2, .stride = 2}),
+    POOL_GOLDEN("maxpool3_s2_p1", build_max, X(2, 8, 7, 3),
+                &(const Pool2d){.kernel = 3, .stride = 2, .padding = 1}),
+};
+
+static void test_average_pool2d(void **state)
+{
+    (void)state;
+    op_test_cases(average_cases, COUNT(average_cases), DEVICE_CPU);
+}
+
+static void test_adaptive_average_pool2d(void **state)
+{
+    (void)state;
+    op_test_cases(adaptive_cases, COUNT(adaptive_cases), DEVICE_CPU);
+}
+
+static void test_max_pool2d(void **state)
+{
+    (void)state;
+    op_test_cases(max_cases, COUNT(max_cases), DEVICE_CPU);
+}
+
+/* All negative values: padding, were it zero, would win. */
+static double negative(const OpCase *op_case, const char *name, int64_t index, RandomStream *random)
+{
+    (void)op_case;
+    (void)name;
+    (void)index;
+    return -1 - random_uniform(random);
+}
+
+static void test_max_pool2d_padding_never_wins(void **state)
+{
+    (void)state;
+    OpCase below_zero = MAX("of negative values", X(1, 4, 4, 20), .kernel = 3, .stride = 1, .padding = 2);
+    below_zero.in[0].fill = negative;
+    op_test_cases(&below_zero, 1, DEVICE_CPU);
+}
+
+/* ---- errors, the table, the library ---- */
+
+static Graph *graph_with_error(Shape shape, Value (*build)(Graph *, Value))
+{
+    Graph *graph;
+    assert_ok(graph_create(GRAPH_TRAIN, FLOAT32, &graph));
+    (void)build(graph, graph_input(graph, "x", shape));
+    return graph;
+}
+
+static Value large_kernel(Graph *graph, Value x)
+{
+    return conv2d(graph, "conv1", x, (Conv2d){.channels = 4, .kernel = 7, .padding = 1});
+}
+static Value no_channels(Graph *graph, Value x) { return conv2d(graph, "conv1", x, (Conv2d){.kernel = 3}); }
+static Value negative_stride(Graph *graph, Value x)
+{
+    return conv2d(graph, "conv1", x, (Conv2d){.channels = 1, .kernel = 3, .stride = -1});
+}
+static Value no_features(Graph *graph, Value x) { return linear(graph, "fc", x, (Linear){0}); }
+static Value all_padding(Graph *graph, Value x)
+{
+    return max_pool2d(graph, x, (Pool2d){.kernel = 2, .padding = 2});
+}
+static Value large_pool(Graph *graph, Value x) { return average_pool2d(graph, x, (Pool2d){.kernel = 8}); }
+static Value to_nothing(Graph *graph, Value x) { return adaptive_average_pool2d(graph, x, 0, 1); }
+static Value pool_of_a_matrix(Graph *graph, Value x) { return max_pool2d(graph, x, (Pool2d){.kernel = 2}); }
+
+static void test_errors(void **state)
+{
+    (void)state;
+    const Shape image = shape_of(FLOAT32, 4, (int64_t[]){2, 4, 4, 3});
+    const Shape matrix = shape_of(FLOAT32, 2, (int64_t[]){4, 3});
+    const struct {
+        Shape shape;
+        Value (*build)(Graph *, Value);
+        const char *text;
+    } errors[] = {
+        {image, large_kernel, "kernel of 7 x 7 does not fit"},
+        {matrix, large_kernel, "not float32[4, 3]"},
+        {image, no_channels, "convolution of 0 channels"},
+        {image, negative_stride, "stride -1"},
+        {image, no_features, "0 features"},
+        {image, all_padding, "padding 2"},
+        {image, large_pool, "does not fit"},
+        {image, to_nothing, "0 x 1"},
+        {matrix, pool_of_a_matrix, "not float32[4, 3]"},
+    };
+    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; ++i) {
+        Graph *graph = graph_with_error(errors[i].shape, errors[i].build);
+        assert_fails(graph_finish(graph), STATUS_INPUT, errors[i].text);
+        graph_free(graph);
+    }
+}
+
+static void test_table(void **state)
+{
+    (void)state;
+    int count;
+    const Op *const *table = ops_table(&count);
+    assert_true(count > 0);
+    for (int i = 0; i < count; ++i) {
+        assert_non_null(table[i]->infer);
+        assert_true(table[i]->output_count >= 1 && table[i]->output_count <= CALL_MAX_TENSORS);
+        assert_true(table[i]->kernel[DEVICE_CPU] != NULL || table[i]->alias != ALIAS_NONE);
+        if (i > 0) assert_true(strcmp(table[i - 1]->name, table[i]->name) < 0);
+    }
+}
+
+/* A layout that sends the library to its slow paths would pass every other test. */
+static void test_onednn_is_fast(void **state)
+{
+    (void)state;
+    const struct {
+        int64_t channels, out_channels, kernel, stride;
+    } layers[] = {{3, 64, 3, 1},    {64, 64, 1, 1},   {64, 64, 3, 1},
+                  {128, 128, 3, 2}, {256, 512, 1, 2}, {512, 2048, 1, 1}};
+    Status (*const create[3])(OneDnnConvolution, OneDnn **, size_t *) = {
+        onednn_convolution, onednn_convolution_backward_data, onednn_convolution_backward_weights};
+    for (size_t i = 0; i < sizeof layers / sizeof layers[0]; ++i) {
+        for (int type = 0; type < 2; ++type) {
+            const int64_t padding = layers[i].kernel / 2;
+            const OneDnnConvolution convolution = {
+                .samples = 8,
+                .height = 16,
+                .width = 16,
+                .channels = layers[i].channels,
+                .out_height = (16 + 2 * padding - layers[i].kernel) / layers[i].stride + 1,
+                .out_width = (16 + 2 * padding - layers[i].kernel) / layers[i].stride + 1,
+                .out_channels = layers[i].out_channels,
+                .kernel_height = layers[i].kernel,
+                .kernel_width = layers[i].kernel,
+                .stride = layers[i].stride,
+                .padding_height = padding,
+                .padding_width = padding,
+                .type = type == 0 ? FLOAT32 : BFLOAT16,
+            };
+            for (int direction = 0; direction < 3; ++direction) {
+                OneDnn *one;
+                size_t scratch;
+                assert_ok(create[direction](convolution, &one, &scratch));
+                const char *name = onednn_implementation(one);
+                if (strncmp(name, "ref", 3) == 0 || strncmp(name, "gemm:ref", 8) == 0) {
+                    print_error("%lld -> %lld channels, direction %d: %s\n", (long long)layers[i].channels,
+                                (long long)layers[i].out_channels, direction, name);
+                    assert_true(false);
+                }
+                onednn_free(one);
+            }
+        }
+    }
+}
+
+/* On a processor without AVX-512 the library has no bfloat16, and we widen. This one is told that it has
+ * none; the library reads that once a process. */
+static const char *const without_bfloat16 = "--without-bfloat16";
+
+static void test_without_bfloat16(void **state)
+{
+    (void)state;
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        (void)setenv("DNNL_MAX_CPU_ISA", "AVX2", 1);   /* oneDNN 2.x */
+        (void)setenv("ONEDNN_MAX_CPU_ISA", "AVX2", 1); /* and 3.x */
+        (void)execl("/proc/self/exe", "test_ops_conv", without_bfloat16, (char *)NULL);
+        _exit(127);
+    }
+    int result = -1;
+    assert_int_equal(waitpid(child, &result, 0), child);
+    assert_int_equal(result, 0);
+}
+
+static void test_is_without_bfloat16(void **state)
+{
+    (void)state;
+    const OneDnnInnerProduct product = {
+        .rows = 4, .channels = 4, .features = 4, .in_type = BFLOAT16, .out_type = BFLOAT16};
+    OneDnn *one;
+    size_t scratch;
+    assert_ok(onednn_inner_product(product, &one, &scratch));
+    assert_non_null(strstr(onednn_implementation(one), "float32 for bfloat16"));
+    onednn_free(one);
+}
+
+int main(int count, char **arguments)
+{
+    if (count > 1 && strcmp(arguments[1], without_bfloat16) == 0) {
+        const struct CMUnitTest tests[] = {
+            cmocka_unit_test(test_is_without_bfloat16),
+            cmocka_unit_test(test_conv2d),
+            cmocka_unit_test(test_linear),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_conv2d),
+        cmocka_unit_test(test_conv2d_of_an_input),
+        cmocka_unit_test(test_conv2d_cost),
+        cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_linear_logits_are_not_rounded),
+        cmocka_unit_test(test_average_pool2d),
+        cmocka_unit_test(test_adaptive_average_pool2d),
+        cmocka_unit_test(test_max_pool2d),
+        cmocka_unit_test(test_max_pool2d_padding_never_wins),
+        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_onednn_is_fast),
+        cmocka_unit_test(test_without_bfloat16),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
