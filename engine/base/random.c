@@ -39,6 +39,40 @@ RandomBlock random_block(uint64_t seed, RandomPurpose purpose, uint64_t epoch, u
     return random_philox(key_words, counter);
 }
 
+/* Eight counters side by side: compilers turn the inner loops into vector instructions. */
+void random_blocks(uint64_t seed, RandomPurpose purpose, uint64_t epoch, uint64_t index, int count,
+                   RandomBlock blocks[])
+{
+    enum { SIDE = 8 };
+    const uint64_t key = key_of(seed, purpose);
+    for (int start = 0; start < count; start += SIDE) {
+        /* 32-bit words in 64-bit lanes, so that a product needs no widening. */
+        uint64_t c0[SIDE], c1[SIDE], c2[SIDE], c3[SIDE];
+        for (int i = 0; i < SIDE; ++i) {
+            const uint64_t at = index + (uint64_t)start + (uint64_t)i;
+            c0[i] = (uint32_t)at;
+            c1[i] = at >> 32;
+            c2[i] = (uint32_t)epoch;
+            c3[i] = epoch >> 32;
+        }
+        uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
+        for (int round = 0; round < 10; ++round) {
+            for (int i = 0; i < SIDE; ++i) {
+                const uint64_t product0 = 0xD2511F53U * c0[i], product1 = 0xCD9E8D57U * c2[i];
+                c0[i] = (product1 >> 32) ^ c1[i] ^ k0;
+                c1[i] = (uint32_t)product1;
+                c2[i] = (product0 >> 32) ^ c3[i] ^ k1;
+                c3[i] = (uint32_t)product0;
+            }
+            k0 += 0x9E3779B9U;
+            k1 += 0xBB67AE85U;
+        }
+        for (int i = 0; i < SIDE && start + i < count; ++i)
+            blocks[start + i] =
+                (RandomBlock){{(uint32_t)c0[i], (uint32_t)c1[i], (uint32_t)c2[i], (uint32_t)c3[i]}};
+    }
+}
+
 RandomStream random_stream(uint64_t seed, RandomPurpose purpose, uint64_t epoch)
 {
     return (RandomStream){.seed = seed, .epoch = epoch, .index = 0, .purpose = purpose, .used = 4};

@@ -26,6 +26,10 @@ RandomBlock random_philox(const uint32_t key[2], const uint32_t counter[4]);
 /* 128 random bits: the key is made of seed and purpose, the counter of epoch and index. Thread-safe, pure. */
 RandomBlock random_block(uint64_t seed, RandomPurpose purpose, uint64_t epoch, uint64_t index);
 
+/* blocks[i] = random_block(seed, purpose, epoch, index + i) for i < count, several at once. */
+void random_blocks(uint64_t seed, RandomPurpose purpose, uint64_t epoch, uint64_t index, int count,
+                   RandomBlock blocks[]);
+
 /* A stream for sequential use on one key: blocks index, index + 1, ... */
 typedef struct {
     uint64_t seed, epoch, index;

@@ -7,17 +7,39 @@
 
 extern const Op adaptive_average_pool2d_op;
 extern const Op adaptive_average_pool2d_backward_op;
+extern const Op add_op;
+extern const Op augment_op;
 extern const Op average_pool2d_op;
 extern const Op average_pool2d_backward_op;
+extern const Op batch_norm_op;
+extern const Op batch_norm_backward_op;
 extern const Op bias_gradient_op;
+extern const Op cast_op;
+extern const Op concat_op;
 extern const Op conv2d_op;
 extern const Op conv2d_backward_data_op;
 extern const Op conv2d_backward_weights_op;
+extern const Op dot_op;
+extern const Op dot_backward_op;
+extern const Op dropout_op;
+extern const Op flatten_op;
+extern const Op flatten_backward_op;
+extern const Op layer_norm_op;
+extern const Op layer_norm_backward_op;
 extern const Op linear_op;
 extern const Op linear_backward_data_op;
 extern const Op linear_backward_weights_op;
+extern const Op log_softmax_op;
+extern const Op log_softmax_backward_op;
 extern const Op max_pool2d_op;
 extern const Op max_pool2d_backward_op;
+extern const Op relu_op;
+extern const Op relu_backward_op;
+extern const Op reshape_op;
+extern const Op slice_op;
+extern const Op slice_backward_op;
+extern const Op softmax_op;
+extern const Op softmax_backward_op;
 
 /* Bytes of all inputs and outputs of a node, each counted once: what it must move at least. An absent input
  * (rank -1) has none. */

@@ -1,0 +1,42 @@
+/* What the files of layer_norm share. */
+#ifndef PLUMB_ENGINE_OPS_LAYER_NORM_H
+#define PLUMB_ENGINE_OPS_LAYER_NORM_H
+
+#include "engine/graph/op.h"
+
+/* Per row of C columns, with its mean m and biased variance v:
+ *     y = (x - m) / sqrt(v + epsilon) * weight + bias
+ * Ba, Kiros and Hinton, "Layer Normalization", 2016. */
+typedef struct {
+    double epsilon;
+} LayerNormAttributes;
+
+enum { LAYER_NORM_X, LAYER_NORM_WEIGHT, LAYER_NORM_BIAS, LAYER_NORM_INPUTS };
+enum {
+    LAYER_NORM_Y,
+    LAYER_NORM_MEAN,              /* FLOAT32 [rows] */
+    LAYER_NORM_INVERSE_DEVIATION, /* FLOAT32 [rows] */
+    LAYER_NORM_OUTPUTS
+};
+
+/* With n = (x - m) i, i the inverse deviation, h = dy weight and means over the row:
+ *     dx = i (h - mean(h) - n mean(h n));  dweight = sum dy n;  dbias = sum dy */
+enum {
+    LAYER_NORM_BACKWARD_DY,
+    LAYER_NORM_BACKWARD_X,
+    LAYER_NORM_BACKWARD_WEIGHT,
+    LAYER_NORM_BACKWARD_MEAN,
+    LAYER_NORM_BACKWARD_INVERSE_DEVIATION,
+    LAYER_NORM_BACKWARD_INPUTS
+};
+enum {
+    LAYER_NORM_BACKWARD_DX,
+    LAYER_NORM_BACKWARD_DWEIGHT,
+    LAYER_NORM_BACKWARD_DBIAS,
+    LAYER_NORM_BACKWARD_OUTPUTS
+};
+
+extern const Kernel layer_norm_backward_cpu;
+extern const Kernel layer_norm_cpu;
+
+#endif

@@ -1,0 +1,48 @@
+/* How kernels share a tensor's rows among threads. Sums over rows are made block by block, and the blocks'
+ * sums are added in order: the cut depends on the shape alone, so no result depends on the thread count. */
+#ifndef PLUMB_ENGINE_OPS_ROWS_CPU_H
+#define PLUMB_ENGINE_OPS_ROWS_CPU_H
+
+#include "engine/device/device.h"
+
+#include <omp.h>
+#include <stdint.h>
+
+enum { ROW_TILE = 8 }; /* rows handled together, so that what belongs to a column is loaded once for them */
+
+typedef struct {
+    int64_t rows, columns;
+    int64_t block_rows; /* a multiple of ROW_TILE */
+    int64_t blocks;
+} RowBlocks;
+
+/* A block is at most 256 KiB of float32 (it stays in a second-level cache) and at most 512 rows (float sums
+ * over it are good to 1e-6). */
+static inline RowBlocks row_blocks(int64_t rows, int64_t columns)
+{
+    int64_t block_rows = 65536 / (columns > 0 ? columns : 1) / ROW_TILE * ROW_TILE;
+    if (block_rows < 4 * ROW_TILE) block_rows = 4 * ROW_TILE;
+    if (block_rows > 512) block_rows = 512;
+    return (RowBlocks){.rows = rows,
+                       .columns = columns,
+                       .block_rows = block_rows,
+                       .blocks = (rows + block_rows - 1) / block_rows};
+}
+
+/* [*first, *last) is the calling thread's share of `count`. */
+static inline void thread_share(int64_t count, int64_t *first, int64_t *last)
+{
+    const int64_t threads = omp_get_num_threads(), thread = omp_get_thread_num();
+    *first = count * thread / threads;
+    *last = count * (thread + 1) / threads;
+}
+
+/* Threads worth waking for that many elements. */
+static inline int threads_for(const Device *device, int64_t elements)
+{
+    const int64_t useful = elements / 16384 + 1;
+    const int threads = device_threads(device);
+    return useful < threads ? (int)useful : threads;
+}
+
+#endif

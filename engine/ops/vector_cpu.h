@@ -1,0 +1,184 @@
+/* Sixteen floats at a time, for kernels whose speed is that of memory. Arithmetic is written with C operators
+ * (compilers' vector extensions: one AVX-512 register, two of AVX2, four of NEON or SSE); float32 and
+ * bfloat16 differ only in how a vector is loaded and stored, which the constant argument `bf16` selects.
+ *
+ * A row is walked in whole vectors and one part: every function here takes the number of lanes that exist,
+ * and with the constant LANES compiles to one plain load or store. Absent lanes read as zero. */
+#ifndef PLUMB_ENGINE_OPS_VECTOR_CPU_H
+#define PLUMB_ENGINE_OPS_VECTOR_CPU_H
+
+#include "engine/base/dtype.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+#define VECTOR_AVX512 1
+#include <immintrin.h>
+#else
+#define VECTOR_AVX512 0
+#endif
+
+/* Everything is inlined, so the calling convention for wide vectors, of which gcc warns, does not matter. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wpsabi"
+#endif
+#define VECTOR_INLINE static inline __attribute__((always_inline))
+
+enum { LANES = 16 };
+typedef float Vector __attribute__((vector_size(64)));
+typedef int32_t IntVector __attribute__((vector_size(64)));
+typedef uint32_t BitsVector __attribute__((vector_size(64)));
+typedef uint16_t HalfVector __attribute__((vector_size(32)));
+
+VECTOR_INLINE Vector vector_all(float value) { return value - (Vector){0}; }
+
+/* The address of element `index`. */
+VECTOR_INLINE const void *vector_at(const void *data, int64_t index, bool bf16)
+{
+    return (const char *)data + index * (bf16 ? 2 : 4);
+}
+
+VECTOR_INLINE Vector vector_load(const void *data, int64_t index, int lanes, bool bf16)
+{
+    const void *from = vector_at(data, index, bf16);
+    if (bf16) {
+        HalfVector half = {0};
+        if (lanes == LANES) {
+            memcpy(&half, from, sizeof half);
+        } else {
+#if VECTOR_AVX512
+            half = (HalfVector)_mm256_maskz_loadu_epi16((__mmask16)((1U << lanes) - 1), from);
+#else
+            memcpy(&half, from, (size_t)lanes * sizeof(bfloat16));
+#endif
+        }
+        return (Vector)(__builtin_convertvector(half, BitsVector) << 16);
+    }
+    Vector vector = {0};
+    if (lanes == LANES) {
+        memcpy(&vector, from, sizeof vector);
+    } else {
+#if VECTOR_AVX512
+        vector = (Vector)_mm512_maskz_loadu_ps((__mmask16)((1U << lanes) - 1), from);
+#else
+        memcpy(&vector, from, (size_t)lanes * sizeof(float));
+#endif
+    }
+    return vector;
+}
+
+/* As bfloat16_from_float does it. (The processor's own instruction takes denormals for zero: of no
+ * consequence to sums, and an eighth of the work.) */
+VECTOR_INLINE HalfVector vector_to_half(Vector vector)
+{
+#if VECTOR_AVX512 && defined(__AVX512BF16__)
+    return (HalfVector)_mm512_cvtneps_pbh((__m512)vector);
+#else
+    const BitsVector bits = (BitsVector)vector;
+    const BitsVector nan = (BitsVector)(vector != vector);
+    const BitsVector rounded = bits + 0x7fffU + ((bits >> 16) & 1U);
+    return __builtin_convertvector(((rounded & ~nan) | ((bits | 0x400000U) & nan)) >> 16, HalfVector);
+#endif
+}
+
+VECTOR_INLINE void vector_store(void *data, int64_t index, int lanes, bool bf16, Vector vector)
+{
+    void *to = (char *)data + index * (bf16 ? 2 : 4);
+    if (bf16) {
+        const HalfVector half = vector_to_half(vector);
+        if (lanes == LANES) {
+            memcpy(to, &half, sizeof half);
+        } else {
+#if VECTOR_AVX512
+            _mm256_mask_storeu_epi16(to, (__mmask16)((1U << lanes) - 1), (__m256i)half);
+#else
+            memcpy(to, &half, (size_t)lanes * sizeof(bfloat16));
+#endif
+        }
+        return;
+    }
+    if (lanes == LANES) {
+        memcpy(to, &vector, sizeof vector);
+    } else {
+#if VECTOR_AVX512
+        _mm512_mask_storeu_ps(to, (__mmask16)((1U << lanes) - 1), (__m512)vector);
+#else
+        memcpy(to, &vector, (size_t)lanes * sizeof(float));
+#endif
+    }
+}
+
+/* ---- the ReLU's question ---- */
+
+#if VECTOR_AVX512
+typedef __mmask16 Mask;
+#else
+typedef IntVector Mask; /* a lane is 0 or -1 */
+#endif
+
+/* Lanes that a ReLU passes: positive ones, and NaN, which must not vanish. */
+VECTOR_INLINE Mask vector_passes(Vector vector)
+{
+#if VECTOR_AVX512
+    return _mm512_cmp_ps_mask((__m512)vector, _mm512_setzero_ps(), _CMP_NLE_UQ);
+#else
+    return ~(vector <= vector_all(0));
+#endif
+}
+
+/* The vector where the mask is set, 0 elsewhere. */
+VECTOR_INLINE Vector vector_gate(Mask mask, Vector vector)
+{
+#if VECTOR_AVX512
+    return (Vector)_mm512_maskz_mov_ps(mask, (__m512)vector);
+#else
+    return (Vector)(mask & (IntVector)vector);
+#endif
+}
+
+VECTOR_INLINE Vector vector_relu(Vector vector) { return vector_gate(vector_passes(vector), vector); }
+
+/* Masks in memory: bit i of a row belongs to column i; rows start at whole bytes. */
+VECTOR_INLINE void mask_store(uint8_t *row, int64_t column, int lanes, Mask mask)
+{
+#if VECTOR_AVX512
+    const uint16_t bits = (uint16_t)mask;
+#else
+    uint16_t bits = 0;
+    for (int i = 0; i < LANES; ++i)
+        bits |= (uint16_t)((mask[i] & 1) << i);
+#endif
+    row[column / 8] = (uint8_t)bits;
+    if (lanes > 8) row[column / 8 + 1] = (uint8_t)(bits >> 8);
+}
+
+VECTOR_INLINE Mask mask_load(const uint8_t *row, int64_t column, int lanes)
+{
+    uint16_t bits = row[column / 8];
+    if (lanes > 8) bits |= (uint16_t)(row[column / 8 + 1] << 8);
+#if VECTOR_AVX512
+    return (Mask)bits;
+#else
+    Mask mask;
+    for (int i = 0; i < LANES; ++i)
+        mask[i] = -(int32_t)((bits >> i) & 1U);
+    return mask;
+#endif
+}
+
+/* ---- within one vector ---- */
+
+/* Always in the same order. */
+VECTOR_INLINE float vector_sum(Vector vector)
+{
+    float lane[LANES];
+    memcpy(lane, &vector, sizeof lane);
+    for (int width = LANES / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; ++i)
+            lane[i] += lane[i + width];
+    return lane[0];
+}
+
+#endif
