@@ -20,10 +20,8 @@
 #define VECTOR_AVX512 0
 #endif
 
-/* Everything is inlined, so the calling convention for wide vectors, of which gcc warns, does not matter. */
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wpsabi"
-#endif
+/* Inlined always, so that the conventions for passing wide vectors do not matter (the build says -Wno-psabi).
+ */
 #define VECTOR_INLINE static inline __attribute__((always_inline))
 
 enum { LANES = 16 };
