@@ -7,13 +7,12 @@
 /* The published form divides by (1-p). Factored as (1-p)^gamma (1 + gamma p (-log p)/(1-p)) nothing is lost
  * near p = 1, where (-log p)/(1-p) tends to 1, nor for gamma < 1, where (1-p)^(gamma-1) grows without bound.
  */
-double focal_factor(double probability, double complement, double negative_log, double gamma)
+double focal_growth(double probability, double complement, double negative_log, double gamma)
 {
-    if (gamma == 0) return 1;
     double ratio = 1;
     if (complement > 0) ratio = probability > 0 ? negative_log / complement : 0;
     /* p log p tends to 0 with p; -log p alone may be infinite there. A NaN probability stays one. */
-    return pow(complement, gamma) * (1 + gamma * probability * ratio);
+    return 1 + gamma * probability * ratio;
 }
 
 /* Proposition 2: with a = 1 - p0 and b = p0 log p0, gamma = a/b + W(-(a^(1 - a/b) / b) log a) / log a. The

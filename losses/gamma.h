@@ -32,9 +32,10 @@ static inline double gamma_choose(const GammaPolicy *policy, double probability,
 CHECKED Status gamma_read(const Config *, GammaPolicy *);
 
 /* g(p, gamma) = (1-p)^gamma - gamma p (1-p)^(gamma-1) log p: what multiplies cross-entropy's gradient with
- * respect to the logits to make focal loss's. `complement` is 1 - p and `negative_log` is -log p, given
- * apart because they cannot be had from p near 1 without cancellation. */
-double focal_factor(double probability, double complement, double negative_log, double gamma);
+ * respect to the logits to make focal loss's; here without its factor (1-p)^gamma, which is focal loss's own.
+ * `complement` is 1 - p and `negative_log` is -log p, given apart because they cannot be had from p near 1
+ * without cancellation. */
+double focal_growth(double probability, double complement, double negative_log, double gamma);
 
 /* The gamma > 0 at which g(p0, gamma) = 1 (0 at p0 = 0.5), for p0 in (0, 0.5]: from p0 on focal loss's
  * gradient is the smaller one. By branch -1 of Lambert's W. */

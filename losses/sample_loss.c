@@ -130,9 +130,10 @@ SampleLoss sample_brier(const Sample *sample)
 SampleLoss sample_focal(const Sample *sample, double gamma)
 {
     const double complement = sample->complement;
-    const double factor = focal_factor(sample->probability, complement, sample->negative_log, gamma);
+    const double power = pow(complement, gamma);
+    const double factor = power * focal_growth(sample->probability, complement, sample->negative_log, gamma);
     return (SampleLoss){
-        .value = gamma == 0 ? sample->negative_log : pow(complement, gamma) * sample->negative_log,
+        .value = power * sample->negative_log,
         .linear = factor,
         .at_label = -factor * complement,
     };

@@ -427,7 +427,8 @@ static void test_golden_gamma(void **state)
     const double got[] = {gamma_from_threshold(0.2), gamma_from_threshold(0.25), gamma_from_threshold(0.5)};
     assert_close(got, want, 3, 1e-8, 1e-7, "gamma");
     for (double p0 = 1e-6; p0 < 0.5; p0 *= 1.7) {
-        const double factor = focal_factor(p0, 1 - p0, -log(p0), gamma_from_threshold(p0));
+        const double gamma = gamma_from_threshold(p0);
+        const double factor = pow(1 - p0, gamma) * focal_growth(p0, 1 - p0, -log(p0), gamma);
         assert_close(&factor, (const double[]){1}, 1, 1e-8, 0, "g(p0, gamma(p0))");
     }
     free(root);
@@ -439,7 +440,8 @@ static void test_golden_gamma(void **state)
     double *g = golden_doubles("gamma/g_grid.g.npy", NULL, NULL);
     for (int64_t i = 0; i < count; ++i)
         for (int64_t j = 0; j < columns; ++j) {
-            const double factor = focal_factor(p[i], 1 - p[i], -log(p[i]), gamma[j]);
+            const double factor =
+                pow(1 - p[i], gamma[j]) * focal_growth(p[i], 1 - p[i], -log(p[i]), gamma[j]);
             assert_close(&factor, &g[i * columns + j], 1, 1e-11, 1e-13, "g(p, gamma)");
         }
     free(g);

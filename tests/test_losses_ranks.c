@@ -1,0 +1,145 @@
+/* Losses over ranks: the penalty is that of the global batch, the ranks' shares add up, and what evaluation
+ * reports has the same bits as one rank's. Every rank holds the whole, and takes its part. */
+#include "comm/comm.h"
+#include "engine/base/random.h"
+#include "losses/evaluated_losses.h"
+#include "tests/evaluation_support.h"
+#include "tests/loss_head_run.h"
+
+#include <cjson/cJSON.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static World *world;
+static Collective *ranks, *alone;
+static Device *device;
+
+enum { K = 10, EACH = 9, MOST = 64 };
+
+/* The op on each rank's part, against the op on the whole. Some samples of each rank are padding, of one rank
+ * all but one. */
+static void check_head(const LossHead *head, const char *what)
+{
+    const int64_t samples = (int64_t)EACH * world->size;
+    assert_true(world->size <= MOST);
+    float *logits = calloc((size_t)samples * K, sizeof *logits),
+          *weight = calloc((size_t)samples, sizeof *weight);
+    int32_t *target = calloc((size_t)samples, sizeof *target);
+    RandomStream random = random_stream(5, RANDOM_TEST, 0);
+    for (int64_t n = 0; n < samples; ++n) {
+        for (int k = 0; k < K; ++k)
+            logits[n * K + k] = (float)(2 * random_normal(&random));
+        target[n] = (int32_t)random_below(&random, K);
+        logits[n * K + target[n]] += 3;
+        weight[n] = n % 4 == 3 || (n / EACH == world->size - 1 && n % EACH != 1) ? 0 : 1;
+    }
+    float *want = calloc((size_t)samples * K, sizeof *want), *got = calloc(EACH * K, sizeof *got);
+    float confidence[MOST * EACH], correct[MOST * EACH];
+    HeadOutputs whole = {.gradient = want, .confidence = confidence, .correct = correct};
+    loss_head_run(device, alone, head, (HeadInputs){samples, K, logits, target, weight, 0}, &whole);
+    HeadOutputs part = {.gradient = got, .confidence = confidence, .correct = correct};
+    const int64_t first = (int64_t)EACH * world->rank;
+    loss_head_run(device, ranks, head,
+                  (HeadInputs){EACH, K, logits + first * K, target + first, weight + first, 0}, &part);
+    for (int64_t i = 0; i < (int64_t)EACH * K; ++i)
+        assert_close(&(double){(double)got[i]}, &(double){(double)want[first * K + i]}, 1, 2e-7, 1e-12, what);
+    assert_ok(ranks->sum(ranks, (Span){part.sums, LOSS_SUMS, FLOAT64}, NULL));
+    assert_ok(ranks->join(ranks, NULL));
+    assert_close(part.sums, whole.sums, LOSS_SUMS, 1e-13, 0, what);
+    free(got);
+    free(want);
+    free(target);
+    free(weight);
+    free(logits);
+}
+
+static void test_head(void **state)
+{
+    (void)state;
+    check_head(&(LossHead){.form = SAMPLE_LABEL_SMOOTHING}, "cross-entropy");
+    check_head(&(LossHead){.form = SAMPLE_FOCAL, .gamma = {.gamma = {5, 3}, .limit = {0.2}, .limits = 1}},
+               "focal");
+    check_head(&(LossHead){.penalty = PENALTY_MMCE, .lambda = 2, .kernel_width = 0.4}, "mmce");
+    check_head(&(LossHead){.penalty = PENALTY_MMCE_WEIGHTED, .lambda = 2, .kernel_width = 0.4},
+               "mmce weighted");
+}
+
+/* What evaluation calls losses, and the golden files. */
+static const char *const golden_names[EVALUATED_LOSSES] = {
+    "cross_entropy", "ls_paper_a0.05", "brier",    "focal_gamma1", "focal_gamma2",
+    "focal_gamma3",  "flsd_53",        "flsd_532", "mmce_alone",   "mmce_weighted_alone"};
+
+static cJSON *read_cases(void)
+{
+    FILE *file = fopen(TEST_GOLDEN "/loss/cases.json", "rb");
+    assert_non_null(file);
+    enum { MOST_BYTES = 1 << 20 };
+    char *text = calloc(MOST_BYTES, 1);
+    assert_non_null(text);
+    assert_true(fread(text, 1, MOST_BYTES - 1, file) > 0);
+    (void)fclose(file);
+    cJSON *json = cJSON_Parse(text);
+    assert_non_null(json);
+    free(text);
+    return json;
+}
+
+/* Each set's ten numbers: golden, and on several ranks bit for bit those of one. */
+static void test_evaluated_losses(void **state)
+{
+    (void)state;
+    cJSON *json = read_cases();
+    const cJSON *entry, *loss;
+    int checked = 0;
+    cJSON_ArrayForEach(entry, cJSON_GetObjectItemCaseSensitive(json, "sets"))
+    {
+        const char *name = cJSON_GetObjectItemCaseSensitive(entry, "name")->valuestring;
+        char values[256], labels[256];
+        (void)snprintf(values, sizeof values, "logits/%s.logits.npy", name);
+        (void)snprintf(labels, sizeof labels, "logits/%s.labels.npy", name);
+        LogitSet set = set_open(world, values, labels);
+        double got[EVALUATED_LOSSES], single[EVALUATED_LOSSES];
+        const Logits whole = rows_of(&set, 0, set.logits.total);
+        assert_ok(losses_evaluate(ranks, &set.logits, 0, got));
+        assert_ok(losses_evaluate(alone, &whole, 3, single));
+        assert_memory_equal(got, single, sizeof got);
+        cJSON_ArrayForEach(loss, cJSON_GetObjectItemCaseSensitive(entry, "losses"))
+        {
+            const char *golden = cJSON_GetObjectItemCaseSensitive(loss, "name")->valuestring;
+            const cJSON *value = cJSON_GetObjectItemCaseSensitive(loss, "value");
+            for (int i = 0; i < EVALUATED_LOSSES; ++i) {
+                if (strcmp(golden, golden_names[i]) != 0) continue;
+                const bool mean = strncmp(golden, "mmce", 4) != 0;
+                const double divisor = mean ? (double)whole.total : 1;
+                const double want = cJSON_IsNull(value) ? 0 : value->valuedouble / divisor;
+                assert_close(&got[i], &want, 1, 1e-10, 1e-12, golden);
+                ++checked;
+            }
+        }
+        set_close(&set);
+    }
+    assert_int_equal(checked, 8 * 16 + 2 * 12);
+    cJSON_Delete(json);
+}
+
+int main(int argc, char **argv)
+{
+    enum { TIMEOUT = 60 };
+    Status status = comm_start(&argc, &argv, &world);
+    if (status == OK) status = comm_collective(world, TIMEOUT, &ranks);
+    if (status == OK) status = collective_self(&alone);
+    if (status == OK) status = device_open(DEVICE_CPU, 0, 2, &device);
+    if (status != OK) comm_abort(world, status);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_head),
+        cmocka_unit_test(test_evaluated_losses),
+    };
+    const int failures = cmocka_run_group_tests(tests, NULL, NULL);
+    if (failures > 0) return 1; /* the ranks may be out of step: leave it to mpirun to end the others */
+    device_close(device);
+    alone->free(alone);
+    ranks->free(ranks);
+    comm_stop(world);
+    return 0;
+}
