@@ -10,8 +10,8 @@
 #include <time.h>
 
 enum {
-    RING = 4,        /* batches in memory: one with the caller, the others prepared ahead */
-    MOST_WORKERS = 2 /* decoding keeps two busy; looking up indices does not keep one busy */
+    RING = 8,        /* batches in memory: one with the caller, the others prepared ahead */
+    MOST_WORKERS = 4 /* for decoding, which waits for the disk at first; indices take no time to look up */
 };
 
 typedef struct {
