@@ -59,7 +59,7 @@ typedef struct {
     const Op *op;
     int input_count, output_count;
     Value input[CALL_MAX_TENSORS], output[CALL_MAX_TENSORS];
-    _Alignas(16) unsigned char attributes[128];
+    unsigned char attributes[128] __attribute__((aligned(16)));
     size_t attribute_bytes;
     int absorbed[4]; /* indices of the chain's other nodes, which vanish */
     int absorbed_count;
