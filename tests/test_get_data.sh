@@ -15,7 +15,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/plumb-test-XXXXXX")
 server=
 trap 'if [ -n "$server" ]; then kill "$server"; fi; rm -rf "$work"' EXIT
 cd "$work"
-export PLUMB_DATA_TRIES=2
+export PLUMB_DATA_TRIES=2 no_proxy=127.0.0.1 NO_PROXY=127.0.0.1
 
 # ---- What is served: archives in the shape of the real ones ----
 
