@@ -1,0 +1,270 @@
+#include "launch/sweep_plan.h"
+
+#include "engine/base/file.h"
+#include "engine/base/memory.h"
+#include "engine/base/yaml.h"
+
+#include <ctype.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_AXES = 8, MAX_RUNS = 100000 };
+
+typedef struct {
+    const char *path;
+    const YamlNode *root;
+    int axis_count;
+    const char *axis_name[MAX_AXES];
+    const YamlNode *axis[MAX_AXES];
+} Reader;
+
+/* ---- settings as overrides ---- */
+
+static Status append(SweepRun *run, char *text)
+{
+    size_t capacity = (size_t)run->override_count;
+    Status status = memory_grow(&run->overrides, &capacity, capacity + 1, sizeof *run->overrides, "sweep");
+    if (status != OK) {
+        free(text);
+        return status;
+    }
+    run->overrides[run->override_count++] = text;
+    return OK;
+}
+
+static Status list_text(const Reader *reader, const YamlNode *list, char **text)
+{
+    char *so_far;
+    TRY(text_copy("[", &so_far));
+    for (int i = 0; i < list->count; ++i) {
+        char *next;
+        Status status = list->item[i]->kind == YAML_SCALAR
+                            ? text_format(&next, "%s%s%s", so_far, i > 0 ? ", " : "", list->item[i]->text)
+                            : fail(STATUS_INPUT, "%s:%d: a list of settings holds plain values only", reader->path, list->item[i]->line);
+        free(so_far);
+        TRY(status);
+        so_far = next;
+    }
+    Status status = text_format(text, "%s]", so_far);
+    free(so_far);
+    return status;
+}
+
+/* {loss: {name: focal}, optimizer.learning_rate: 0.1} as "loss.name=focal", "optimizer.learning_rate=0.1". */
+static Status append_settings(const Reader *reader, SweepRun *run, const char *prefix, const YamlNode *map)
+{
+    if (map->kind != YAML_MAP) return fail(STATUS_INPUT, "%s:%d: settings are a map of keys and values", reader->path, map->line);
+    for (int i = 0; i < map->count; ++i) {
+        const YamlNode *value = map->item[i];
+        char *key, *text = NULL, *list = NULL;
+        if (prefix[0] == '\0' && strcmp(map->key[i], "base") == 0) continue;
+        TRY(text_format(&key, "%s%s%s", prefix, prefix[0] != '\0' ? "." : "", map->key[i]));
+        Status status = OK;
+        if (value->kind == YAML_MAP) {
+            status = append_settings(reader, run, key, value);
+        } else {
+            if (value->kind == YAML_LIST) status = list_text(reader, value, &list);
+            if (status == OK) status = text_format(&text, "%s=%s", key, list != NULL ? list : value->text);
+            if (status == OK) status = append(run, text);
+        }
+        free(list);
+        free(key);
+        TRY(status);
+    }
+    return OK;
+}
+
+/* ---- axes ---- */
+
+/* A name becomes part of a path. */
+static Status check_name(const Reader *reader, const char *name, int line)
+{
+    bool good = name[0] != '\0' && name[0] != '.';
+    for (const char *c = name; *c != '\0'; ++c) good = good && (isalnum((unsigned char)*c) || strchr("._+", *c) != NULL);
+    if (good) return OK;
+    return fail(STATUS_INPUT, "%s:%d: \"%s\" cannot be part of a run's name: use letters, digits, \".\", \"_\" and \"+\"", reader->path, line, name);
+}
+
+static Status read_axes(Reader *reader)
+{
+    const YamlNode *axes = yaml_find(reader->root, "axes");
+    if (axes == NULL) return fail(STATUS_INPUT, "%s has no axes: give at least one, with one entry a run", reader->path);
+    if (axes->kind != YAML_MAP || axes->count == 0) return fail(STATUS_INPUT, "%s:%d: axes is a map of axes", reader->path, axes->line);
+    if (axes->count > MAX_AXES) return fail(STATUS_INPUT, "%s:%d: %d axes; at most %d", reader->path, axes->line, axes->count, MAX_AXES);
+    for (int i = 0; i < axes->count; ++i) {
+        const YamlNode *axis = axes->item[i];
+        if (axis->kind != YAML_MAP || axis->count == 0)
+            return fail(STATUS_INPUT, "%s:%d: axis %s is a map of entries, each with its settings", reader->path, axes->key_line[i], axes->key[i]);
+        for (int k = 0; k < axis->count; ++k) {
+            TRY(check_name(reader, axis->key[k], axis->key_line[k]));
+            if (axis->item[k]->kind != YAML_MAP)
+                return fail(STATUS_INPUT, "%s:%d: entry %s needs its settings as a map", reader->path, axis->key_line[k], axis->key[k]);
+        }
+        reader->axis_name[reader->axis_count] = axes->key[i];
+        reader->axis[reader->axis_count++] = axis;
+    }
+    return OK;
+}
+
+/* Does the combination have all the entries that `when` asks for? Unknown axes and entries are errors. */
+static Status matches(const Reader *reader, const YamlNode *when, const int choice[], bool *match)
+{
+    *match = false;
+    if (when == NULL || when->kind != YAML_MAP)
+        return fail(STATUS_INPUT, "%s:%d: a combination is a map of axis and entry", reader->path, when != NULL ? when->line : 0);
+    bool all = true;
+    for (int i = 0; i < when->count; ++i) {
+        int axis = 0, entry = 0;
+        while (axis < reader->axis_count && strcmp(reader->axis_name[axis], when->key[i]) != 0) ++axis;
+        if (axis == reader->axis_count) return fail(STATUS_INPUT, "%s:%d: there is no axis %s", reader->path, when->key_line[i], when->key[i]);
+        const char *wanted = when->item[i]->kind == YAML_SCALAR ? when->item[i]->text : "";
+        while (entry < reader->axis[axis]->count && strcmp(reader->axis[axis]->key[entry], wanted) != 0) ++entry;
+        if (entry == reader->axis[axis]->count)
+            return fail(STATUS_INPUT, "%s:%d: axis %s has no entry \"%s\"", reader->path, when->key_line[i], when->key[i], wanted);
+        all = all && choice[axis] == entry;
+    }
+    *match = all;
+    return OK;
+}
+
+static Status is_excluded(const Reader *reader, const int choice[], bool *excluded)
+{
+    const YamlNode *list = yaml_find(reader->root, "exclude");
+    *excluded = false;
+    if (list != NULL && list->kind != YAML_LIST) return fail(STATUS_INPUT, "%s:%d: exclude is a list of combinations", reader->path, list->line);
+    for (int i = 0; list != NULL && i < list->count; ++i) {
+        bool match;
+        TRY(matches(reader, list->item[i], choice, &match));
+        *excluded = *excluded || match;
+    }
+    return OK;
+}
+
+static Status adjust(const Reader *reader, const int choice[], SweepRun *run)
+{
+    const YamlNode *list = yaml_find(reader->root, "adjust");
+    if (list != NULL && list->kind != YAML_LIST) return fail(STATUS_INPUT, "%s:%d: adjust is a list", reader->path, list->line);
+    for (int i = 0; list != NULL && i < list->count; ++i) {
+        const YamlNode *when = yaml_find(list->item[i], "when"), *set = yaml_find(list->item[i], "set");
+        if (when == NULL || set == NULL || list->item[i]->count != 2)
+            return fail(STATUS_INPUT, "%s:%d: an adjustment has when: and set:", reader->path, list->item[i]->line);
+        bool match;
+        TRY(matches(reader, when, choice, &match));
+        if (match) TRY(append_settings(reader, run, "", set));
+    }
+    return OK;
+}
+
+/* The config to start from: of the last axis that names one, else the sweep's. */
+static Status find_base(const Reader *reader, const int choice[], char **config)
+{
+    const YamlNode *base = yaml_find(reader->root, "base");
+    for (int a = 0; a < reader->axis_count; ++a) {
+        const YamlNode *of_entry = yaml_find(reader->axis[a]->item[choice[a]], "base");
+        if (of_entry != NULL) base = of_entry;
+    }
+    if (base == NULL || base->kind != YAML_SCALAR)
+        return fail(STATUS_INPUT, "%s names no base config for some runs: set base: FILE at the top or in an axis", reader->path);
+    const char *slash = strrchr(reader->path, '/');
+    if (base->text[0] == '/' || slash == NULL) return text_copy(base->text, config);
+    return text_format(config, "%.*s/%s", (int)(slash - reader->path), reader->path, base->text);
+}
+
+static Status make_run(const Reader *reader, const int choice[], int override_count, const char *const overrides[], SweepRun *run)
+{
+    const YamlNode *set = yaml_find(reader->root, "set");
+    TRY(find_base(reader, choice, &run->config));
+    if (set != NULL) TRY(append_settings(reader, run, "", set));
+    for (int a = 0; a < reader->axis_count; ++a) {
+        char *longer;
+        TRY(text_format(&longer, "%s%s%s", run->name != NULL ? run->name : "", run->name != NULL ? "-" : "", reader->axis[a]->key[choice[a]]));
+        free(run->name);
+        run->name = longer;
+        TRY(append_settings(reader, run, "", reader->axis[a]->item[choice[a]]));
+    }
+    TRY(adjust(reader, choice, run));
+    for (int i = 0; i < override_count; ++i) {
+        char *text;
+        TRY(text_copy(overrides[i], &text));
+        TRY(append(run, text));
+    }
+    return OK;
+}
+
+static Status check_keys(const Reader *reader)
+{
+    static const char *const known[] = {"sweep", "base", "ranks", "set", "axes", "adjust", "exclude"};
+    for (int i = 0; i < reader->root->count; ++i) {
+        bool found = false;
+        for (size_t k = 0; k < sizeof known / sizeof known[0]; ++k) found = found || strcmp(reader->root->key[i], known[k]) == 0;
+        if (!found)
+            return fail(STATUS_INPUT, "%s:%d: a sweep has no \"%s\"; it has sweep, base, ranks, set, axes, adjust and exclude (settings go under set:)",
+                        reader->path, reader->root->key_line[i], reader->root->key[i]);
+    }
+    return OK;
+}
+
+static Status read_plan(Reader *reader, int override_count, const char *const overrides[], SweepPlan *plan)
+{
+    if (reader->root->kind != YAML_MAP) return fail(STATUS_INPUT, "%s is not a sweep", reader->path);
+    TRY(check_keys(reader));
+    TRY(read_axes(reader));
+    const YamlNode *name = yaml_find(reader->root, "sweep"), *ranks = yaml_find(reader->root, "ranks");
+    if (name == NULL || name->kind != YAML_SCALAR) return fail(STATUS_INPUT, "%s needs sweep: NAME", reader->path);
+    TRY(check_name(reader, name->text, name->line));
+    TRY(text_copy(name->text, &plan->name));
+    plan->ranks = 1;
+    if (ranks != NULL) {
+        char *end = NULL;
+        const long count = ranks->kind == YAML_SCALAR ? strtol(ranks->text, &end, 10) : 0;
+        if (count < 1 || count > INT_MAX || *end != '\0') return fail(STATUS_INPUT, "%s:%d: ranks is a whole number from 1", reader->path, ranks->line);
+        plan->ranks = (int)count;
+    }
+    int64_t combinations = 1;
+    for (int a = 0; a < reader->axis_count; ++a) {
+        combinations *= reader->axis[a]->count;
+        if (combinations > MAX_RUNS) return fail(STATUS_INPUT, "%s stands for more than %d runs", reader->path, MAX_RUNS);
+    }
+    TRY(memory_new(&plan->run, (size_t)combinations, sizeof *plan->run, "sweep"));
+    for (int64_t combination = 0; combination < combinations; ++combination) {
+        int choice[MAX_AXES];
+        int64_t rest = combination; /* the last axis turns fastest */
+        for (int a = reader->axis_count - 1; a >= 0; --a) {
+            choice[a] = (int)(rest % reader->axis[a]->count);
+            rest /= reader->axis[a]->count;
+        }
+        bool excluded;
+        TRY(is_excluded(reader, choice, &excluded));
+        if (!excluded) TRY(make_run(reader, choice, override_count, overrides, &plan->run[plan->run_count++]));
+    }
+    if (plan->run_count == 0) return fail(STATUS_INPUT, "%s excludes every run", reader->path);
+    return OK;
+}
+
+Status sweep_plan_load(const char *path, int override_count, const char *const overrides[], SweepPlan *plan)
+{
+    *plan = (SweepPlan){.name = NULL};
+    Reader reader = {.path = path};
+    YamlNode *root;
+    TRY(yaml_load(path, &root));
+    reader.root = root;
+    Status status = read_plan(&reader, override_count, overrides, plan);
+    yaml_release(root);
+    if (status != OK) sweep_plan_free(plan);
+    return status;
+}
+
+void sweep_plan_free(SweepPlan *plan)
+{
+    for (int i = 0; i < plan->run_count; ++i) {
+        for (int k = 0; k < plan->run[i].override_count; ++k) free(plan->run[i].overrides[k]);
+        free(plan->run[i].overrides);
+        free(plan->run[i].name);
+        free(plan->run[i].config);
+    }
+    free(plan->run);
+    free(plan->name);
+    *plan = (SweepPlan){.name = NULL};
+}

@@ -1,0 +1,45 @@
+/* What a sweep file says: the runs it stands for.
+ *
+ *     sweep: quickstart              # runs/quickstart/RUN
+ *     base: fashion_mnist.yaml       # the config that every run starts from, relative to this file
+ *     ranks: 2                       # MPI ranks a run; --ranks overrides
+ *     set: {epochs: 5}               # settings of every run
+ *     axes:                          # every combination of one entry of each axis is a run
+ *       loss:
+ *         cross_entropy: {loss.name: cross_entropy}
+ *         flsd_53: {loss: {name: focal, policy: sample}}
+ *       dataset:
+ *         cifar10: {base: cifar10.yaml}    # an entry may name the config to start from
+ *     adjust:                        # settings of some combinations, later ones win
+ *       - when: {loss: flsd_53, dataset: cifar10}
+ *         set: {optimizer.learning_rate: 0.05}
+ *     exclude:                       # combinations that are not runs
+ *       - {loss: cross_entropy, dataset: cifar10}
+ *
+ * A run's name is its entries joined by "-", in the order of the axes. */
+#ifndef PLUMB_LAUNCH_SWEEP_PLAN_H
+#define PLUMB_LAUNCH_SWEEP_PLAN_H
+
+#include "engine/base/status.h"
+
+#include <stdint.h>
+
+typedef struct {
+    char *name;             /* "cifar10-resnet50-flsd_53" */
+    char *config;           /* path of the config it starts from */
+    char **overrides;       /* "key=value" */
+    int override_count;
+} SweepRun;
+
+typedef struct {
+    char *name;
+    int ranks;
+    SweepRun *run;
+    int run_count;
+} SweepPlan;
+
+/* overrides: of the command line; they come last in every run. STATUS_INPUT names file and line. */
+CHECKED Status sweep_plan_load(const char *path, int override_count, const char *const overrides[], SweepPlan *);
+void sweep_plan_free(SweepPlan *);
+
+#endif
