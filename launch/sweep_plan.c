@@ -42,7 +42,8 @@ static Status list_text(const Reader *reader, const YamlNode *list, char **text)
         char *next;
         Status status = list->item[i]->kind == YAML_SCALAR
                             ? text_format(&next, "%s%s%s", so_far, i > 0 ? ", " : "", list->item[i]->text)
-                            : fail(STATUS_INPUT, "%s:%d: a list of settings holds plain values only", reader->path, list->item[i]->line);
+                            : fail(STATUS_INPUT, "%s:%d: a list of settings holds plain values only",
+                                   reader->path, list->item[i]->line);
         free(so_far);
         TRY(status);
         so_far = next;
@@ -55,7 +56,8 @@ static Status list_text(const Reader *reader, const YamlNode *list, char **text)
 /* {loss: {name: focal}, optimizer.learning_rate: 0.1} as "loss.name=focal", "optimizer.learning_rate=0.1". */
 static Status append_settings(const Reader *reader, SweepRun *run, const char *prefix, const YamlNode *map)
 {
-    if (map->kind != YAML_MAP) return fail(STATUS_INPUT, "%s:%d: settings are a map of keys and values", reader->path, map->line);
+    if (map->kind != YAML_MAP)
+        return fail(STATUS_INPUT, "%s:%d: settings are a map of keys and values", reader->path, map->line);
     for (int i = 0; i < map->count; ++i) {
         const YamlNode *value = map->item[i];
         char *key, *text = NULL, *list = NULL;
@@ -82,25 +84,34 @@ static Status append_settings(const Reader *reader, SweepRun *run, const char *p
 static Status check_name(const Reader *reader, const char *name, int line)
 {
     bool good = name[0] != '\0' && name[0] != '.';
-    for (const char *c = name; *c != '\0'; ++c) good = good && (isalnum((unsigned char)*c) || strchr("._+", *c) != NULL);
+    for (const char *c = name; *c != '\0'; ++c)
+        good = good && (isalnum((unsigned char)*c) || strchr("._+", *c) != NULL);
     if (good) return OK;
-    return fail(STATUS_INPUT, "%s:%d: \"%s\" cannot be part of a run's name: use letters, digits, \".\", \"_\" and \"+\"", reader->path, line, name);
+    return fail(STATUS_INPUT,
+                "%s:%d: \"%s\" cannot be part of a run's name: use letters, digits, \".\", \"_\" and \"+\"",
+                reader->path, line, name);
 }
 
 static Status read_axes(Reader *reader)
 {
     const YamlNode *axes = yaml_find(reader->root, "axes");
-    if (axes == NULL) return fail(STATUS_INPUT, "%s has no axes: give at least one, with one entry a run", reader->path);
-    if (axes->kind != YAML_MAP || axes->count == 0) return fail(STATUS_INPUT, "%s:%d: axes is a map of axes", reader->path, axes->line);
-    if (axes->count > MAX_AXES) return fail(STATUS_INPUT, "%s:%d: %d axes; at most %d", reader->path, axes->line, axes->count, MAX_AXES);
+    if (axes == NULL)
+        return fail(STATUS_INPUT, "%s has no axes: give at least one, with one entry a run", reader->path);
+    if (axes->kind != YAML_MAP || axes->count == 0)
+        return fail(STATUS_INPUT, "%s:%d: axes is a map of axes", reader->path, axes->line);
+    if (axes->count > MAX_AXES)
+        return fail(STATUS_INPUT, "%s:%d: %d axes; at most %d", reader->path, axes->line, axes->count,
+                    MAX_AXES);
     for (int i = 0; i < axes->count; ++i) {
         const YamlNode *axis = axes->item[i];
         if (axis->kind != YAML_MAP || axis->count == 0)
-            return fail(STATUS_INPUT, "%s:%d: axis %s is a map of entries, each with its settings", reader->path, axes->key_line[i], axes->key[i]);
+            return fail(STATUS_INPUT, "%s:%d: axis %s is a map of entries, each with its settings",
+                        reader->path, axes->key_line[i], axes->key[i]);
         for (int k = 0; k < axis->count; ++k) {
             TRY(check_name(reader, axis->key[k], axis->key_line[k]));
             if (axis->item[k]->kind != YAML_MAP)
-                return fail(STATUS_INPUT, "%s:%d: entry %s needs its settings as a map", reader->path, axis->key_line[k], axis->key[k]);
+                return fail(STATUS_INPUT, "%s:%d: entry %s needs its settings as a map", reader->path,
+                            axis->key_line[k], axis->key[k]);
         }
         reader->axis_name[reader->axis_count] = axes->key[i];
         reader->axis[reader->axis_count++] = axis;
@@ -113,16 +124,22 @@ static Status matches(const Reader *reader, const YamlNode *when, const int choi
 {
     *match = false;
     if (when == NULL || when->kind != YAML_MAP)
-        return fail(STATUS_INPUT, "%s:%d: a combination is a map of axis and entry", reader->path, when != NULL ? when->line : 0);
+        return fail(STATUS_INPUT, "%s:%d: a combination is a map of axis and entry", reader->path,
+                    when != NULL ? when->line : 0);
     bool all = true;
     for (int i = 0; i < when->count; ++i) {
         int axis = 0, entry = 0;
-        while (axis < reader->axis_count && strcmp(reader->axis_name[axis], when->key[i]) != 0) ++axis;
-        if (axis == reader->axis_count) return fail(STATUS_INPUT, "%s:%d: there is no axis %s", reader->path, when->key_line[i], when->key[i]);
+        while (axis < reader->axis_count && strcmp(reader->axis_name[axis], when->key[i]) != 0)
+            ++axis;
+        if (axis == reader->axis_count)
+            return fail(STATUS_INPUT, "%s:%d: there is no axis %s", reader->path, when->key_line[i],
+                        when->key[i]);
         const char *wanted = when->item[i]->kind == YAML_SCALAR ? when->item[i]->text : "";
-        while (entry < reader->axis[axis]->count && strcmp(reader->axis[axis]->key[entry], wanted) != 0) ++entry;
+        while (entry < reader->axis[axis]->count && strcmp(reader->axis[axis]->key[entry], wanted) != 0)
+            ++entry;
         if (entry == reader->axis[axis]->count)
-            return fail(STATUS_INPUT, "%s:%d: axis %s has no entry \"%s\"", reader->path, when->key_line[i], when->key[i], wanted);
+            return fail(STATUS_INPUT, "%s:%d: axis %s has no entry \"%s\"", reader->path, when->key_line[i],
+                        when->key[i], wanted);
         all = all && choice[axis] == entry;
     }
     *match = all;
@@ -133,7 +150,8 @@ static Status is_excluded(const Reader *reader, const int choice[], bool *exclud
 {
     const YamlNode *list = yaml_find(reader->root, "exclude");
     *excluded = false;
-    if (list != NULL && list->kind != YAML_LIST) return fail(STATUS_INPUT, "%s:%d: exclude is a list of combinations", reader->path, list->line);
+    if (list != NULL && list->kind != YAML_LIST)
+        return fail(STATUS_INPUT, "%s:%d: exclude is a list of combinations", reader->path, list->line);
     for (int i = 0; list != NULL && i < list->count; ++i) {
         bool match;
         TRY(matches(reader, list->item[i], choice, &match));
@@ -145,11 +163,13 @@ static Status is_excluded(const Reader *reader, const int choice[], bool *exclud
 static Status adjust(const Reader *reader, const int choice[], SweepRun *run)
 {
     const YamlNode *list = yaml_find(reader->root, "adjust");
-    if (list != NULL && list->kind != YAML_LIST) return fail(STATUS_INPUT, "%s:%d: adjust is a list", reader->path, list->line);
+    if (list != NULL && list->kind != YAML_LIST)
+        return fail(STATUS_INPUT, "%s:%d: adjust is a list", reader->path, list->line);
     for (int i = 0; list != NULL && i < list->count; ++i) {
         const YamlNode *when = yaml_find(list->item[i], "when"), *set = yaml_find(list->item[i], "set");
         if (when == NULL || set == NULL || list->item[i]->count != 2)
-            return fail(STATUS_INPUT, "%s:%d: an adjustment has when: and set:", reader->path, list->item[i]->line);
+            return fail(STATUS_INPUT, "%s:%d: an adjustment has when: and set:", reader->path,
+                        list->item[i]->line);
         bool match;
         TRY(matches(reader, when, choice, &match));
         if (match) TRY(append_settings(reader, run, "", set));
@@ -166,20 +186,24 @@ static Status find_base(const Reader *reader, const int choice[], char **config)
         if (of_entry != NULL) base = of_entry;
     }
     if (base == NULL || base->kind != YAML_SCALAR)
-        return fail(STATUS_INPUT, "%s names no base config for some runs: set base: FILE at the top or in an axis", reader->path);
+        return fail(STATUS_INPUT,
+                    "%s names no base config for some runs: set base: FILE at the top or in an axis",
+                    reader->path);
     const char *slash = strrchr(reader->path, '/');
     if (base->text[0] == '/' || slash == NULL) return text_copy(base->text, config);
     return text_format(config, "%.*s/%s", (int)(slash - reader->path), reader->path, base->text);
 }
 
-static Status make_run(const Reader *reader, const int choice[], int override_count, const char *const overrides[], SweepRun *run)
+static Status make_run(const Reader *reader, const int choice[], int override_count,
+                       const char *const overrides[], SweepRun *run)
 {
     const YamlNode *set = yaml_find(reader->root, "set");
     TRY(find_base(reader, choice, &run->config));
     if (set != NULL) TRY(append_settings(reader, run, "", set));
     for (int a = 0; a < reader->axis_count; ++a) {
         char *longer;
-        TRY(text_format(&longer, "%s%s%s", run->name != NULL ? run->name : "", run->name != NULL ? "-" : "", reader->axis[a]->key[choice[a]]));
+        TRY(text_format(&longer, "%s%s%s", run->name != NULL ? run->name : "", run->name != NULL ? "-" : "",
+                        reader->axis[a]->key[choice[a]]));
         free(run->name);
         run->name = longer;
         TRY(append_settings(reader, run, "", reader->axis[a]->item[choice[a]]));
@@ -198,9 +222,12 @@ static Status check_keys(const Reader *reader)
     static const char *const known[] = {"sweep", "base", "ranks", "set", "axes", "adjust", "exclude"};
     for (int i = 0; i < reader->root->count; ++i) {
         bool found = false;
-        for (size_t k = 0; k < sizeof known / sizeof known[0]; ++k) found = found || strcmp(reader->root->key[i], known[k]) == 0;
+        for (size_t k = 0; k < sizeof known / sizeof known[0]; ++k)
+            found = found || strcmp(reader->root->key[i], known[k]) == 0;
         if (!found)
-            return fail(STATUS_INPUT, "%s:%d: a sweep has no \"%s\"; it has sweep, base, ranks, set, axes, adjust and exclude (settings go under set:)",
+            return fail(STATUS_INPUT,
+                        "%s:%d: a sweep has no \"%s\"; it has sweep, base, ranks, set, axes, adjust and "
+                        "exclude (settings go under set:)",
                         reader->path, reader->root->key_line[i], reader->root->key[i]);
     }
     return OK;
@@ -212,20 +239,23 @@ static Status read_plan(Reader *reader, int override_count, const char *const ov
     TRY(check_keys(reader));
     TRY(read_axes(reader));
     const YamlNode *name = yaml_find(reader->root, "sweep"), *ranks = yaml_find(reader->root, "ranks");
-    if (name == NULL || name->kind != YAML_SCALAR) return fail(STATUS_INPUT, "%s needs sweep: NAME", reader->path);
+    if (name == NULL || name->kind != YAML_SCALAR)
+        return fail(STATUS_INPUT, "%s needs sweep: NAME", reader->path);
     TRY(check_name(reader, name->text, name->line));
     TRY(text_copy(name->text, &plan->name));
     plan->ranks = 1;
     if (ranks != NULL) {
         char *end = NULL;
         const long count = ranks->kind == YAML_SCALAR ? strtol(ranks->text, &end, 10) : 0;
-        if (count < 1 || count > INT_MAX || *end != '\0') return fail(STATUS_INPUT, "%s:%d: ranks is a whole number from 1", reader->path, ranks->line);
+        if (count < 1 || count > INT_MAX || *end != '\0')
+            return fail(STATUS_INPUT, "%s:%d: ranks is a whole number from 1", reader->path, ranks->line);
         plan->ranks = (int)count;
     }
     int64_t combinations = 1;
     for (int a = 0; a < reader->axis_count; ++a) {
         combinations *= reader->axis[a]->count;
-        if (combinations > MAX_RUNS) return fail(STATUS_INPUT, "%s stands for more than %d runs", reader->path, MAX_RUNS);
+        if (combinations > MAX_RUNS)
+            return fail(STATUS_INPUT, "%s stands for more than %d runs", reader->path, MAX_RUNS);
     }
     TRY(memory_new(&plan->run, (size_t)combinations, sizeof *plan->run, "sweep"));
     for (int64_t combination = 0; combination < combinations; ++combination) {
@@ -237,7 +267,8 @@ static Status read_plan(Reader *reader, int override_count, const char *const ov
         }
         bool excluded;
         TRY(is_excluded(reader, choice, &excluded));
-        if (!excluded) TRY(make_run(reader, choice, override_count, overrides, &plan->run[plan->run_count++]));
+        if (!excluded)
+            TRY(make_run(reader, choice, override_count, overrides, &plan->run[plan->run_count++]));
     }
     if (plan->run_count == 0) return fail(STATUS_INPUT, "%s excludes every run", reader->path);
     return OK;
@@ -259,7 +290,8 @@ Status sweep_plan_load(const char *path, int override_count, const char *const o
 void sweep_plan_free(SweepPlan *plan)
 {
     for (int i = 0; i < plan->run_count; ++i) {
-        for (int k = 0; k < plan->run[i].override_count; ++k) free(plan->run[i].overrides[k]);
+        for (int k = 0; k < plan->run[i].override_count; ++k)
+            free(plan->run[i].overrides[k]);
         free(plan->run[i].overrides);
         free(plan->run[i].name);
         free(plan->run[i].config);

@@ -25,9 +25,9 @@
 #include <stdint.h>
 
 typedef struct {
-    char *name;             /* "cifar10-resnet50-flsd_53" */
-    char *config;           /* path of the config it starts from */
-    char **overrides;       /* "key=value" */
+    char *name;       /* "cifar10-resnet50-flsd_53" */
+    char *config;     /* path of the config it starts from */
+    char **overrides; /* "key=value" */
     int override_count;
 } SweepRun;
 
@@ -39,7 +39,8 @@ typedef struct {
 } SweepPlan;
 
 /* overrides: of the command line; they come last in every run. STATUS_INPUT names file and line. */
-CHECKED Status sweep_plan_load(const char *path, int override_count, const char *const overrides[], SweepPlan *);
+CHECKED Status sweep_plan_load(const char *path, int override_count, const char *const overrides[],
+                               SweepPlan *);
 void sweep_plan_free(SweepPlan *);
 
 #endif
