@@ -59,7 +59,7 @@ static void the_first_error_sticks_and_names_its_scope(void **state)
     graph_fail(graph, STATUS_INPUT, "a second error");
     y = relu(graph, y); /* builders after an error do nothing */
     assert_false(value_exists(y));
-    assert_fails(graph_finish(graph), STATUS_INTERNAL, "layer7");
+    assert_fails(graph_finish(graph), STATUS_INPUT, "layer7: add");
     graph_free(graph);
 }
 

@@ -261,7 +261,7 @@ static Value append_node(Graph *graph, const Op *op, const Value inputs[], int i
         out[i] = (Shape){.type = FLOAT32, .rank = 0};
     Status status = op->infer(node, in, out);
     if (status != OK) {
-        graph_stick(graph, status_context(status, "%s", op->name));
+        graph_stick(graph, status);
         return NO_VALUE;
     }
     char name[GRAPH_MAX_SCOPE + 64];
