@@ -1,0 +1,30 @@
+/* Runs side by side: the columns that tables of runs have, here and in the report, and the table on the
+ * terminal. */
+#ifndef PLUMB_LAUNCH_RUN_TABLE_H
+#define PLUMB_LAUNCH_RUN_TABLE_H
+
+#include "launch/run_summary.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+
+/* One number of a run. Smaller is better for all of them. */
+typedef struct {
+    const char *title; /* "ECE" */
+    bool percent;      /* else as it is */
+    int decimals;
+    bool by_stage; /* before and after temperature scaling; else once */
+    double (*value)(const RunMeasure *);
+    Interval (*interval)(const RunMeasure *); /* NULL: has none */
+} RunColumn;
+
+const RunColumn *run_columns(int *count);
+
+/* Of a column: the smallest value over the complete runs; NaN if fewer than two have one. */
+double run_column_best(const RunColumn *, const RunSummary[], int count, bool after);
+
+/* An aligned table, as wide as the terminal has room for (intervals go first), best values marked. Runs that
+ * are not complete are listed as such. STATUS_IO when the stream takes no more. */
+CHECKED Status run_table_print(const RunSummary[], int count, FILE *);
+
+#endif
