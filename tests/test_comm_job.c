@@ -41,7 +41,7 @@ static int play_training(World *world, const char *part)
             if (strcmp(part, "hang") == 0) (void)pause();
             if (strcmp(part, "abort") == 0)
                 comm_abort(world, fail(STATUS_NUMERIC, "step 20: the loss is NaN"));
-            if (strcmp(part, "leave") == 0) return 3;
+            if (strcmp(part, "leave") == 0) _exit(3);
         }
         status = collective->sum(collective, (Span){.data = values, .count = 100000, .type = FLOAT32}, NULL);
         if (status == OK) status = collective->join(collective, NULL);
