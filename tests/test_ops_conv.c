@@ -394,6 +394,59 @@ static void reference_adaptive(const OpCase *op_case, OpReference *r)
         .name = folder, .build = builder, .in = shape, .golden = "layers/" folder, .parameters = __VA_ARGS__ \
     }
 
+/* Both pools of the middle channels of x, one behind the other: the plan lets them read a part of x's rows
+ * and write parts of the result's, so their tensors have strides. */
+enum { BEFORE = 3, AFTER = 2 };
+
+static Value build_both(Graph *graph, const OpCase *op_case, const Value in[])
+{
+    const Value x = slice(graph, in[0], BEFORE, shape_columns(graph_shape(graph, in[0])) - BEFORE - AFTER);
+    const Value parts[2] = {build_average(graph, op_case, &x), build_max(graph, op_case, &x)};
+    return concat(graph, parts, 2);
+}
+
+static void reference_both(const OpCase *op_case, OpReference *r)
+{
+    const Shape wide = r->in[0].shape, wide_out = r->shape;
+    const int64_t channels = shape_columns(wide) - BEFORE - AFTER;
+    OpReference part = *r;
+    part.in[0].shape.extent[3] = channels;
+    part.shape.extent[3] = channels;
+    double data[1024], out[1024];
+    assert_true(shape_count(part.in[0].shape) <= 1024 && shape_count(part.shape) <= 1024);
+    part.in[0].data = data;
+    part.out = out;
+    for (int64_t e = 0; e < shape_count(part.in[0].shape); ++e)
+        data[e] = r->in[0].data[e / channels * shape_columns(wide) + BEFORE + e % channels];
+    for (int half = 0; half < 2; ++half) {
+        pool(op_case, &part, half == 1, false);
+        for (int64_t e = 0; e < shape_count(part.shape); ++e)
+            r->out[e / channels * shape_columns(wide_out) + half * channels + e % channels] = out[e];
+    }
+}
+
+/* Largest values have no derivative where bfloat16 makes two of them equal. */
+static const OpCase strided_cases[] = {
+    {.name = "both pools of a slice into a concatenation",
+     .build = build_both,
+     .reference = reference_both,
+     .in = X(2, 5, 4, 12),
+     .float32_only = true,
+     .parameters = &(const Pool2d){.kernel = 3, .stride = 1, .padding = 1}},
+    {.name = "both pools of a slice into a concatenation, stride 2",
+     .build = build_both,
+     .reference = reference_both,
+     .in = X(1, 6, 6, 9),
+     .float32_only = true,
+     .parameters = &(const Pool2d){.kernel = 2}},
+};
+
+static void test_strided_pools(void **state)
+{
+    (void)state;
+    op_test_cases(strided_cases, COUNT(strided_cases), DEVICE_CPU);
+}
+
 static const OpCase average_cases[] = {
     AVERAGE("2", X(2, 6, 4, 3), .kernel = 2),
     AVERAGE("2, incomplete windows", X(2, 7, 5, 16), .kernel = 2),
@@ -638,6 +691,7 @@ int main(int count, char **arguments)
         cmocka_unit_test(test_adaptive_average_pool2d),
         cmocka_unit_test(test_max_pool2d),
         cmocka_unit_test(test_max_pool2d_padding_never_wins),
+        cmocka_unit_test(test_strided_pools),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_onednn_is_fast),
