@@ -1,0 +1,74 @@
+/* A network with its loss, built from settings the way the trainer does it, for suites that run whole steps.
+ * Images and tensors of golden files are in PyTorch's layout and in double; conversion is done here. */
+#ifndef PLUMB_TESTS_NETWORK_H
+#define PLUMB_TESTS_NETWORK_H
+
+#include "tests/support.h"
+
+#include "engine/base/config.h"
+#include "engine/plan/plan.h"
+#include "losses/loss.h"
+#include "models/model.h"
+
+#include <cjson/cJSON.h>
+
+/* tests/golden/NAME parsed; release with cJSON_Delete. */
+cJSON *golden_json(const char *name);
+/* The case `id` of tests/golden/networks/cases.json. The whole document is released by deleting *document. */
+const cJSON *golden_case(const char *id, cJSON **document);
+double golden_number(const cJSON *object, const char *key);
+
+/* The extents a file has: [out, in, height, width] for a weight of rank 4. */
+Shape pytorch_shape(Shape);
+/* Values in PyTorch's order to ours and back; a copy for ranks other than 4. */
+void from_pytorch(Shape, const double *values, float *ours);
+void to_pytorch(Shape, const float *ours, double *values);
+
+/* A config of the program's settings alone: "key=value" words, NULL-terminated. */
+enum { NETWORK_MAX_SETTINGS = 16 };
+Config *config_of(const char *const settings[]);
+
+/* The graph of the network alone, from images [samples, rows, columns, channels] to "logits"; fails the test
+ * on an error. */
+Graph *network_graph(const Config *, GraphMode, DType compute, const int64_t images[4], int64_t classes,
+                     Value *logits);
+
+typedef struct {
+    Config *config;
+    const Loss *loss;
+    DType compute;
+    int64_t images[4], classes;
+    Device *device;
+    Store *store;
+    Arena *arena;
+    Collective *collective;
+} Network;
+/* images: samples, rows, columns, channels. */
+void network_open(Network *, const char *const settings[], DType compute, const int64_t images[4],
+                  int64_t classes);
+void network_close(Network *);
+
+/* All parameters and states of a file of weights, in the order of its index.json (num_batches_tracked is in
+ * neither), and the same from the store; release with free(). */
+void network_load(Network *, const char *index, const char *weights);
+typedef enum { TENSORS_ALL, TENSORS_STATES, TENSORS_GRADIENTS } Tensors;
+double *network_tensors(Network *, const char *index, Tensors, int64_t *count);
+
+/* |got - want| / |want| over whole vectors. */
+double relative_distance(const double *got, const double *want, int64_t count);
+
+/* One plan of the network: training or evaluation, with or without the backward pass. */
+typedef struct {
+    Network *network;
+    Graph *graph;
+    Plan *plan;
+    Value images, target, weight, logits, sums;
+} NetworkStep;
+void network_step_open(NetworkStep *, Network *, GraphMode, bool gradients, bool fuse);
+void network_step_close(NetworkStep *);
+/* Runs it on the samples first .. first + batch - 1 of images [*, channels, rows, columns]. */
+void network_step_run(NetworkStep *, const double *images, const double *labels, int64_t first);
+const float *network_step_logits(NetworkStep *);
+const double *network_step_sums(NetworkStep *); /* LOSS_SUMS of them */
+
+#endif
