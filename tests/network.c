@@ -120,7 +120,7 @@ void network_open(Network *network, const char *const settings[], DType compute,
     assert_ok(arena_create(network->device, &network->arena));
     assert_ok(collective_self(&network->collective));
     NetworkStep step; /* the store is laid out by the graph of a training step */
-    network_step_open(&step, network, GRAPH_TRAIN, true, true);
+    network_step_open(&step, network, (StepOptions){.mode = GRAPH_TRAIN});
     network_step_close(&step);
 }
 
@@ -134,12 +134,12 @@ void network_close(Network *network)
     *network = (Network){0};
 }
 
-void network_step_open(NetworkStep *step, Network *network, GraphMode mode, bool gradients, bool fuse)
+void network_step_open(NetworkStep *step, Network *network, StepOptions options)
 {
     const Model *model;
     Graph *graph;
     assert_ok(model_find(network->config, &model));
-    assert_ok(graph_create(mode, network->compute, &graph));
+    assert_ok(graph_create(options.mode, network->compute, &graph));
     const int64_t samples[] = {network->images[0]};
     *step = (NetworkStep){.network = network, .graph = graph};
     step->images = images_input(graph, network->images);
@@ -149,8 +149,8 @@ void network_step_open(NetworkStep *step, Network *network, GraphMode mode, bool
     graph_keep(graph, step->logits);
     step->sums = network->loss->build(graph, network->config, step->logits, step->target, step->weight);
     graph_keep(graph, step->sums);
-    if (fuse) (void)graph_fuse(graph);
-    if (gradients) graph_differentiate(graph, step->sums);
+    if (!options.separate_nodes) (void)graph_fuse(graph);
+    if (!options.forward_only) graph_differentiate(graph, step->sums);
     assert_ok(graph_finish(graph));
     if (network->store == NULL) assert_ok(store_create(network->device, graph, 1, &network->store));
     assert_ok(

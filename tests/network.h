@@ -57,14 +57,20 @@ double *network_tensors(Network *, const char *index, Tensors, int64_t *count);
 /* |got - want| / |want| over whole vectors. */
 double relative_distance(const double *got, const double *want, int64_t count);
 
-/* One plan of the network: training or evaluation, with or without the backward pass. */
+/* One plan of the network. */
+typedef struct {
+    GraphMode mode;
+    bool forward_only;    /* no gradients */
+    bool separate_nodes;  /* not fused */
+    bool separate_memory; /* nothing shared */
+} StepOptions;
 typedef struct {
     Network *network;
     Graph *graph;
     Plan *plan;
     Value images, target, weight, logits, sums;
 } NetworkStep;
-void network_step_open(NetworkStep *, Network *, GraphMode, bool gradients, bool fuse);
+void network_step_open(NetworkStep *, Network *, StepOptions);
 void network_step_close(NetworkStep *);
 /* Runs it on the samples first .. first + batch - 1 of images [*, channels, rows, columns]. */
 void network_step_run(NetworkStep *, const double *images, const double *labels, int64_t first);

@@ -417,7 +417,8 @@ static const Small smalls[] = {
 };
 
 typedef struct {
-    double relative, absolute, gradient;
+    double relative, absolute;
+    double evaluation_gradient, gradient; /* of the distance over all parameters */
 } Tolerance;
 
 static const char *small_file(const Small *small, const char *what)
@@ -439,7 +440,7 @@ static void check_logits(NetworkStep *step, const Small *small, const char *what
 }
 
 /* The files hold the gradient of the mean; ours is that of the sum. */
-static void check_gradient(Network *network, const Small *small, const char *what, Tolerance tolerance)
+static void check_gradient(Network *network, const Small *small, const char *what, double tolerance)
 {
     int64_t count, got_count;
     double *want = golden_doubles(small_file(small, what), &count, NULL);
@@ -448,8 +449,8 @@ static void check_gradient(Network *network, const Small *small, const char *wha
     for (int64_t i = 0; i < count; ++i)
         got[i] /= (double)small->images[0];
     double distance = relative_distance(got, want, count);
-    if (!(distance < tolerance.gradient)) print_error("%s: %s is off by %g\n", small->name, what, distance);
-    assert_true(distance < tolerance.gradient);
+    if (!(distance < tolerance)) print_error("%s: %s is off by %g\n", small->name, what, distance);
+    assert_true(distance < tolerance);
     free(got);
     free(want);
 }
@@ -473,18 +474,22 @@ static void check_small(const Small *small, DType compute, bool fuse, Tolerance 
     double *images = golden_doubles(small_file(small, "x.npy"), NULL, NULL);
     double *labels = golden_doubles(small_file(small, "labels.npy"), NULL, NULL);
     NetworkStep train, evaluate;
-    network_step_open(&train, &network, GRAPH_TRAIN, true, fuse);
-    network_step_open(&evaluate, &network, GRAPH_EVALUATE, small->evaluation_gradient, fuse);
+    network_step_open(&train, &network, (StepOptions){.mode = GRAPH_TRAIN, .separate_nodes = !fuse});
+    network_step_open(&evaluate, &network,
+                      (StepOptions){.mode = GRAPH_EVALUATE,
+                                    .forward_only = !small->evaluation_gradient,
+                                    .separate_nodes = !fuse});
 
     network_step_run(&evaluate, images, labels, 0);
     check_logits(&evaluate, small, "logits_eval.npy", tolerance);
     check_loss(&evaluate, small, "ce_mean_eval", tolerance);
-    if (small->evaluation_gradient) check_gradient(&network, small, "grads_eval.npy", tolerance);
+    if (small->evaluation_gradient)
+        check_gradient(&network, small, "grads_eval.npy", tolerance.evaluation_gradient);
 
     network_step_run(&train, images, labels, 0);
     check_logits(&train, small, "logits_train.npy", tolerance);
     check_loss(&train, small, "ce_mean_train", tolerance);
-    check_gradient(&network, small, "grads_train.npy", tolerance);
+    check_gradient(&network, small, "grads_train.npy", tolerance.gradient);
 
     int64_t count, got_count;
     double *want = golden_doubles(small_file(small, "buffers_after.npy"), &count, NULL);
@@ -513,16 +518,19 @@ static void test_published_numbers(void **state)
 {
     (void)state;
     for (int i = 0; i < SMALLS; ++i)
-        check_small(&smalls[i], FLOAT32, true, (Tolerance){1e-4, 2e-4, 1e-3});
+        check_small(&smalls[i], FLOAT32, true, (Tolerance){1e-4, 2e-4, 1e-3, 1e-3});
 }
 
 static void test_published_numbers_without_fusion(void **state)
 {
     (void)state;
     for (int i = 0; i < SMALLS; ++i)
-        check_small(&smalls[i], FLOAT32, false, (Tolerance){1e-4, 2e-4, 1e-3});
+        check_small(&smalls[i], FLOAT32, false, (Tolerance){1e-4, 2e-4, 1e-3, 1e-3});
 }
 
+/* Where batch norm sees a few values a channel, and ReLU turns on a sign, rounding to bfloat16 moves the
+ * gradient of training far: PyTorch's autocast is off by 0.12 to 0.34 on these networks, and so are we. In
+ * evaluation mode it stays near. */
 static void test_published_numbers_in_bfloat16(void **state)
 {
     (void)state;
@@ -532,7 +540,52 @@ static void test_published_numbers_in_bfloat16(void **state)
     device_close(device);
     if (!fast) skip();
     for (int i = 0; i < SMALLS; ++i)
-        check_small(&smalls[i], BFLOAT16, true, (Tolerance){0.05, 0.1, 0.1});
+        check_small(&smalls[i], BFLOAT16, true, (Tolerance){0.02, 0.05, 0.05, 0.45});
+}
+
+/* One training step from the file's weights: logits, then gradients. */
+static double *step_result(const Small *small, bool separate_memory, int64_t *count)
+{
+    Network network;
+    network_open(&network, small->settings, FLOAT32, small->images, small->classes);
+    network_load(&network, small_file(small, "index.json"), small_file(small, "weights.npy"));
+    double *images = golden_doubles(small_file(small, "x.npy"), NULL, NULL);
+    double *labels = golden_doubles(small_file(small, "labels.npy"), NULL, NULL);
+    NetworkStep train;
+    network_step_open(&train, &network,
+                      (StepOptions){.mode = GRAPH_TRAIN, .separate_memory = separate_memory});
+    network_step_run(&train, images, labels, 0);
+    const int64_t logits = small->images[0] * small->classes;
+    double *gradients = network_tensors(&network, small_file(small, "index.json"), TENSORS_GRADIENTS, count);
+    double *result = malloc((size_t)(logits + *count) * sizeof *result);
+    assert_non_null(result);
+    for (int64_t i = 0; i < logits; ++i)
+        result[i] = (double)network_step_logits(&train)[i];
+    memcpy(result + logits, gradients, (size_t)*count * sizeof *result);
+    *count += logits;
+    PlanReport report = plan_report(train.plan);
+    if (!separate_memory) assert_true(report.arena_bytes < report.tensor_bytes);
+    free(gradients);
+    network_step_close(&train);
+    network_close(&network);
+    free(labels);
+    free(images);
+    return result;
+}
+
+/* Reused memory, views and in-place kernels give the bits that separate memory gives. */
+static void test_sharing_memory_changes_no_bit(void **state)
+{
+    (void)state;
+    for (int i = 0; i < SMALLS; ++i) {
+        int64_t count, other_count;
+        double *shared = step_result(&smalls[i], false, &count);
+        double *separate = step_result(&smalls[i], true, &other_count);
+        assert_int_equal(count, other_count);
+        assert_memory_equal(shared, separate, (size_t)count * sizeof *shared);
+        free(separate);
+        free(shared);
+    }
 }
 
 /* ---- a file of PyTorch's ---- */
@@ -595,9 +648,9 @@ static void test_weights_from_pytorch(void **state)
         double *images = golden_doubles(small_file(small, "x.npy"), NULL, NULL);
         double *labels = golden_doubles(small_file(small, "labels.npy"), NULL, NULL);
         NetworkStep evaluate;
-        network_step_open(&evaluate, &network, GRAPH_EVALUATE, false, true);
+        network_step_open(&evaluate, &network, (StepOptions){.mode = GRAPH_EVALUATE, .forward_only = true});
         network_step_run(&evaluate, images, labels, 0);
-        check_logits(&evaluate, small, "logits_eval.npy", (Tolerance){1e-4, 2e-4, 0});
+        check_logits(&evaluate, small, "logits_eval.npy", (Tolerance){1e-4, 2e-4, 0, 0});
         network_step_close(&evaluate);
         network_close(&network);
         free(labels);
@@ -624,6 +677,7 @@ int main(void)
         cmocka_unit_test(test_published_numbers),
         cmocka_unit_test(test_published_numbers_without_fusion),
         cmocka_unit_test(test_published_numbers_in_bfloat16),
+        cmocka_unit_test(test_sharing_memory_changes_no_bit),
         cmocka_unit_test(test_weights_from_pytorch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,25 +11,27 @@
 
 enum { STEPS = 5, BATCH = 16, CLASSES = 10 };
 
-/* What the golden files' "value of the loss function" is of our sums. */
-typedef enum { VALUE_SUM, VALUE_MEAN } ValueKind;
+/* The published code's loss functions return a sum or a mean; what it logs for an epoch is the sum of what it
+ * differentiated, which for MMCE is the batch size times the function's value, over the samples. */
+typedef enum { IS_SUM, IS_MEAN } Kind;
 
 typedef struct {
     const char *name;
     const char *settings[6];
-    ValueKind value;
+    Kind value, logged;
 } Trace;
 
 static const Trace traces[] = {
-    {"cross_entropy", {"loss.name=cross_entropy"}, VALUE_SUM},
-    {"cross_entropy_mean", {"loss.name=cross_entropy", "loss.reduction=mean"}, VALUE_SUM},
-    {"focal_gamma3", {"loss.name=focal", "loss.policy=fixed", "loss.gamma=3"}, VALUE_SUM},
+    {"cross_entropy", {"loss.name=cross_entropy"}, IS_SUM, IS_SUM},
+    {"cross_entropy_mean", {"loss.name=cross_entropy", "loss.reduction=mean"}, IS_SUM, IS_SUM},
+    {"focal_gamma3", {"loss.name=focal", "loss.policy=fixed", "loss.gamma=3"}, IS_SUM, IS_SUM},
     {"flsd_53",
      {"loss.name=focal", "loss.policy=sample", "loss.gammas=[5, 3]", "loss.thresholds=[0.2]"},
-     VALUE_SUM},
-    {"brier", {"loss.name=brier"}, VALUE_MEAN},
-    {"mmce_l2", {"loss.name=mmce", "loss.lambda=2"}, VALUE_MEAN},
-    {"mmce_weighted_l2", {"loss.name=mmce_weighted", "loss.lambda=2"}, VALUE_MEAN},
+     IS_SUM,
+     IS_SUM},
+    {"brier", {"loss.name=brier"}, IS_MEAN, IS_MEAN},
+    {"mmce_l2", {"loss.name=mmce", "loss.lambda=2"}, IS_MEAN, IS_SUM},
+    {"mmce_weighted_l2", {"loss.name=mmce_weighted", "loss.lambda=2"}, IS_MEAN, IS_SUM},
 };
 
 static const int64_t images_extent[4] = {BATCH, 32, 32, 3};
@@ -44,9 +46,9 @@ static void open_trace(Network *network, const Trace *trace)
     network_load(network, "networks/train_trace/index.json", "networks/train_trace/weights.npy");
 }
 
-static double loss_value(const Trace *trace, const double *sums)
+static double as(Kind kind, const double *sums)
 {
-    return trace->value == VALUE_SUM ? sums[LOSS_SUM] : sums[LOSS_SUM] / sums[LOSS_WEIGHT];
+    return kind == IS_SUM ? sums[LOSS_SUM] : sums[LOSS_SUM] / sums[LOSS_WEIGHT];
 }
 
 static void check_number(double got, double want, double relative, const char *name, const char *what,
@@ -85,20 +87,23 @@ static double distance_after(Network *network, const Trace *trace)
     return distance;
 }
 
-/* Mean loss and accuracy over the five batches in evaluation mode. */
+/* Loss and accuracy over the five batches in evaluation mode. */
 static void check_evaluation(Network *network, const Trace *trace, const cJSON *expected,
                              const double *images, const double *labels)
 {
     NetworkStep step;
-    network_step_open(&step, network, GRAPH_EVALUATE, false, true);
-    double correct = 0;
+    network_step_open(&step, network, (StepOptions){.mode = GRAPH_EVALUATE, .forward_only = true});
+    double correct = 0, loss = 0;
     for (int batch = 0; batch < STEPS; ++batch) {
         network_step_run(&step, images, labels, (int64_t)batch * BATCH);
         correct += network_step_sums(&step)[LOSS_CORRECT];
+        loss += as(trace->logged, network_step_sums(&step));
     }
     network_step_close(&step);
     check_number(correct / (STEPS * BATCH), golden_number(expected, "eval_accuracy_after"), 1e-9, trace->name,
                  "accuracy afterwards", STEPS);
+    check_number(loss / (STEPS * BATCH), golden_number(expected, "test_single_epoch_returned_average"), 1e-2,
+                 trace->name, "loss afterwards", STEPS);
 }
 
 static void check_trace(const Trace *trace)
@@ -112,7 +117,7 @@ static void check_trace(const Trace *trace)
     double *images = golden_doubles("networks/train_trace/x.npy", NULL, NULL);
     double *labels = golden_doubles("networks/train_trace/labels.npy", NULL, NULL);
     NetworkStep step;
-    network_step_open(&step, &network, GRAPH_TRAIN, true, true);
+    network_step_open(&step, &network, (StepOptions){.mode = GRAPH_TRAIN});
     Optimizer *optimizer;
     assert_ok(optimizer_create(
         network.store,
@@ -124,7 +129,7 @@ static void check_trace(const Trace *trace)
         network_step_run(&step, images, labels, (int64_t)batch * BATCH);
         const double *sums = network_step_sums(&step);
         assert_true(sums[LOSS_WEIGHT] == BATCH);
-        check_number(loss_value(trace, sums), list_number(expected, "loss_function_value_per_batch", batch),
+        check_number(as(trace->value, sums), list_number(expected, "loss_function_value_per_batch", batch),
                      batch == 0 ? 1e-4 : 1e-2, trace->name, "loss", batch);
         double norm;
         assert_ok(optimizer_step(optimizer, batch + 1, 0.1, mean ? 1 / sums[LOSS_WEIGHT] : 1));
@@ -133,8 +138,8 @@ static void check_trace(const Trace *trace)
                      batch == 0 ? 1e-3 : 1e-2, trace->name, "gradient norm", batch);
     }
     double distance = distance_after(&network, trace);
-    if (!(distance < 1e-3)) print_error("%s: weights are off by %g of their way\n", trace->name, distance);
-    assert_true(distance < 1e-3);
+    if (!(distance < 1e-2)) print_error("%s: weights are off by %g of their way\n", trace->name, distance);
+    assert_true(distance < 1e-2);
 
     optimizer_free(optimizer);
     network_step_close(&step);
