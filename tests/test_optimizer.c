@@ -308,17 +308,25 @@ static void test_plain_sgd(void **state)
     assert_ok(optimizer_step(optimizer, 1, 0.5, 0.25));
     get(&fixture, parameter);
     assert_close(parameter, expected, SIZE, 0, 0, "parameter");
-    /* A gradient that is not a number must not be clipped into one. */
-    optimizer_free(optimizer);
-    assert_ok(optimizer_create(fixture.store, (OptimizerOptions){.name = "sgd", .clip_norm = 2}, &optimizer));
-    gradient[7] = NAN;
-    set(&fixture, true, gradient);
-    assert_ok(optimizer_step(optimizer, 1, 0.5, 1));
-    double norm;
-    assert_ok(optimizer_gradient_norm(optimizer, &norm));
-    assert_true(isnan(norm));
-    get(&fixture, parameter);
-    assert_true(isnan(parameter[0]));
+    /* Gradients that are not finite are reported by their norm and change nothing. */
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    for (int clip = 0; clip < 2; ++clip)
+        for (size_t i = 0; i < sizeof bad / sizeof *bad; ++i) {
+            optimizer_free(optimizer);
+            assert_ok(optimizer_create(
+                fixture.store, (OptimizerOptions){.name = "sgd", .momentum = 0.9, .clip_norm = 2.0 * clip},
+                &optimizer));
+            gradient[7] = (double)bad[i];
+            set(&fixture, true, gradient);
+            assert_ok(optimizer_step(optimizer, 1, 0.5, 1));
+            double norm;
+            assert_ok(optimizer_gradient_norm(optimizer, &norm));
+            assert_false(isfinite(norm));
+            get(&fixture, parameter);
+            assert_close(parameter, expected, SIZE, 0, 0, "parameter");
+            for (int64_t k = 0; k < store_flat_count(fixture.store); ++k)
+                assert_true(store_flat_data(fixture.store, 0)[k] == 0);
+        }
     optimizer_free(optimizer);
     fixture_free(&fixture);
 }
