@@ -41,6 +41,12 @@ CHECKED Status comm_any(World *, bool mine, bool *any);
 CHECKED Status comm_check_equal(World *, const void *data, size_t bytes, const char *what);
 CHECKED Status comm_barrier(World *);
 
+/* The end of the program: says what went wrong, stops the world and returns the exit code (0, or the
+ * status'). An error that all ranks have is written once, by rank 0; one that a rank has alone is written by
+ * that rank and ends all ranks (comm_abort) within a few seconds. Every rank calls it; consumes the status.
+ */
+int comm_finish(World *, Status);
+
 /* The last resort, for a failure that the other ranks cannot know of: writes the message and ends all ranks
  * with the status' code. Does not return. */
 _Noreturn void comm_abort(World *, Status);

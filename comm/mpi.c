@@ -30,6 +30,7 @@ static Status connect(World *world, Ranks *ranks)
     TRY(mpi_status(MPI_Comm_size(MPI_COMM_WORLD, &world->size), "MPI_Comm_size"));
     TRY(mpi_status(MPI_Comm_dup(MPI_COMM_WORLD, &ranks->everyone), "MPI_Comm_dup"));
     TRY(mpi_status(MPI_Comm_dup(MPI_COMM_WORLD, &ranks->calls), "MPI_Comm_dup"));
+    TRY(mpi_status(MPI_Comm_dup(MPI_COMM_WORLD, &ranks->failing), "MPI_Comm_dup"));
     TRY(mpi_status(
         MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, world->rank, MPI_INFO_NULL, &ranks->host),
         "MPI_Comm_split_type"));
@@ -77,6 +78,7 @@ void mpi_stop(World *world)
     (void)MPI_Op_free(&ranks->sum_bfloat16);
     (void)MPI_Comm_free(&ranks->everyone);
     (void)MPI_Comm_free(&ranks->calls);
+    (void)MPI_Comm_free(&ranks->failing);
     (void)MPI_Comm_free(&ranks->host);
     (void)MPI_Finalize();
     free(ranks->sending);
@@ -85,6 +87,18 @@ void mpi_stop(World *world)
     free(ranks->hosts);
     free(ranks);
     world->implementation = NULL;
+}
+
+bool mpi_all_fail(World *world, double seconds)
+{
+    Ranks *ranks = ranks_of(world);
+    MPI_Request request = MPI_REQUEST_NULL;
+    const Operation operation = {.channel = CHANNEL_AGREEMENT, .what = "the end of all ranks", .count = -1};
+    Status status = mpi_status(MPI_Ibarrier(ranks->failing, &request), "MPI_Ibarrier");
+    if (status == OK) status = ranks_wait(ranks, &request, &operation, seconds);
+    const bool all = status == OK;
+    status_free(status);
+    return all;
 }
 
 _Noreturn void mpi_abort(World *world, int code)

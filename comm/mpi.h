@@ -11,6 +11,8 @@ CHECKED Status mpi_start(int *argc, char ***argv, World *);
  * come.
  */
 void mpi_stop(World *);
+/* Did all ranks call this within `seconds`? Nothing else may follow but the end. */
+bool mpi_all_fail(World *, double seconds);
 _Noreturn void mpi_abort(World *, int code); /* not collective */
 
 /* Small exchanges; `what` names them in errors ("agreement"). They end with an error, never hang, when

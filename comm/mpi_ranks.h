@@ -39,6 +39,7 @@ typedef struct {
     MPI_Comm everyone; /* small exchanges */
     MPI_Comm host;     /* the ranks of this host */
     MPI_Comm calls;    /* the roll call */
+    MPI_Comm failing;  /* ranks that end with an error meet here */
     MPI_Op sum_bfloat16;
     char (*hosts)[256]; /* of each rank */
     double patience;    /* seconds, for small exchanges */

@@ -120,6 +120,20 @@ Status comm_collective(World *world, double timeout_seconds, Collective **collec
     return mpi_collective(world, timeout_seconds, collective);
 }
 
+int comm_finish(World *world, Status status)
+{
+    static const double grace = 4; /* seconds for the others to come to the same end */
+    int code = 0;
+    if (status != OK) {
+        code = (int)status_code(status);
+        if (world->size > 1 && !mpi_all_fail(world, grace)) comm_abort(world, status);
+        if (world->rank == 0) log_error("plumb: %s", status_message(status));
+        status_free(status);
+    }
+    comm_stop(world);
+    return code;
+}
+
 _Noreturn void comm_abort(World *world, Status status)
 {
     int code = STATUS_INTERNAL;

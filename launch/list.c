@@ -16,32 +16,38 @@ static void list_models(void)
 {
     int count;
     const Model *model = models_table(&count);
-    for (int i = 0; i < count; ++i) (void)printf("%-24s %s\n", model[i].name, model[i].help);
+    for (int i = 0; i < count; ++i)
+        (void)printf("%-24s %s\n", model[i].name, model[i].help);
 }
 
 static void list_losses(void)
 {
     int count;
     const Loss *loss = losses_table(&count);
-    for (int i = 0; i < count; ++i) (void)printf("%-24s %s\n", loss[i].name, loss[i].help);
+    for (int i = 0; i < count; ++i)
+        (void)printf("%-24s %s\n", loss[i].name, loss[i].help);
 }
 
 static void list_datasets(void)
 {
     int count;
     const DatasetKind *kind = dataset_kinds(&count);
-    for (int i = 0; i < count; ++i) (void)printf("%-24s %s\n", kind[i].name, kind[i].help);
+    for (int i = 0; i < count; ++i)
+        (void)printf("%-24s %s\n", kind[i].name, kind[i].help);
 }
 
 static void list_settings(void)
 {
-    static const char *const types[] = {[SETTING_FLAG] = "true|false", [SETTING_INTEGER] = "integer",   [SETTING_REAL] = "real",
-                                        [SETTING_TEXT] = "text",       [SETTING_INTEGERS] = "integers", [SETTING_REALS] = "reals"};
+    static const char *const types[] = {
+        [SETTING_FLAG] = "true|false", [SETTING_INTEGER] = "integer",   [SETTING_REAL] = "real",
+        [SETTING_TEXT] = "text",       [SETTING_INTEGERS] = "integers", [SETTING_REALS] = "reals"};
     int count;
     const Setting *setting = settings_table(&count);
     for (int i = 0; i < count; ++i) {
         const Setting *s = &setting[i];
-        const char *value = s->default_value == NULL ? "(must be set)" : s->default_value[0] == '\0' ? "\"\"" : s->default_value;
+        const char *value = s->default_value == NULL      ? "(must be set)"
+                            : s->default_value[0] == '\0' ? "\"\""
+                                                          : s->default_value;
         (void)printf("%-36s %-14s %s", s->name, value, s->help);
         /* The choices of a text say more than its type. */
         if (s->check != NULL && s->type == SETTING_TEXT)
@@ -58,8 +64,10 @@ typedef struct {
     void (*print)(void);
 } Listing;
 
-static const Listing listings[] = {
-    {"models", list_models}, {"losses", list_losses}, {"datasets", list_datasets}, {"settings", list_settings}};
+static const Listing listings[] = {{"models", list_models},
+                                   {"losses", list_losses},
+                                   {"datasets", list_datasets},
+                                   {"settings", list_settings}};
 
 Status command_list(World *world, int argc, char **argv)
 {
