@@ -595,6 +595,8 @@ static void test_table(void **state)
     }
 }
 
+typedef Status Create(OneDnnConvolution, OneDnn **, size_t *scratch_bytes);
+
 /* A layout that sends the library to its slow paths would pass every other test. */
 static void test_onednn_is_fast(void **state)
 {
@@ -603,8 +605,8 @@ static void test_onednn_is_fast(void **state)
         int64_t channels, out_channels, kernel, stride;
     } layers[] = {{3, 64, 3, 1},    {64, 64, 1, 1},   {64, 64, 3, 1},
                   {128, 128, 3, 2}, {256, 512, 1, 2}, {512, 2048, 1, 1}};
-    Status (*const create[3])(OneDnnConvolution, OneDnn **, size_t *) = {
-        onednn_convolution, onednn_convolution_backward_data, onednn_convolution_backward_weights};
+    Create *const create[3] = {onednn_convolution, onednn_convolution_backward_data,
+                               onednn_convolution_backward_weights};
     for (size_t i = 0; i < sizeof layers / sizeof layers[0]; ++i) {
         for (int type = 0; type < 2; ++type) {
             const int64_t padding = layers[i].kernel / 2;
