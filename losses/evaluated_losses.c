@@ -117,8 +117,7 @@ static Status couple(const double all[], int64_t count, double value[EVALUATED_L
     for (int64_t i = 0; i < count; ++i)
         judged[i] = (Judged){
             .confidence = fabs(all[i]), .correct = all[i] > 0 ? 1 : 0, .weight = all[i] != 0 ? 1 : 0};
-    value[MMCE] = mmce(judged, count, kernel_width, workspace, NULL);
-    value[MMCE_WEIGHTED] = mmce_weighted(judged, count, kernel_width, workspace, NULL);
+    mmce_both(judged, count, kernel_width, workspace, &value[MMCE], &value[MMCE_WEIGHTED]);
 done:
     free(workspace);
     free(judged);

@@ -192,39 +192,69 @@ static void clear(double gradient[], int64_t count)
             gradient[i] = 0;
 }
 
+/* What multiplies the pair sums; for the weighted form their sum is under the root. */
+static PairSums plain_scale(const Sorted *sorted)
+{
+    const double total = sorted->right + sorted->wrong, scale = 1 / (total * total);
+    return (PairSums){.right = scale, .wrong = scale, .mixed = -2 * scale, .signs = scale};
+}
+
+static PairSums weighted_scale(const Sorted *sorted)
+{
+    const double m = sorted->right, n = sorted->wrong;
+    return (PairSums){.right = 1 / (m * m * (m * m + 1e-5)),
+                      .wrong = 1 / (n * n * (n * n + 1e-5)),
+                      .mixed = -2 / (m * n * (m * n + 1e-5))};
+}
+
+static double plain_value(const Sorted *sorted, const PairSums *sums)
+{
+    if (has_nan(sorted)) return NAN;
+    return sorted->count > 0 ? sums->signs * plain_scale(sorted).signs : 0;
+}
+
+static double weighted_value(const Sorted *sorted, const PairSums *sums)
+{
+    if (has_nan(sorted)) return NAN;
+    if (sorted->right == 0 || sorted->wrong == 0) return 0;
+    const PairSums scale = weighted_scale(sorted);
+    const double square =
+        scale.right * sums->right + scale.wrong * sums->wrong + scale.mixed * sums->mixed + 1e-10;
+    return square > 0 ? sqrt(square) : 0;
+}
+
 double mmce(const Judged samples[], int64_t count, double width, void *workspace, double gradient[])
 {
     clear(gradient, count);
     const Sorted sorted = sort_samples(samples, count, workspace);
-    if (sorted.count == 0) return 0;
-    if (has_nan(&sorted)) return NAN;
     const PairSums sums = sum_pairs(&sorted, width);
-    const double total = sorted.right + sorted.wrong, scale = 1 / (total * total);
-    if (gradient != NULL)
-        differentiate_pairs(&sorted, width, (PairSums){.right = scale, .wrong = scale, .mixed = -2 * scale},
-                            gradient);
-    return sums.signs * scale;
+    const double value = plain_value(&sorted, &sums);
+    if (gradient != NULL && !isnan(value) && sorted.count > 0)
+        differentiate_pairs(&sorted, width, plain_scale(&sorted), gradient);
+    return value;
 }
 
 double mmce_weighted(const Judged samples[], int64_t count, double width, void *workspace, double gradient[])
 {
     clear(gradient, count);
     const Sorted sorted = sort_samples(samples, count, workspace);
-    const double m = sorted.right, n = sorted.wrong;
-    if (has_nan(&sorted)) return NAN;
-    if (m == 0 || n == 0) return 0;
     const PairSums sums = sum_pairs(&sorted, width);
-    const PairSums scale = {.right = 1 / (m * m * (m * m + 1e-5)),
-                            .wrong = 1 / (n * n * (n * n + 1e-5)),
-                            .mixed = -2 / (m * n * (m * n + 1e-5))};
-    const double square =
-        scale.right * sums.right + scale.wrong * sums.wrong + scale.mixed * sums.mixed + 1e-10;
-    if (square <= 0) return 0;
-    const double root = sqrt(square), half = 0.5 / root;
-    if (gradient != NULL)
-        differentiate_pairs(
-            &sorted, width,
-            (PairSums){.right = half * scale.right, .wrong = half * scale.wrong, .mixed = half * scale.mixed},
-            gradient);
-    return root;
+    const double value = weighted_value(&sorted, &sums);
+    if (gradient != NULL && value > 0) {
+        PairSums scale = weighted_scale(&sorted);
+        scale.right /= 2 * value;
+        scale.wrong /= 2 * value;
+        scale.mixed /= 2 * value;
+        differentiate_pairs(&sorted, width, scale, gradient);
+    }
+    return value;
+}
+
+void mmce_both(const Judged samples[], int64_t count, double width, void *workspace, double *plain,
+               double *weighted)
+{
+    const Sorted sorted = sort_samples(samples, count, workspace);
+    const PairSums sums = sum_pairs(&sorted, width);
+    *plain = plain_value(&sorted, &sums);
+    *weighted = weighted_value(&sorted, &sums);
 }

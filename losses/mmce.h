@@ -24,12 +24,15 @@ typedef struct {
     double confidence, correct, weight;
 } Judged;
 
-/* Bytes that both functions need of `workspace` (aligned to 8). */
+/* Bytes that these functions need of `workspace` (aligned to 8). */
 size_t mmce_workspace(int64_t count);
 
 /* Value, and (unless NULL) gradient[i] = d value / d confidence of sample i, with sign(ri - rj) of 0 for
  * equal confidences. count < 2^32. No samples: 0. */
 double mmce(const Judged samples[], int64_t count, double width, void *workspace, double gradient[]);
 double mmce_weighted(const Judged samples[], int64_t count, double width, void *workspace, double gradient[]);
+/* Both values for one sort. */
+void mmce_both(const Judged samples[], int64_t count, double width, void *workspace, double *plain,
+               double *weighted);
 
 #endif

@@ -127,10 +127,21 @@ SampleLoss sample_brier(const Sample *sample)
     };
 }
 
+/* base^exponent for base >= 0; the usual small integers by multiplication, several times faster than pow. */
+static double power_of(double base, double exponent)
+{
+    enum { MOST = 8 };
+    if (!(exponent >= 0 && exponent <= MOST && exponent == floor(exponent))) return pow(base, exponent);
+    double power = 1;
+    for (int i = 0; i < (int)exponent; ++i)
+        power *= base;
+    return power;
+}
+
 SampleLoss sample_focal(const Sample *sample, double gamma)
 {
     const double complement = sample->complement;
-    const double power = pow(complement, gamma);
+    const double power = power_of(complement, gamma);
     const double factor = power * focal_growth(sample->probability, complement, sample->negative_log, gamma);
     return (SampleLoss){
         .value = power * sample->negative_log,

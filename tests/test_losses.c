@@ -504,6 +504,9 @@ static void check_mmce(const Judged samples[], int64_t count, double width)
         assert_close(got, want, count, 1e-9, 1e-13, "gradient of mmce");
         const double only_value = (weighted ? mmce_weighted : mmce)(samples, count, width, workspace, NULL);
         assert_true(only_value == value);
+        double both[2];
+        mmce_both(samples, count, width, workspace, &both[0], &both[1]);
+        assert_true(both[weighted] == value);
     }
     free(workspace);
     free(got);
