@@ -35,7 +35,8 @@ static int play_training(World *world, const char *part)
     Status status = comm_collective(world, strcmp(part, "hang") == 0 ? 1 : 60, &collective);
     if (status != OK) comm_abort(world, status);
     float *values = calloc(100000, sizeof *values);
-    for (int step = 0; values != NULL; ++step) {
+    if (values == NULL) return 1;
+    for (int step = 0;; ++step) {
         if (step == 20 && world->rank == 1) {
             if (strcmp(part, "kill") == 0) (void)raise(SIGKILL);
             if (strcmp(part, "hang") == 0) (void)pause();
@@ -47,7 +48,6 @@ static int play_training(World *world, const char *part)
         if (status == OK) status = collective->join(collective, NULL);
         if (status != OK) comm_abort(world, status);
     }
-    return 1;
 }
 
 static int play(int argc, char **argv)

@@ -1,5 +1,6 @@
-/* Optimizers on the CPU: memory bound, so the aim is to pass over the flat arrays once. Only clipping needs
- * the norm before the first element can step, and so a pass over the gradients of its own.
+/* Optimizers on the CPU: memory bound, so two passes over the flat arrays are all there is: one over the
+ * gradients for their norm, which must be known before the first element can step, and one that clips, decays
+ * and steps.
  *
  * Blocks have a fixed size and their sums of squares are added in order, in double: the norm, and with it
  * every parameter, has the same bits at any number of threads. */
