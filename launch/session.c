@@ -212,6 +212,21 @@ void session_close(Session *session)
 
 /* ---- evaluation ---- */
 
+/* Batch statistics are each rank's own; those that count are rank 0's, as with PyTorch's
+ * DistributedDataParallel: they are what a checkpoint holds. Ranks take them over before they evaluate. */
+static Status share_states(Session *session)
+{
+    if (session->world->size == 1) return OK;
+    for (int i = 0; i < store_count(session->store); ++i) {
+        const StoreEntry *entry = store_at(session->store, i);
+        if (entry->role != ROLE_STATE) continue;
+        TRY(session->collective->broadcast(session->collective,
+                                           (Span){entry->data, shape_count(entry->shape), entry->shape.type},
+                                           0, device_stream(session->device)));
+    }
+    return session->collective->join(session->collective, device_stream(session->device));
+}
+
 static Status evaluate_batch(Session *session, const Step *step, const DataSplit *split, int64_t first,
                              int64_t count, int64_t *row, float *logits)
 {
@@ -244,6 +259,7 @@ Status session_logits(Session *session, Split which, Logits *out, float **logits
     TRY_ELSE(done, memory_new(labels, (size_t)count + 1, sizeof **labels, "labels"));
     TRY_ELSE(done, memory_new(&row, (size_t)batch, sizeof *row, "evaluation"));
     TRY_ELSE(done, memory_new(&sample, (size_t)batch, sizeof *sample, "evaluation"));
+    TRY_ELSE(done, share_states(session));
     plan_bind(step->plan, step->table, (void *)(uintptr_t)split->table);
     for (int64_t done = 0; done < count; done += batch) {
         const int64_t here = count - done < batch ? count - done : batch;

@@ -42,8 +42,9 @@ typedef struct {
 CHECKED Status session_open(World *, const Config *, bool training, bool profile, Session *);
 void session_close(Session *);
 
-/* Runs the network on this rank's share of a split, in evaluation mode and without augmentation. `out` refers
- * to *logits (FLOAT32 [count, classes]) and *labels, released with free() by the caller. */
+/* Collective. Runs the network on this rank's share of a split, with rank 0's batch statistics, in evaluation
+ * mode and without augmentation. `out` refers to *logits (FLOAT32 [count, classes]) and *labels, released
+ * with free() by the caller. */
 CHECKED Status session_logits(Session *, Split, Logits *out, float **logits, int32_t **labels);
 
 #endif

@@ -140,6 +140,21 @@ static Status save_model(Trainer *trainer, const char *stem)
     return comm_agree(trainer->session->world, status);
 }
 
+/* All ranks start from the same parameters: equal seeds and files, but a rank on another host may have other
+ * files. */
+static Status check_parameters_equal(Session *session)
+{
+    const size_t bytes = (size_t)store_flat_count(session->store) * sizeof(float);
+    float *host;
+    TRY(memory_new(&host, bytes > 0 ? bytes : 1, 1, "parameters"));
+    Status status = device_download(session->device, host, store_parameters(session->store), bytes);
+    if (status == OK) status = device_synchronize(session->device);
+    status = comm_agree(session->world, status);
+    if (status == OK) status = comm_check_equal(session->world, host, bytes, "the starting parameters");
+    free(host);
+    return status;
+}
+
 /* Every rank reads the files itself: a rank that cannot is found out here, not later. */
 static Status restore(Trainer *trainer)
 {
