@@ -173,6 +173,7 @@ static Status restore(Trainer *trainer)
     TRY(comm_agree(session->world, status));
     TRY(comm_check_equal(session->world, &trainer->place, sizeof trainer->place,
                          "the checkpoint's place in training"));
+    TRY(check_parameters_equal(session));
     status = session->world->rank == 0 ? run_folder_rewind_metrics(trainer->run, trainer->place.step) : OK;
     return comm_agree(session->world, status);
 }
@@ -329,9 +330,7 @@ static Status run_epoch(Trainer *trainer)
     TRY(loader_start(trainer->loader, place->epoch, place->batch));
     for (;;) {
         const Batch *batch;
-        const double waiting = progress_clock();
         TRY(loader_next(trainer->loader, &batch));
-        trainer->view.data_seconds += progress_clock() - waiting;
         if (batch == NULL) break;
         TRY(run_step(trainer, batch));
         ++place->step;
@@ -403,6 +402,7 @@ static Status train(Trainer *trainer)
     while (trainer->place.epoch < trainer->epochs)
         TRY(run_epoch(trainer));
     TRY(evaluate_trained(session, trainer->run));
+    trainer->view.data_seconds = loader_waited(trainer->loader);
     if (trainer->options.log_view) TRY(log_view_print(&trainer->view, session));
     return OK;
 }

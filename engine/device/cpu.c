@@ -35,7 +35,7 @@ static Status open_cpu(Device *device, int index, int threads)
     read_name(name, sizeof name);
     (void)snprintf(device->name, sizeof device->name, "%s, %d thread%s", name, device->threads,
                    device->threads == 1 ? "" : "s");
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(__x86_64__)
     device->bfloat16 = __builtin_cpu_supports("avx512bf16") ? 1 : 0;
 #endif
     return OK;
