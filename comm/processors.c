@@ -107,7 +107,7 @@ static int place_order(const void *left, const void *right)
 
 void processors_slice(const cpu_set_t *all, int index, int parts, cpu_set_t *slice)
 {
-    Place places[CPU_SETSIZE];
+    Place places[CPU_SETSIZE] = {{0}};
     int count = 0;
     for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
         if (CPU_ISSET(cpu, all))
