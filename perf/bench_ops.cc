@@ -186,6 +186,16 @@ int main(int argc, char **argv)
             window.padding = 1;
             return max_pool2d(graph, x, window);
         });
+    for (const char *op : {"batch_norm", "batch_norm_backward"})
+        add_op(op, "64x32x32x256", {64, 32, 32, 256},
+               [](Graph *graph, Value x) { return batch_norm(graph, "layer", x, BatchNorm{}); });
+    for (const char *op : {"layer_norm", "layer_norm_backward"})
+        add_op(op, "4096x512", {4096, 512},
+               [](Graph *graph, Value x) { return layer_norm(graph, "layer", x, 0); });
+    for (const char *op : {"relu", "relu_backward"})
+        add_op(op, "64x32x32x256", {64, 32, 32, 256}, [](Graph *graph, Value x) { return relu(graph, x); });
+    for (const char *op : {"softmax", "softmax_backward"})
+        add_op(op, "4096x512", {4096, 512}, [](Graph *graph, Value x) { return softmax(graph, x); });
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
     benchmark::RunSpecifiedBenchmarks();

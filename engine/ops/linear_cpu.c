@@ -103,7 +103,8 @@ static Status bias_run(const Call *call)
     const Tensor d_y = call->in[0];
     const int64_t rows = shape_rows(d_y.shape), columns = shape_columns(d_y.shape);
     float *partial = call->scratch, *d_bias = call->out[0].data;
-#pragma omp parallel for schedule(static)
+    /* Waking threads takes longer than the sum of fewer elements. */
+#pragma omp parallel for schedule(static) if (rows * columns > 1 << 14)
     for (int piece = 0; piece < PIECES; ++piece)
         add_rows(partial + piece * columns, &d_y, rows * piece / PIECES, rows * (piece + 1) / PIECES,
                  columns);

@@ -9,6 +9,14 @@
 
 enum { BLOCK = 64 }; /* channels at a time: four registers of sixteen floats */
 
+/* Waking threads takes longer than a pool of fewer elements. */
+enum { WORTH_THREADS = 1 << 14 };
+
+static bool worth_threads(const PoolAttributes *a)
+{
+    return a->samples * a->height * a->width * a->channels > WORTH_THREADS;
+}
+
 /* The windows along one axis. */
 typedef struct {
     int64_t *begin, *end;  /* [windows]: pixels that a window covers, begin .. end - 1, inside the image */
@@ -160,11 +168,11 @@ static Status average_run(const Call *call)
     const PoolAttributes *a = call->attributes;
     const Windows *windows = call->state;
     const Tensor x = call->in[0], y = call->out[0];
-#pragma omp parallel for collapse(2) schedule(static)
+#pragma omp parallel for collapse(2) schedule(static) if (worth_threads(a))
     for (int64_t n = 0; n < a->samples; ++n) {
         for (int64_t i = 0; i < a->out_height; ++i) {
             for (int64_t j = 0; j < a->out_width; ++j) {
-                const float divisor = (float)(windows->row.divisor[i] * windows->column.divisor[j]);
+                const float share = 1.0F / (float)(windows->row.divisor[i] * windows->column.divisor[j]);
                 for (int64_t channel = 0; channel < a->channels; channel += BLOCK) {
                     const int count = block_size(a->channels, channel);
                     float sum[BLOCK] = {0}, pixel[BLOCK];
@@ -176,7 +184,7 @@ static Status average_run(const Call *call)
                         }
                     }
                     for (int c = 0; c < count; ++c)
-                        sum[c] /= divisor;
+                        sum[c] *= share;
                     block_store(sum, &y, (n * a->out_height + i) * a->out_width + j, channel, count);
                 }
             }
@@ -190,7 +198,7 @@ static Status average_backward_run(const Call *call)
     const PoolAttributes *a = call->attributes;
     const Windows *windows = call->state;
     const Tensor d_y = call->in[0], d_x = call->out[0];
-#pragma omp parallel for collapse(2) schedule(static)
+#pragma omp parallel for collapse(2) schedule(static) if (worth_threads(a))
     for (int64_t n = 0; n < a->samples; ++n) {
         for (int64_t h = 0; h < a->height; ++h) {
             for (int64_t w = 0; w < a->width; ++w) {
@@ -199,12 +207,12 @@ static Status average_backward_run(const Call *call)
                     float sum[BLOCK] = {0}, pixel[BLOCK];
                     for (int64_t i = windows->row.first[h]; i < windows->row.last[h]; ++i) {
                         for (int64_t j = windows->column.first[w]; j < windows->column.last[w]; ++j) {
-                            const float divisor =
-                                (float)(windows->row.divisor[i] * windows->column.divisor[j]);
+                            const float share =
+                                1.0F / (float)(windows->row.divisor[i] * windows->column.divisor[j]);
                             block_load(pixel, &d_y, (n * a->out_height + i) * a->out_width + j, channel,
                                        count);
                             for (int c = 0; c < count; ++c)
-                                sum[c] += pixel[c] / divisor;
+                                sum[c] += pixel[c] * share;
                         }
                     }
                     block_store(sum, &d_x, (n * a->height + h) * a->width + w, channel, count);
@@ -223,7 +231,7 @@ static Status max_run(const Call *call)
     const Windows *windows = call->state;
     const Tensor x = call->in[0], y = call->out[0], index = call->out[1];
     const bool wanted = call->wanted[1] && index.data != NULL;
-#pragma omp parallel for collapse(2) schedule(static)
+#pragma omp parallel for collapse(2) schedule(static) if (worth_threads(a))
     for (int64_t n = 0; n < a->samples; ++n) {
         for (int64_t i = 0; i < a->out_height; ++i) {
             for (int64_t j = 0; j < a->out_width; ++j) {
@@ -262,7 +270,7 @@ static Status max_backward_run(const Call *call)
     const PoolAttributes *a = call->attributes;
     const Windows *windows = call->state;
     const Tensor d_y = call->in[0], index = call->in[1], d_x = call->out[0];
-#pragma omp parallel for collapse(2) schedule(static)
+#pragma omp parallel for collapse(2) schedule(static) if (worth_threads(a))
     for (int64_t n = 0; n < a->samples; ++n) {
         for (int64_t h = 0; h < a->height; ++h) {
             for (int64_t w = 0; w < a->width; ++w) {
