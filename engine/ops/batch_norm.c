@@ -61,7 +61,7 @@ static Status infer(const Node *node, const Shape in[], Shape out[])
     TRY(op_expect_shape(in[BATCH_NORM_RUNNING_VAR], vector, "running_var"));
     if (in[BATCH_NORM_RESIDUAL].rank >= 0) TRY(op_expect_shape(in[BATCH_NORM_RESIDUAL], x, "the residual"));
     if (!(attributes->epsilon > 0) || !(attributes->momentum > 0 && attributes->momentum <= 1))
-        return fail(STATUS_INTERNAL, "batch_norm: epsilon %g must be positive, momentum %g in (0, 1]",
+        return fail(STATUS_INPUT, "batch_norm: epsilon %g must be positive, momentum %g in (0, 1]",
                     attributes->epsilon, attributes->momentum);
     if (attributes->train && !attributes->synchronize && shape_rows(x) < 2) {
         char text[SHAPE_TEXT];
