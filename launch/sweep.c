@@ -1,0 +1,401 @@
+#include "launch/sweep.h"
+
+#include "engine/base/file.h"
+#include "engine/base/log.h"
+#include "engine/base/memory.h"
+#include "launch/progress.h"
+#include "launch/run_folder.h"
+#include "launch/run_summary.h"
+#include "launch/run_table.h"
+#include "launch/settings.h"
+#include "launch/sweep_plan.h"
+
+#include <cJSON.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+const char sweep_help[] =
+    "usage: plumb sweep SWEEP.yaml [--ranks R] [--slots S] [--folder DIR] [KEY=VALUE ...]\n"
+    "\n"
+    "Trains every run of SWEEP.yaml, each as `mpirun -n R plumb train` with its own folder DIR/RUN and log "
+    "DIR/RUN/log.txt.\n"
+    "Started again, it goes on with what is not complete. One failed run does not stop the others.\n"
+    "\n"
+    "  --ranks R     MPI ranks a run; default: the file's ranks, else 1\n"
+    "  --slots S     runs at a time; default 1. Sweeps on several machines may share DIR: each takes runs "
+    "nobody works on\n"
+    "  --folder DIR  default runs/NAME, NAME being the file's sweep:\n"
+    "  KEY=VALUE     a setting of every run (plumb list settings)\n"
+    "\n"
+    "SIGTERM, SIGUSR1 or SIGINT: the runs finish their step and save, and the exit code is 75.\n"
+    "The words of PLUMB_MPIRUN replace `mpirun -n R` (for example \"srun -n 4\").\n";
+
+typedef struct {
+    const char *file, *folder;
+    int ranks, slots;
+    const char **overrides;
+    int override_count;
+} Arguments;
+
+typedef enum { WAITING, RUNNING, COMPLETE, FAILED, BUSY, STOPPED } State;
+static const char *const state_name[] = {"waiting", "running", "complete", "failed", "in progress elsewhere",
+                                         "stopped"};
+
+typedef struct {
+    State state;
+    pid_t process;
+    double started;
+    int code;
+} Job;
+
+enum { MAX_LAUNCHER = 64 };
+
+typedef struct {
+    SweepPlan plan;
+    Arguments arguments;
+    char folder[PATH_MAX], program[PATH_MAX];
+    char launcher_text[1024], *launcher[MAX_LAUNCHER]; /* PLUMB_MPIRUN, and its words */
+    int launcher_count;
+    Job *job;
+} Sweep;
+
+/* ---- arguments ---- */
+
+static Status whole_number(const char *option, const char *text, int *value)
+{
+    char *end = NULL;
+    const long number = text != NULL ? strtol(text, &end, 10) : 0;
+    if (text == NULL || *end != '\0' || number < 1 || number > 1000000)
+        return fail(STATUS_USAGE, "%s takes a whole number from 1", option);
+    *value = (int)number;
+    return OK;
+}
+
+static Status parse(int argc, char **argv, Arguments *arguments)
+{
+    arguments->slots = 1;
+    for (int i = 1; i < argc; ++i) {
+        const char *word = argv[i], *next = i + 1 < argc ? argv[i + 1] : NULL;
+        if (strcmp(word, "--ranks") == 0) {
+            TRY(whole_number(word, next, &arguments->ranks));
+            ++i;
+        } else if (strcmp(word, "--slots") == 0) {
+            TRY(whole_number(word, next, &arguments->slots));
+            ++i;
+        } else if (strcmp(word, "--folder") == 0) {
+            if (next == NULL) return fail(STATUS_USAGE, "--folder needs a directory");
+            arguments->folder = next;
+            ++i;
+        } else if (word[0] == '-') {
+            return fail(STATUS_USAGE, "plumb sweep does not know %s (see plumb sweep --help)", word);
+        } else if (strchr(word, '=') != NULL) {
+            arguments->overrides[arguments->override_count++] = word;
+        } else if (arguments->file == NULL) {
+            arguments->file = word;
+        } else {
+            return fail(STATUS_USAGE, "plumb sweep takes one SWEEP.yaml, not both %s and %s", arguments->file,
+                        word);
+        }
+    }
+    if (arguments->file == NULL)
+        return fail(STATUS_USAGE, "plumb sweep needs a SWEEP.yaml (see plumb sweep --help)");
+    return OK;
+}
+
+/* Every config is read before the first run starts: a typo in the last must not be found after a week. */
+static Status check_configs(const SweepPlan *plan)
+{
+    int settings;
+    const Setting *table = settings_table(&settings);
+    for (int i = 0; i < plan->run_count; ++i) {
+        const SweepRun *run = &plan->run[i];
+        Config *config;
+        Status status = config_load(table, settings, run->config, run->override_count,
+                                    (const char *const *)run->overrides, &config);
+        if (status != OK) return status_context(status, "run %s", run->name);
+        config_free(config);
+    }
+    return OK;
+}
+
+/* sweep.json: which runs belong to this folder, in order; what `plumb report` shows first. */
+static Status write_list(const Sweep *sweep)
+{
+    char path[PATH_MAX];
+    TRY(file_join(path, sweep->folder, "sweep.json"));
+    cJSON *object = cJSON_CreateObject(), *runs = cJSON_AddArrayToObject(object, "runs");
+    cJSON_AddStringToObject(object, "sweep", sweep->plan.name);
+    for (int i = 0; i < sweep->plan.run_count; ++i)
+        cJSON_AddItemToArray(runs, cJSON_CreateString(sweep->plan.run[i].name));
+    char *text = cJSON_Print(object);
+    cJSON_Delete(object);
+    if (text == NULL) return fail(STATUS_MEMORY, "no memory for %s", path);
+    Status status = file_write(path, text, strlen(text));
+    cJSON_free(text);
+    return status;
+}
+
+/* ---- one run ---- */
+
+/* The command of a run: [mpirun -n R] plumb train CONFIG KEY=VALUE ... --run DIR. The array is released with
+ * free(), its words belong to others or live until exec. */
+static Status make_command(const Sweep *sweep, const SweepRun *run, char *folder, char **words[])
+{
+    enum { FIXED = 8 };
+    char **word;
+    int count = 0;
+    TRY(memory_new(&word, (size_t)(run->override_count + sweep->launcher_count + FIXED), sizeof *word,
+                   "sweep"));
+    if (sweep->launcher_count > 0) {
+        for (int i = 0; i < sweep->launcher_count; ++i)
+            word[count++] = sweep->launcher[i];
+    } else if (sweep->plan.ranks > 1) {
+        static char ranks[16];
+        (void)snprintf(ranks, sizeof ranks, "%d", sweep->plan.ranks);
+        word[count++] = "mpirun";
+        word[count++] = "-n";
+        word[count++] = ranks;
+    }
+    word[count++] = (char *)(uintptr_t)sweep->program;
+    word[count++] = "train";
+    word[count++] = run->config;
+    for (int i = 0; i < run->override_count; ++i)
+        word[count++] = run->overrides[i];
+    word[count++] = "--run";
+    word[count++] = folder;
+    *words = word;
+    return OK;
+}
+
+/* In the child: output to the log, a parent's death ends it, and Open MPI allowed to do what is meant here.
+ */
+static void become(char *const words[], const char *log, int share)
+{
+    (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+    const int descriptor = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (descriptor < 0 || dup2(descriptor, STDOUT_FILENO) < 0 || dup2(descriptor, STDERR_FILENO) < 0)
+        _exit(STATUS_IO);
+    (void)setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 0);
+    (void)setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 0);
+    (void)setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 0);
+    (void)setenv("OMPI_MCA_odls_base_sigkill_timeout", "120", 0); /* time to finish the step and save */
+    if (share > 0) {
+        char threads[16];
+        (void)snprintf(threads, sizeof threads, "%d", share);
+        (void)setenv("OMP_NUM_THREADS", threads, 0);
+        (void)setenv("OMPI_MCA_hwloc_base_binding_policy", "none", 0);
+    }
+    (void)execvp(words[0], words);
+    (void)fprintf(stderr, "cannot start %s: %s\n", words[0], strerror(errno));
+    _exit(127);
+}
+
+static Status start(Sweep *sweep, int index)
+{
+    const SweepRun *run = &sweep->plan.run[index];
+    Job *job = &sweep->job[index];
+    char folder[PATH_MAX], log[PATH_MAX], **words;
+    TRY(file_join(folder, sweep->folder, run->name));
+    TRY(file_make_folder(folder));
+    TRY(file_join(log, folder, "log.txt"));
+    TRY(make_command(sweep, run, folder, &words));
+    /* Runs side by side share the processors. */
+    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    const int ranks = sweep->plan.ranks * sweep->arguments.slots;
+    const int share = sweep->arguments.slots == 1 ? 0 : processors > ranks ? (int)(processors / ranks) : 1;
+    (void)fflush(NULL);
+    job->process = fork();
+    if (job->process == 0) become(words, log, share);
+    free(words);
+    if (job->process < 0)
+        return fail(STATUS_IO, "cannot start a process for %s: %s", run->name, strerror(errno));
+    job->state = RUNNING;
+    job->started = progress_clock();
+    return OK;
+}
+
+/* The last lines of a failed run's log, for those who will not open it. */
+static void show_log_end(const Sweep *sweep, const SweepRun *run)
+{
+    enum { TAIL = 600 };
+    char folder[PATH_MAX], log[PATH_MAX], tail[TAIL + 1];
+    Status status = file_join(folder, sweep->folder, run->name);
+    if (status == OK) status = file_join(log, folder, "log.txt");
+    if (status != OK) {
+        status_free(status);
+        return;
+    }
+    FILE *file = fopen(log, "r");
+    if (file == NULL) return;
+    if (fseek(file, -TAIL, SEEK_END) != 0) (void)fseek(file, 0, SEEK_SET);
+    const size_t length = fread(tail, 1, TAIL, file);
+    (void)fclose(file);
+    tail[length] = '\0';
+    const char *first = strchr(tail, '\n');
+    log_info("    ...%s    (all of it: %s)", first != NULL && length == TAIL ? first : tail, log);
+}
+
+static void finish(Sweep *sweep, int index, int wait_status, int done)
+{
+    Job *job = &sweep->job[index];
+    const SweepRun *run = &sweep->plan.run[index];
+    job->code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
+    job->process = 0;
+    job->state = job->code == 0                    ? COMPLETE
+                 : job->code == STATUS_BUSY        ? BUSY
+                 : job->code == STATUS_INTERRUPTED ? STOPPED
+                                                   : FAILED;
+    log_info("[%d/%d] %s: %s after %.0f s", done, sweep->plan.run_count, run->name, state_name[job->state],
+             progress_clock() - job->started);
+    if (job->state == FAILED) show_log_end(sweep, run);
+}
+
+/* ---- all runs ---- */
+
+static volatile sig_atomic_t stop_asked;
+static void ask_to_stop(int signal_number)
+{
+    (void)signal_number;
+    stop_asked = 1;
+}
+
+static int count_state(const Sweep *sweep, State state)
+{
+    int count = 0;
+    for (int i = 0; i < sweep->plan.run_count; ++i)
+        count += sweep->job[i].state == state;
+    return count;
+}
+
+static void mark_complete(Sweep *sweep)
+{
+    for (int i = 0; i < sweep->plan.run_count; ++i) {
+        char folder[PATH_MAX];
+        RunFolder run;
+        Status status = file_join(folder, sweep->folder, sweep->plan.run[i].name);
+        if (status == OK) status = run_folder_attach(folder, &run);
+        if (status == OK && run_folder_is_complete(&run)) sweep->job[i].state = COMPLETE;
+        status_free(status);
+    }
+}
+
+static Status run_all(Sweep *sweep)
+{
+    const int total = sweep->plan.run_count;
+    int next = 0, forwarded = 0;
+    for (;;) {
+        while (!stop_asked && next < total && count_state(sweep, RUNNING) < sweep->arguments.slots) {
+            if (sweep->job[next].state == WAITING) {
+                log_info("[%d/%d] %s starts", next + 1, total, sweep->plan.run[next].name);
+                TRY(start(sweep, next));
+            }
+            ++next;
+        }
+        if (count_state(sweep, RUNNING) == 0) return OK;
+        int wait_status;
+        const pid_t process = waitpid(-1, &wait_status, 0);
+        if (process < 0 && errno != EINTR)
+            return fail(STATUS_IO, "waiting for the runs: %s", strerror(errno));
+        if (stop_asked && !forwarded) {
+            forwarded = 1;
+            log_info("stopping: the runs finish their step and save");
+            /* mpirun passes SIGUSR1 on to its ranks. */
+            for (int i = 0; i < total; ++i)
+                if (sweep->job[i].state == RUNNING) (void)kill(sweep->job[i].process, SIGUSR1);
+        }
+        for (int i = 0; i < total && process > 0; ++i)
+            if (sweep->job[i].state == RUNNING && sweep->job[i].process == process)
+                finish(sweep, i, wait_status, i + 1);
+    }
+}
+
+static Status print_table(const Sweep *sweep)
+{
+    RunSummary *summary = NULL;
+    int count = 0;
+    const char *const folders[] = {sweep->folder};
+    TRY(run_summaries_load(folders, 1, &summary, &count));
+    Status status = run_table_print(summary, count, stdout);
+    run_summaries_free(summary, count);
+    return status;
+}
+
+/* The launcher's words, if the user gave his own. */
+static Status read_launcher(Sweep *sweep)
+{
+    const char *text = getenv("PLUMB_MPIRUN");
+    if (text == NULL) return OK;
+    if (strlen(text) >= sizeof sweep->launcher_text) return fail(STATUS_USAGE, "PLUMB_MPIRUN is too long");
+    memcpy(sweep->launcher_text, text, strlen(text) + 1);
+    char *rest = NULL;
+    for (char *part = strtok_r(sweep->launcher_text, " ", &rest); part != NULL;
+         part = strtok_r(NULL, " ", &rest)) {
+        if (sweep->launcher_count == MAX_LAUNCHER)
+            return fail(STATUS_USAGE, "PLUMB_MPIRUN has more than %d words", MAX_LAUNCHER);
+        sweep->launcher[sweep->launcher_count++] = part;
+    }
+    return OK;
+}
+
+static Status run_sweep(Sweep *sweep)
+{
+    Arguments *arguments = &sweep->arguments;
+    TRY(sweep_plan_load(arguments->file, arguments->override_count, arguments->overrides, &sweep->plan));
+    if (arguments->ranks > 0) sweep->plan.ranks = arguments->ranks;
+    TRY(check_configs(&sweep->plan));
+    (void)snprintf(sweep->folder, sizeof sweep->folder, "%s%s", arguments->folder != NULL ? "" : "runs/",
+                   arguments->folder != NULL ? arguments->folder : sweep->plan.name);
+    TRY(read_launcher(sweep));
+    TRY(file_make_folder(sweep->folder));
+    TRY(write_list(sweep));
+    const ssize_t length = readlink("/proc/self/exe", sweep->program, sizeof sweep->program - 1);
+    if (length < 0) return fail(STATUS_IO, "cannot find the program itself: %s", strerror(errno));
+    sweep->program[length] = '\0';
+    TRY(memory_new(&sweep->job, (size_t)sweep->plan.run_count, sizeof *sweep->job, "sweep"));
+    mark_complete(sweep);
+    struct sigaction action = {.sa_handler = ask_to_stop}; /* no SA_RESTART: waitpid must return */
+    (void)sigemptyset(&action.sa_mask);
+    (void)sigaction(SIGTERM, &action, NULL);
+    (void)sigaction(SIGUSR1, &action, NULL);
+    (void)sigaction(SIGINT, &action, NULL);
+    log_info("%s: %d runs, %d rank%s each, %d at a time; %d complete already", sweep->plan.name,
+             sweep->plan.run_count, sweep->plan.ranks, sweep->plan.ranks == 1 ? "" : "s", arguments->slots,
+             count_state(sweep, COMPLETE));
+    TRY(run_all(sweep));
+    TRY(print_table(sweep));
+    if (stop_asked)
+        return fail(STATUS_INTERRUPTED, "the sweep was stopped by a signal; the same command goes on");
+    const int failed = count_state(sweep, FAILED);
+    if (failed > 0)
+        return fail(
+            STATUS_INPUT,
+            "%d of %d runs failed; see log.txt in their folders under %s. The same command tries them again",
+            failed, sweep->plan.run_count, sweep->folder);
+    return OK;
+}
+
+Status command_sweep(World *world, int argc, char **argv)
+{
+    if (world->size > 1)
+        return fail(STATUS_USAGE, "plumb sweep starts mpirun itself: run it without mpirun and give --ranks");
+    Sweep *sweep;
+    TRY(memory_new(&sweep, 1, sizeof *sweep, "sweep"));
+    Status status;
+    TRY_ELSE(done, memory_new(&sweep->arguments.overrides, (size_t)argc, sizeof *sweep->arguments.overrides,
+                              "arguments"));
+    TRY_ELSE(done, parse(argc, argv, &sweep->arguments));
+    TRY_ELSE(done, run_sweep(sweep));
+done:
+    sweep_plan_free(&sweep->plan);
+    free(sweep->arguments.overrides);
+    free(sweep->job);
+    free(sweep);
+    return status;
+}
