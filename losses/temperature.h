@@ -15,8 +15,14 @@ typedef struct {
     int best_ece, best_nll;                                /* indices */
 } TemperatureSearch;
 
-/* One pass over the logits: every row meets all temperatures while it is in cache. Collective. bins in
- * [1, CALIBRATION_MAX_BINS]. Checked logits only. threads: 0 means as OpenMP says. */
+/* One pass over the logits: every row meets all temperatures while it is in cache. Sets of more than 2^24
+ * logits are searched in single precision first (curves good to about 1e-6), and again in double precision
+ * only where two temperatures are too close to call. Collective. bins in [1, CALIBRATION_MAX_BINS]. Checked
+ * logits only. threads: 0 means as OpenMP says. */
 CHECKED Status temperature_search(Collective *, const Logits *, int bins, int threads, TemperatureSearch *);
+
+/* The same in the precision asked for: FLOAT32 or FLOAT64 (of the exponentials; all sums are exact). */
+CHECKED Status temperature_curves(Collective *, const Logits *, int bins, int threads, DType precision,
+                                  TemperatureSearch *);
 
 #endif

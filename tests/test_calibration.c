@@ -245,6 +245,23 @@ static void test_temperature(void **state)
     free(grid);
 }
 
+/* Single precision is for sets too large for a test: here it must only come close. */
+static void test_temperature_float(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"k2_n1000", "k100_n128", "k200_n64", "k10_n4096", "k100_n2000"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; ++i) {
+        LogitSet set = golden_set(names[i]);
+        static TemperatureSearch exact, quick;
+        assert_ok(temperature_curves(collective, &set.logits, BINS, 0, FLOAT64, &exact));
+        assert_ok(temperature_curves(collective, &set.logits, BINS, 0, FLOAT32, &quick));
+        assert_close(quick.nll, exact.nll, TEMPERATURE_COUNT, 1e-6, 2e-7, names[i]);
+        assert_close(quick.ece, exact.ece, TEMPERATURE_COUNT, 0, 1e-6, names[i]);
+        assert_memory_not_equal(quick.nll, exact.nll, sizeof exact.nll);
+        set_close(&set);
+    }
+}
+
 /* All temperatures of the search against the metrics, which compute each on its own. */
 static void test_temperature_matches_metrics(void **state)
 {
@@ -390,11 +407,17 @@ int main(int argc, char **argv)
     if (status == OK) status = comm_collective(world, 60, &collective);
     if (status != OK) comm_abort(world, status);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_metrics),       cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_other_metrics), cmocka_unit_test(test_double_logits),
-        cmocka_unit_test(test_temperature),   cmocka_unit_test(test_temperature_matches_metrics),
-        cmocka_unit_test(test_ood),           cmocka_unit_test(test_order_statistics),
-        cmocka_unit_test(test_exact_sums),    cmocka_unit_test(test_bad_logits),
+        cmocka_unit_test(test_metrics),
+        cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_other_metrics),
+        cmocka_unit_test(test_double_logits),
+        cmocka_unit_test(test_temperature),
+        cmocka_unit_test(test_temperature_float),
+        cmocka_unit_test(test_temperature_matches_metrics),
+        cmocka_unit_test(test_ood),
+        cmocka_unit_test(test_order_statistics),
+        cmocka_unit_test(test_exact_sums),
+        cmocka_unit_test(test_bad_logits),
     };
     const int failures = cmocka_run_group_tests(tests, NULL, NULL);
     if (failures > 0) return 1; /* the ranks may be out of step: leave it to mpirun to end the others */
