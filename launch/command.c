@@ -1,6 +1,7 @@
 #include "launch/command.h"
 
 #include "engine/base/log.h"
+#include "launch/evaluate.h"
 #include "launch/list.h"
 #include "launch/train.h"
 
@@ -9,6 +10,7 @@
 
 static const Command commands[] = {
     {"train", "train a network, or go on with a run", train_help, command_train},
+    {"evaluate", "measure calibration, of a run or of any logits", evaluate_help, command_evaluate},
     {"list", "models, losses, data sets and settings", list_help, command_list},
 };
 

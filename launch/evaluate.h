@@ -6,6 +6,7 @@
 #include "engine/plan/collective.h"
 #include "losses/bootstrap.h"
 #include "losses/calibration.h"
+#include "losses/evaluated_losses.h"
 #include "losses/logits.h"
 #include "losses/ood.h"
 #include "losses/temperature.h"
@@ -23,7 +24,6 @@ typedef struct {
 EvaluateOptions evaluate_defaults(void);
 
 enum { EVALUATE_BEFORE, EVALUATE_AFTER_ECE, EVALUATE_AFTER_NLL, EVALUATE_STAGES };
-enum { EVALUATE_LOSSES = 10 };
 
 typedef struct {
     int64_t samples, classes;
@@ -31,10 +31,9 @@ typedef struct {
     TemperatureSearch search; /* of the validation set */
     Calibration measured[EVALUATE_STAGES];
     BootstrapIntervals interval[EVALUATE_STAGES];
-    double loss[EVALUATE_LOSSES]; /* in the order of evaluate_loss_names */
+    double loss[EVALUATED_LOSSES]; /* in the order of evaluated_loss_names */
     OodScores ood;
 } EvaluationResult;
-extern const char *const evaluate_loss_names[EVALUATE_LOSSES];
 
 /* Everything from this rank's share of the sets. validation and ood may be NULL. All ranks get the same
  * result, bit for bit whatever their number. Checks the logits first (an error is agreed on by all ranks).
@@ -42,6 +41,8 @@ extern const char *const evaluate_loss_names[EVALUATE_LOSSES];
 CHECKED Status evaluate_logits(World *, Collective *, const EvaluateOptions *, const Logits *test,
                                const Logits *validation, const Logits *ood, EvaluationResult *);
 
+/* What temperature scaling did to the test set's ECE where it made it worse; "" otherwise. */
+void evaluation_note(const EvaluationResult *, char note[256]);
 /* The result as JSON text (fractions), released with free(). */
 CHECKED Status evaluation_json(const EvaluationResult *, char **text);
 /* The result as an aligned table in percent, for people. */
@@ -49,5 +50,6 @@ void evaluation_print(const EvaluationResult *, FILE *);
 
 /* The command: see `plumb evaluate --help`. */
 CHECKED Status command_evaluate(World *, int argc, char **argv);
+extern const char evaluate_help[];
 
 #endif
