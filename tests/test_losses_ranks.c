@@ -2,6 +2,8 @@
  * reports has the same bits as one rank's. Every rank holds the whole, and takes its part. */
 #include "comm/comm.h"
 #include "engine/base/random.h"
+#include "engine/ops/ops.h"
+#include "engine/plan/plan.h"
 #include "losses/evaluated_losses.h"
 #include "tests/evaluation_support.h"
 #include "tests/loss_head_run.h"
@@ -63,6 +65,73 @@ static void test_head(void **state)
     check_head(&(LossHead){.penalty = PENALTY_MMCE, .lambda = 2, .kernel_width = 0.4}, "mmce");
     check_head(&(LossHead){.penalty = PENALTY_MMCE_WEIGHTED, .lambda = 2, .kernel_width = 0.4},
                "mmce weighted");
+}
+
+/* A linear network planned with a loss: its parameters' gradients and the reduced sums. */
+enum { FEATURES = 6, CLASSES = 3, PARAMETERS = CLASSES * FEATURES + CLASSES };
+
+static void train_step(Collective *collective, const LossHead *head, int64_t first, int64_t samples,
+                       double gradient[PARAMETERS], double sums[LOSS_SUMS])
+{
+    Graph *graph;
+    Store *store;
+    Arena *arena;
+    Plan *plan;
+    assert_ok(graph_create(GRAPH_TRAIN, FLOAT32, &graph));
+    const Value x = graph_input(graph, "x", shape_of(FLOAT32, 2, (const int64_t[]){samples, FEATURES}));
+    const Value target = graph_input(graph, "target", shape_of(INT32, 1, &samples));
+    const Value weight = graph_input(graph, "weight", shape_of(FLOAT32, 1, &samples));
+    const Value logits = linear(graph, "fc", x, (Linear){.features = CLASSES});
+    const Value loss = loss_head(graph, logits, target, weight, head);
+    graph_keep(graph, loss);
+    graph_differentiate(graph, loss);
+    assert_ok(graph_finish(graph));
+    assert_ok(store_create(device, graph, 3, &store));
+    assert_ok(arena_create(device, &arena));
+    assert_ok(plan_create(graph, store, arena, collective, PLAN_DEFAULTS, &plan));
+    plan_reduce(plan, loss);
+    RandomStream random = random_stream(9, RANDOM_TEST, 0);
+    for (int64_t n = 0; n < first + samples; ++n) {
+        for (int i = 0; i < FEATURES; ++i) {
+            const float feature = (float)(3 * random_normal(&random));
+            if (n >= first) ((float *)plan_data(plan, x))[(n - first) * FEATURES + i] = feature;
+        }
+        if (n < first) continue;
+        ((int32_t *)plan_data(plan, target))[n - first] = (int32_t)(n * 7 % CLASSES);
+        ((float *)plan_data(plan, weight))[n - first] = n % 5 == 4 ? 0 : 1;
+    }
+    assert_ok(plan_run(plan));
+    memcpy(sums, plan_data(plan, loss), LOSS_SUMS * sizeof *sums);
+    const StoreEntry *matrix = store_find(store, "fc.weight"), *bias = store_find(store, "fc.bias");
+    for (int i = 0; i < PARAMETERS; ++i)
+        gradient[i] =
+            (double)(i < CLASSES * FEATURES ? matrix->gradient[i] : bias->gradient[i - CLASSES * FEATURES]);
+    plan_free(plan);
+    arena_free(arena);
+    store_free(store);
+    graph_free(graph);
+}
+
+static void check_train_step(const LossHead *head, const char *what)
+{
+    double whole[PARAMETERS], parts[PARAMETERS], whole_sums[LOSS_SUMS], parts_sums[LOSS_SUMS];
+    train_step(alone, head, 0, (int64_t)EACH * world->size, whole, whole_sums);
+    train_step(ranks, head, (int64_t)EACH * world->rank, EACH, parts, parts_sums);
+    assert_close(parts, whole, PARAMETERS, 1e-5, 1e-5, what);
+    assert_close(parts_sums, whole_sums, LOSS_SUMS, 1e-6, 0, what);
+    double size = 0;
+    for (int i = 0; i < PARAMETERS; ++i)
+        size += whole[i] * whole[i];
+    assert_true(size > 1 && whole_sums[LOSS_SUM] > 1);
+}
+
+static void test_train_step(void **state)
+{
+    (void)state;
+    check_train_step(&(LossHead){.form = SAMPLE_BRIER}, "brier");
+    check_train_step(&(LossHead){.penalty = PENALTY_MMCE, .lambda = 2, .kernel_width = 0.4}, "mmce");
+    check_train_step(&(LossHead){.penalty = PENALTY_MMCE_WEIGHTED, .lambda = 20, .kernel_width = 0.4},
+                     "mmce weighted");
 }
 
 /* What evaluation calls losses, and the golden files. */
@@ -133,6 +202,7 @@ int main(int argc, char **argv)
     if (status != OK) comm_abort(world, status);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_head),
+        cmocka_unit_test(test_train_step),
         cmocka_unit_test(test_evaluated_losses),
     };
     const int failures = cmocka_run_group_tests(tests, NULL, NULL);
