@@ -12,7 +12,8 @@
  * With a penalty the loss is W (mean cross-entropy + lambda MMCE), W being the weight of the global batch and
  * MMCE that of the global batch, for which confidence, correctness and weight are gathered: the op is then
  * collective (N is the same on all ranks). A rank's LOSS_SUM has the penalty in proportion to its weight, so
- * that the ranks' sums add up to the whole. */
+ * that the ranks' sums add up to the whole. Under gradient accumulation the batch is one micro-batch of all
+ * ranks. */
 #ifndef PLUMB_LOSSES_LOSS_HEAD_H
 #define PLUMB_LOSSES_LOSS_HEAD_H
 

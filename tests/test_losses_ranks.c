@@ -89,7 +89,7 @@ static void train_step(Collective *collective, const LossHead *head, int64_t fir
     assert_ok(store_create(device, graph, 3, &store));
     assert_ok(arena_create(device, &arena));
     assert_ok(plan_create(graph, store, arena, collective, PLAN_DEFAULTS, &plan));
-    plan_reduce(plan, loss);
+    assert_ok(plan_reduce(plan, loss));
     RandomStream random = random_stream(9, RANDOM_TEST, 0);
     for (int64_t n = 0; n < first + samples; ++n) {
         for (int i = 0; i < FEATURES; ++i) {
