@@ -13,6 +13,7 @@
 typedef enum {
     RUN_COMPLETE,   /* evaluation.json is there and readable */
     RUN_UNFINISHED, /* begun; some epochs may be there */
+    RUN_DAMAGED,    /* evaluation.json is there but not what it must be: see problem */
     RUN_MISSING     /* its sweep lists it; nothing was written yet */
 } RunState;
 

@@ -11,6 +11,7 @@
 /* One number of a run. Smaller is better for all of them. */
 typedef struct {
     const char *title; /* "ECE" */
+    const char *key;   /* "ece" */
     bool percent;      /* else as it is */
     int decimals;
     bool by_stage; /* before and after temperature scaling; else once */
@@ -22,6 +23,9 @@ const RunColumn *run_columns(int *count);
 
 /* Of a column: the smallest value over the complete runs; NaN if fewer than two have one. */
 double run_column_best(const RunColumn *, const RunSummary[], int count, bool after);
+
+/* "complete", "unfinished: 3 of 10 epochs done; ..." */
+void run_state_text(const RunSummary *, char *text, size_t size);
 
 /* An aligned table, as wide as the terminal has room for (intervals go first), best values marked. Runs that
  * are not complete are listed as such. STATUS_IO when the stream takes no more. */
