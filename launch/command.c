@@ -3,6 +3,7 @@
 #include "engine/base/log.h"
 #include "launch/evaluate.h"
 #include "launch/list.h"
+#include "launch/sweep.h"
 #include "launch/train.h"
 
 #include <stdio.h>
@@ -11,6 +12,7 @@
 static const Command commands[] = {
     {"train", "train a network, or go on with a run", train_help, command_train},
     {"evaluate", "measure calibration, of a run or of any logits", evaluate_help, command_evaluate},
+    {"sweep", "train every run of a sweep file", sweep_help, command_sweep},
     {"list", "models, losses, data sets and settings", list_help, command_list},
 };
 

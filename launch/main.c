@@ -4,23 +4,30 @@
 
 #include <stdio.h>
 
+/* A binary built for a newer processor would die of an illegal instruction somewhere; say so at once. */
+static bool processor_suffices(void)
+{
+#if defined(__AVX512F__)
+    if (!__builtin_cpu_supports("avx512f")) return false;
+#endif
+#if defined(__AVX2__)
+    if (!__builtin_cpu_supports("avx2")) return false;
+#endif
+    return true;
+}
+
 int main(int argc, char **argv)
 {
+    if (!processor_suffices()) {
+        log_error(
+            "this plumb was built for a newer processor: build it here, or with -DPLUMB_ARCH=x86-64-v3");
+        return STATUS_UNSUPPORTED;
+    }
     World *world = NULL;
     Status status = comm_start(&argc, &argv, &world);
     if (status != OK) comm_abort(world, status);
     status = command_run(world, argc, argv);
-    /* A rank that others may still wait for must not end quietly. */
-    if (status != OK && status_code(status) == STATUS_COMMUNICATION) comm_abort(world, status);
-    status = comm_agree(world, status);
-    int code = 0;
-    if (status != OK) {
-        code = (int)status_code(status);
-        log_error("%s", status_message(status));
-        if (status_code(status) == STATUS_INTERNAL) log_error("%s", status_trace(status));
-        status_free(status);
-    }
-    if (fflush(stdout) != 0 && code == 0) code = STATUS_IO;
-    comm_stop(world);
-    return code;
+    if (fflush(stdout) != 0 && status == OK)
+        status = fail(STATUS_IO, "the standard output cannot be written");
+    return comm_finish(world, status);
 }

@@ -1,6 +1,8 @@
 #include "launch/progress.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -13,21 +15,24 @@ double progress_clock(void)
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-void progress_start(Progress *progress, bool speaks, int64_t first_step, int64_t total_steps)
-{
-    const double now = progress_clock();
-    *progress = (Progress){.speaks = speaks,
-                           .terminal = speaks && isatty(STDOUT_FILENO) == 1,
-                           .started = now,
-                           .drawn = now,
-                           .first_step = first_step,
-                           .total_steps = total_steps};
-}
-
 double progress_rate(const Progress *progress)
 {
     const double seconds = progress_clock() - progress->started;
     return seconds > 0 ? (double)progress->samples / seconds : 0;
+}
+
+/* mpirun gives its ranks a terminal of their own even when its output goes to a file: then it is mpirun's
+ * output that counts, which is that of our parent. */
+static bool is_terminal(void)
+{
+    if (isatty(STDOUT_FILENO) != 1) return false;
+    if (getenv("OMPI_COMM_WORLD_SIZE") == NULL) return true;
+    char link[64], target[64];
+    (void)snprintf(link, sizeof link, "/proc/%ld/fd/1", (long)getppid());
+    const ssize_t length = readlink(link, target, sizeof target - 1);
+    if (length < 0) return false;
+    target[length] = '\0';
+    return strncmp(target, "/dev/pts/", 9) == 0 || strncmp(target, "/dev/tty", 8) == 0;
 }
 
 static void time_text(double seconds, char text[32])
@@ -37,6 +42,17 @@ static void time_text(double seconds, char text[32])
         (void)snprintf(text, 32, "%lld h %02lld min", whole / 3600, whole / 60 % 60);
     else
         (void)snprintf(text, 32, "%lld min %02lld s", whole / 60, whole % 60);
+}
+
+void progress_start(Progress *progress, bool speaks, int64_t first_step, int64_t total_steps)
+{
+    const double now = progress_clock();
+    *progress = (Progress){.speaks = speaks,
+                           .terminal = speaks && is_terminal(),
+                           .started = now,
+                           .drawn = now,
+                           .first_step = first_step,
+                           .total_steps = total_steps};
 }
 
 void progress_step(Progress *progress, int64_t epoch, int64_t epochs, int64_t step, int64_t samples,
