@@ -80,40 +80,40 @@ enum {
 
 typedef struct {
     double low, high;
-} Span1;
+} Extent;
 
-static Span1 bar_of(const CalibrationBin *bin, double total)
+static Extent bar_of(const CalibrationBin *bin, double total)
 {
     (void)total;
-    return (Span1){0, bin->accuracy};
+    return (Extent){0, bin->accuracy};
 }
 
-static Span1 over_of(const CalibrationBin *bin, double total)
+static Extent over_of(const CalibrationBin *bin, double total)
 {
     (void)total;
-    return (Span1){bin->accuracy, bin->confidence};
+    return (Extent){bin->accuracy, bin->confidence};
 }
 
-static Span1 under_of(const CalibrationBin *bin, double total)
+static Extent under_of(const CalibrationBin *bin, double total)
 {
     (void)total;
-    return (Span1){bin->confidence, bin->accuracy};
+    return (Extent){bin->confidence, bin->accuracy};
 }
 
-static Span1 share_of(const CalibrationBin *bin, double total)
+static Extent share_of(const CalibrationBin *bin, double total)
 {
-    return (Span1){0, (double)bin->count / total};
+    return (Extent){0, (double)bin->count / total};
 }
 
 /* A block of rectangles for `with boxxyerror`: x y left right bottom top. A block may not be empty. */
 static void write_boxes(FILE *script, const char *name, const RunMeasure *measure, double total,
-                        Span1 (*span_of)(const CalibrationBin *, double))
+                        Extent (*span_of)(const CalibrationBin *, double))
 {
     (void)fprintf(script, "$%s << END\n", name);
     int written = 0;
     for (int i = 0; i < measure->bins; ++i) {
         const CalibrationBin *bin = &measure->bin[i];
-        const Span1 span = span_of(bin, total);
+        const Extent span = span_of(bin, total);
         if (bin->count == 0 || !(span.high > span.low)) continue;
         const double inset = 0.03 * (bin->upper - bin->lower);
         (void)fprintf(script, "%.6f %.6f %.6f %.6f %.6f %.6f\n", (bin->lower + bin->upper) / 2, span.high,
