@@ -1,0 +1,390 @@
+/* plumb evaluate on .npy files, as a user types it. */
+#include "tests/support.h"
+
+#include "engine/base/file.h"
+
+#include <cJSON.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static char scratch[4096];
+static const char *plumb;
+
+enum { ROOM = 65536 };
+
+static double now(void)
+{
+    struct timespec time;
+    (void)clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+/* Runs a shell command in the scratch folder; returns its exit code, with all that it wrote in `output`. */
+__attribute__((format(printf, 2, 3))) static int shell(char output[ROOM], const char *format, ...)
+{
+    char command[8192], full[16384];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(command, sizeof command, format, arguments);
+    va_end(arguments);
+    (void)snprintf(full, sizeof full, "cd '%s' && %s", scratch, command);
+    FILE *pipe = popen(full, "r");
+    assert_non_null(pipe);
+    const size_t read = fread(output, 1, ROOM - 1, pipe);
+    output[read] = '\0';
+    while (fgetc(pipe) != EOF) {}
+    const int code = pclose(pipe);
+    assert_true(WIFEXITED(code));
+    return WEXITSTATUS(code);
+}
+
+static const char *golden(const char *name)
+{
+    static char paths[4][4096];
+    static int next;
+    char *path = paths[next++ % 4];
+    (void)snprintf(path, 4096, "%s/%s", TEST_GOLDEN, name);
+    return path;
+}
+
+#define MPIRUN "mpirun --allow-run-as-root --oversubscribe --bind-to none -n"
+
+/* The arguments for the golden set of temperature scaling. */
+static const char *arguments(void)
+{
+    static char text[ROOM];
+    (void)snprintf(text, sizeof text,
+                   "--logits %s --labels %s --validation-logits %s --validation-labels %s --ood-logits %s",
+                   golden("calibration/k10_overconfident.test.logits.npy"),
+                   golden("calibration/k10_overconfident.test.labels.npy"),
+                   golden("calibration/k10_overconfident.val.logits.npy"),
+                   golden("calibration/k10_overconfident.val.labels.npy"), "ood.npy");
+    return text;
+}
+
+static cJSON *parse_file(const char *name)
+{
+    char path[8192], *text;
+    (void)snprintf(path, sizeof path, "%s/%s", scratch, name);
+    size_t size;
+    assert_ok(file_read(path, 1 << 20, &text, &size));
+    cJSON *root = cJSON_ParseWithOpts(text, NULL, true);
+    assert_non_null(root);
+    free(text);
+    return root;
+}
+
+static void assert_number(const cJSON *root, const char *path, double want, double relative)
+{
+    char copy[256];
+    (void)snprintf(copy, sizeof copy, "%s", path);
+    const cJSON *item = root;
+    for (char *part = strtok(copy, "."); part != NULL; part = strtok(NULL, "."))
+        item = cJSON_GetObjectItemCaseSensitive(item, part);
+    if (!cJSON_IsNumber(item)) print_error("%s is not there\n", path);
+    assert_true(cJSON_IsNumber(item));
+    assert_close(&item->valuedouble, &want, 1, relative, 1e-10, path);
+}
+
+static void assert_interval(const cJSON *stage, const char *metric)
+{
+    const cJSON *item =
+        cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(stage, "interval"), metric);
+    assert_int_equal(cJSON_GetArraySize(item), 2);
+    const double low = cJSON_GetArrayItem(item, 0)->valuedouble,
+                 high = cJSON_GetArrayItem(item, 1)->valuedouble;
+    assert_true(low > 0 && low < high && high < 1);
+}
+
+static void test_json(void **state)
+{
+    (void)state;
+    static char output[ROOM];
+    assert_int_equal(shell(output, "%s evaluate %s --json result.json", plumb, arguments()), 0);
+    cJSON *root = parse_file("result.json");
+    static const struct {
+        const char *path;
+        double value;
+    } expected[] = {{"samples", 2000},
+                    {"classes", 10},
+                    {"temperature.ece", 2.3000000000000007},
+                    {"temperature.nll", 2.400000000000001},
+                    {"before.error", 0.2505},
+                    {"before.top5_error", 0.058},
+                    {"before.nll", 1.371617801669785},
+                    {"before.ece", 0.17926856097823224},
+                    {"before.mce", 0.45047863789421827},
+                    {"before.ada_ece", 0.1791549043742523},
+                    {"before.classwise_ece", 0.03861216213839101},
+                    {"before.mean_confidence", 0.9287685609782323},
+                    {"before.mean_entropy", 0.22124859604173455},
+                    {"before.ece_l2", 0.20397432014498756},
+                    {"before.s99.fraction", 0.665},
+                    {"before.s99.accuracy", 0.8992481203007519},
+                    {"after_ece.ece", 0.03287592753563773},
+                    {"after_ece.ada_ece", 0.03294372031658598},
+                    {"after_ece.classwise_ece", 0.012215700078547918},
+                    {"after_ece.mce", 0.18425333941515976},
+                    {"after_ece.nll", 0.8678686756425275},
+                    {"after_nll.ece", 0.025699958024362497},
+                    {"after_nll.nll", 0.8648253950506232},
+                    {"after_nll.brier", 0.3563},
+                    {"losses.cross_entropy", 1.371617801669785}};
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; ++i)
+        assert_number(root, expected[i].path, expected[i].value,
+                      strcmp(expected[i].path, "after_nll.brier") == 0 ? 1e-3 : 1e-9);
+    static const char *const losses[] = {"cross_entropy", "label_smoothing_0.05",
+                                         "brier",         "focal_1",
+                                         "focal_2",       "focal_3",
+                                         "flsd_53",       "flsd_532",
+                                         "mmce",          "mmce_weighted"};
+    const cJSON *values = cJSON_GetObjectItemCaseSensitive(root, "losses");
+    assert_int_equal(cJSON_GetArraySize(values), 10);
+    for (int i = 0; i < 10; ++i) {
+        const cJSON *value = cJSON_GetObjectItemCaseSensitive(values, losses[i]);
+        assert_true(cJSON_IsNumber(value) && value->valuedouble > 0);
+    }
+    static const char *const stages[] = {"before", "after_ece", "after_nll"};
+    for (int i = 0; i < 3; ++i) {
+        const cJSON *stage = cJSON_GetObjectItemCaseSensitive(root, stages[i]);
+        assert_interval(stage, "ece");
+        assert_interval(stage, "ada_ece");
+        assert_interval(stage, "classwise_ece");
+        const cJSON *bins = cJSON_GetObjectItemCaseSensitive(stage, "bins"), *bin;
+        assert_int_equal(cJSON_GetArraySize(bins), 15);
+        double count = 0, ece = 0;
+        cJSON_ArrayForEach(bin, bins)
+        {
+            const double share = cJSON_GetObjectItemCaseSensitive(bin, "count")->valuedouble;
+            count += share;
+            ece += share / 2000 *
+                   fabs(cJSON_GetObjectItemCaseSensitive(bin, "confidence")->valuedouble -
+                        cJSON_GetObjectItemCaseSensitive(bin, "accuracy")->valuedouble);
+            assert_true(cJSON_GetObjectItemCaseSensitive(bin, "lower")->valuedouble <
+                        cJSON_GetObjectItemCaseSensitive(bin, "upper")->valuedouble);
+        }
+        assert_true(count == 2000);
+        assert_number(stage, "ece", ece, 1e-9);
+    }
+    const double entropy =
+        cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(root, "ood"), "auroc_entropy")
+            ->valuedouble;
+    assert_true(entropy > 0.5 && entropy < 1);
+    cJSON_Delete(root);
+
+    /* The table says the same in percent. */
+    assert_non_null(strstr(output, "T = 2.3 by ECE"));
+    assert_non_null(strstr(output, "T = 2.4 by NLL"));
+    assert_non_null(strstr(output, "25.05"));
+    assert_non_null(strstr(output, "17.93 ["));
+    assert_null(strstr(output, "worse"));
+
+    /* On the standard output it is all there is. */
+    static char text[ROOM], file[ROOM];
+    assert_int_equal(shell(text, "%s evaluate %s --json - 2>table", plumb, arguments()), 0);
+    assert_int_equal(shell(file, "cat result.json"), 0);
+    assert_string_equal(text, file);
+    assert_int_equal(shell(text, "cat table"), 0);
+    assert_string_equal(text, output);
+}
+
+static void test_without_validation(void **state)
+{
+    (void)state;
+    static char output[ROOM];
+    assert_int_equal(shell(output,
+                           "%s evaluate --logits %s --labels %s --bins 10 --bootstrap 0 --json small.json",
+                           plumb, golden("logits/k2_n64.logits.npy"), golden("logits/k2_n64.labels.npy")),
+                     0);
+    cJSON *root = parse_file("small.json");
+    assert_true(cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(root, "temperature")));
+    assert_true(cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(root, "after_ece")));
+    assert_true(cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(root, "after_nll")));
+    assert_null(cJSON_GetObjectItemCaseSensitive(root, "ood"));
+    const cJSON *before = cJSON_GetObjectItemCaseSensitive(root, "before");
+    assert_true(cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(before, "interval")));
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(before, "bins")), 10);
+    assert_number(root, "before.nll", 0.21986006843098066, 1e-9);
+    cJSON_Delete(root);
+}
+
+/* A temperature chosen on another set that makes the test set worse. */
+static void test_worse(void **state)
+{
+    (void)state;
+    static char output[ROOM];
+    assert_int_equal(
+        shell(output,
+              "%s evaluate --logits %s --labels %s --validation-logits %s --validation-labels %s "
+              "--bootstrap 0 --json worse.json",
+              plumb, golden("calibration/k10_underconfident.val.logits.npy"),
+              golden("calibration/k10_underconfident.val.labels.npy"),
+              golden("calibration/k10_overconfident.val.logits.npy"),
+              golden("calibration/k10_overconfident.val.labels.npy")),
+        0);
+    assert_non_null(strstr(output, "note: temperature scaling made the test ECE worse"));
+    cJSON *root = parse_file("worse.json");
+    assert_true(cJSON_IsString(cJSON_GetObjectItemCaseSensitive(root, "note")));
+    cJSON_Delete(root);
+}
+
+static void test_ranks(void **state)
+{
+    (void)state;
+    static char want[ROOM], got[ROOM];
+    assert_int_equal(
+        shell(want, "%s evaluate %s --bootstrap 200 --seed 3 --json - 2>/dev/null", plumb, arguments()), 0);
+    for (int ranks = 1; ranks <= 4; ++ranks) {
+        assert_int_equal(shell(got, MPIRUN " %d %s evaluate %s --bootstrap 200 --seed 3 --json - 2>/dev/null",
+                               ranks, plumb, arguments()),
+                         0);
+        assert_string_equal(got, want);
+    }
+    /* More ranks than samples. */
+    const char *logits = golden("logits/two_samples_k2_n2.logits.npy");
+    const char *labels = golden("logits/two_samples_k2_n2.labels.npy");
+    assert_int_equal(
+        shell(want, "%s evaluate --logits %s --labels %s --json - 2>/dev/null", plumb, logits, labels), 0);
+    assert_int_equal(shell(got, MPIRUN " 3 %s evaluate --logits %s --labels %s --json - 2>/dev/null", plumb,
+                           logits, labels),
+                     0);
+    assert_string_equal(got, want);
+}
+
+static void write_array(const char *name, DType type, int rank, int64_t rows, int64_t columns,
+                        const void *data)
+{
+    char path[8192];
+    const int64_t extent[] = {rows, columns};
+    (void)snprintf(path, sizeof path, "%s/%s", scratch, name);
+    assert_ok(npy_write(path, type, rank, extent, data));
+}
+
+static void write_bad_files(void)
+{
+    float values[12] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
+    double reals[4] = {0, 1, 2, 1};
+    int64_t labels[4] = {0, 1, 2, 1};
+    write_array("good.npy", FLOAT32, 2, 4, 3, values);
+    write_array("labels.npy", INT64, 1, 4, 0, labels);
+    write_array("short.npy", INT64, 1, 3, 0, labels);
+    write_array("reals.npy", FLOAT64, 1, 4, 0, reals);
+    write_array("flat.npy", FLOAT32, 1, 12, 0, values);
+    write_array("square.npy", INT64, 2, 2, 2, labels);
+    write_array("integers.npy", INT64, 2, 2, 2, labels);
+    write_array("narrow.npy", FLOAT32, 2, 4, 1, values);
+    write_array("empty.npy", FLOAT32, 2, 0, 3, values);
+    write_array("none.npy", INT64, 1, 0, 0, labels);
+    write_array("other.npy", FLOAT32, 2, 6, 2, values);
+    values[7] = NAN;
+    write_array("nan.npy", FLOAT32, 2, 4, 3, values);
+    values[7] = -INFINITY;
+    write_array("infinite.npy", FLOAT32, 2, 4, 3, values);
+    labels[3] = 3;
+    write_array("large.npy", INT64, 1, 4, 0, labels);
+    labels[3] = -1;
+    write_array("negative.npy", INT64, 1, 4, 0, labels);
+}
+
+static void test_bad_input(void **state)
+{
+    (void)state;
+    static char output[ROOM];
+    write_bad_files();
+    assert_int_equal(shell(output, "head -c 140 good.npy >cut.npy; echo text >text.npy; : >void.npy"), 0);
+    static const struct {
+        const char *arguments;
+        int code;
+        const char *text; /* NULL: only that there is one message */
+    } cases[] = {
+        {"--logits good.npy --labels short.npy", STATUS_INPUT,
+         "short.npy has 3 labels, but good.npy has 4 rows"},
+        {"--logits nan.npy --labels labels.npy", STATUS_NUMERIC,
+         "nan.npy: the logit of row 2, column 1 is NaN"},
+        {"--logits infinite.npy --labels labels.npy", STATUS_NUMERIC, "row 2, column 1 is -infinity"},
+        {"--logits good.npy --labels large.npy", STATUS_INPUT, "the label of row 3 is 3; with 3 classes"},
+        {"--logits good.npy --labels negative.npy", STATUS_INPUT, "the label of row 3 is -1"},
+        {"--logits good.npy --labels reals.npy", STATUS_INPUT, "reals.npy: labels are integers, not float64"},
+        {"--logits flat.npy --labels labels.npy", STATUS_INPUT, "flat.npy: logits have 2 dimensions"},
+        {"--logits good.npy --labels square.npy", STATUS_INPUT, "square.npy: labels have 1 dimension"},
+        {"--logits integers.npy --labels labels.npy", STATUS_INPUT,
+         "integers.npy: logits are float32 or float64"},
+        {"--logits narrow.npy --labels labels.npy", STATUS_INPUT, "narrow.npy: 1 classes; at least 2"},
+        {"--logits empty.npy --labels none.npy", STATUS_INPUT, "empty.npy: there are no samples"},
+        {"--logits cut.npy --labels labels.npy", STATUS_INPUT, "cut.npy"},
+        {"--logits text.npy --labels labels.npy", STATUS_INPUT, "text.npy"},
+        {"--logits void.npy --labels labels.npy", STATUS_INPUT, "void.npy"},
+        {"--logits missing.npy --labels labels.npy", STATUS_IO, "missing.npy"},
+        {"--logits good.npy --labels labels.npy --ood-logits other.npy", STATUS_INPUT,
+         "other.npy: logits of 2 classes, but good.npy has 3"},
+        {"--logits good.npy --labels labels.npy --ood-logits nan.npy", STATUS_NUMERIC, "nan.npy"},
+        {"--logits good.npy --labels labels.npy --validation-logits nan.npy --validation-labels labels.npy",
+         STATUS_NUMERIC, "nan.npy"},
+        {"--logits good.npy --labels labels.npy --validation-logits good.npy", STATUS_USAGE, "go together"},
+        {"--logits good.npy", STATUS_USAGE, "--labels"},
+        {"", STATUS_USAGE, "--logits"},
+        {"--logits good.npy --labels labels.npy --bins 0", STATUS_USAGE, "--bins takes an integer from 1"},
+        {"--logits good.npy --labels labels.npy --bins 15x", STATUS_USAGE, "not '15x'"},
+        {"--logits good.npy --labels labels.npy --bootstrap -1", STATUS_USAGE, "--bootstrap takes"},
+        {"--logits good.npy --labels labels.npy --seed 99999999999999999999", STATUS_USAGE, "--seed takes"},
+        {"--logits good.npy --labels labels.npy --sed 1", STATUS_USAGE, "no option --sed"},
+        {"--logits good.npy --labels", STATUS_USAGE, "--labels needs a value"},
+        {"--logits good.npy --labels labels.npy --split test", STATUS_USAGE, "--split"},
+        {"run --logits good.npy", STATUS_USAGE, "not both"},
+        {"--logits good.npy --labels labels.npy --json nowhere/out.json", STATUS_IO, "nowhere/out.json"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i)
+        for (int ranks = 1; ranks <= 2; ++ranks) {
+            /* Starting ranks takes its time: a few cases will do, one of them known to the last rank only. */
+            if (ranks == 2 && i % 5 != 1) continue;
+            const double start = now();
+            char launcher[256] = "";
+            if (ranks == 2) (void)snprintf(launcher, sizeof launcher, MPIRUN " 2");
+            const int code =
+                shell(output, "%s %s evaluate %s 2>&1 >/dev/null", launcher, plumb, cases[i].arguments);
+            if (code != cases[i].code || strstr(output, cases[i].text) == NULL)
+                print_error("plumb evaluate %s\nexit code %d: %s", cases[i].arguments, code, output);
+            assert_int_equal(code, cases[i].code);
+            const char *said = strstr(output, cases[i].text);
+            assert_non_null(said);
+            assert_null(strstr(said + 1, cases[i].text)); /* once */
+            if (ranks == 1)
+                assert_ptr_equal(strchr(output, '\n'), output + strlen(output) - 1); /* one line */
+            assert_true(now() - start < 10);
+        }
+}
+
+static void test_help(void **state)
+{
+    (void)state;
+    static char output[ROOM];
+    assert_int_equal(shell(output, "%s --help", plumb), 0);
+    assert_non_null(strstr(output, "  evaluate "));
+    assert_int_equal(shell(output, "%s evaluate --help", plumb), 0);
+    assert_non_null(strstr(output, "--validation-logits"));
+    assert_int_equal(shell(output, "%s --version", plumb), 0);
+    assert_memory_equal(output, "plumb ", 6);
+    assert_int_equal(shell(output, "%s nonsense 2>&1", plumb), STATUS_USAGE);
+    assert_non_null(strstr(output, "nonsense"));
+}
+
+int main(void)
+{
+    plumb = getenv("PLUMB");
+    if (plumb == NULL) plumb = TEST_BINARY_DIR "/plumb";
+    test_scratch_make(scratch);
+    char output[ROOM];
+    assert_int_equal(shell(output, "cp %s ood.npy", golden("ood/k10_typical.ood.logits.npy")), 0);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_json),  cmocka_unit_test(test_without_validation), cmocka_unit_test(test_worse),
+        cmocka_unit_test(test_ranks), cmocka_unit_test(test_bad_input),          cmocka_unit_test(test_help),
+    };
+    const int failures = cmocka_run_group_tests(tests, NULL, NULL);
+    test_scratch_remove(scratch);
+    return failures;
+}
