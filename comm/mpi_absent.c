@@ -16,6 +16,14 @@ Status mpi_start(int *argc, char ***argv, World *world)
 
 void mpi_stop(World *world) { (void)world; }
 
+bool mpi_in_step(const World *world)
+{
+    (void)world;
+    return true;
+}
+
+void mpi_begin_end(World *world, double seconds) { (void)world, (void)seconds; }
+
 _Noreturn void mpi_abort(World *world, int code)
 {
     (void)world;

@@ -42,6 +42,7 @@ static CollectiveMpi *self_of(Collective *collective) { return collective->imple
 /* Remembers and returns the failure. */
 static Status failed(CollectiveMpi *self, Status status)
 {
+    self->ranks->stuck = true;
     if (self->failure == 0) {
         self->failure = status_code(status);
         self->failure_message = strdup(status_message(status));
@@ -229,12 +230,11 @@ static Status health_mpi(Collective *collective)
 static void free_mpi(Collective *collective)
 {
     CollectiveMpi *self = self_of(collective);
-    /* After a timeout what was late may have come meanwhile; it is not waited for long a second time. */
+    /* After a timeout what was late may have come meanwhile, and then the ranks are in step again; it is not
+     * waited for long a second time. */
     Status status = queue_drain(self, self->failure != 0 ? 0.5 : self->timeout);
-    if (status != OK)
-        self->ranks->stuck = true;
-    else
-        (void)MPI_Comm_free(&self->communicator);
+    self->ranks->stuck = status != OK || self->ranks->abandoned != NULL;
+    if (status == OK) (void)MPI_Comm_free(&self->communicator);
     status_free(status);
     free(self->failure_message);
     free(self->queue);

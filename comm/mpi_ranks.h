@@ -37,6 +37,7 @@ typedef struct Abandoned {
 typedef struct {
     int rank, size;
     MPI_Comm everyone; /* small exchanges */
+    MPI_Comm ending;   /* those at the end of the program */
     MPI_Comm host;     /* the ranks of this host */
     MPI_Comm calls;    /* the roll call */
     MPI_Comm failing;  /* ranks that end with an error meet here */
@@ -44,7 +45,7 @@ typedef struct {
     char (*hosts)[256]; /* of each rank */
     double patience;    /* seconds, for small exchanges */
     Presence presence;  /* of this rank */
-    bool stuck;         /* operations were given up: MPI cannot be ended in order */
+    bool stuck; /* operations were given up: the ranks are out of step, and MPI cannot be ended in order */
     Abandoned *abandoned;
     /* The roll call, one of each a rank. */
     Heard *heard;

@@ -28,6 +28,27 @@ static int play_threads(World *world)
     return 0;
 }
 
+/* A rank that fails alone returns to main; the others, who do not know, ask each other whether to stop. */
+static int play_end(World *world, const char *part)
+{
+    Status status = OK;
+    for (int step = 0; status == OK; ++step) {
+        bool stop;
+        if (step == 20 && strcmp(part, "all fail") == 0) status = fail(STATUS_IO, "disk full");
+        if (step == 20 && strcmp(part, "one fails") == 0 && world->rank == 1)
+            status = fail(STATUS_INPUT, "step 20: bad image");
+        if (step == 20 && strcmp(part, "all end") == 0) break;
+        if (status == OK) status = comm_any(world, false, &stop);
+        if (status == OK && stop) return 99; /* it heard something else */
+    }
+    status = comm_agree_finally(world, status);
+    const int code = status != OK ? (int)status_code(status) : 0;
+    if (status != OK && world->rank == 0) printf("message: %s\n", status_message(status));
+    status_free(status);
+    comm_stop(world);
+    return code;
+}
+
 /* Sums for ever, until one rank does what `part` says. */
 static int play_training(World *world, const char *part)
 {
@@ -56,7 +77,9 @@ static int play(int argc, char **argv)
     World *world;
     Status status = comm_start(&argc, &argv, &world);
     if (status != OK) comm_abort(NULL, status);
-    return strcmp(part, "threads") == 0 ? play_threads(world) : play_training(world, part);
+    if (strcmp(part, "threads") == 0) return play_threads(world);
+    if (strchr(part, ' ') != NULL) return play_end(world, part);
+    return play_training(world, part);
 }
 
 /* ---- the tests ---- */
@@ -163,6 +186,22 @@ static void test_hung_rank(void **state)
     assert_output(&job, "does not answer");
 }
 
+static void test_ends(void **state)
+{
+    (void)state;
+    Job job;
+    job_run(&job, three, "all end");
+    assert_int_equal(job.exit_code, 0);
+    assert_string_equal(job.output, "");
+    job_run(&job, three, "all fail");
+    assert_int_equal(job.exit_code, STATUS_IO);
+    assert_output(&job, "message: disk full\n");
+    job_run(&job, three, "one fails");
+    assert_true(job.seconds < END_WITHIN);
+    assert_int_equal(job.exit_code, STATUS_INPUT);
+    assert_output(&job, "rank 1: step 20: bad image");
+}
+
 /* ---- processors ---- */
 
 static int processors_here(void)
@@ -266,6 +305,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_failed_rank),
         cmocka_unit_test(test_rank_that_leaves),
         cmocka_unit_test(test_hung_rank),
+        cmocka_unit_test(test_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
