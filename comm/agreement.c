@@ -8,8 +8,6 @@
 #include <string.h>
 #include <xxhash.h>
 
-static const double end_patience = 5; /* seconds that a rank which failed waits for the others to end too */
-
 /* What a rank reports of a failure before the message itself is sent. */
 typedef struct {
     uint64_t hash;   /* of the message */
@@ -47,40 +45,22 @@ done:
     return status;
 }
 
-/* *agreed is set unless the exchange itself fails; then `mine` is still the caller's. */
-static Status agree(World *world, Status mine, Status *agreed)
-{
-    *agreed = OK;
-    /* The lowest rank that failed has the largest of these; 0 if none did. */
-    int64_t failed = mine != OK ? world->size - world->rank : 0;
-    TRY(mpi_maximum(world, &failed, "agreement"));
-    if (failed != 0) TRY(agree_on_failure(world, mine, (int)(world->size - failed), agreed));
-    return OK;
-}
-
 Status comm_agree(World *world, Status mine)
 {
     if (world->size == 1) return mine;
     /* After a timeout the others would be waited for in vain a second time. */
     if (mine != OK && !mpi_in_step(world)) return mine;
-    Status agreed;
-    Status status = agree(world, mine, &agreed);
+    /* The lowest rank that failed has the largest of these; 0 if none did. */
+    int64_t failed = mine != OK ? world->size - world->rank : 0;
+    Status agreed = OK;
+    Status status = mpi_maximum(world, &failed, "agreement");
+    if (status == OK && failed != 0)
+        status = agree_on_failure(world, mine, (int)(world->size - failed), &agreed);
     if (status == OK) return agreed;
     /* The ranks could not agree. What this one has to say itself is then nearer to the cause. */
     if (mine == OK) return status_trail(status, __func__, __FILE__, __LINE__);
     status_free(status);
     return status_context(mine, "rank %d", world->rank);
-}
-
-Status comm_agree_finally(World *world, Status mine)
-{
-    if (world->size == 1) return mine;
-    if (mine != OK && !mpi_in_step(world)) comm_abort(world, mine);
-    mpi_begin_end(world, mine != OK ? end_patience : 0);
-    Status agreed;
-    const Status status = agree(world, mine, &agreed);
-    if (status != OK) comm_abort(world, mine != OK ? mine : status);
-    return agreed;
 }
 
 Status comm_any(World *world, bool mine, bool *any)

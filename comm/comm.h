@@ -47,11 +47,6 @@ CHECKED Status comm_barrier(World *);
  */
 int comm_finish(World *, Status);
 
-/* As comm_agree, for the end of the program: also when this rank failed alone and the others, who do not
- * know, go on training. If they do not come here within seconds of a failure (of comm_collective's time
- * without one) it ends them as comm_abort does. After it only comm_stop may follow. */
-CHECKED Status comm_agree_finally(World *, Status mine);
-
 /* The last resort, for a failure that the other ranks cannot know of: writes the message and ends all ranks
  * with the status' code. Does not return. */
 _Noreturn void comm_abort(World *, Status);

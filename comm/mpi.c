@@ -29,7 +29,6 @@ static Status connect(World *world, Ranks *ranks)
     TRY(mpi_status(MPI_Comm_rank(MPI_COMM_WORLD, &world->rank), "MPI_Comm_rank"));
     TRY(mpi_status(MPI_Comm_size(MPI_COMM_WORLD, &world->size), "MPI_Comm_size"));
     TRY(mpi_status(MPI_Comm_dup(MPI_COMM_WORLD, &ranks->everyone), "MPI_Comm_dup"));
-    TRY(mpi_status(MPI_Comm_dup(MPI_COMM_WORLD, &ranks->ending), "MPI_Comm_dup"));
     TRY(mpi_status(MPI_Comm_dup(MPI_COMM_WORLD, &ranks->calls), "MPI_Comm_dup"));
     TRY(mpi_status(MPI_Comm_dup(MPI_COMM_WORLD, &ranks->failing), "MPI_Comm_dup"));
     TRY(mpi_status(
@@ -78,7 +77,6 @@ void mpi_stop(World *world)
     if (!together) return; /* memory that late messages may still be written to */
     (void)MPI_Op_free(&ranks->sum_bfloat16);
     (void)MPI_Comm_free(&ranks->everyone);
-    (void)MPI_Comm_free(&ranks->ending);
     (void)MPI_Comm_free(&ranks->calls);
     (void)MPI_Comm_free(&ranks->failing);
     (void)MPI_Comm_free(&ranks->host);
@@ -104,15 +102,6 @@ bool mpi_all_fail(World *world, double seconds)
 }
 
 bool mpi_in_step(const World *world) { return !((const Ranks *)world->implementation)->stuck; }
-
-void mpi_begin_end(World *world, double seconds)
-{
-    Ranks *ranks = ranks_of(world);
-    const MPI_Comm before = ranks->everyone;
-    ranks->everyone = ranks->ending;
-    ranks->ending = before;
-    if (seconds > 0) ranks->patience = seconds;
-}
 
 _Noreturn void mpi_abort(World *world, int code)
 {

@@ -17,9 +17,6 @@ _Noreturn void mpi_abort(World *, int code); /* not collective */
 
 /* False after a wait ended without the others: exchanges would only wait again. Not collective. */
 bool mpi_in_step(const World *);
-/* From now on small exchanges are apart from earlier ones: one made here never meets one that a rank that
- * knows of no end is making. They wait for at most `seconds`, if positive. Not collective. */
-void mpi_begin_end(World *, double seconds);
 
 /* Small exchanges; `what` names them in errors ("agreement"). They end with an error, never hang, when
  * another rank does not come within the time given to comm_collective. */

@@ -22,8 +22,6 @@ bool mpi_in_step(const World *world)
     return true;
 }
 
-void mpi_begin_end(World *world, double seconds) { (void)world, (void)seconds; }
-
 _Noreturn void mpi_abort(World *world, int code)
 {
     (void)world;

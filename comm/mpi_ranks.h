@@ -37,7 +37,6 @@ typedef struct Abandoned {
 typedef struct {
     int rank, size;
     MPI_Comm everyone; /* small exchanges */
-    MPI_Comm ending;   /* those at the end of the program */
     MPI_Comm host;     /* the ranks of this host */
     MPI_Comm calls;    /* the roll call */
     MPI_Comm failing;  /* ranks that end with an error meet here */

@@ -126,7 +126,7 @@ int comm_finish(World *world, Status status)
     int code = 0;
     if (status != OK) {
         code = (int)status_code(status);
-        if (world->size > 1 && !mpi_all_fail(world, grace)) comm_abort(world, status);
+        if (world->size > 1 && !(mpi_in_step(world) && mpi_all_fail(world, grace))) comm_abort(world, status);
         if (world->rank == 0) log_error("%s", status_message(status));
         if (world->rank == 0 && code == STATUS_INTERNAL) log_error("%s", status_trace(status));
         status_free(status);

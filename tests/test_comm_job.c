@@ -41,12 +41,7 @@ static int play_end(World *world, const char *part)
         if (status == OK) status = comm_any(world, false, &stop);
         if (status == OK && stop) return 99; /* it heard something else */
     }
-    status = comm_agree_finally(world, status);
-    const int code = status != OK ? (int)status_code(status) : 0;
-    if (status != OK && world->rank == 0) printf("message: %s\n", status_message(status));
-    status_free(status);
-    comm_stop(world);
-    return code;
+    return comm_finish(world, status);
 }
 
 /* Sums for ever, until one rank does what `part` says. */
@@ -195,7 +190,8 @@ static void test_ends(void **state)
     assert_string_equal(job.output, "");
     job_run(&job, three, "all fail");
     assert_int_equal(job.exit_code, STATUS_IO);
-    assert_output(&job, "message: disk full\n");
+    assert_output(&job, "disk full\n");
+    assert_null(strstr(strstr(job.output, "disk full") + 1, "disk full")); /* once */
     job_run(&job, three, "one fails");
     assert_true(job.seconds < END_WITHIN);
     assert_int_equal(job.exit_code, STATUS_INPUT);
