@@ -82,12 +82,13 @@ static int play(int argc, char **argv)
 typedef struct {
     int exit_code; /* -1: killed by a signal */
     double seconds;
-    char output[65536];
+    char output[16384];
 } Job;
 
 /* Runs mpirun with these arguments, then this program with `part`. NULL for no mpirun. */
-static void job_run(Job *job, const char *const arguments[], const char *part)
+static Job job_run(const char *const arguments[], const char *part)
 {
+    Job job = {.exit_code = -1};
     char self[4096];
     const ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
     assert_true(length > 0);
@@ -123,15 +124,16 @@ static void job_run(Job *job, const char *const arguments[], const char *part)
     (void)close(ends[1]);
     size_t filled = 0;
     ssize_t got;
-    while ((got = read(ends[0], job->output + filled, sizeof job->output - 1 - filled)) > 0)
+    while ((got = read(ends[0], job.output + filled, sizeof job.output - 1 - filled)) > 0)
         filled += (size_t)got;
     (void)close(ends[0]);
-    job->output[filled] = '\0';
+    job.output[filled] = '\0';
     int state;
     assert_int_equal(waitpid(child, &state, 0), child);
     (void)clock_gettime(CLOCK_MONOTONIC, &end);
-    job->seconds = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
-    job->exit_code = WIFEXITED(state) ? WEXITSTATUS(state) : -1;
+    job.seconds = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
+    job.exit_code = WIFEXITED(state) ? WEXITSTATUS(state) : -1;
+    return job;
 }
 
 static void assert_output(const Job *job, const char *text)
@@ -145,8 +147,7 @@ static const char *const three[] = {"-n", "3", "--bind-to", "none", NULL};
 static void test_killed_rank(void **state)
 {
     (void)state;
-    Job job;
-    job_run(&job, three, "kill");
+    Job job = job_run(three, "kill");
     assert_true(job.seconds < END_WITHIN);
     assert_int_equal(job.exit_code, 128 + SIGKILL);
 }
@@ -154,8 +155,7 @@ static void test_killed_rank(void **state)
 static void test_failed_rank(void **state)
 {
     (void)state;
-    Job job;
-    job_run(&job, three, "abort");
+    Job job = job_run(three, "abort");
     assert_true(job.seconds < END_WITHIN);
     assert_int_equal(job.exit_code, STATUS_NUMERIC);
     assert_output(&job, "rank 1: step 20: the loss is NaN");
@@ -164,8 +164,7 @@ static void test_failed_rank(void **state)
 static void test_rank_that_leaves(void **state)
 {
     (void)state;
-    Job job;
-    job_run(&job, three, "leave");
+    Job job = job_run(three, "leave");
     assert_true(job.seconds < END_WITHIN);
     assert_int_equal(job.exit_code, 3);
 }
@@ -173,8 +172,7 @@ static void test_rank_that_leaves(void **state)
 static void test_hung_rank(void **state)
 {
     (void)state;
-    Job job;
-    job_run(&job, three, "hang");
+    Job job = job_run(three, "hang");
     assert_true(job.seconds < END_WITHIN);
     assert_int_equal(job.exit_code, STATUS_COMMUNICATION);
     assert_output(&job, "waited 1 s for operation 21 (sum of 100000 float32): rank 1 on host");
@@ -184,15 +182,14 @@ static void test_hung_rank(void **state)
 static void test_ends(void **state)
 {
     (void)state;
-    Job job;
-    job_run(&job, three, "all end");
+    Job job = job_run(three, "all end");
     assert_int_equal(job.exit_code, 0);
     assert_string_equal(job.output, "");
-    job_run(&job, three, "all fail");
+    job = job_run(three, "all fail");
     assert_int_equal(job.exit_code, STATUS_IO);
     assert_output(&job, "disk full\n");
     assert_null(strstr(strstr(job.output, "disk full") + 1, "disk full")); /* once */
-    job_run(&job, three, "one fails");
+    job = job_run(three, "one fails");
     assert_true(job.seconds < END_WITHIN);
     assert_int_equal(job.exit_code, STATUS_INPUT);
     assert_output(&job, "rank 1: step 20: bad image");
@@ -216,11 +213,10 @@ static void test_threads_of_one_rank(void **state)
     char want[128];
     (void)snprintf(want, sizeof want, "rank 0 of 1: %d threads on %d processors", processors_here(),
                    processors_here());
-    Job job;
-    job_run(&job, one, "threads");
+    Job job = job_run(one, "threads");
     assert_int_equal(job.exit_code, 0);
     assert_output(&job, want);
-    job_run(&job, NULL, "threads"); /* alone, without mpirun */
+    job = job_run(NULL, "threads"); /* alone, without mpirun */
     assert_int_equal(job.exit_code, 0);
     assert_output(&job, want);
 }
@@ -230,8 +226,7 @@ static void test_threads_are_shared(void **state)
     (void)state;
     static const char *const two[] = {"-n", "2", NULL};
     const int processors = processors_here();
-    Job job;
-    job_run(&job, two, "threads");
+    Job job = job_run(two, "threads");
     assert_int_equal(job.exit_code, 0);
     for (int rank = 0; rank < 2; ++rank) {
         int share = (rank + 1) * processors / 2 - rank * processors / 2;
@@ -247,8 +242,7 @@ static void test_chosen_binding_stands(void **state)
 {
     (void)state;
     static const char *const bound[] = {"-n", "1", "--bind-to", "core", NULL};
-    Job job;
-    job_run(&job, bound, "threads");
+    Job job = job_run(bound, "threads");
     assert_int_equal(job.exit_code, 0);
     char siblings[64] = "", want[64]; /* of the first core: "0", or "0,4" or "0-1" */
     FILE *file = fopen("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list", "re");
