@@ -43,6 +43,16 @@ __attribute__((format(printf, 2, 3))) static int shell(char output[ROOM], const 
     return WEXITSTATUS(code);
 }
 
+/* The command must succeed; otherwise what it wrote to the standard error says why. */
+static void assert_runs(int code)
+{
+    static char problem[ROOM];
+    if (code == 0) return;
+    (void)shell(problem, "cat problem");
+    print_error("exit code %d: %s\n", code, problem);
+    assert_int_equal(code, 0);
+}
+
 static const char *golden(const char *name)
 {
     static char paths[4][4096];
@@ -237,22 +247,19 @@ static void test_ranks(void **state)
 {
     (void)state;
     static char want[ROOM], got[ROOM];
-    assert_int_equal(
-        shell(want, "%s evaluate %s --bootstrap 200 --seed 3 --json - 2>/dev/null", plumb, arguments()), 0);
+    assert_runs(
+        shell(want, "%s evaluate %s --bootstrap 200 --seed 3 --json - 2>problem", plumb, arguments()));
     for (int ranks = 1; ranks <= 4; ++ranks) {
-        assert_int_equal(shell(got, MPIRUN " %d %s evaluate %s --bootstrap 200 --seed 3 --json - 2>/dev/null",
-                               ranks, plumb, arguments()),
-                         0);
+        assert_runs(shell(got, MPIRUN " %d %s evaluate %s --bootstrap 200 --seed 3 --json - 2>problem", ranks,
+                          plumb, arguments()));
         assert_string_equal(got, want);
     }
     /* More ranks than samples. */
     const char *logits = golden("logits/two_samples_k2_n2.logits.npy");
     const char *labels = golden("logits/two_samples_k2_n2.labels.npy");
-    assert_int_equal(
-        shell(want, "%s evaluate --logits %s --labels %s --json - 2>/dev/null", plumb, logits, labels), 0);
-    assert_int_equal(shell(got, MPIRUN " 3 %s evaluate --logits %s --labels %s --json - 2>/dev/null", plumb,
-                           logits, labels),
-                     0);
+    assert_runs(shell(want, "%s evaluate --logits %s --labels %s --json - 2>problem", plumb, logits, labels));
+    assert_runs(shell(got, MPIRUN " 3 %s evaluate --logits %s --labels %s --json - 2>problem", plumb, logits,
+                      labels));
     assert_string_equal(got, want);
 }
 
@@ -355,7 +362,9 @@ static void test_bad_input(void **state)
             assert_null(strstr(said + 1, cases[i].text)); /* once */
             if (ranks == 1)
                 assert_ptr_equal(strchr(output, '\n'), output + strlen(output) - 1); /* one line */
-            assert_true(now() - start < 10);
+            const double seconds = now() - start;
+            if (seconds >= 10) print_error("%s: %.1f s\n", cases[i].arguments, seconds);
+            assert_true(seconds < 10);
         }
 }
 
