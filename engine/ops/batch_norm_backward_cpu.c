@@ -47,7 +47,7 @@ typedef struct {
     float *sum, *product; /* of the block at hand; NULL: not asked for */
 } Pass;
 
-/* What both passes begin with: x - mean, and the gradient that came through the ReLU. */
+/* What both passes begin with: the gradient that came through the ReLU. */
 VECTOR_INLINE Vector load_gradient(const Pass *p, int64_t row, int64_t c, int lanes, Vector xm, Vector scale,
                                    Vector bias, bool bf16, Gate gate)
 {
@@ -58,37 +58,55 @@ VECTOR_INLINE Vector load_gradient(const Pass *p, int64_t row, int64_t c, int la
     return g;
 }
 
-/* sums: add to p->sum and p->product. result: write dx and dresidual. */
-VECTOR_INLINE void pass_part(const Pass *p, int64_t row, int rows, int64_t c, int lanes, bool bf16, Gate gate,
-                             bool sums, bool result)
+VECTOR_INLINE void prefetch_row(const Pass *p, int64_t row, int64_t c, int vectors, bool bf16, bool result)
 {
-    const Vector mean = vector_load(p->mean, c, lanes, false), scale = vector_load(p->scale, c, lanes, false);
-    const Vector bias = vector_load(p->bias, c, lanes, false);
-    const Vector constant = result ? vector_load(p->constant, c, lanes, false) : (Vector){0};
-    const Vector factor = result ? vector_load(p->factor, c, lanes, false) : (Vector){0};
-    Vector sum[2] = {{0}, {0}}, product[2] = {{0}, {0}}; /* two chains hide the latency of addition */
+    vector_prefetch(p->x.data, row * p->x.stride + c, vectors, bf16);
+    vector_prefetch(p->dy.data, row * p->dy.stride + c, vectors, bf16);
+    if (p->dy2.data != NULL) vector_prefetch(p->dy2.data, row * p->dy2.stride + c, vectors, bf16);
+    if (result && p->addend.data != NULL)
+        vector_prefetch(p->addend.data, row * p->addend.stride + c, vectors, bf16);
+}
+
+/* sums: add to p->sum and p->product. result: write dx and dresidual. `vectors` neighbouring columns'
+ * vectors, of which the last has `lanes` lanes. */
+VECTOR_INLINE void pass_strip(const Pass *p, int64_t row, int rows, int64_t c, int vectors, int lanes,
+                              bool bf16, Gate gate, bool sums, bool result)
+{
+    Vector mean[STRIP], scale[STRIP], bias[STRIP], constant[STRIP], factor[STRIP], sum[STRIP], product[STRIP];
+    for (int i = 0; i < vectors; ++i) {
+        const int64_t at = c + i * LANES;
+        mean[i] = vector_load(p->mean, at, lanes, false);
+        scale[i] = vector_load(p->scale, at, lanes, false);
+        bias[i] = vector_load(p->bias, at, lanes, false);
+        constant[i] = result ? vector_load(p->constant, at, lanes, false) : (Vector){0};
+        factor[i] = result ? vector_load(p->factor, at, lanes, false) : (Vector){0};
+        sum[i] = sums ? vector_load(p->sum, at, lanes, false) : (Vector){0};
+        product[i] = sums ? vector_load(p->product, at, lanes, false) : (Vector){0};
+    }
     for (int r = 0; r < rows; ++r) {
-        const Vector xm = vector_load(p->x.data, (row + r) * p->x.stride + c, lanes, bf16) - mean;
-        const Vector g = load_gradient(p, row + r, c, lanes, xm, scale, bias, bf16, gate);
-        if (sums) {
-            sum[r & 1] += g;
-            product[r & 1] += g * xm;
-        }
-        if (result) {
+        prefetch_row(p, row + r + rows, c, vectors, bf16, result);
+        for (int i = 0; i < vectors; ++i) {
+            const int64_t at = c + i * LANES;
+            const Vector xm = vector_load(p->x.data, (row + r) * p->x.stride + at, lanes, bf16) - mean[i];
+            const Vector g = load_gradient(p, row + r, at, lanes, xm, scale[i], bias[i], bf16, gate);
+            if (sums) {
+                sum[i] += g;
+                product[i] += g * xm;
+            }
+            if (!result) continue;
             if (gate == GATE_FROM_MASK && p->dresidual.data != NULL)
-                vector_store(p->dresidual.data, (row + r) * p->dresidual.stride + c, lanes, bf16, g);
+                vector_store(p->dresidual.data, (row + r) * p->dresidual.stride + at, lanes, bf16, g);
             if (p->dx.data != NULL) {
-                Vector dx = g * scale + (xm * factor + constant);
+                Vector dx = g * scale[i] + (xm * factor[i] + constant[i]);
                 if (p->addend.data != NULL)
-                    dx += vector_load(p->addend.data, (row + r) * p->addend.stride + c, lanes, bf16);
-                vector_store(p->dx.data, (row + r) * p->dx.stride + c, lanes, bf16, dx);
+                    dx += vector_load(p->addend.data, (row + r) * p->addend.stride + at, lanes, bf16);
+                vector_store(p->dx.data, (row + r) * p->dx.stride + at, lanes, bf16, dx);
             }
         }
     }
-    if (sums) {
-        vector_store(p->sum, c, lanes, false, vector_load(p->sum, c, lanes, false) + (sum[0] + sum[1]));
-        vector_store(p->product, c, lanes, false,
-                     vector_load(p->product, c, lanes, false) + (product[0] + product[1]));
+    for (int i = 0; i < vectors && sums; ++i) {
+        vector_store(p->sum, c + i * LANES, lanes, false, sum[i]);
+        vector_store(p->product, c + i * LANES, lanes, false, product[i]);
     }
 }
 
@@ -96,9 +114,11 @@ VECTOR_INLINE void pass_tile(const Pass *p, int64_t row, int rows, bool bf16, Ga
                              bool result)
 {
     int64_t c = 0;
+    for (; c + STRIP * LANES <= p->columns; c += STRIP * LANES)
+        pass_strip(p, row, rows, c, STRIP, LANES, bf16, gate, sums, result);
     for (; c + LANES <= p->columns; c += LANES)
-        pass_part(p, row, rows, c, LANES, bf16, gate, sums, result);
-    if (c < p->columns) pass_part(p, row, rows, c, (int)(p->columns - c), bf16, gate, sums, result);
+        pass_strip(p, row, rows, c, 1, LANES, bf16, gate, sums, result);
+    if (c < p->columns) pass_strip(p, row, rows, c, 1, (int)(p->columns - c), bf16, gate, sums, result);
 }
 
 VECTOR_INLINE void pass_rows(const Pass *p, int64_t first, int64_t last, bool bf16, Gate gate, bool sums,

@@ -64,18 +64,29 @@ VECTOR_INLINE void find_shift(const Tensor *x, int64_t row, int64_t rows, float 
     }
 }
 
-VECTOR_INLINE void add_part(const Tensor *x, int64_t row, int rows, int64_t c, int lanes, const float *shift,
-                            float *sum, float *square, bool bf16)
+/* `vectors` neighbouring columns' vectors, of which the last has `lanes` lanes. */
+VECTOR_INLINE void add_strip(const Tensor *x, int64_t row, int rows, int64_t c, int vectors, int lanes,
+                             const float *shift, float *sum, float *square, bool bf16)
 {
-    const Vector s = vector_load(shift, c, lanes, false);
-    Vector sums[2] = {{0}, {0}}, squares[2] = {{0}, {0}}; /* two chains hide the latency of addition */
-    for (int r = 0; r < rows; ++r) {
-        const Vector v = vector_load(x->data, (row + r) * x->stride + c, lanes, bf16) - s;
-        sums[r & 1] += v;
-        squares[r & 1] += v * v;
+    Vector shifts[STRIP], sums[STRIP], squares[STRIP];
+    for (int i = 0; i < vectors; ++i) {
+        shifts[i] = vector_load(shift, c + i * LANES, lanes, false);
+        sums[i] = vector_load(sum, c + i * LANES, lanes, false);
+        squares[i] = vector_load(square, c + i * LANES, lanes, false);
     }
-    vector_store(sum, c, lanes, false, vector_load(sum, c, lanes, false) + (sums[0] + sums[1]));
-    vector_store(square, c, lanes, false, vector_load(square, c, lanes, false) + (squares[0] + squares[1]));
+    for (int r = 0; r < rows; ++r) {
+        const int64_t at = (row + r) * x->stride + c;
+        vector_prefetch(x->data, at + rows * x->stride, vectors, bf16);
+        for (int i = 0; i < vectors; ++i) {
+            const Vector v = vector_load(x->data, at + i * LANES, lanes, bf16) - shifts[i];
+            sums[i] += v;
+            squares[i] += v * v;
+        }
+    }
+    for (int i = 0; i < vectors; ++i) {
+        vector_store(sum, c + i * LANES, lanes, false, sums[i]);
+        vector_store(square, c + i * LANES, lanes, false, squares[i]);
+    }
 }
 
 VECTOR_INLINE void add_tile(const Tensor *x, int64_t row, int rows, const float *shift, float *sum,
@@ -83,9 +94,11 @@ VECTOR_INLINE void add_tile(const Tensor *x, int64_t row, int rows, const float 
 {
     const int64_t columns = shape_columns(x->shape);
     int64_t c = 0;
+    for (; c + STRIP * LANES <= columns; c += STRIP * LANES)
+        add_strip(x, row, rows, c, STRIP, LANES, shift, sum, square, bf16);
     for (; c + LANES <= columns; c += LANES)
-        add_part(x, row, rows, c, LANES, shift, sum, square, bf16);
-    if (c < columns) add_part(x, row, rows, c, (int)(columns - c), shift, sum, square, bf16);
+        add_strip(x, row, rows, c, 1, LANES, shift, sum, square, bf16);
+    if (c < columns) add_strip(x, row, rows, c, 1, (int)(columns - c), shift, sum, square, bf16);
 }
 
 VECTOR_INLINE void sum_block(const Tensor *x, int64_t first, int64_t last, float *shift, float *sum,
@@ -218,23 +231,32 @@ typedef struct {
     const float *mean, *scale, *offset;
 } Apply;
 
-VECTOR_INLINE void apply_part(const Apply *a, int64_t row, int rows, int64_t c, int lanes, bool bf16,
-                              bool with_relu, bool with_residual)
+VECTOR_INLINE void apply_strip(const Apply *a, int64_t row, int rows, int64_t c, int vectors, int lanes,
+                               bool bf16, bool with_relu, bool with_residual)
 {
-    const Vector mean = vector_load(a->mean, c, lanes, false), scale = vector_load(a->scale, c, lanes, false);
-    const Vector offset = vector_load(a->offset, c, lanes, false);
+    Vector mean[STRIP], scale[STRIP], offset[STRIP];
+    for (int i = 0; i < vectors; ++i) {
+        mean[i] = vector_load(a->mean, c + i * LANES, lanes, false);
+        scale[i] = vector_load(a->scale, c + i * LANES, lanes, false);
+        offset[i] = vector_load(a->offset, c + i * LANES, lanes, false);
+    }
     for (int r = 0; r < rows; ++r) {
-        const Vector x = vector_load(a->x.data, (row + r) * a->x.stride + c, lanes, bf16);
-        Vector y = (x - mean) * scale + offset;
+        const int64_t at = (row + r) * a->x.stride + c, to = (row + r) * a->y.stride + c;
+        const int64_t beside = (row + r) * a->residual.stride + c;
+        vector_prefetch(a->x.data, at + rows * a->x.stride, vectors, bf16);
         if (with_residual)
-            y += vector_load(a->residual.data, (row + r) * a->residual.stride + c, lanes, bf16);
-        if (with_relu) {
-            const Mask passes = vector_passes(y);
-            if (with_residual && a->mask != NULL)
-                mask_store(a->mask + (row + r) * a->mask_stride, c, lanes, passes);
-            y = vector_gate(passes, y);
+            vector_prefetch(a->residual.data, beside + rows * a->residual.stride, vectors, bf16);
+        for (int i = 0; i < vectors; ++i) {
+            Vector y = (vector_load(a->x.data, at + i * LANES, lanes, bf16) - mean[i]) * scale[i] + offset[i];
+            if (with_residual) y += vector_load(a->residual.data, beside + i * LANES, lanes, bf16);
+            if (with_relu) {
+                const Mask passes = vector_passes(y);
+                if (with_residual && a->mask != NULL)
+                    mask_store(a->mask + (row + r) * a->mask_stride, c + i * LANES, lanes, passes);
+                y = vector_gate(passes, y);
+            }
+            vector_store(a->y.data, to + i * LANES, lanes, bf16, y);
         }
-        vector_store(a->y.data, (row + r) * a->y.stride + c, lanes, bf16, y);
     }
 }
 
@@ -242,9 +264,12 @@ VECTOR_INLINE void apply_tile(const Apply *a, int64_t row, int rows, bool bf16, 
                               bool with_residual)
 {
     int64_t c = 0;
+    for (; c + STRIP * LANES <= a->columns; c += STRIP * LANES)
+        apply_strip(a, row, rows, c, STRIP, LANES, bf16, with_relu, with_residual);
     for (; c + LANES <= a->columns; c += LANES)
-        apply_part(a, row, rows, c, LANES, bf16, with_relu, with_residual);
-    if (c < a->columns) apply_part(a, row, rows, c, (int)(a->columns - c), bf16, with_relu, with_residual);
+        apply_strip(a, row, rows, c, 1, LANES, bf16, with_relu, with_residual);
+    if (c < a->columns)
+        apply_strip(a, row, rows, c, 1, (int)(a->columns - c), bf16, with_relu, with_residual);
 }
 
 VECTOR_INLINE void apply_rows(const Apply *a, int64_t first, int64_t last, bool bf16, bool with_relu,

@@ -8,7 +8,9 @@
 #include <omp.h>
 #include <stdint.h>
 
-enum { ROW_TILE = 8 }; /* rows handled together, so that what belongs to a column is loaded once for them */
+/* Kernels walk a block in tiles of rows, so that what belongs to a column is loaded once for them, and a tile
+ * in strips of vectors, so that memory is read a few whole cache lines at a time. */
+enum { ROW_TILE = 8, STRIP = 4 };
 
 typedef struct {
     int64_t rows, columns;

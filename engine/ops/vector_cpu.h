@@ -38,6 +38,14 @@ VECTOR_INLINE const void *vector_at(const void *data, int64_t index, bool bf16)
     return (const char *)data + index * (bf16 ? 2 : 4);
 }
 
+/* Asks for `vectors` vectors from `index` on, which may lie behind the end. */
+VECTOR_INLINE void vector_prefetch(const void *data, int64_t index, int vectors, bool bf16)
+{
+    enum { LINE = 64 };
+    for (int byte = 0; byte < vectors * LANES * (bf16 ? 2 : 4); byte += LINE)
+        __builtin_prefetch((const char *)vector_at(data, index, bf16) + byte);
+}
+
 VECTOR_INLINE Vector vector_load(const void *data, int64_t index, int lanes, bool bf16)
 {
     const void *from = vector_at(data, index, bf16);
