@@ -3,6 +3,7 @@
 #include "engine/base/log.h"
 #include "launch/evaluate.h"
 #include "launch/list.h"
+#include "launch/report.h"
 #include "launch/sweep.h"
 #include "launch/train.h"
 
@@ -13,6 +14,7 @@ static const Command commands[] = {
     {"train", "train a network, or go on with a run", train_help, command_train},
     {"evaluate", "measure calibration, of a run or of any logits", evaluate_help, command_evaluate},
     {"sweep", "train every run of a sweep file", sweep_help, command_sweep},
+    {"report", "one HTML page of runs side by side", report_help, command_report},
     {"list", "models, losses, data sets and settings", list_help, command_list},
 };
 

@@ -110,9 +110,10 @@ static bool begins(const char *text, const char *with) { return strncmp(text, wi
 /* rgb(  1,   0,   2) of the colours above. */
 static const char *page_colour(int red, int green, int blue, char buffer[32])
 {
-    static const char *const name[] = {[1] = "ink", [2] = "muted", [3] = "grid", [4] = "over", [5] = "under"};
+    static const char *const name[] = {
+        [1] = "ink", [2] = "muted", [3] = "grid", [4] = "over", [5] = "under", [6] = "page"};
     if (red != 1) return NULL;
-    if (green == 0 && blue >= 1 && blue <= 5)
+    if (green == 0 && blue >= 1 && blue < (int)(sizeof name / sizeof name[0]))
         (void)snprintf(buffer, 32, "var(--%s)", name[blue]);
     else if (green == 1 && blue < GNUPLOT_RUNS)
         (void)snprintf(buffer, 32, "var(--run-%d)", blue);

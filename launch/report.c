@@ -60,8 +60,6 @@ static Status choose_drawn(const RunSummary runs[], int count, int limit, Pages 
     return OK;
 }
 
-static int colour_class(int number) { return number < 0 ? -1 : number % 8; }
-
 static void free_pages(Pages *pages)
 {
     free(pages->colour);
@@ -211,7 +209,7 @@ static void write_legend(FILE *page, const Pages *pages)
     (void)fputs("<ul class=\"legend\">", page);
     for (int i = 0; i < pages->drawn_count; ++i) {
         (void)fputs("<li>", page);
-        report_name(page, pages->drawn[i], colour_class(i));
+        report_name(page, pages->drawn[i], i);
         (void)fputs("</li>", page);
     }
     (void)fputs("</ul>\n", page);
@@ -259,16 +257,20 @@ static Status write_intervals(FILE *page, const Pages *pages)
 
 static Status write_diagram(FILE *page, const Pages *pages, int number, bool after)
 {
-    char id[48], note[48] = "before scaling", label[160], *svg;
+    char id[48], label[160], *svg;
     const RunSummary *run = pages->drawn[number];
     const RunMeasure *measure = after ? run_summary_after(run) : run_summary_before(run);
     if (measure == NULL) return OK;
-    if (after) (void)snprintf(note, sizeof note, "after, T = %.1f", run->temperature_ece);
     (void)snprintf(id, sizeof id, "reliability-%d-%s", number, after ? "after" : "before");
     (void)snprintf(label, sizeof label,
                    "Reliability diagram %s temperature scaling: ECE %.2f %%, accuracy %.2f %%",
                    after ? "after" : "before", 100 * measure->ece, 100 * (1 - measure->error));
-    TRY(figure_reliability(measure, number, note, id, label, &svg));
+    TRY(figure_reliability(measure, number, id, label, &svg));
+    (void)fprintf(page, "<p><strong>ECE %.2f&nbsp;%%</strong> ", 100 * measure->ece);
+    if (after)
+        (void)fprintf(page, "after scaling, <var>T</var>&nbsp;=&nbsp;%.1f</p>\n", run->temperature_ece);
+    else
+        (void)fputs("before scaling</p>\n", page);
     write_svg(page, svg);
     return OK;
 }
@@ -296,7 +298,7 @@ static Status write_reliability(FILE *page, const Pages *pages)
     for (int i = 0; i < pages->drawn_count; ++i) {
         if (run_summary_before(pages->drawn[i]) == NULL) continue;
         (void)fputs("<figure><figcaption>", page);
-        report_name(page, pages->drawn[i], colour_class(i));
+        report_name(page, pages->drawn[i], i);
         (void)fputs("</figcaption>\n", page);
         TRY(write_diagram(page, pages, i, false));
         TRY(write_diagram(page, pages, i, true));
@@ -494,6 +496,7 @@ static Status title_of(const Arguments *arguments, char **title)
 
 static Status write_output(const Arguments *arguments, const char *html)
 {
+    static const char usual[] = "report.html";
     char path[PATH_MAX] = "report.html";
     if (arguments->output != NULL && strcmp(arguments->output, "-") == 0) {
         if (fputs(html, stdout) >= 0 && fflush(stdout) == 0) return OK;
@@ -502,7 +505,7 @@ static Status write_output(const Arguments *arguments, const char *html)
     if (arguments->output != NULL)
         TRY(file_join(path, ".", arguments->output));
     else if (arguments->folders == 1)
-        TRY(file_join(path, arguments->folder[0], path));
+        TRY(file_join(path, arguments->folder[0], usual));
     TRY(file_write(path, html, strlen(html)));
     log_info("%s", arguments->output != NULL ? arguments->output : path);
     return OK;

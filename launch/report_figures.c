@@ -66,13 +66,13 @@ static void write_margins(FILE *script, int width, int height, int left, int rig
 
 /* Pixels: the diagram is a square, the strip of shares stands below it on the same axis. */
 enum {
-    RELIABILITY_LEFT = 42,
+    RELIABILITY_LEFT = 50,
     RELIABILITY_RIGHT = 8,
     RELIABILITY_TOP = 8,
     RELIABILITY_SIDE = 230,
     RELIABILITY_BETWEEN = 14,
     RELIABILITY_SHARE = 56,
-    RELIABILITY_BOTTOM = 38,
+    RELIABILITY_BOTTOM = 42,
     RELIABILITY_WIDTH = RELIABILITY_LEFT + RELIABILITY_SIDE + RELIABILITY_RIGHT,
     RELIABILITY_HEIGHT =
         RELIABILITY_TOP + RELIABILITY_SIDE + RELIABILITY_BETWEEN + RELIABILITY_SHARE + RELIABILITY_BOTTOM
@@ -102,7 +102,7 @@ static Extent under_of(const CalibrationBin *bin, double total)
 
 static Extent share_of(const CalibrationBin *bin, double total)
 {
-    return (Extent){0, (double)bin->count / total};
+    return (Extent){0, 100 * (double)bin->count / total};
 }
 
 /* A block of rectangles for `with boxxyerror`: x y left right bottom top. A block may not be empty. */
@@ -124,7 +124,7 @@ static void write_boxes(FILE *script, const char *name, const RunMeasure *measur
     (void)fputs("END\n", script);
 }
 
-static void write_reliability(FILE *script, const RunMeasure *measure, int colour, const char *note)
+static void write_reliability(FILE *script, const RunMeasure *measure, int colour)
 {
     char buffer[16];
     const char *run = run_colour(colour, buffer);
@@ -141,16 +141,9 @@ static void write_reliability(FILE *script, const RunMeasure *measure, int colou
     write_margins(script, RELIABILITY_WIDTH, RELIABILITY_HEIGHT, RELIABILITY_LEFT, RELIABILITY_RIGHT,
                   RELIABILITY_TOP, RELIABILITY_BOTTOM + RELIABILITY_SHARE + RELIABILITY_BETWEEN);
     (void)fputs("set yrange [0:1]\nset ytics 0,0.2,1 format '%.1f'\nset format x ''\n"
-                "set ylabel 'accuracy' offset 1.6,0 textcolor rgb " GNUPLOT_MUTED "\n"
-                "set arrow 1 from 0,0 to 1,1 nohead front lw 1 dt (4,3) lc rgb " GNUPLOT_INK "\n",
+                "set ylabel 'accuracy' offset 1,0 textcolor rgb " GNUPLOT_MUTED "\n"
+                "set arrow 1 from 0,0 to 1,1 nohead front lw 1 dt (8,5) lc rgb " GNUPLOT_INK "\n",
                 script);
-    (void)fprintf(
-        script,
-        "set label 1 'ECE %.2f %%' at graph 0.04,0.935 front font ':Bold,14' textcolor rgb " GNUPLOT_INK "\n",
-        100 * measure->ece);
-    (void)fputs("set label 2 ", script);
-    html_gnuplot_string(script, note, 40);
-    (void)fputs(" at graph 0.04,0.855 front font ',11' textcolor rgb " GNUPLOT_MUTED "\n", script);
     (void)fprintf(
         script,
         "plot $bars using 1:2:3:4:5:6 with boxxyerror lc rgb %s fs solid 0.85 noborder,"
@@ -162,26 +155,29 @@ static void write_reliability(FILE *script, const RunMeasure *measure, int colou
 
     write_margins(script, RELIABILITY_WIDTH, RELIABILITY_HEIGHT, RELIABILITY_LEFT, RELIABILITY_RIGHT,
                   RELIABILITY_TOP + RELIABILITY_SIDE + RELIABILITY_BETWEEN, RELIABILITY_BOTTOM);
-    (void)fputs("unset label 1\nunset label 2\nunset arrow 1\n"
-                "set format x '%.1f'\nset xlabel 'confidence' offset 0,0.6 textcolor rgb " GNUPLOT_MUTED "\n"
-                "set ytics ('0' 0, '50 %' 0.5, '100 %' 1) format '%s'\nset ylabel 'share'\nunset ylabel\n",
+    (void)fputs("unset arrow 1\n"
+                "set format x '%.1f'\nset xtics offset 0,0.3\nset xlabel 'confidence' offset 0,0.9 "
+                "textcolor rgb " GNUPLOT_MUTED "\n"
+                "set yrange [0:100]\nset ytics 0,50,100 format '%.0f%%'\nunset ylabel\n",
                 script);
     if (!isnan(measure->mean_confidence))
-        (void)fprintf(
-            script, "set arrow 2 from %.6f,0 to %.6f,1 nohead front lw 1.2 dt (3,2) lc rgb " GNUPLOT_INK "\n",
-            measure->mean_confidence, measure->mean_confidence);
-    (void)fprintf(script, "set arrow 3 from %.6f,0 to %.6f,1 nohead front lw 1.2 lc rgb " GNUPLOT_INK "\n",
+        (void)fprintf(script,
+                      "set arrow 2 from %.6f,0 to %.6f,100 nohead front lw 1.2 dt (6,4) lc rgb " GNUPLOT_INK
+                      "\n",
+                      measure->mean_confidence, measure->mean_confidence);
+    (void)fprintf(script,
+                  "set arrow 3 from %.6f,0 to %.6f,100 nohead front lw 1.2 dt solid lc rgb " GNUPLOT_INK "\n",
                   1 - measure->error, 1 - measure->error);
     (void)fprintf(script, "plot $share using 1:2:3:4:5:6 with boxxyerror lc rgb %s fs solid 0.85 noborder\n",
                   run);
 }
 
-Status figure_reliability(const RunMeasure *measure, int colour, const char *note, const char *id,
-                          const char *label, char **svg)
+Status figure_reliability(const RunMeasure *measure, int colour, const char *id, const char *label,
+                          char **svg)
 {
     Script script;
     TRY(script_open(&script));
-    write_reliability(script.file, measure, colour, note);
+    write_reliability(script.file, measure, colour);
     return script_draw(&script, RELIABILITY_WIDTH, RELIABILITY_HEIGHT, id, label, svg);
 }
 
@@ -191,7 +187,7 @@ enum {
     INTERVALS_WIDTH = 760,
     INTERVALS_ROW = 26,
     INTERVALS_TOP = 6,
-    INTERVALS_BOTTOM = 40,
+    INTERVALS_BOTTOM = 44,
     INTERVALS_NAME = 44
 };
 
@@ -225,7 +221,7 @@ static void write_intervals(FILE *script, const RunSummary *const runs[], const 
     write_margins(script, INTERVALS_WIDTH, height, 20 + 7 * longest, 12, INTERVALS_TOP, INTERVALS_BOTTOM);
     (void)fprintf(script,
                   "set xrange [0:%.6f]\nset yrange [%.1f:-0.5]\nset border 1\nunset ytics\nset grid noytics\n"
-                  "set xlabel 'ECE, %%' offset 0,0.5 textcolor rgb " GNUPLOT_MUTED
+                  "set xtics offset 0,0.3\nset xlabel 'ECE, %%' offset 0,0.8 textcolor rgb " GNUPLOT_MUTED
                   "\nset bars 0\nset pointsize 0.7\n",
                   largest > 0 ? 105 * largest : 1.0, count - 0.5);
     for (int i = 0; i < count; ++i) {
@@ -247,9 +243,10 @@ static void write_intervals(FILE *script, const RunSummary *const runs[], const 
     for (int i = 0; i < count; ++i) {
         const char *run = run_colour(colours[i], buffer);
         (void)fprintf(script,
-                      "%s $before%d using 1:2:3:4 with xerrorbars pt 6 lw 1.6 lc rgb %s,"
+                      "%s $before%d using 1:2:3:4 with xerrorbars pt 7 lw 1.6 lc rgb %s,"
+                      " $before%d using 1:2 with points pt 7 ps 0.45 lc rgb " GNUPLOT_PAGE ","
                       " $after%d using 1:2:3:4 with xerrorbars pt 7 lw 1.6 lc rgb %s",
-                      i == 0 ? "plot" : ",", i, run, i, run);
+                      i == 0 ? "plot" : ",", i, run, i, i, run);
     }
     (void)fputc('\n', script);
 }
@@ -293,8 +290,8 @@ static const Curve curves[] = {
     {"error", "Error, %", "dashed: on the training samples", true, error_of, train_error},
     {"ece", "ECE, %", "", true, ece_of, NULL},
     {"nll", "NLL", "", false, nll_of, NULL},
-    {"nll-correct", "NLL of correctly classified samples", "", false, nll_correct, NULL},
-    {"nll-misclassified", "NLL of misclassified samples", "", false, nll_misclassified, NULL},
+    {"nll-correct", "NLL, correct samples", "", false, nll_correct, NULL},
+    {"nll-misclassified", "NLL, misclassified samples", "", false, nll_misclassified, NULL},
 };
 
 const Curve *figure_curves(int *count)
@@ -303,7 +300,7 @@ const Curve *figure_curves(int *count)
     return curves;
 }
 
-enum { CURVE_WIDTH = 380, CURVE_HEIGHT = 250, CURVE_FEW_EPOCHS = 40, CURVE_DECADE = 30 };
+enum { CURVE_WIDTH = 380, CURVE_HEIGHT = 254, CURVE_FEW_EPOCHS = 40, CURVE_DECADE = 30 };
 
 typedef struct {
     double low, high; /* of the values */
@@ -353,10 +350,11 @@ static void write_axes(FILE *script, const CurveRange *range, bool logarithmic)
 {
     const bool one = range->first_epoch == range->last_epoch;
     write_style(script);
-    write_margins(script, CURVE_WIDTH, CURVE_HEIGHT, 46, 10, 10, 40);
+    write_margins(script, CURVE_WIDTH, CURVE_HEIGHT, 46, 10, 10, 44);
     (void)fprintf(script, "set xrange [%.0f:%.0f]\n", range->first_epoch - one, range->last_epoch + one);
     if (range->last_epoch - range->first_epoch <= 12) (void)fputs("set xtics 1\n", script);
-    (void)fputs("set xlabel 'epoch' offset 0,0.5 textcolor rgb " GNUPLOT_MUTED "\nset format y '%g'\n",
+    (void)fputs("set xtics offset 0,0.3\nset xlabel 'epoch' offset 0,0.9 textcolor rgb " GNUPLOT_MUTED
+                "\nset format y '%g'\n",
                 script);
     if (logarithmic)
         (void)fprintf(script, "set logscale y\nset yrange [%.9g:*]\n", range->low / 1.3);
@@ -381,10 +379,10 @@ static void write_curve(FILE *script, const Curve *curve, const RunSummary *cons
     if (plot == NULL) return; /* an empty script draws nothing, which is reported */
     for (int i = 0; i < count; ++i) {
         const char *run = run_colour(i, buffer);
-        const char *dash = i < GNUPLOT_RUNS ? "1" : "(8,3)";
+        const char *dash = i < GNUPLOT_RUNS ? "solid" : "(14,6)";
         if (curve->beside != NULL &&
             write_series(script, "beside", i, runs[i], curve, curve->beside, split)) {
-            (void)fprintf(plot, "%s $beside%d using 1:2 with lines lw 1 dt (3,3) lc rgb %s", before, i, run);
+            (void)fprintf(plot, "%s $beside%d using 1:2 with lines lw 1 dt (6,5) lc rgb %s", before, i, run);
             before = ",";
         }
         if (write_series(script, "run", i, runs[i], curve, curve->value, split)) {

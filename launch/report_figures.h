@@ -5,10 +5,9 @@
 #include "launch/run_summary.h"
 
 /* Accuracy over confidence, bin by bin, with the gap to the confidence, and below it each bin's share of the
- * samples. colour: the run's number among those drawn. note: a line under the ECE ("T = 1.9"); may be empty.
- */
-CHECKED Status figure_reliability(const RunMeasure *, int colour, const char *note, const char *id,
-                                  const char *label, char **svg);
+ * samples. colour: the run's number among those drawn, which gives its colour. */
+CHECKED Status figure_reliability(const RunMeasure *, int colour, const char *id, const char *label,
+                                  char **svg);
 
 /* ECE of each run before and after temperature scaling with its interval; a row a run. colours[i]: of run i,
  * or negative for none. */

@@ -53,7 +53,7 @@ const char report_style[] =
     ".curves{display:grid;gap:1.4rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,340px),1fr));margin:1rem 0}\n"
     "figure{margin:0;min-width:0}figcaption{font-weight:600;font-size:.95rem;margin-bottom:.35rem;overflow-wrap:anywhere}"
     "figcaption small{font-weight:400;color:var(--muted);font-size:.86rem}\n"
-    "figure p{margin:.7rem 0 .1rem;font-size:.86rem;color:var(--muted)}\n"
+    "figure p{margin:.5rem 0 .3rem;font-size:.9rem;color:var(--muted)}figure svg+p{margin-top:1rem}figure p strong{color:var(--ink);font-weight:600}\n"
     "svg{display:block;width:100%;height:auto;font-family:inherit}svg text,svg tspan,svg g{font-family:inherit}\n"
     "figure.single{max-width:820px}\n"
     "details{margin:.35rem 0}summary{cursor:pointer;overflow-wrap:anywhere}"

@@ -1,6 +1,7 @@
 #include "launch/report_tables.h"
 
 #include "engine/base/memory.h"
+#include "launch/gnuplot.h"
 #include "launch/html.h"
 #include "launch/run_table.h"
 
@@ -10,7 +11,7 @@
 
 void report_name(FILE *page, const RunSummary *run, int colour)
 {
-    if (colour >= 0) (void)fprintf(page, "<span class=\"swatch c%d\"></span>", colour);
+    if (colour >= 0) (void)fprintf(page, "<span class=\"swatch c%d\"></span>", colour % GNUPLOT_RUNS);
     html_text(page, run->name);
 }
 
