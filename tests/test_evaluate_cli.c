@@ -303,6 +303,10 @@ static void test_bad_input(void **state)
     (void)state;
     static char output[ROOM];
     write_bad_files();
+    /* 10 seconds, and what a busy machine makes of starting ranks. */
+    const double before = now();
+    assert_runs(shell(output, MPIRUN " 2 %s --version 2>problem", plumb));
+    const double limit = 10 + 5 * (now() - before);
     assert_int_equal(shell(output, "head -c 140 good.npy >cut.npy; echo text >text.npy; : >void.npy"), 0);
     static const struct {
         const char *arguments;
@@ -363,8 +367,8 @@ static void test_bad_input(void **state)
             if (ranks == 1)
                 assert_ptr_equal(strchr(output, '\n'), output + strlen(output) - 1); /* one line */
             const double seconds = now() - start;
-            if (seconds >= 10) print_error("%s: %.1f s\n", cases[i].arguments, seconds);
-            assert_true(seconds < 10);
+            if (seconds >= limit) print_error("%s: %.1f s\n", cases[i].arguments, seconds);
+            assert_true(seconds < limit);
         }
 }
 
