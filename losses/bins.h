@@ -15,8 +15,8 @@ static inline void bins_edges(int bins, double *edge)
         edge[i] = (double)(i < (bins + 1) / 2 ? step * (float)i : fmaf(-step, (float)(bins - i), 1.0F));
 }
 
-/* The bin (edge[b], edge[b + 1]] that holds q in [0, 1]; -1 for 0. The edges are so close to b / bins that the
- * first guess is wrong by one at most. */
+/* The bin (edge[b], edge[b + 1]] that holds q in [0, 1]; -1 for 0. The edges are so close to b / bins that
+ * the first guess is wrong by one at most. */
 static inline int bins_find(const double *edge, int bins, double q)
 {
     int bin = (int)(q * bins);

@@ -89,7 +89,7 @@ static int target_of(const Samples *samples, int64_t position)
 
 static void find_targets(Samples *samples)
 {
-    int64_t position[TARGETS];
+    int64_t position[TARGETS] = {0};
     for (int b = 0; b <= samples->bins; ++b) {
         bins_adaptive_position(samples->samples, samples->bins, b, &position[2 * b], &samples->fraction[b]);
         position[2 * b + 1] = position[2 * b] + (samples->fraction[b] > 0);

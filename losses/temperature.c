@@ -85,7 +85,7 @@ static void sum_row_float(const Search *search, double maximum, const double *x,
 {
     const int64_t padded = search->padded;
     double *limited = work->row + padded;
-    float *d = (float *)(limited + padded), *repeated = d + padded;
+    float *d = (void *)(limited + padded), *repeated = d + padded;
     for (int64_t k = 0; k < padded; k += LANES)
         vector_store(limited + k, vector_maximum(vector_load(x + k) - maximum, vector_all(-250.0)));
     for (int64_t k = 0; k < padded; ++k)

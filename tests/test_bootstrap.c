@@ -94,7 +94,7 @@ static void test_resamples(void **state)
         static Calibration measured;
         float *values = malloc((size_t)(whole.total * whole.classes) * sizeof *values);
         int64_t *labels = malloc((size_t)whole.total * sizeof *labels);
-        double ece[64], adaptive[64], classwise[64];
+        double ece[64] = {0}, adaptive[64] = {0}, classwise[64] = {0};
         assert_ok(calibration_measure(alone, &whole, 1.5, options.bins, 1, &measured, NULL));
         const double label_classes = (double)measured.label_classes;
         for (int r = 0; r < count; ++r) {

@@ -158,7 +158,8 @@ static double evaluate(const Set *set, const LossHead *head, bool alone, int64_t
         double *d = gradient + n * classes;
         memcpy(d, set->logits + n * classes, (size_t)classes * sizeof *d);
         const Sample sample = sample_softmax(d, classes, set->labels[n]);
-        SampleLoss loss = alone ? (SampleLoss){0} : sample_loss(&sample, head, epoch);
+        SampleLoss loss = {0};
+        if (!alone) loss = sample_loss(&sample, head, epoch);
         if (head->penalty != PENALTY_NONE) sample_couple(&sample, scale * slope[n], &loss);
         sample_gradient(&sample, &loss, 1, d);
     }

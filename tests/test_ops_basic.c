@@ -382,7 +382,7 @@ static void test_dot(void **state)
     (void)state;
     enum { SIZE = 50001 };
     static float x[SIZE], w[SIZE], dx[SIZE];
-    double want = 0, result[4];
+    double want = 0, result[4] = {0};
     for (int i = 0; i < SIZE; ++i) {
         x[i] = (float)((i * 7919) % 1000) * 0.01F - 5;
         w[i] = (float)((i * 10473) % 1000) * 0.01F - 5;

@@ -175,8 +175,8 @@ static Status check_kind(const Setting *setting, Origin origin, const YamlNode *
 static void print_real(char text[32], double value)
 {
     for (int digits = 1; digits <= 17; ++digits) {
-        (void)snprintf(text, 32, "%.*g", digits, value);
-        if (strtod(text, NULL) == value) return;
+        const int length = snprintf(text, 32, "%.*g", digits, value);
+        if (length < 32 && strtod(text, NULL) == value) return;
     }
 }
 

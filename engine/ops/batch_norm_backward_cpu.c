@@ -20,11 +20,10 @@ typedef struct {
 static Scratch scratch_at(void *memory, RowBlocks blocks)
 {
     const size_t columns = (size_t)blocks.columns, partial = (size_t)blocks.blocks * columns;
-    Scratch s;
-    s.total = memory;
-    s.bytes = (2 * columns + 1) * sizeof(double) + (2 * partial + 3 * columns) * sizeof(float);
+    Scratch s = {.total = memory,
+                 .bytes = (2 * columns + 1) * sizeof(double) + (2 * partial + 3 * columns) * sizeof(float)};
     if (memory == NULL) return s;
-    s.sum = (float *)(s.total + 2 * columns + 1);
+    s.sum = (void *)(s.total + 2 * columns + 1);
     s.product = s.sum + partial;
     s.scale = s.product + partial;
     s.constant = s.scale + columns;

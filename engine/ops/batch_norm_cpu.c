@@ -26,11 +26,10 @@ static Scratch scratch_at(void *memory, RowBlocks blocks, bool train)
 {
     const size_t columns = (size_t)blocks.columns;
     const size_t partial = train ? (size_t)blocks.blocks * columns : 0;
-    Scratch s;
-    s.total = memory;
-    s.bytes = (2 * columns + 1) * sizeof(double) + 3 * (partial + columns) * sizeof(float);
+    Scratch s = {.total = memory,
+                 .bytes = (2 * columns + 1) * sizeof(double) + 3 * (partial + columns) * sizeof(float)};
     if (memory == NULL) return s;
-    s.shift = (float *)(s.total + 2 * columns + 1);
+    s.shift = (void *)(s.total + 2 * columns + 1);
     s.sum = s.shift + partial;
     s.square = s.sum + partial;
     s.mean = s.square + partial;

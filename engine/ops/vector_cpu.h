@@ -167,7 +167,7 @@ VECTOR_INLINE Mask mask_load(const uint8_t *row, int64_t column, int lanes)
 #if VECTOR_AVX512
     return (Mask)bits;
 #else
-    Mask mask;
+    Mask mask = {0};
     for (int i = 0; i < LANES; ++i)
         mask[i] = -(int32_t)((bits >> i) & 1U);
     return mask;
