@@ -261,7 +261,7 @@ static Status write_diagram(FILE *page, const Pages *pages, int number, bool aft
     const RunSummary *run = pages->drawn[number];
     const RunMeasure *measure = after ? run_summary_after(run) : run_summary_before(run);
     if (measure == NULL) return OK;
-    (void)snprintf(id, sizeof id, "reliability-%d-%s", number, after ? "after" : "before");
+    (void)snprintf(id, sizeof id, "r%d-%s", number, after ? "after" : "before");
     (void)snprintf(label, sizeof label,
                    "Reliability diagram %s temperature scaling: ECE %.2f %%, accuracy %.2f %%",
                    after ? "after" : "before", 100 * measure->ece, 100 * (1 - measure->error));
@@ -340,7 +340,7 @@ static Status write_curves(FILE *page, const Pages *pages)
     for (int i = 0; i < count; ++i) {
         char id[48], *svg;
         bool logarithmic;
-        (void)snprintf(id, sizeof id, "curve-%s", curves[i].key);
+        (void)snprintf(id, sizeof id, "c%d", i);
         TRY(figure_curve(&curves[i], pages->drawn, pages->drawn_count, split, id, &svg, &logarithmic));
         if (svg == NULL) continue;
         write_curve_caption(page, &curves[i], logarithmic);

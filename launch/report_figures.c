@@ -165,8 +165,9 @@ static void write_reliability(FILE *script, const RunMeasure *measure, int colou
                       "set arrow 2 from %.6f,0 to %.6f,100 nohead front lw 1.2 dt (6,4) lc rgb " GNUPLOT_INK
                       "\n",
                       measure->mean_confidence, measure->mean_confidence);
+    /* Another width too: gnuplot 5.4 draws lines of one colour and width with the first one's dashes. */
     (void)fprintf(script,
-                  "set arrow 3 from %.6f,0 to %.6f,100 nohead front lw 1.2 dt solid lc rgb " GNUPLOT_INK "\n",
+                  "set arrow 3 from %.6f,0 to %.6f,100 nohead front lw 1.4 dt solid lc rgb " GNUPLOT_INK "\n",
                   1 - measure->error, 1 - measure->error);
     (void)fprintf(script, "plot $share using 1:2:3:4:5:6 with boxxyerror lc rgb %s fs solid 0.85 noborder\n",
                   run);
