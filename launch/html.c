@@ -100,7 +100,7 @@ void html_gnuplot_string(FILE *script, const char *text, int limit)
     (void)fputc('\'', script);
     for (int i = 0; i < limit - (cut ? 3 : 0) && next_character(&text, &character); ++i) {
         if (character.code == '\'')
-            (void)fputs("''", script);
+            (void)fputs("\xE2\x80\x99", script); /* an apostrophe that ends no string */
         else if (character.code < 0x20)
             (void)fputc(' ', script);
         else

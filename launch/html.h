@@ -8,7 +8,8 @@
  * does not allow becomes U+FFFD. */
 void html_text(FILE *, const char *text);
 
-/* Writes a single-quoted string of gnuplot, in which nothing is expanded; at most `limit` characters, then
+/* Writes a single-quoted string of gnuplot, in which nothing is expanded; an apostrophe becomes U+2019. At
+ * most `limit` characters, then
  * "...". */
 void html_gnuplot_string(FILE *, const char *text, int limit);
 

@@ -226,7 +226,7 @@ static void write_intervals(FILE *script, const RunSummary *const runs[], const 
                   "\nset bars 0\nset pointsize 0.7\n",
                   largest > 0 ? 105 * largest : 1.0, count - 0.5);
     for (int i = 0; i < count; ++i) {
-        (void)fputs("set label ", script);
+        (void)fprintf(script, "set label %d ", i + 1);
         html_gnuplot_string(script, runs[i]->name, INTERVALS_NAME);
         (void)fprintf(
             script,

@@ -65,7 +65,7 @@ static void write_results_head(FILE *page, const RunColumn *columns, int column_
         if (stages && i == 1)
             (void)fputs("<th scope=\"col\" rowspan=\"2\" class=\"number group\"><var>T</var></th>", page);
         if (stages && column->by_stage)
-            (void)fprintf(page, "<th scope=\"colgroup\" colspan=\"2\" class=\"group centre\">%s%s</th>",
+            (void)fprintf(page, "<th scope=\"col\" colspan=\"2\" class=\"group centre\">%s%s</th>",
                           column->title, unit);
         else
             (void)fprintf(page, "<th scope=\"col\"%s class=\"number group\">%s%s</th>",
