@@ -43,6 +43,7 @@ class Step
         if (!graph_failed(graph_)) {
             Value loss = dot(graph_, y, graph_input(graph_, "upstream", graph_shape(graph_, y)));
             graph_keep(graph_, loss);
+            (void)graph_fuse(graph_);
             graph_differentiate(graph_, loss);
             graph_keep(graph_, graph_gradient(graph_, x));
         }
@@ -186,9 +187,30 @@ int main(int argc, char **argv)
             window.padding = 1;
             return max_pool2d(graph, x, window);
         });
+    // As ResNet-50 has them: behind a block's first convolutions, and at its end with the shortcut.
     for (const char *op : {"batch_norm", "batch_norm_backward"})
-        add_op(op, "64x32x32x256", {64, 32, 32, 256},
-               [](Graph *graph, Value x) { return batch_norm(graph, "layer", x, BatchNorm{}); });
+        for (const Layer &l : {Layer{32, 64, 64, 0, 0},
+                               {32, 0, 256, 0, 0},
+                               {16, 128, 128, 0, 0},
+                               {16, 0, 512, 0, 0},
+                               {8, 256, 256, 0, 0},
+                               {8, 0, 1024, 0, 0},
+                               {4, 0, 2048, 0, 0}}) {
+            char name[128];
+            const bool shortcut = l.channels == 0;
+            (void)std::snprintf(name, sizeof name, "64x%lldx%lldx%lld%s_relu", static_cast<long long>(l.size),
+                                static_cast<long long>(l.size), static_cast<long long>(l.out_channels),
+                                shortcut ? "_add" : "");
+            add_op(op, name, {64, l.size, l.size, l.out_channels}, [shortcut](Graph *graph, Value x) {
+                Value y = batch_norm(graph, "layer", x, BatchNorm{});
+                if (shortcut) {
+                    const Value other = graph_input(graph, "shortcut", graph_shape(graph, x));
+                    graph_want_gradient(graph, other);
+                    y = add(graph, y, other);
+                }
+                return relu(graph, y);
+            });
+        }
     for (const char *op : {"layer_norm", "layer_norm_backward"})
         add_op(op, "4096x512", {4096, 512},
                [](Graph *graph, Value x) { return layer_norm(graph, "layer", x, 0); });

@@ -41,7 +41,7 @@ static Status prepare(Call *call, size_t *scratch_bytes)
 typedef struct {
     Tensor dy, dy2, x, addend, dx, dresidual;
     const uint8_t *mask;
-    int64_t mask_stride, columns;
+    int64_t mask_stride, columns, ahead;
     const float *mean, *bias, *scale, *constant, *factor;
     float *sum, *product; /* of the block at hand; NULL: not asked for */
 } Pass;
@@ -83,7 +83,7 @@ VECTOR_INLINE void pass_strip(const Pass *p, int64_t row, int rows, int64_t c, i
         product[i] = sums ? vector_load(p->product, at, lanes, false) : (Vector){0};
     }
     for (int r = 0; r < rows; ++r) {
-        prefetch_row(p, row + r + rows, c, vectors, bf16, result);
+        prefetch_row(p, row + r + p->ahead, c, vectors, bf16, result);
         for (int i = 0; i < vectors; ++i) {
             const int64_t at = c + i * LANES;
             const Vector xm = vector_load(p->x.data, (row + r) * p->x.stride + at, lanes, bf16) - mean[i];
@@ -254,6 +254,7 @@ static Status run(const Call *call)
                  .mask = mask->data,
                  .mask_stride = shape_columns(mask->shape),
                  .columns = blocks.columns,
+                 .ahead = rows_ahead(x),
                  .mean = call->in[BATCH_NORM_BACKWARD_MEAN].data,
                  .bias = call->in[BATCH_NORM_BACKWARD_BIAS].data,
                  .scale = s.scale,

@@ -65,7 +65,7 @@ VECTOR_INLINE void find_shift(const Tensor *x, int64_t row, int64_t rows, float 
 
 /* `vectors` neighbouring columns' vectors, of which the last has `lanes` lanes. */
 VECTOR_INLINE void add_strip(const Tensor *x, int64_t row, int rows, int64_t c, int vectors, int lanes,
-                             const float *shift, float *sum, float *square, bool bf16)
+                             const float *shift, float *sum, float *square, bool bf16, int64_t ahead)
 {
     Vector shifts[STRIP], sums[STRIP], squares[STRIP];
     for (int i = 0; i < vectors; ++i) {
@@ -75,7 +75,7 @@ VECTOR_INLINE void add_strip(const Tensor *x, int64_t row, int rows, int64_t c, 
     }
     for (int r = 0; r < rows; ++r) {
         const int64_t at = (row + r) * x->stride + c;
-        vector_prefetch(x->data, at + rows * x->stride, vectors, bf16);
+        vector_prefetch(x->data, at + ahead * x->stride, vectors, bf16);
         for (int i = 0; i < vectors; ++i) {
             const Vector v = vector_load(x->data, at + i * LANES, lanes, bf16) - shifts[i];
             sums[i] += v;
@@ -89,15 +89,15 @@ VECTOR_INLINE void add_strip(const Tensor *x, int64_t row, int rows, int64_t c, 
 }
 
 VECTOR_INLINE void add_tile(const Tensor *x, int64_t row, int rows, const float *shift, float *sum,
-                            float *square, bool bf16)
+                            float *square, bool bf16, int64_t ahead)
 {
     const int64_t columns = shape_columns(x->shape);
     int64_t c = 0;
     for (; c + STRIP * LANES <= columns; c += STRIP * LANES)
-        add_strip(x, row, rows, c, STRIP, LANES, shift, sum, square, bf16);
+        add_strip(x, row, rows, c, STRIP, LANES, shift, sum, square, bf16, ahead);
     for (; c + LANES <= columns; c += LANES)
-        add_strip(x, row, rows, c, 1, LANES, shift, sum, square, bf16);
-    if (c < columns) add_strip(x, row, rows, c, 1, (int)(columns - c), shift, sum, square, bf16);
+        add_strip(x, row, rows, c, 1, LANES, shift, sum, square, bf16, ahead);
+    if (c < columns) add_strip(x, row, rows, c, 1, (int)(columns - c), shift, sum, square, bf16, ahead);
 }
 
 VECTOR_INLINE void sum_block(const Tensor *x, int64_t first, int64_t last, float *shift, float *sum,
@@ -107,11 +107,12 @@ VECTOR_INLINE void sum_block(const Tensor *x, int64_t first, int64_t last, float
     memset(sum, 0, bytes);
     memset(square, 0, bytes);
     find_shift(x, first, last - first, shift, bf16);
+    const int64_t ahead = rows_ahead(x);
     int64_t row = first;
     for (; row + ROW_TILE <= last; row += ROW_TILE)
-        add_tile(x, row, ROW_TILE, shift, sum, square, bf16);
+        add_tile(x, row, ROW_TILE, shift, sum, square, bf16, ahead);
     for (; row < last; ++row)
-        add_tile(x, row, 1, shift, sum, square, bf16);
+        add_tile(x, row, 1, shift, sum, square, bf16, ahead);
 }
 
 static void sum_block_float(const Tensor *x, int64_t first, int64_t last, float *shift, float *sum,
@@ -226,7 +227,7 @@ static void set_channels(const Call *call, const Scratch *s, double rows)
 typedef struct {
     Tensor x, y, residual;
     uint8_t *mask; /* NULL: nobody asks */
-    int64_t mask_stride, columns;
+    int64_t mask_stride, columns, ahead;
     const float *mean, *scale, *offset;
 } Apply;
 
@@ -242,9 +243,9 @@ VECTOR_INLINE void apply_strip(const Apply *a, int64_t row, int rows, int64_t c,
     for (int r = 0; r < rows; ++r) {
         const int64_t at = (row + r) * a->x.stride + c, to = (row + r) * a->y.stride + c;
         const int64_t beside = (row + r) * a->residual.stride + c;
-        vector_prefetch(a->x.data, at + rows * a->x.stride, vectors, bf16);
+        vector_prefetch(a->x.data, at + a->ahead * a->x.stride, vectors, bf16);
         if (with_residual)
-            vector_prefetch(a->residual.data, beside + rows * a->residual.stride, vectors, bf16);
+            vector_prefetch(a->residual.data, beside + a->ahead * a->residual.stride, vectors, bf16);
         for (int i = 0; i < vectors; ++i) {
             Vector y = (vector_load(a->x.data, at + i * LANES, lanes, bf16) - mean[i]) * scale[i] + offset[i];
             if (with_residual) y += vector_load(a->residual.data, beside + i * LANES, lanes, bf16);
@@ -340,6 +341,7 @@ static Status run(const Call *call)
                          .mask = call->wanted[BATCH_NORM_MASK] ? call->out[BATCH_NORM_MASK].data : NULL,
                          .mask_stride = shape_columns(call->out[BATCH_NORM_MASK].shape),
                          .columns = blocks.columns,
+                         .ahead = rows_ahead(x),
                          .mean = s.mean,
                          .scale = s.scale,
                          .offset = s.offset};

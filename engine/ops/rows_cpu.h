@@ -3,14 +3,14 @@
 #ifndef PLUMB_ENGINE_OPS_ROWS_CPU_H
 #define PLUMB_ENGINE_OPS_ROWS_CPU_H
 
-#include "engine/device/device.h"
+#include "engine/graph/op.h"
 
 #include <omp.h>
 #include <stdint.h>
 
 /* Kernels walk a block in tiles of rows, so that what belongs to a column is loaded once for them, and a tile
  * in strips of vectors, so that memory is read a few whole cache lines at a time. */
-enum { ROW_TILE = 8, STRIP = 4 };
+enum { ROW_TILE = 4, STRIP = 4 };
 
 typedef struct {
     int64_t rows, columns;
@@ -29,6 +29,14 @@ static inline RowBlocks row_blocks(int64_t rows, int64_t columns)
                        .columns = columns,
                        .block_rows = block_rows,
                        .blocks = (rows + block_rows - 1) / block_rows};
+}
+
+/* How many rows ahead a kernel asks for memory: far enough to hide its latency. */
+static inline int64_t rows_ahead(const Tensor *x)
+{
+    enum { BYTES = 16384 };
+    const int64_t rows = BYTES / (shape_columns(x->shape) * (int64_t)dtype_size(x->shape.type));
+    return rows < ROW_TILE ? ROW_TILE : rows;
 }
 
 /* [*first, *last) is the calling thread's share of `count`. */

@@ -38,12 +38,13 @@ VECTOR_INLINE const void *vector_at(const void *data, int64_t index, bool bf16)
     return (const char *)data + index * (bf16 ? 2 : 4);
 }
 
-/* Asks for `vectors` vectors from `index` on, which may lie behind the end. */
+/* Asks for `vectors` vectors from `index` on, which may lie behind the end: into the second-level cache,
+ * since rows whose length is a power of two would drive one another out of the first. */
 VECTOR_INLINE void vector_prefetch(const void *data, int64_t index, int vectors, bool bf16)
 {
     enum { LINE = 64 };
     for (int byte = 0; byte < vectors * LANES * (bf16 ? 2 : 4); byte += LINE)
-        __builtin_prefetch((const char *)vector_at(data, index, bf16) + byte);
+        __builtin_prefetch((const char *)vector_at(data, index, bf16) + byte, 0, 2);
 }
 
 VECTOR_INLINE Vector vector_load(const void *data, int64_t index, int lanes, bool bf16)
@@ -156,6 +157,10 @@ VECTOR_INLINE void mask_store(uint8_t *row, int64_t column, int lanes, Mask mask
     for (int i = 0; i < LANES; ++i)
         bits |= (uint16_t)((mask[i] & 1) << i);
 #endif
+    if (lanes == LANES) {
+        memcpy(row + column / 8, &bits, sizeof bits);
+        return;
+    }
     row[column / 8] = (uint8_t)bits;
     if (lanes > 8) row[column / 8 + 1] = (uint8_t)(bits >> 8);
 }
@@ -163,7 +168,10 @@ VECTOR_INLINE void mask_store(uint8_t *row, int64_t column, int lanes, Mask mask
 VECTOR_INLINE Mask mask_load(const uint8_t *row, int64_t column, int lanes)
 {
     uint16_t bits = row[column / 8];
-    if (lanes > 8) bits |= (uint16_t)(row[column / 8 + 1] << 8);
+    if (lanes == LANES)
+        memcpy(&bits, row + column / 8, sizeof bits);
+    else if (lanes > 8)
+        bits |= (uint16_t)(row[column / 8 + 1] << 8);
 #if VECTOR_AVX512
     return (Mask)bits;
 #else
