@@ -265,7 +265,8 @@ static Status end_epoch(Trainer *trainer, double seconds)
                             .train_error = 1.0 - place->sums[LOSS_CORRECT] / place->sums[LOSS_WEIGHT],
                             .gradient_norm = trainer->gradient_norm,
                             .seconds = seconds,
-                            .images_per_second = progress_rate(&trainer->progress)};
+                            .images_per_second =
+                                (double)trainer->session->dataset->split[SPLIT_TRAIN].count / seconds};
     if (is_due(config_integer(config, "evaluate.every"), epoch)) {
         TRY(epoch_metrics_measure(session, &metrics));
         const double error = metrics.has[SPLIT_VALIDATION] ? metrics.split[SPLIT_VALIDATION].error : INFINITY;
