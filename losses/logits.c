@@ -58,10 +58,10 @@ Status logits_check(const Logits *logits, int threads)
                     dtype_name(logits->label_type));
 
     const int64_t blocks = (logits->count + BLOCK - 1) / BLOCK;
+    const int team = threads_for(threads, blocks);
+    (void)team; /* for compilers without OpenMP */
     int64_t bad_row = INT64_MAX, bad_label = INT64_MAX;
-#pragma omp parallel for schedule(static) num_threads(threads_for(threads, blocks))                          \
-    reduction(min                                                                                            \
-              : bad_row, bad_label)
+#pragma omp parallel for schedule(static) num_threads(team) reduction(min : bad_row, bad_label)
     for (int64_t block = 0; block < blocks; ++block) {
         const int64_t end = (block + 1) * BLOCK < logits->count ? (block + 1) * BLOCK : logits->count;
         for (int64_t row = block * BLOCK; row < end; ++row) {

@@ -25,8 +25,9 @@ static void count_digits(const double *numbers, int64_t count, const uint64_t *p
                          int shift, int threads, int64_t *histogram)
 {
     const size_t cells = (size_t)prefixes * DIGITS;
-#pragma omp parallel for schedule(static) num_threads(threads_for(threads, count / 4096 + 1))                 \
-    reduction(+ : histogram[ : cells])
+    const int team = threads_for(threads, count / 4096 + 1);
+    (void)cells, (void)team; /* for compilers without OpenMP */
+#pragma omp parallel for schedule(static) num_threads(team) reduction(+ : histogram[:cells])
     for (int64_t i = 0; i < count; ++i) {
         const uint64_t digits = bits_of(numbers[i]) >> shift;
         /* The top digit has no prefix before it; a shift by all 64 bits has no meaning in C. */

@@ -30,8 +30,8 @@ enum { SUMS = sizeof(Sums) / sizeof(ExactSum) };
 
 /* A thread's place to work. */
 typedef struct {
-    double *row; /* [4 * padded]: a row's logits in double, and room for it in the precision wanted, each
-                  * number once and a few times */
+    double *row;   /* [4 * padded]: a row's logits, their distances from the maximum, these repeated */
+    float *single; /* [3 * padded]: distances and repeated ones for single precision */
     double s[GRID_PADDED];
     double confidence[GRID_PADDED];
     int64_t row_gap[GRID_PADDED];
@@ -85,7 +85,7 @@ static void sum_row_float(const Search *search, double maximum, const double *x,
 {
     const int64_t padded = search->padded;
     double *limited = work->row + padded;
-    float *d = (void *)(limited + padded), *repeated = d + padded;
+    float *d = work->single, *repeated = d + padded;
     for (int64_t k = 0; k < padded; k += LANES)
         vector_store(limited + k, vector_maximum(vector_load(x + k) - maximum, vector_all(-250.0)));
     for (int64_t k = 0; k < padded; ++k)
@@ -163,6 +163,8 @@ Status temperature_curves(Collective *collective, const Logits *logits, int bins
     for (int i = 0; i < team; ++i) {
         TRY_ELSE(done,
                  memory_new(&work[i].row, (size_t)search.padded, 4 * sizeof(double), "a row of logits"));
+        TRY_ELSE(done,
+                 memory_new(&work[i].single, (size_t)search.padded, 3 * sizeof(float), "a row of logits"));
         for (int slot = TEMPERATURE_COUNT; slot < GRID_PADDED; ++slot)
             work[i].s[slot] = 1;
     }
@@ -178,8 +180,10 @@ Status temperature_curves(Collective *collective, const Logits *logits, int bins
     TRY_ELSE(done, exact_sum_reduce(collective, total, SUMS));
     conclude(&work[0].total, logits, bins, result);
 done:
-    for (int i = 0; i < team; ++i)
+    for (int i = 0; i < team; ++i) {
         free(work[i].row);
+        free(work[i].single);
+    }
     free(work);
     return status;
 }
