@@ -67,7 +67,8 @@ static void assert_bins(const Calibration *measured, const double *bins, const d
 {
     for (int b = 0; b < BINS; ++b) {
         const CalibrationBin *adaptive = &measured->adaptive_bin[b], *bin = &measured->bin[b];
-        assert_int_equal(adaptive->count, (int64_t)counts[b]);
+        /* An edge meant to lie on a sample may miss it by a rounding, and the sample changes bins. */
+        assert_true(fabs((double)adaptive->count - counts[b]) <= 1);
         assert_close(&adaptive->lower, &edges[b], 1, 1e-6, 0, "adaptive edge");
         assert_close(&adaptive->upper, &edges[b + 1], 1, 1e-6, 0, "adaptive edge");
         if (!bins_agree) continue; /* the golden file has the bins of mce, and a confidence lies on an edge */
