@@ -20,9 +20,13 @@
 #define VECTOR_AVX512 0
 #endif
 
-/* Inlined always, so that the conventions for passing wide vectors do not matter (the build says -Wno-psabi).
- */
+/* Inlined always, so that the conventions for passing wide vectors do not matter (the build says -Wno-psabi);
+ * but not with sanitizers, whose checks would make each kernel megabytes. */
+#ifdef PLUMB_SANITIZED
+#define VECTOR_INLINE static inline
+#else
 #define VECTOR_INLINE static inline __attribute__((always_inline))
+#endif
 
 enum { LANES = 16 };
 typedef float Vector __attribute__((vector_size(64)));
