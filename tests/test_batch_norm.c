@@ -377,8 +377,9 @@ static void test_synchronised_statistics_are_those_of_the_global_batch(void **st
             dweight[c] += w->tensors.dweight[c];
         /* Every rank has the very same statistics. */
         ASSERT_SAME(w->tensors, worker[0].tensors, running_var, COLUMNS);
-        free_tensors(&w->tensors);
     }
+    for (int r = 0; r < RANKS; ++r)
+        free_tensors(&worker[r].tensors);
     assert_near(dweight, whole.dweight, COLUMNS, 1e-4F, "dweight");
     Tensors unused = fresh;
     free_tensors(&unused);
