@@ -19,6 +19,16 @@
 
 enum { ROWS = 1500, COLUMNS = 37, X_STRIDE = 41, Y_STRIDE = 53 };
 
+/* Cheap numbers for large tensors. */
+static float *ramp(int64_t count)
+{
+    float *data = aligned_alloc(64, ((size_t)count * sizeof *data + 63) / 64 * 64);
+    assert_non_null(data);
+    for (int64_t i = 0; i < count; ++i)
+        data[i] = (float)(i * 7919 % 2003) * 0.001F - 1;
+    return data;
+}
+
 static float *floats(int64_t count, uint64_t seed)
 {
     float *data = aligned_alloc(64, ((size_t)count * sizeof *data + 63) / 64 * 64);
@@ -243,6 +253,77 @@ static void test_in_place(void **state)
     shared.dx = own;
     free_tensors(&apart);
     free_tensors(&shared);
+}
+
+/* Large results are written past the caches if rows are aligned. */
+static void test_large_results(void **state)
+{
+    (void)state;
+    enum { LARGE_ROWS = 65000, CHANNELS = 97, STRIDE = 112, ODD_STRIDE = 113 };
+    for (int type = 0; type < 2; ++type) {
+        const bool bf16 = type == 1;
+        const size_t size = bf16 ? sizeof(bfloat16) : sizeof(float);
+        void *x = ramp(LARGE_ROWS * STRIDE), *out[2][4] = {{NULL}};
+        if (bf16)
+            for (int64_t i = 0; i < LARGE_ROWS * STRIDE; ++i)
+                ((bfloat16 *)x)[i] = bfloat16_from_float(((float *)x)[i]);
+        float *weight = floats(CHANNELS, 3), *bias = floats(CHANNELS, 4), *other[6];
+        for (int i = 0; i < 6; ++i)
+            other[i] = floats(CHANNELS, 5);
+        int64_t batches = 0;
+        for (int odd = 0; odd < 2; ++odd) {
+            const int64_t stride = odd ? ODD_STRIDE : STRIDE;
+            for (int i = 0; i < 3; ++i)
+                out[odd][i] = ramp(LARGE_ROWS * stride);
+            out[odd][3] = calloc(LARGE_ROWS, (CHANNELS + 7) / 8);
+            assert_non_null(out[odd][3]);
+            const Shape shape = shape_of(bf16 ? BFLOAT16 : FLOAT32, 2, (int64_t[]){LARGE_ROWS, CHANNELS});
+            const Tensor in = {.data = x, .shape = shape, .stride = STRIDE};
+            const Tensor mask = {.data = out[odd][3],
+                                 .shape = shape_of(UINT8, 2, (int64_t[]){LARGE_ROWS, (CHANNELS + 7) / 8}),
+                                 .stride = (CHANNELS + 7) / 8};
+            Call call = {.attributes = &all_options,
+                         .in = {in,
+                                tensor_vector(weight, CHANNELS),
+                                tensor_vector(bias, CHANNELS),
+                                tensor_vector(other[0], CHANNELS),
+                                tensor_vector(other[1], CHANNELS),
+                                {.data = &batches, .shape = shape_of(INT64, 0, NULL), .stride = 1},
+                                in},
+                         .out = {{.data = out[odd][0], .shape = shape, .stride = stride},
+                                 tensor_vector(other[2], CHANNELS),
+                                 tensor_vector(other[3], CHANNELS),
+                                 mask}};
+            assert_ok(kernel_call(&batch_norm_op, &call, BATCH_NORM_INPUTS, 2, 0, NULL));
+            call = (Call){.attributes = &all_options,
+                          .in = {in,
+                                 {.data = NULL},
+                                 in,
+                                 tensor_vector(weight, CHANNELS),
+                                 tensor_vector(bias, CHANNELS),
+                                 tensor_vector(other[2], CHANNELS),
+                                 tensor_vector(other[3], CHANNELS),
+                                 mask},
+                          .out = {{.data = out[odd][1], .shape = shape, .stride = stride},
+                                  tensor_vector(other[4], CHANNELS),
+                                  tensor_vector(other[5], CHANNELS),
+                                  {.data = out[odd][2], .shape = shape, .stride = stride}}};
+            assert_ok(kernel_call(&batch_norm_backward_op, &call, BATCH_NORM_BACKWARD_INPUTS, 2, 0, NULL));
+        }
+        for (int64_t row = 0; row < LARGE_ROWS; ++row)
+            for (int i = 0; i < 3; ++i)
+                assert_memory_equal((char *)out[0][i] + (size_t)(row * STRIDE) * size,
+                                    (char *)out[1][i] + (size_t)(row * ODD_STRIDE) * size, CHANNELS * size);
+        for (int i = 0; i < 4; ++i) {
+            free(out[0][i]);
+            free(out[1][i]);
+        }
+        for (int i = 0; i < 6; ++i)
+            free(other[i]);
+        free(weight);
+        free(bias);
+        free(x);
+    }
 }
 
 static void test_nan_is_seen(void **state)
@@ -477,6 +558,7 @@ int main(void)
         cmocka_unit_test(test_accumulating_gradients),
         cmocka_unit_test(test_writes_only_what_it_must),
         cmocka_unit_test(test_in_place),
+        cmocka_unit_test(test_large_results),
         cmocka_unit_test(test_nan_is_seen),
         cmocka_unit_test(test_synchronised_statistics_are_those_of_the_global_batch),
         cmocka_unit_test(test_no_fusion_when_others_read_what_lies_between),

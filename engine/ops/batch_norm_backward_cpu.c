@@ -44,6 +44,7 @@ typedef struct {
     int64_t mask_stride, columns, ahead;
     const float *mean, *bias, *scale, *constant, *factor;
     float *sum, *product; /* of the block at hand; NULL: not asked for */
+    bool stream_dx, stream_dresidual;
 } Pass;
 
 /* What both passes begin with: the gradient that came through the ReLU. */
@@ -55,6 +56,15 @@ VECTOR_INLINE Vector load_gradient(const Pass *p, int64_t row, int64_t c, int la
     if (gate == GATE_FROM_X) g = vector_gate(vector_passes(xm * scale + bias), g);
     if (gate == GATE_FROM_MASK) g = vector_gate(mask_load(p->mask + row * p->mask_stride, c, lanes), g);
     return g;
+}
+
+VECTOR_INLINE void store_result(const Tensor *tensor, int64_t row, int64_t c, int lanes, bool bf16,
+                                bool stream, Vector vector)
+{
+    if (stream && lanes == LANES)
+        vector_stream(tensor->data, row * tensor->stride + c, bf16, vector);
+    else
+        vector_store(tensor->data, row * tensor->stride + c, lanes, bf16, vector);
 }
 
 VECTOR_INLINE void prefetch_row(const Pass *p, int64_t row, int64_t c, int vectors, bool bf16, bool result)
@@ -94,12 +104,12 @@ VECTOR_INLINE void pass_strip(const Pass *p, int64_t row, int rows, int64_t c, i
             }
             if (!result) continue;
             if (gate == GATE_FROM_MASK && p->dresidual.data != NULL)
-                vector_store(p->dresidual.data, (row + r) * p->dresidual.stride + at, lanes, bf16, g);
+                store_result(&p->dresidual, row + r, at, lanes, bf16, p->stream_dresidual, g);
             if (p->dx.data != NULL) {
                 Vector dx = g * scale[i] + (xm * factor[i] + constant[i]);
                 if (p->addend.data != NULL)
                     dx += vector_load(p->addend.data, (row + r) * p->addend.stride + at, lanes, bf16);
-                vector_store(p->dx.data, (row + r) * p->dx.stride + at, lanes, bf16, dx);
+                store_result(&p->dx, row + r, at, lanes, bf16, p->stream_dx, dx);
             }
         }
     }
@@ -120,10 +130,13 @@ VECTOR_INLINE void pass_tile(const Pass *p, int64_t row, int rows, bool bf16, Ga
     if (c < p->columns) pass_strip(p, row, rows, c, 1, (int)(p->columns - c), bf16, gate, sums, result);
 }
 
-VECTOR_INLINE void pass_rows(const Pass *p, int64_t first, int64_t last, bool bf16, Gate gate, bool sums,
+VECTOR_INLINE void pass_rows(const Pass *pass, int64_t first, int64_t last, bool bf16, Gate gate, bool sums,
                              bool result)
 {
+    const Pass copy = *pass, *p = &copy; /* that no store can change, so that registers hold it */
     int64_t row = first;
+    for (; p->columns <= NARROW_COLUMNS && row + NARROW_TILE <= last; row += NARROW_TILE)
+        pass_tile(p, row, NARROW_TILE, bf16, gate, sums, result);
     for (; row + ROW_TILE <= last; row += ROW_TILE)
         pass_tile(p, row, ROW_TILE, bf16, gate, sums, result);
     for (; row < last; ++row)
@@ -162,14 +175,15 @@ static void pass_bfloat16(const Pass *p, int64_t first, int64_t last, Gate gate,
         pass_block(p, first, last, true, gate, false, true);
 }
 
-/* All blocks, this thread's share; backwards when what was read last is read again. */
+/* All blocks, this thread's share. The first pass goes backwards: what the producer of dy wrote last, and
+ * what this pass reads last, is then still in the cache when it is needed. */
 static void pass_share(const Pass *pass, RowBlocks blocks, const Scratch *s, bool bf16, Gate gate, bool sums,
                        bool result)
 {
     int64_t first, last;
     thread_share(blocks.blocks, &first, &last);
     for (int64_t i = first; i < last; ++i) {
-        const int64_t b = sums ? i : last - 1 - (i - first);
+        const int64_t b = sums ? last - 1 - (i - first) : i;
         const int64_t row = b * blocks.block_rows;
         const int64_t end = row + blocks.block_rows < blocks.rows ? row + blocks.block_rows : blocks.rows;
         Pass p = *pass;
@@ -181,6 +195,7 @@ static void pass_share(const Pass *pass, RowBlocks blocks, const Scratch *s, boo
         }
         (bf16 ? pass_bfloat16 : pass_float)(&p, row, end, gate, sums, result);
     }
+    vector_fence();
 }
 
 static void combine(RowBlocks blocks, const Scratch *s, int64_t first, int64_t last)
@@ -263,6 +278,9 @@ static Status run(const Call *call)
     if (call->wanted[BATCH_NORM_BACKWARD_DX]) pass.dx = call->out[BATCH_NORM_BACKWARD_DX];
     if (call->wanted[BATCH_NORM_BACKWARD_DRESIDUAL])
         pass.dresidual = call->out[BATCH_NORM_BACKWARD_DRESIDUAL];
+    /* In place the line was just read. */
+    pass.stream_dx = pass.dx.data != NULL && pass.dx.data != pass.dy.data && is_streamed(&pass.dx);
+    pass.stream_dresidual = pass.dresidual.data != NULL && is_streamed(&pass.dresidual);
     const bool result = pass.dx.data != NULL || pass.dresidual.data != NULL;
 #pragma omp parallel num_threads(threads)
     {

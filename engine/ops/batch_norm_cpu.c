@@ -1,6 +1,6 @@
 /* batch_norm on the CPU. Two passes over x: per-channel sums of blocks of rows, then the result. Both are
- * bound by memory, so the second goes through a thread's blocks backwards: what the first read last is still
- * in the cache.
+ * bound by memory, so the first goes through a thread's blocks backwards: what the producer of x wrote last
+ * and what this pass read last is then still in the cache when it is needed.
  *
  * Sums of a block are taken of x - s in float32, where s is the mean of the block's first rows: squares then
  * do not cancel however large the mean is, and the blocks are combined in double (Chan, Golub and LeVeque,
@@ -100,15 +100,18 @@ VECTOR_INLINE void add_tile(const Tensor *x, int64_t row, int rows, const float 
     if (c < columns) add_strip(x, row, rows, c, 1, (int)(columns - c), shift, sum, square, bf16, ahead);
 }
 
-VECTOR_INLINE void sum_block(const Tensor *x, int64_t first, int64_t last, float *shift, float *sum,
+VECTOR_INLINE void sum_block(const Tensor *tensor, int64_t first, int64_t last, float *shift, float *sum,
                              float *square, bool bf16)
 {
+    const Tensor copy = *tensor, *x = &copy; /* that no store can change */
     const size_t bytes = (size_t)shape_columns(x->shape) * sizeof(float);
     memset(sum, 0, bytes);
     memset(square, 0, bytes);
     find_shift(x, first, last - first, shift, bf16);
     const int64_t ahead = rows_ahead(x);
     int64_t row = first;
+    for (; shape_columns(x->shape) <= NARROW_COLUMNS && row + NARROW_TILE <= last; row += NARROW_TILE)
+        add_tile(x, row, NARROW_TILE, shift, sum, square, bf16, ahead);
     for (; row + ROW_TILE <= last; row += ROW_TILE)
         add_tile(x, row, ROW_TILE, shift, sum, square, bf16, ahead);
     for (; row < last; ++row)
@@ -229,6 +232,7 @@ typedef struct {
     uint8_t *mask; /* NULL: nobody asks */
     int64_t mask_stride, columns, ahead;
     const float *mean, *scale, *offset;
+    bool stream;
 } Apply;
 
 VECTOR_INLINE void apply_strip(const Apply *a, int64_t row, int rows, int64_t c, int vectors, int lanes,
@@ -255,7 +259,10 @@ VECTOR_INLINE void apply_strip(const Apply *a, int64_t row, int rows, int64_t c,
                     mask_store(a->mask + (row + r) * a->mask_stride, c + i * LANES, lanes, passes);
                 y = vector_gate(passes, y);
             }
-            vector_store(a->y.data, to + i * LANES, lanes, bf16, y);
+            if (a->stream && lanes == LANES)
+                vector_stream(a->y.data, to + i * LANES, bf16, y);
+            else
+                vector_store(a->y.data, to + i * LANES, lanes, bf16, y);
         }
     }
 }
@@ -272,10 +279,13 @@ VECTOR_INLINE void apply_tile(const Apply *a, int64_t row, int rows, bool bf16, 
         apply_strip(a, row, rows, c, 1, (int)(a->columns - c), bf16, with_relu, with_residual);
 }
 
-VECTOR_INLINE void apply_rows(const Apply *a, int64_t first, int64_t last, bool bf16, bool with_relu,
+VECTOR_INLINE void apply_rows(const Apply *apply, int64_t first, int64_t last, bool bf16, bool with_relu,
                               bool with_residual)
 {
+    const Apply copy = *apply, *a = &copy; /* that no store can change, so that registers hold it */
     int64_t row = first;
+    for (; a->columns <= NARROW_COLUMNS && row + NARROW_TILE <= last; row += NARROW_TILE)
+        apply_tile(a, row, NARROW_TILE, bf16, with_relu, with_residual);
     for (; row + ROW_TILE <= last; row += ROW_TILE)
         apply_tile(a, row, ROW_TILE, bf16, with_relu, with_residual);
     for (; row < last; ++row)
@@ -319,7 +329,7 @@ static Status run(const Call *call)
         {
             int64_t first, last;
             thread_share(blocks.blocks, &first, &last);
-            for (int64_t b = first; b < last; ++b) {
+            for (int64_t b = last - 1; b >= first; --b) {
                 const int64_t row = b * blocks.block_rows, at = b * blocks.columns;
                 const int64_t end =
                     row + blocks.block_rows < blocks.rows ? row + blocks.block_rows : blocks.rows;
@@ -335,13 +345,15 @@ static Status run(const Call *call)
         update_running(call, s.total, rows);
     }
     set_channels(call, &s, rows);
+    const Tensor *y = &call->out[BATCH_NORM_Y];
     const Apply apply = {.x = *x,
-                         .y = call->out[BATCH_NORM_Y],
+                         .y = *y,
                          .residual = *residual,
                          .mask = call->wanted[BATCH_NORM_MASK] ? call->out[BATCH_NORM_MASK].data : NULL,
                          .mask_stride = shape_columns(call->out[BATCH_NORM_MASK].shape),
                          .columns = blocks.columns,
                          .ahead = rows_ahead(x),
+                         .stream = y->data != x->data && y->data != residual->data && is_streamed(y),
                          .mean = s.mean,
                          .scale = s.scale,
                          .offset = s.offset};
@@ -349,11 +361,12 @@ static Status run(const Call *call)
     {
         int64_t first, last;
         thread_share(blocks.blocks, &first, &last);
-        for (int64_t b = last - 1; b >= first; --b) {
+        for (int64_t b = first; b < last; ++b) {
             const int64_t row = b * blocks.block_rows;
             const int64_t end = row + blocks.block_rows < blocks.rows ? row + blocks.block_rows : blocks.rows;
             (bf16 ? apply_bfloat16 : apply_float)(&apply, row, end, attributes->relu, residual->data != NULL);
         }
+        vector_fence();
     }
     return OK;
 }

@@ -6,15 +6,17 @@
 #include "engine/graph/op.h"
 
 #include <omp.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Kernels walk a block in tiles of rows, so that what belongs to a column is loaded once for them, and a tile
- * in strips of vectors, so that memory is read a few whole cache lines at a time. */
-enum { ROW_TILE = 4, STRIP = 4 };
+ * in strips of vectors, so that memory is read a few whole cache lines at a time. Rows of few columns come in
+ * higher tiles: they are one stream all the same. */
+enum { ROW_TILE = 4, STRIP = 4, NARROW_TILE = 16, NARROW_COLUMNS = 32 };
 
 typedef struct {
     int64_t rows, columns;
-    int64_t block_rows; /* a multiple of ROW_TILE */
+    int64_t block_rows; /* a multiple of NARROW_TILE */
     int64_t blocks;
 } RowBlocks;
 
@@ -22,8 +24,8 @@ typedef struct {
  * over it are good to 1e-6). */
 static inline RowBlocks row_blocks(int64_t rows, int64_t columns)
 {
-    int64_t block_rows = 65536 / (columns > 0 ? columns : 1) / ROW_TILE * ROW_TILE;
-    if (block_rows < 4 * ROW_TILE) block_rows = 4 * ROW_TILE;
+    int64_t block_rows = 65536 / (columns > 0 ? columns : 1) / NARROW_TILE * NARROW_TILE;
+    if (block_rows < 2 * NARROW_TILE) block_rows = 2 * NARROW_TILE;
     if (block_rows > 512) block_rows = 512;
     return (RowBlocks){.rows = rows,
                        .columns = columns,
@@ -53,6 +55,16 @@ static inline int threads_for(const Device *device, int64_t elements)
     const int64_t useful = elements / 16384 + 1;
     const int threads = device_threads(device);
     return useful < threads ? (int)useful : threads;
+}
+
+/* Is a result better written past the caches (vector_stream)? If it is so large that little of it would still
+ * be there when read, and all whole vectors of it are aligned. */
+static inline bool is_streamed(const Tensor *tensor)
+{
+    enum { LARGE = 12 << 20, ALIGNMENT = 64 };
+    const size_t size = dtype_size(tensor->shape.type);
+    return shape_bytes(tensor->shape) >= LARGE && (uintptr_t)tensor->data % ALIGNMENT == 0 &&
+           (size_t)tensor->stride * size % ALIGNMENT == 0;
 }
 
 #endif
