@@ -121,9 +121,10 @@ static Status fill_gaps(const Logits *logits, double temperature, int threads, S
         double *x = workspace + omp_get_thread_num() * 2 * padded, *p = x + padded, weighted;
         row_load(logits, row, x, padded);
         const double sum = row_exponentials(x, row_maximum(x, padded), temperature, padded, p, &weighted);
+        const double scale = 1.0 / sum;
         const int64_t at = (logits->first + row) * classes, label = logits_label(logits, row);
         for (int64_t k = 0; k < classes; ++k) {
-            const double probability = p[k] / sum;
+            const double probability = p[k] * scale; /* as calibration_measure has it */
             const int bin = probability <= edge[1] ? 0 : bins_find(edge, samples->bins, probability);
             samples->gap_bin[at + k] = (uint8_t)bin;
             samples->gap[at + k] = (float)(probability - (k == label && probability > 0));

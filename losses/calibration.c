@@ -91,9 +91,10 @@ static int64_t place_of_label(const double *x, int64_t classes, int64_t label)
 /* p = e / sum; the class sums of bin 0 grow by p. Returns sum_k p_k^2. */
 static double add_probabilities(double *restrict e, double sum, int64_t padded, int64_t *restrict lowest_bin)
 {
+    const double scale = 1.0 / sum;
     VectorDouble squares = {0};
     for (int64_t k = 0; k < padded; k += LANES) {
-        const VectorDouble p = vector_load(e + k) / sum;
+        const VectorDouble p = vector_load(e + k) * scale;
         vector_store(e + k, p);
         squares += p * p;
         VectorInt total;

@@ -52,10 +52,10 @@ static inline int64_t row_first(const double *x, double value)
 static inline double row_exponentials(const double *restrict x, double maximum, double temperature,
                                       int64_t padded, double *restrict e, double *weighted)
 {
+    const double scale = 1.0 / temperature;
     VectorDouble sum = {0}, product = {0};
     for (int64_t k = 0; k < padded; k += LANES) {
-        VectorDouble z = vector_load(x + k) - maximum;
-        if (temperature != 1.0) z = z / temperature;
+        const VectorDouble z = (vector_load(x + k) - maximum) * scale;
         const VectorDouble value = vector_exp(z);
         vector_store(e + k, value);
         sum += value;
