@@ -268,9 +268,9 @@ static Status write_diagram(FILE *page, const Pages *pages, int number, bool aft
     TRY(figure_reliability(measure, number, id, label, &svg));
     (void)fprintf(page, "<p><strong>ECE %.2f&nbsp;%%</strong> ", 100 * measure->ece);
     if (after)
-        (void)fprintf(page, "after scaling, <var>T</var>&nbsp;=&nbsp;%.1f</p>\n", run->temperature_ece);
+        (void)fprintf(page, "after, <var>T</var>&nbsp;=&nbsp;%.1f</p>\n", run->temperature_ece);
     else
-        (void)fputs("before scaling</p>\n", page);
+        (void)fputs("before</p>\n", page);
     write_svg(page, svg);
     return OK;
 }
@@ -281,18 +281,19 @@ static Status write_reliability(FILE *page, const Pages *pages)
     for (int i = 0; i < pages->drawn_count; ++i)
         shown += run_summary_before(pages->drawn[i]) != NULL;
     if (shown == 0) return OK;
-    (void)fputs("<h2>Reliability</h2>\n"
-                "<p>Test samples are put into bins by confidence. A bar is the accuracy in its bin; where "
-                "bars end on the "
-                "diagonal, confidence is what it says. Above: as trained. Below: after temperature scaling. "
-                "The strip under "
-                "a diagram shows the share of the samples in each bin.</p>\n"
-                "<ul class=\"legend\"><li><span class=\"key bar\"></span>accuracy</li>"
-                "<li><span class=\"key over\"></span>overconfident: mean confidence above accuracy</li>"
-                "<li><span class=\"key under\"></span>underconfident: mean confidence below accuracy</li>"
-                "<li><span class=\"key solid\"></span>accuracy of all samples</li>"
-                "<li><span class=\"key dashed\"></span>mean confidence of all samples</li></ul>\n",
-                page);
+    (void)fputs(
+        "<h2 class=\"page\">Reliability</h2>\n"
+        "<p>Test samples are put into bins by confidence. A bar is the accuracy in its bin; where "
+        "bars end on the "
+        "diagonal, confidence is what it says. Above: as trained. Below: after temperature scaling. "
+        "The strip under "
+        "a diagram shows the share of the samples in each bin.</p>\n"
+        "<ul class=\"legend\"><li><span class=\"key bar\"></span>accuracy (pale: fewer than 10 samples)</li>"
+        "<li><span class=\"key over\"></span>overconfident: mean confidence above accuracy</li>"
+        "<li><span class=\"key under\"></span>underconfident: mean confidence below accuracy</li>"
+        "<li><span class=\"key solid\"></span>accuracy of all samples</li>"
+        "<li><span class=\"key dashed\"></span>mean confidence of all samples</li></ul>\n",
+        page);
     write_figure_limit(page, pages);
     (void)fprintf(page, "<div class=\"panels%s\">\n", shown < 4 ? " few" : "");
     for (int i = 0; i < pages->drawn_count; ++i) {
@@ -402,7 +403,7 @@ static Status write_page(FILE *page, const Pages *pages, const char *title)
         report_more_measures(page, pages->run, pages->colour, pages->count);
     }
     TRY(write_reliability(page, pages));
-    (void)fputs("<h2>Training</h2>\n", page);
+    (void)fputs("<h2 class=\"page\">Training</h2>\n", page);
     if (any_epoch(pages)) TRY(write_curves(page, pages));
     report_training(page, pages->run, pages->colour, pages->count);
     (void)fputs("<h2>Settings</h2>\n", page);

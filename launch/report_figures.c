@@ -105,19 +105,20 @@ static Extent share_of(const CalibrationBin *bin, double total)
     return (Extent){0, 100 * (double)bin->count / total};
 }
 
-/* A block of rectangles for `with boxxyerror`: x y left right bottom top. A block may not be empty. */
+/* A block of rectangles for `with boxxyerror`, of the bins with `least` to `most` samples: x y left right
+ * bottom top. A block may not be empty. */
 static void write_boxes(FILE *script, const char *name, const RunMeasure *measure, double total,
-                        Extent (*span_of)(const CalibrationBin *, double))
+                        int64_t least, int64_t most, Extent (*extent_of)(const CalibrationBin *, double))
 {
     (void)fprintf(script, "$%s << END\n", name);
     int written = 0;
     for (int i = 0; i < measure->bins; ++i) {
         const CalibrationBin *bin = &measure->bin[i];
-        const Extent span = span_of(bin, total);
-        if (bin->count == 0 || !(span.high > span.low)) continue;
+        const Extent extent = extent_of(bin, total);
+        if (bin->count < least || bin->count > most || !(extent.high > extent.low)) continue;
         const double inset = 0.03 * (bin->upper - bin->lower);
-        (void)fprintf(script, "%.6f %.6f %.6f %.6f %.6f %.6f\n", (bin->lower + bin->upper) / 2, span.high,
-                      bin->lower + inset, bin->upper - inset, span.low, span.high);
+        (void)fprintf(script, "%.6f %.6f %.6f %.6f %.6f %.6f\n", (bin->lower + bin->upper) / 2, extent.high,
+                      bin->lower + inset, bin->upper - inset, extent.low, extent.high);
         ++written;
     }
     if (written == 0) (void)fputs("-1 -1 -1 -1 -1 -1\n", script); /* outside the axes */
@@ -131,10 +132,12 @@ static void write_reliability(FILE *script, const RunMeasure *measure, int colou
     double total = 0;
     for (int i = 0; i < measure->bins; ++i)
         total += (double)measure->bin[i].count;
-    write_boxes(script, "bars", measure, 1, bar_of);
-    write_boxes(script, "over", measure, 1, over_of);
-    write_boxes(script, "under", measure, 1, under_of);
-    write_boxes(script, "share", measure, fmax(total, 1), share_of);
+    /* The accuracy of a handful of samples says nothing: their bins are pale and show no gap. */
+    write_boxes(script, "bars", measure, 1, FIGURE_FEW_SAMPLES, INT64_MAX, bar_of);
+    write_boxes(script, "pale", measure, 1, 1, FIGURE_FEW_SAMPLES - 1, bar_of);
+    write_boxes(script, "over", measure, 1, FIGURE_FEW_SAMPLES, INT64_MAX, over_of);
+    write_boxes(script, "under", measure, 1, FIGURE_FEW_SAMPLES, INT64_MAX, under_of);
+    write_boxes(script, "share", measure, fmax(total, 1), 1, INT64_MAX, share_of);
     write_style(script);
     (void)fputs("set multiplot\nset xrange [0:1]\nset xtics 0,0.2,1\n", script);
 
@@ -147,11 +150,12 @@ static void write_reliability(FILE *script, const RunMeasure *measure, int colou
     (void)fprintf(
         script,
         "plot $bars using 1:2:3:4:5:6 with boxxyerror lc rgb %s fs solid 0.85 noborder,"
+        " $pale using 1:2:3:4:5:6 with boxxyerror lc rgb %s fs transparent solid 0.25 noborder,"
         " $over using 1:2:3:4:5:6 with boxxyerror lc rgb " GNUPLOT_OVER " fs transparent solid 0.22 noborder,"
         " $over using 1:2:3:4:5:6 with boxxyerror lc rgb " GNUPLOT_OVER " fs transparent pattern 4 noborder,"
         " $under using 1:2:3:4:5:6 with boxxyerror lc rgb " GNUPLOT_UNDER
         " fs transparent pattern 5 noborder\n",
-        run);
+        run, run);
 
     write_margins(script, RELIABILITY_WIDTH, RELIABILITY_HEIGHT, RELIABILITY_LEFT, RELIABILITY_RIGHT,
                   RELIABILITY_TOP + RELIABILITY_SIDE + RELIABILITY_BETWEEN, RELIABILITY_BOTTOM);
@@ -311,10 +315,10 @@ typedef struct {
 
 static void widen(CurveRange *range, double epoch, double value)
 {
-    if (isnan(value)) return;
-    range->low = fmin(range->low, value);
+    range->low = fmin(range->low, value); /* of a number and NaN these give the number */
     range->high = fmax(range->high, value);
-    range->first_epoch = fmin(range->first_epoch, epoch);
+    range->first_epoch =
+        fmin(range->first_epoch, epoch); /* with a value or not: the figures share this axis */
     range->last_epoch = fmax(range->last_epoch, epoch);
 }
 

@@ -6,6 +6,7 @@
 
 /* Accuracy over confidence, bin by bin, with the gap to the confidence, and below it each bin's share of the
  * samples. colour: the run's number among those drawn, which gives its colour. */
+enum { FIGURE_FEW_SAMPLES = 10 }; /* bins with fewer are drawn pale */
 CHECKED Status figure_reliability(const RunMeasure *, int colour, const char *id, const char *label,
                                   char **svg);
 

@@ -88,7 +88,7 @@ static cJSON *stage(double error, double ece, double gap)
         const double middle = (i + 0.5) / BINS;
         cJSON_AddNumberToObject(bin, "lower", (double)i / BINS);
         cJSON_AddNumberToObject(bin, "upper", (double)(i + 1) / BINS);
-        cJSON_AddNumberToObject(bin, "count", i == 0 ? 0 : 10 * i);
+        cJSON_AddNumberToObject(bin, "count", i == 0 ? 0 : i == 1 ? 3 : 10 * i);
         cJSON_AddNumberToObject(bin, "confidence", i == 0 ? 0 : middle);
         cJSON_AddNumberToObject(bin, "accuracy", i == 0 ? 0 : fmin(1, fmax(0, middle - gap)));
         cJSON_AddItemToArray(bins, bin);
@@ -634,6 +634,8 @@ static void test_page(void **state)
     assert_int_equal(count_of(html, "aria-label=\"Reliability diagram before"), 2);
     assert_int_equal(count_of(html, "aria-label=\"Reliability diagram after"), 2);
     assert_int_equal(count_of(html, "<svg"), 4 + 6 + 1);
+    assert_int_equal(count_of(html, "fill-opacity = '0.250000'"),
+                     4); /* the bin of three samples, in each diagram */
     assert_has(html, "NLL, misclassified samples");
     assert_has(html, "var(--run-0)");
     assert_has(html, "var(--run-1)");
