@@ -16,6 +16,7 @@ extern "C" {
 #include <cstring>
 #include <functional>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace
@@ -121,6 +122,40 @@ void add_op(const std::string &op, const std::string &name, const std::vector<in
     }
 }
 
+// What memory itself gives: all threads copying. Ops that are bound by memory are to be read against it.
+void add_copy(size_t bytes)
+{
+    const std::string title = "memcpy/" + std::to_string(bytes >> 20) + "_MiB";
+    benchmark::RegisterBenchmark(title.c_str(),
+                                 [=](benchmark::State &state) {
+                                     Device *device = nullptr;
+                                     check(device_open(DEVICE_CPU, 0, 0, &device));
+                                     void *from = nullptr, *to = nullptr;
+                                     check(device_allocate(device, bytes, "from", &from));
+                                     check(device_allocate(device, bytes, "to", &to));
+                                     const size_t threads = static_cast<size_t>(device_threads(device)),
+                                                  share = bytes / threads;
+                                     for (auto _ : state) {
+                                         std::vector<std::thread> copiers;
+                                         for (size_t i = 0; i < threads; ++i)
+                                             copiers.emplace_back([=] {
+                                                 std::memcpy(static_cast<char *>(to) + i * share,
+                                                             static_cast<char *>(from) + i * share, share);
+                                             });
+                                         for (std::thread &copier : copiers)
+                                             copier.join();
+                                     }
+                                     state.counters["bytes/s"] =
+                                         benchmark::Counter(2.0 * static_cast<double>(share * threads),
+                                                            benchmark::Counter::kIsIterationInvariantRate);
+                                     device_free(device, from);
+                                     device_free(device, to);
+                                     device_close(device);
+                                 })
+        ->UseRealTime()
+        ->Unit(benchmark::kMillisecond);
+}
+
 struct Layer {
     int64_t size, channels, out_channels, kernel, stride;
 };
@@ -140,6 +175,8 @@ const Layer layers[] = {
 
 int main(int argc, char **argv)
 {
+    for (size_t bytes : {size_t{8} << 20, size_t{64} << 20})
+        add_copy(bytes);
     for (const char *op : {"linear", "linear_backward_data", "linear_backward_weights"}) {
         add_op(op, "peak_2048x2048x2048", {2048, 2048}, [](Graph *graph, Value x) {
             Linear layer{};
