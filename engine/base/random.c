@@ -39,31 +39,28 @@ RandomBlock random_block(uint64_t seed, RandomPurpose purpose, uint64_t epoch, u
     return random_philox(key_words, counter);
 }
 
-/* Eight counters side by side: compilers turn the inner loops into vector instructions. */
+/* Eight counters side by side, 32-bit words in 64-bit lanes so that a product needs no widening. (Compilers
+ * do not find this form in plain loops, which are four times slower.) */
+typedef uint64_t Lanes __attribute__((vector_size(64)));
+
 void random_blocks(uint64_t seed, RandomPurpose purpose, uint64_t epoch, uint64_t index, int count,
                    RandomBlock blocks[])
 {
     enum { SIDE = 8 };
+    const Lanes lane = {0, 1, 2, 3, 4, 5, 6, 7}, zero = {0}, low = zero + 0xFFFFFFFFU;
     const uint64_t key = key_of(seed, purpose);
     for (int start = 0; start < count; start += SIDE) {
-        /* 32-bit words in 64-bit lanes, so that a product needs no widening. */
-        uint64_t c0[SIDE], c1[SIDE], c2[SIDE], c3[SIDE];
-        for (int i = 0; i < SIDE; ++i) {
-            const uint64_t at = index + (uint64_t)start + (uint64_t)i;
-            c0[i] = (uint32_t)at;
-            c1[i] = at >> 32;
-            c2[i] = (uint32_t)epoch;
-            c3[i] = epoch >> 32;
-        }
+        const Lanes at = lane + (index + (uint64_t)start);
+        Lanes c0 = at & low, c1 = at >> 32, c2 = zero + (epoch & 0xFFFFFFFFU), c3 = zero + (epoch >> 32);
         uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
         for (int round = 0; round < 10; ++round) {
-            for (int i = 0; i < SIDE; ++i) {
-                const uint64_t product0 = 0xD2511F53U * c0[i], product1 = 0xCD9E8D57U * c2[i];
-                c0[i] = (product1 >> 32) ^ c1[i] ^ k0;
-                c1[i] = (uint32_t)product1;
-                c2[i] = (product0 >> 32) ^ c3[i] ^ k1;
-                c3[i] = (uint32_t)product0;
-            }
+            /* The masks say that the upper halves are 0: one 32-bit multiplication. */
+            const Lanes product0 = (c0 & low) * (uint64_t)0xD2511F53U;
+            const Lanes product1 = (c2 & low) * (uint64_t)0xCD9E8D57U;
+            c0 = (product1 >> 32) ^ c1 ^ (uint64_t)k0;
+            c1 = product1 & low;
+            c2 = (product0 >> 32) ^ c3 ^ (uint64_t)k1;
+            c3 = product0 & low;
             k0 += 0x9E3779B9U;
             k1 += 0xBB67AE85U;
         }
