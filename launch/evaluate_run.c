@@ -116,7 +116,7 @@ static EvaluateOptions options_of(const Session *session)
     return options;
 }
 
-Status evaluate_trained(Session *session, const RunFolder *run)
+Status evaluate_trained(Session *session, const RunFolder *run, bool quiet)
 {
     EvaluationResult *result;
     const EvaluateOptions options = options_of(session);
@@ -129,7 +129,7 @@ Status evaluate_trained(Session *session, const RunFolder *run)
             status = run_folder_write_evaluation(run, json);
             free(json);
         }
-        if (status == OK) evaluation_print(result, stdout);
+        if (status == OK && !quiet) evaluation_print(result, stdout);
     }
     free(result);
     return comm_agree(session->world, status);

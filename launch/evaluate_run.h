@@ -12,8 +12,9 @@
 CHECKED Status evaluate_network(Session *, Split split, const EvaluateOptions *, const char *predictions,
                                 EvaluationResult *);
 
-/* The end of a training run: predictions, evaluation.json, and the table on the terminal. Collective. */
-CHECKED Status evaluate_trained(Session *, const RunFolder *);
+/* The end of a training run: predictions, evaluation.json, and, unless quiet, the table on the terminal.
+ * Collective. */
+CHECKED Status evaluate_trained(Session *, const RunFolder *, bool quiet);
 
 /* plumb evaluate RUN [--split ..] [--checkpoint ..]: loads the run's config and checkpoint. Collective. */
 typedef struct {

@@ -237,6 +237,15 @@ Status run_folder_latest(const RunFolder *run, char stem[64])
     return OK;
 }
 
+/* ".NAME.HOST.PID.N.tmp", of an atomic write that did not come to its end. We hold the run's lock: nobody
+ * else writes here. */
+static bool is_leftover(const char *name)
+{
+    static const char ending[] = ".tmp";
+    const size_t length = strlen(name), tail = sizeof ending - 1;
+    return name[0] == '.' && length > tail && strcmp(name + length - tail, ending) == 0;
+}
+
 Status run_folder_prune(const RunFolder *run, const char *keep)
 {
     DIR *folder = opendir(run->checkpoints);
@@ -247,6 +256,8 @@ Status run_folder_prune(const RunFolder *run, const char *keep)
         bool is_model;
         if (training_stem(entry->d_name, found, &is_model) && strcmp(found, keep) != 0)
             checkpoint_remove(run->checkpoints, found);
+        else if (is_leftover(entry->d_name))
+            (void)unlinkat(dirfd(folder), entry->d_name, 0);
     }
     (void)closedir(folder);
     return OK;

@@ -178,14 +178,14 @@ static Status make_command(const Sweep *sweep, const SweepRun *run, char *folder
  */
 static void become(char *const words[], const char *log, int share)
 {
-    (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+    (void)prctl(PR_SET_PDEATHSIG,
+                SIGUSR1); /* which mpirun passes on; it would not wait long after a SIGTERM */
     const int descriptor = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (descriptor < 0 || dup2(descriptor, STDOUT_FILENO) < 0 || dup2(descriptor, STDERR_FILENO) < 0)
         _exit(STATUS_IO);
     (void)setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 0);
     (void)setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 0);
     (void)setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 0);
-    (void)setenv("OMPI_MCA_odls_base_sigkill_timeout", "120", 0); /* time to finish the step and save */
     if (share > 0) {
         char threads[16];
         (void)snprintf(threads, sizeof threads, "%d", share);

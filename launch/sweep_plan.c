@@ -126,6 +126,8 @@ static Status matches(const Reader *reader, const YamlNode *when, const int choi
     if (when == NULL || when->kind != YAML_MAP)
         return fail(STATUS_INPUT, "%s:%d: a combination is a map of axis and entry", reader->path,
                     when != NULL ? when->line : 0);
+    if (when->count == 0)
+        return fail(STATUS_INPUT, "%s:%d: a combination names at least one axis", reader->path, when->line);
     bool all = true;
     for (int i = 0; i < when->count; ++i) {
         int axis = 0, entry = 0;

@@ -21,10 +21,9 @@ const char train_help[] =
     "  --log-view    at the end, print where the time went: each op's time, flop/s and bytes/s\n"
     "  --quiet       no progress and no table\n"
     "\n"
-    "SIGTERM, SIGUSR1 or SIGINT: the step is finished and saved, and the exit code is 75. mpirun ends its "
-    "ranks one second\n"
-    "after a SIGTERM; give a slow step more time with --mca odls_base_sigkill_timeout 120, or send "
-    "SIGUSR1.\n";
+    "SIGTERM, SIGUSR1 or SIGINT: the step is finished and saved, and the exit code is 75. Send mpirun a "
+    "SIGUSR1, which\n"
+    "it passes on: after a SIGTERM or SIGINT it kills its ranks within a second.\n";
 
 typedef struct {
     const char *config, *run;
@@ -98,10 +97,10 @@ static Status train_in(World *world, const Config *config, const char *run_path,
         log_info("%s is complete (plumb evaluate %s measures it again)", run_path, run_path);
         goto done;
     }
-    trainer_catch_signals();
     TRY_ELSE(done, session_open(world, config, true, arguments->log_view, &session));
     TRY_ELSE(done, report_plan(&session));
-    TRY_ELSE(done, trainer_run(&session, &run, (TrainerOptions){.log_view = arguments->log_view}));
+    const TrainerOptions options = {.log_view = arguments->log_view, .quiet = arguments->quiet};
+    TRY_ELSE(done, trainer_run(&session, &run, options));
 done:
     if (session.world != NULL) session_close(&session);
     if (world->rank == 0) run_folder_close(&run);
@@ -116,8 +115,9 @@ Status command_train(World *world, int argc, char **argv)
     int settings;
     const Setting *table = settings_table(&settings);
     Status status;
+    trainer_catch_signals(); /* early: one that comes while the data is read is heeded after the first step */
     TRY(memory_new(&arguments.overrides, (size_t)argc, sizeof *arguments.overrides, "arguments"));
-    TRY_ELSE(done, parse(argc, argv, &arguments));
+    TRY_ELSE(done, comm_agree(world, parse(argc, argv, &arguments)));
     log_set_quiet(arguments.quiet);
     TRY_ELSE(done, comm_agree(world, config_load(table, settings, arguments.config, arguments.override_count,
                                                  arguments.overrides, &config)));

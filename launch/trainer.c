@@ -34,6 +34,7 @@ typedef struct {
     Progress progress;
     int64_t epochs, batches; /* epochs of the run; batches an epoch */
     uint64_t config_hash;
+    bool mean;         /* divide the gradient by the batch's weight */
     double last_saved; /* on the progress clock */
     double gradient_norm;
     char restored[64]; /* stem it went on from */
@@ -59,6 +60,7 @@ void trainer_catch_signals(void)
     (void)sigaction(SIGUSR1, &action, NULL);
     action.sa_flags = SA_RESTART | (int)SA_RESETHAND; /* a second interrupt ends the process */
     (void)sigaction(SIGINT, &action, NULL);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is then an error like a full disk */
 }
 
 /* ---- checkpoints ---- */
@@ -174,7 +176,11 @@ static Status restore(Trainer *trainer)
     TRY(comm_check_equal(session->world, &trainer->place, sizeof trainer->place,
                          "the checkpoint's place in training"));
     TRY(check_parameters_equal(session));
-    status = session->world->rank == 0 ? run_folder_rewind_metrics(trainer->run, trainer->place.step) : OK;
+    if (session->world->rank == 0) {
+        status = run_folder_rewind_metrics(trainer->run, trainer->place.step);
+        /* A job that was killed as it saved may have left the checkpoint before, or half of the next. */
+        if (status == OK) status = run_folder_prune(trainer->run, trainer->restored);
+    }
     return comm_agree(session->world, status);
 }
 
@@ -234,12 +240,11 @@ static Status run_step(Trainer *trainer, const Batch *batch)
             sums[i] += of_part[i];
     }
     if (!isfinite(sums[LOSS_SUM])) return explain_not_finite(trainer, sums[LOSS_SUM]);
-    const bool mean = loss_reduction(session->loss, session->config) == REDUCTION_MEAN;
     const double rate =
         schedule_learning_rate(&trainer->schedule, trainer->place.epoch, trainer->place.step + 1);
     const double started = progress_clock();
     TRY(optimizer_step(session->optimizer, trainer->place.step + 1, rate,
-                       mean ? 1.0 / sums[LOSS_WEIGHT] : 1.0));
+                       trainer->mean ? 1.0 / sums[LOSS_WEIGHT] : 1.0));
     TRY(optimizer_gradient_norm(session->optimizer, &trainer->gradient_norm));
     trainer->view.optimizer_seconds += progress_clock() - started;
     if (!isfinite(trainer->gradient_norm)) return explain_not_finite(trainer, sums[LOSS_SUM]);
@@ -387,6 +392,7 @@ static Status train(Trainer *trainer)
     trainer->epochs = config_integer(config, "epochs");
     trainer->batches = loader_batches(trainer->loader);
     trainer->schedule = read_schedule(config, trainer->batches);
+    trainer->mean = loss_reduction(session->loss, config) == REDUCTION_MEAN;
     (void)config_integer(config, "checkpoint.epochs"), (void)config_integer(config, "checkpoint.keep");
     (void)config_real(config, "checkpoint.minutes"), (void)config_integer(config, "evaluate.every");
     (void)config_integer(config, "evaluate.bins"), (void)config_integer(config, "evaluate.bootstrap");
@@ -398,11 +404,11 @@ static Status train(Trainer *trainer)
         log_info("going on after step %" PRId64 " (epoch %" PRId64 ")", trainer->place.step,
                  trainer->place.epoch + 1);
     trainer->last_saved = progress_clock();
-    progress_start(&trainer->progress, session->world->rank == 0, trainer->place.step,
-                   trainer->epochs * trainer->batches);
+    progress_start(&trainer->progress, session->world->rank == 0 && !trainer->options.quiet,
+                   trainer->place.step, trainer->epochs * trainer->batches);
     while (trainer->place.epoch < trainer->epochs)
         TRY(run_epoch(trainer));
-    TRY(evaluate_trained(session, trainer->run));
+    TRY(evaluate_trained(session, trainer->run, trainer->options.quiet));
     trainer->view.data_seconds = loader_waited(trainer->loader);
     if (trainer->options.log_view) TRY(log_view_print(&trainer->view, session));
     return OK;

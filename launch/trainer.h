@@ -7,6 +7,7 @@
 
 typedef struct {
     bool log_view; /* print the profile at the end */
+    bool quiet;    /* no progress and no table */
 } TrainerOptions;
 
 /* Trains to the last epoch, from the newest checkpoint of the run if there is one; evaluates and writes

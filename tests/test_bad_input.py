@@ -1,0 +1,449 @@
+"""What a user can get wrong: each gives one clear message, a non-zero exit code and no hanging rank, soon."""
+
+import concurrent.futures
+import gzip
+import itertools
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import time
+
+from jobs import (BUSY, COMMUNICATION, INPUT, IO, PLUMB, PROMPT, SLOWNESS, USAGE, Job, Suite, checkpoint,
+                  contents, idx, main, plumb, safetensors, write_safetensors)
+
+AT_ONCE = 4  # jobs; mpirun mostly waits
+
+
+class Case:
+    """`arguments` and `texts` may name {scratch}, {data}, {config} and {run} (a folder that is not there)."""
+
+    def __init__(self, arguments, code, *texts, ranks=(0, 2), fault=None, before=None, user=None):
+        self.arguments, self.code, self.texts, self.ranks = arguments, code, texts, ranks
+        self.fault, self.before, self.user = fault, before, user
+
+
+def config_case(lines, *texts, code=INPUT, ranks=(0, 2)):
+    """A config of its own: the usual one and these lines (a text: the whole file)."""
+    return Case(("train", lines, "--run", "{run}"), code, *texts, ranks=ranks)
+
+
+class BadInput(Suite):
+    def one(self, case, ranks, name):
+        run = self.folder()
+        names = dict(scratch=self.scratch, data=self.data, config=self.linear, run=run)
+
+        def fill(text):
+            for key, value in names.items():
+                text = text.replace("{" + key + "}", value)
+            return text
+
+        arguments = []
+        for argument in case.arguments:
+            if isinstance(argument, (list, bytes)):
+                text = argument
+                if isinstance(argument, list):
+                    text = f"base: {self.linear}\n" + "\n".join(argument) + "\n"
+                argument = self.write(f"{name}-{ranks}/config.yaml", text)
+                names["config"] = argument
+            arguments.append(fill(argument))
+        if case.before is not None:
+            case.before(run)
+        fault = case.fault and {key: fill(value) for key, value in case.fault.items()}
+        job = Job(arguments, ranks, fault=fault).wait(60 * SLOWNESS)
+        self.check(job, case.code, [fill(text) for text in case.texts])
+
+    def check(self, job, code, texts):
+        self.assertEnds(job, code)
+        self.assertLess(job.seconds, PROMPT, self.said(job))
+        messages = job.messages()
+        heads = [line for line in messages if line.startswith("error: ") or line.startswith("rank ")]
+        self.assertEqual(len(heads), 1, self.said(job))
+        self.assertTrue(messages[0] == heads[0], self.said(job))
+        self.assertLessEqual(len(messages), 5, self.said(job))
+        self.assertNotIn("(null)", job.errors)
+        for text in texts:
+            self.assertIn(text, "\n".join(messages), self.said(job))
+
+    def table(self, cases):
+        tasks = [(name, case, ranks) for name, case in cases.items() for ranks in case.ranks]
+        with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+            futures = [pool.submit(self.one, case, ranks, name) for name, case, ranks in tasks]
+            for (name, _, ranks), future in zip(tasks, futures):
+                with self.subTest(case=name, ranks=ranks):
+                    future.result()
+
+    # ---- command line ----
+
+    def test_command_line(self):
+        train = ("train", "{config}", "--run", "{run}")
+        self.table({
+            "no command": Case((), USAGE, "plumb needs a command", ranks=(0,)),
+            "unknown command": Case(("trian",), USAGE, 'no command "trian"'),
+            "unknown option": Case((*train, "--lgo-view"), USAGE, "does not know --lgo-view"),
+            "two configs": Case((*train, "other.yaml"), USAGE, "one CONFIG", "other.yaml"),
+            "no config": Case(("train",), USAGE, "needs a CONFIG"),
+            "no folder": Case(("train", "{config}", "--run"), USAGE, "--run needs a directory"),
+            "list nothing": Case(("list",), USAGE, "models, losses, datasets and settings"),
+            "list unknown": Case(("list", "optimizers"), USAGE, "models, losses, datasets and settings"),
+            "unknown setting": Case((*train, "bath=3"), USAGE, "bath", "did you mean 'batch'"),
+            "ill-typed setting": Case((*train, "batch=many"), USAGE, "batch", "many"),
+            "setting without value": Case((*train, "batch="), USAGE, "batch"),
+            "setting without name": Case((*train, "=3"), USAGE, "'=3'", ranks=(0,)),
+            "setting that nothing uses": Case((*train, "loss.gamma=2"), INPUT, "loss.gamma", "command line"),
+            "config is missing": Case(("train", "{scratch}/absent.yaml"), IO, "{scratch}/absent.yaml",
+                                      "No such file"),
+            "config is a folder": Case(("train", "{data}", "--run", "{run}"), IO, "{data}"),
+            "evaluate nothing": Case(("evaluate",), USAGE, "plumb evaluate"),
+            "evaluate no run": Case(("evaluate", "{run}"), IO, "{run}/config.yaml"),
+            "evaluate unknown split": Case(("evaluate", "{run}", "--split", "trian"), USAGE, "trian"),
+        })
+
+    # ---- configs ----
+
+    def test_configs(self):
+        for name, base in (("a", "b"), ("b", "c"), ("c", "a"), ("self", "self")):
+            self.write(f"cycle/{name}.yaml", f"base: {base}.yaml\nseed: 3\n")
+        whole = f"{self.scratch}/"
+        self.table({
+            "unknown": config_case(["bath: 3"], "config.yaml:2: bath", "did you mean 'batch'"),
+            "unknown, nested": config_case(["loss:", "  nmae: brier"], "config.yaml:3: loss.nmae",
+                                           "'loss.name'"),
+            "nothing near": config_case(["quux: 3"], "config.yaml:2: quux", "plumb list settings"),
+            "twice": config_case(["seed: 3", "batch: 48", "seed: 4"], "config.yaml:4", "seed"),
+            "twice, dotted": config_case(["loss.name: brier", "loss: {name: mmce}"], "config.yaml:3",
+                                         "loss.name"),
+            "text for integer": config_case(["batch: many"], "config.yaml:2: batch", "many"),
+            "real for integer": config_case(["batch: 48.5"], "config.yaml:2: batch", "48.5"),
+            "integer too large": config_case(["seed: 99999999999999999999"], "config.yaml:2: seed"),
+            "number for flag": config_case(["augment: {flip: 3}"], "config.yaml:2: augment.flip"),
+            "scalar for list": config_case(["schedule: {epochs: x}"], "config.yaml:2: schedule.epochs"),
+            "list for scalar": config_case(["batch: [3]"], "config.yaml:2: batch"),
+            "map for scalar": config_case(["batch: {size: 3}"], "config.yaml:2", "batch: ", "a map"),
+            "scalar for section": config_case(["loss: brier"], "config.yaml:2", "loss"),
+            "not in range": config_case(["batch: 0"], "config.yaml:2: batch"),
+            "NaN": config_case(["optimizer: {learning_rate: .nan}"], "config.yaml:2: optimizer.learning_rate"),
+            "not a choice": config_case(["compute: float16"], "config.yaml:2: compute", "bfloat16"),
+            "nothing uses it": config_case(["loss: {gamma: 2}"], "loss.gamma", "config.yaml:2"),
+            "unknown model": config_case(["model: {name: resnet9}"], "resnet9"),
+            "unknown loss": config_case(["loss: {name: focla}"], "focla", "focal"),
+            "unknown data": config_case(["dataset: {name: fashion_minst}"], "fashion_minst", "fashion_mnist"),
+            "base is missing": config_case(b"base: absent.yaml\n", "config.yaml:1: base", "absent.yaml"),
+            "cycle": Case(("train", whole + "cycle/a.yaml", "--run", "{run}"), INPUT, "cycle/a.yaml",
+                          "cycle/b.yaml", "cycle/c.yaml"),
+            "its own base": Case(("train", whole + "cycle/self.yaml", "--run", "{run}"), INPUT, "cycle/self.yaml"),
+            "empty": config_case(b"", "model.name has no value"),
+            "no YAML": config_case(b"batch: [3\nseed: 4\n", "config.yaml:"),
+            "a list": config_case(b"- batch\n", "config.yaml:1"),
+            "binary": config_case(bytes(range(256)), "config.yaml"),
+            "alias bomb": config_case(b"a: &a [x,x,x,x]\nb: &b [*a,*a,*a,*a]\nseed: [*b,*b]\n", "config.yaml"),
+            "too deep": config_case(b"a: " + b"[" * 100000, "config.yaml"),
+        })
+
+    def test_shares_of_a_batch(self):
+        self.table({
+            "more ranks than samples": Case(("train", "{config}", "batch=1", "--run", "{run}"), INPUT, "batch",
+                                            "shared by 2 ranks", ranks=(2,)),
+            "not a multiple": Case(("train", "{config}", "batch=33", "--run", "{run}"), INPUT, "33 samples",
+                                   "2 ranks", ranks=(2,)),
+            "micro-batches": Case(("train", "{config}", "micro_batches=5", "--run", "{run}"), INPUT,
+                                  "48 samples", "micro-batches"),
+            "evaluation": Case(("train", "{config}", "evaluate_batch=7", "--run", "{run}"), INPUT,
+                               "evaluate_batch", "7 samples", ranks=(2,)),
+            "more than there are": Case(("train", "{config}", "dataset.validation=320", "--run", "{run}"), INPUT,
+                                        "320"),
+        })
+
+    # ---- data ----
+
+    def spoilt(self, name, file, data):
+        """A data set of which one file is another."""
+        folder = f"{self.scratch}/spoilt-{name}"
+        shutil.copytree(self.data, folder, dirs_exist_ok=True)
+        if data is None:
+            os.remove(f"{folder}/{file}")
+        elif data is not True:
+            self.write(f"spoilt-{name}/{file}", data)
+        return folder
+
+    def test_data(self):
+        images, labels = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+        good, good_labels = contents(f"{self.data}/{images}"), contents(f"{self.data}/{labels}")
+        test_labels = "t10k-labels-idx1-ubyte"
+        zipped = gzip.compress(good)
+        harms = {  # file, its new contents, what the message says
+            "cut": (images, good[:-1], "cut short"),
+            "cut in header": (images, good[:9], "cut short"),
+            "empty": (images, b"", "empty"),
+            "long": (images, good + b"x", "more than belongs"),
+            "magic": (images, b"\1" + good[1:], "magic"),
+            "labels for images": (images, good_labels, "magic"),
+            "no samples": (images, idx(8, (0, 28, 28), b""), "0"),
+            "impossible size": (images, struct.pack(">HBB3I", 0, 8, 3, *[0xFFFFFFFF] * 3), "dimensions"),
+            "large size": (images, struct.pack(">HBB3I", 0, 8, 3, 0xFFFFFFFF, 28, 28), "cut short"),
+            "shape": (images, idx(8, (320, 56, 14), good[16:]), "56x14"),
+            "label": (labels, good_labels[:50] + b"\12" + good_labels[51:], "label 10"),
+            "fewer labels": (labels, idx(8, (319,), good_labels[8:-1]), "319 labels"),
+            "no test labels": (test_labels, None, "is missing"),
+        }
+        cases = {}
+        for name, (file, data, text) in harms.items():
+            folder = self.spoilt(name.replace(" ", "-"), file, data)
+            cases[name] = Case(("train", "{config}", f"dataset.folder={folder}", "--run", "{run}"), INPUT,
+                               file if name != "fewer labels" else labels, text)
+        for name, data, text in (("zip cut", zipped[:-20], "gz"), ("no zip", good, "not a gzip"),
+                                 ("zip damaged", zipped[:2000] + b"!!!!" + zipped[2004:], "gz"),
+                                 ("zip empty", b"", "empty")):
+            folder = self.spoilt(name.replace(" ", "-"), images + ".gz", data)
+            os.remove(f"{folder}/{images}")
+            cases[name] = Case(("train", "{config}", f"dataset.folder={folder}", "--run", "{run}"), INPUT,
+                               f"{folder}/{images}.gz", text)
+        cases["no folder"] = Case(("train", "{config}", "dataset.folder={run}", "--run", "{run}"), INPUT, "{run}",
+                                  "launch/get_data.sh")
+        cifar = f"{self.scratch}/cifar"
+        for i in range(1, 6):
+            self.write(f"cifar/data_batch_{i}.bin", bytes(3073 * 10))
+        self.write("cifar/test_batch.bin", bytes(3073 * 10 - 1))
+        cases["CIFAR-10"] = Case(("train", "{config}", "dataset.name=cifar10", f"dataset.folder={cifar}",
+                                  "--run", "{run}"), INPUT, "test_batch.bin")
+        os.makedirs(f"{self.scratch}/no-tiny/tiny-imagenet-200", exist_ok=True)
+        cases["Tiny-ImageNet"] = Case(("train", "{config}", "dataset.name=tiny_imagenet",
+                                       "dataset.folder={scratch}/no-tiny", "--run", "{run}"), INPUT, "no-tiny")
+        self.table(cases)
+
+    # ---- the run's folder ----
+
+    def test_folders(self):
+        self.write("file", "not a folder")
+        self.table({
+            "below a file": Case(("train", "{config}", "--run", "{scratch}/file/run"), IO, "{scratch}/file"),
+            "is a file": Case(("train", "{config}", "--run", "{scratch}/file"), IO, "{scratch}/file"),
+            "cannot be": Case(("train", "{config}", "--run", "/proc/no/run"), IO, "/proc/no"),
+            "too long": Case(("train", "{config}", "--run", "x" * 5000), USAGE, "too long", ranks=(0,)),
+            "name too long": Case(("train", "{config}", "--run", "{scratch}/" + "x" * 300), IO, "name too long"),
+        })
+
+    def test_unwritable_folder(self):
+        """Root may write everywhere, so nobody tries."""
+        if os.getuid() == 0:
+            probe = subprocess.run([PLUMB, "--version"], user=65534, capture_output=True, check=False)
+            if probe.returncode != 0:
+                self.skipTest("the program is not readable by others")
+            os.chmod(self.scratch, 0o755)
+        locked = f"{self.scratch}/locked"
+        os.makedirs(locked, exist_ok=True)
+        os.chmod(locked, 0o555)
+        for ranks in (0, 2):
+            run = f"{locked}/run"
+            command = ["mpirun", "-n", "2"] * (ranks == 2) + [PLUMB, "train", self.linear, "--run", run]
+            if os.getuid() == 0:
+                command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command]
+            job = Job((), command=command, environment={"HOME": "/tmp"}).wait(60 * SLOWNESS)
+            self.check(job, IO, [run, "Permission denied"])
+
+    def test_two_jobs_in_one_folder(self):
+        run = self.folder()
+        first = Job(["train", self.linear, "epochs=1000000", "evaluate.every=0", "--run", run])
+        while not os.path.exists(f"{run}/lock") or not contents(f"{run}/lock"):
+            time.sleep(0.01)
+        for ranks in (0, 2):
+            self.check(Job(["train", self.linear, "epochs=1000000", "evaluate.every=0", "--run", run], ranks).wait(),
+                       BUSY, [f"{run}/lock", f"process {first.process.pid}"])
+        first.signal("", signal.SIGKILL)
+        first.wait()
+
+    def test_another_config_in_an_old_folder(self):
+        run = self.train(self.linear)
+        os.remove(f"{run}/evaluation.json")
+        for ranks in (0, 2):
+            job = plumb("train", self.linear, "seed=5", "--run", run, ranks=ranks)
+            self.check(job, INPUT, ["begun with another config", "seed: 1", "seed: 5"])
+        for harmless in ("evaluate.bootstrap=10", "checkpoint.minutes=3", "threads=1"):
+            os.path.exists(f"{run}/evaluation.json") and os.remove(f"{run}/evaluation.json")
+            self.train(self.linear, harmless, run=run)
+
+    # ---- full disks ----
+
+    def test_full_disk(self):
+        """At whatever write the disk is full: one message, and what was there before stays good."""
+        failures = 0
+        for moment in range(1, 200, 9):
+            run = self.folder()
+            fault = dict(FAULT=f"full:{moment}", FAULT_FOLDER=run)
+            job = plumb("train", self.linear, "epochs=1", "checkpoint.minutes=1e-7", "--run", run, fault=fault)
+            if job.code == 0:
+                break
+            failures += 1
+            self.check(job, IO, [run, "No space left on device"])
+            self.train(self.linear, "epochs=1", "checkpoint.minutes=1e-7", run=run)
+        self.assertGreater(failures, 5)
+        self.table({"ranks": Case(("train", "{config}", "--run", "{run}"), IO, "No space left on device",
+                                  fault={"FAULT": "full:20", "FAULT_FOLDER": "{run}"}, ranks=(2,))})
+
+    def test_really_full_disk(self):
+        small = f"{self.scratch}/small"
+        os.makedirs(small)
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], capture_output=True,
+                                 check=False)
+        if mounted.returncode != 0:
+            self.skipTest("cannot mount a small file system here")
+        try:
+            for ranks in (0, 2):
+                job = plumb("train", self.linear, "--run", f"{small}/run", ranks=ranks)
+                self.check(job, IO, [f"{small}/run", "No space left on device"])
+        finally:
+            subprocess.run(["umount", small], check=True)
+
+    def test_limit_on_file_size(self):
+        command = ["bash", "-c", 'ulimit -f 16 && exec "$@"', "-", PLUMB, "train", self.linear, "--run",
+                   self.folder()]
+        self.check(Job((), command=command).wait(), IO, ["File too large"])
+
+    def test_full_output(self):
+        for arguments in (["list", "settings"], ["--help"], ["train", "--help"]):
+            command = ["bash", "-c", 'exec "$@" >/dev/full', "-", PLUMB, *arguments]
+            self.check(Job((), command=command).wait(), IO, ["standard output"])
+
+    # ---- checkpoints ----
+
+    def stopped_run(self, config=None, *settings):
+        """A run that has a checkpoint and is not complete."""
+        run = self.train(config or self.linear, *settings)
+        os.remove(f"{run}/evaluation.json")
+        return run
+
+    def test_any_byte_of_a_checkpoint_flipped(self):
+        run = self.stopped_run()
+        for part in ("model", "optimizer"):
+            path = checkpoint(run, part)
+            good = contents(path)
+            header = 8 + struct.unpack("<Q", good[:8])[0]
+            places = [*range(0, 8), *range(8, header, 61), header - 1, header, header + 1,
+                      *range(header, len(good), len(good) // 20), len(good) - 1]
+            for place in places:
+                bad = bytearray(good)
+                bad[place] ^= 1 << place % 8
+                self.put(path, bad)
+                job = plumb("train", self.linear, "--run", run)
+                self.check(job, INPUT, [path])
+                self.assertFalse(os.path.exists(f"{run}/evaluation.json"))
+            self.check(plumb("train", self.linear, "--run", run, ranks=2), INPUT, [path])
+            self.put(path, good)
+        self.train(self.linear, run=run)
+
+    def put(self, path, data):
+        with open(path, "wb") as file:
+            file.write(data)
+
+    def test_checkpoint_cut_short(self):
+        run = self.stopped_run()
+        for part in ("model", "optimizer"):
+            path = checkpoint(run, part)
+            good = contents(path)
+            for size in (0, 3, 8, 100, len(good) // 2, len(good) - 1):
+                self.put(path, good[:size])
+                self.check(plumb("train", self.linear, "--run", run), INPUT, [path])
+            self.put(path, good + b"x")
+            self.check(plumb("train", self.linear, "--run", run, ranks=2), INPUT, [path])
+            self.put(path, good)
+        self.train(self.linear, run=run)
+
+    def test_wrong_checkpoints(self):
+        other = self.stopped_run(self.resnet)
+        older = self.stopped_run(self.linear, "epochs=1")
+
+        def replace(part, source):
+            def change(run):
+                shutil.copy(checkpoint(source, part), checkpoint(run, part))
+            return change
+
+        def newer(run):
+            """A future version, which would have checksums of its own."""
+            path = checkpoint(run)
+            tensors, metadata = safetensors(path)
+            del metadata["checksum"]
+            metadata["plumb.format"] = "2"
+            write_safetensors(path, tensors, metadata)
+
+        changes = {
+            "another network": (replace("model", other), "another network"),
+            "another network's optimizer": (replace("optimizer", other), "do not belong together"),
+            "an older optimizer": (replace("optimizer", older), "do not belong together"),
+            "a newer version": (newer, "newer plumb"),
+            "no optimizer": (lambda run: os.remove(checkpoint(run, "optimizer")), "optimizer", IO),
+            "a text": (lambda run: self.put(checkpoint(run), b"hello"), "safetensors"),
+        }
+        for (name, (change, text, *code)), ranks in itertools.product(changes.items(), (0, 2)):
+            with self.subTest(case=name, ranks=ranks):
+                run = self.stopped_run()
+                change(run)
+                self.check(plumb("train", self.linear, "--run", run, ranks=ranks), *(code or [INPUT]),
+                           [text, "cannot go on from", "remove its files to start anew"])
+
+    def test_starting_weights(self):
+        weights = checkpoint(self.stopped_run(self.resnet))
+        cut = self.write("cut.safetensors", contents(weights)[:-5])
+        empty = self.write("empty.safetensors", b"")
+        train = ("train", "{config}", "--run", "{run}")
+        self.table({
+            "missing": Case((*train, "init={scratch}/absent"), IO, "{scratch}/absent"),
+            "another network": Case((*train, f"init={weights}"), INPUT, weights),
+            "cut short": Case((*train, f"init={cut}"), INPUT, cut),
+            "empty": Case((*train, f"init={empty}"), INPUT, empty),
+        })
+
+    def test_evaluating_a_run(self):
+        run = self.train(self.linear, "dataset.validation=0")
+        bare = self.folder()
+        os.makedirs(bare)
+        shutil.copy(f"{run}/config.yaml", bare)
+        self.table({
+            "no checkpoint": Case(("evaluate", bare, "--checkpoint", "last"), INPUT, "no checkpoint"),
+            "no best": Case(("evaluate", run, "--checkpoint", "best"), INPUT, "no best checkpoint"),
+            "not kept": Case(("evaluate", run, "--checkpoint", "1"), INPUT, "checkpoint.keep"),
+            "no number": Case(("evaluate", run, "--checkpoint", "lats"), USAGE, "lats"),
+            "no validation": Case(("evaluate", run, "--split", "validation", "--checkpoint", "last"), INPUT,
+                                  "validation split"),
+        })
+
+    # ---- a rank that fails alone ----
+
+    def test_one_rank_cannot_read(self):
+        run = self.stopped_run()
+        train = ("train", "{config}", "--run", "{run}")
+        deny = {"FAULT": "deny:0", "FAULT_RANK": "1"}
+        self.table({
+            "config": Case(train, IO, "rank 1: ", "{scratch}/linear.yaml", ranks=(2,),
+                           fault=dict(deny, FAULT_FOLDER="{scratch}/linear.yaml")),
+            "data": Case(train, IO, "rank 1: ", "{data}", ranks=(2, 3), fault=dict(deny, FAULT_FOLDER="{data}")),
+            "checkpoint": Case(("train", "{config}", "--run", run), IO, "rank 1: ", run, ranks=(2,),
+                               fault=dict(deny, FAULT_FOLDER=run)),
+        })
+
+    def test_ranks_that_disagree(self):
+        """Two commands under one mpirun."""
+        def both(first, second):
+            command = ["mpirun", "-n", "1", PLUMB, *first, ":", "-n", "1", PLUMB, *second]
+            return Job((), command=command).wait(60 * SLOWNESS)
+
+        train = ["train", self.linear, "--run", self.folder()]
+        self.check(both(train, [*train, "seed=2"]), COMMUNICATION, ["config of rank 1", "differs"])
+        self.check(both(train, [*train, "--bad"]), USAGE, ["rank 1: ", "--bad"])
+        self.check(both([*train, "--bad"], train), USAGE, ["--bad"])
+
+    def test_a_rank_that_hangs(self):
+        run = self.folder()
+        job = Job(["train", self.linear, "epochs=1000000", "comm.timeout_seconds=2", "--run", run], 2)
+        while not os.path.exists(f"{run}/checkpoints/best.model.safetensors"):
+            time.sleep(0.01)
+        job.signal("1", signal.SIGSTOP)
+        stopped = time.monotonic()
+        job.wait(60 * SLOWNESS)
+        self.assertEnds(job, COMMUNICATION)
+        self.assertLess(time.monotonic() - stopped, 2 + PROMPT)
+        self.assertIn("rank 1", job.errors)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""Training as a user runs it: the same curve at any number of ranks, losses that explode, and what it says."""
+
+import math
+import os
+import pty
+import signal
+
+from jobs import (EVERY_STEP, NUMERIC, PLUMB, Suite, checkpoint, contents, floats, main, metrics, npy, plumb,
+                  results, safetensors, write_safetensors)
+
+
+def numbers(entry, path=""):
+    """The numbers of nested metrics as (path, value)."""
+    if isinstance(entry, dict):
+        for key, value in entry.items():
+            yield from numbers(value, f"{path}.{key}")
+    else:
+        yield path, math.nan if entry is None else entry
+
+
+class Ranks(Suite):
+    def assertSameCurve(self, run, other, tolerance):
+        for a, b in zip(metrics(run), metrics(other), strict=True):
+            for (name, x), (_, y) in zip(numbers(a), numbers(b), strict=True):
+                self.assertTrue(math.isclose(x, y, rel_tol=tolerance, abs_tol=tolerance) or
+                                math.isnan(x) and math.isnan(y),
+                                f"epoch {a['epoch']}{name}: {x} and {y}")
+        shape, logits = npy(f"{run}/test.logits.npy")
+        other_shape, other_logits = npy(f"{other}/test.logits.npy")
+        self.assertEqual(shape, other_shape)
+        worst = max(abs(x - y) for x, y in zip(logits, other_logits))
+        self.assertLess(worst, 20 * tolerance * max(abs(x) for x in logits))
+        self.assertEqual(contents(f"{run}/test.labels.npy"), contents(f"{other}/test.labels.npy"))
+
+    def test_linear_network_at_1_to_4_ranks(self):
+        alone = self.train(self.linear)
+        self.assertEqual(results(alone), results(self.train(self.linear, ranks=1)))
+        for ranks in (2, 3, 4):
+            with self.subTest(ranks=ranks):
+                self.assertSameCurve(alone, self.train(self.linear, ranks=ranks), 1e-5)
+
+    def test_batch_norm_over_all_ranks(self):
+        settings = ("model.sync_batch_norm=true", "optimizer.learning_rate=0.001")
+        alone = self.train(self.resnet, *settings)
+        for ranks in (2, 3, 4):
+            with self.subTest(ranks=ranks):
+                self.assertSameCurve(alone, self.train(self.resnet, *settings, ranks=ranks), 1e-3)
+
+    def test_batch_norm_of_each_rank_differs(self):
+        """The test above could not fail if batches were not shared at all."""
+        alone, shared = self.train(self.resnet), self.train(self.resnet, ranks=2)
+        losses = [metrics(run)[-1]["train"]["loss"] for run in (alone, shared)]
+        self.assertNotAlmostEqual(*losses, places=4)
+
+    def test_same_bits_again(self):
+        for ranks in (0, 2):
+            with self.subTest(ranks=ranks):
+                first, second = (self.train(self.resnet, ranks=ranks) for _ in range(2))
+                self.assertEqual(results(first), results(second))
+
+    def test_gradient_accumulation(self):
+        whole = self.train(self.linear)
+        for parts, ranks in ((2, 0), (6, 0), (3, 2)):
+            with self.subTest(parts=parts, ranks=ranks):
+                run = self.train(self.linear, f"micro_batches={parts}", "evaluate_batch=48", ranks=ranks)
+                self.assertSameCurve(whole, run, 1e-5)
+        self.assertSameCurve(self.train(self.linear, "loss.reduction=mean"),
+                             self.train(self.linear, "loss.reduction=mean", "micro_batches=2"), 1e-5)
+
+    def test_split_and_batch_that_do_not_fit(self):
+        """240 training samples are 5 batches of 48; 96 test samples are 20 batches of 5."""
+        run = self.train(self.linear, "evaluate_batch=5")
+        self.assertEqual(npy(f"{run}/test.logits.npy")[0], (96, 10))
+        self.assertSameCurve(run, self.train(self.linear, "evaluate_batch=12", ranks=4), 1e-5)
+        ragged = self.train(self.linear, "batch=100", "evaluate_batch=20")
+        self.assertSameCurve(ragged, self.train(self.linear, "batch=100", "evaluate_batch=20", ranks=4), 1e-5)
+
+
+class NotFinite(Suite):
+    def test_learning_rate_that_explodes(self):
+        for ranks in (0, 2):
+            for config, rate in ((self.linear, "1e30"), (self.resnet, "1e35")):
+                with self.subTest(ranks=ranks, config=config):
+                    settings = (f"optimizer.learning_rate={rate}", "optimizer.clip_norm=0", EVERY_STEP)
+                    run = self.train(config, *settings, ranks=ranks, code=NUMERIC)
+                    self.assertEqual(self.job.errors.count("error: "), 1, self.said(self.job))
+                    self.assertRegex(self.job.errors, r"step \d+ \(epoch 1, batch \d+\)")
+                    self.assertRegex(self.job.errors, "NaN|[Ii]nfinit")
+                    stopped = int(self.job.errors.split("step ")[1].split()[0])
+                    kept = checkpoint(run)
+                    self.assertEqual(int(safetensors(kept)[1]["step"]), stopped - 1)
+                    before = contents(kept)
+                    self.train(config, *settings, run=run, ranks=ranks, code=NUMERIC)  # it loads
+                    self.assertIn(f"step {stopped} ", self.job.errors)
+                    self.assertEqual(contents(kept), before)
+
+    def test_starting_weights_with_a_nan(self):
+        tensors, _ = safetensors(checkpoint(self.train(self.resnet, "epochs=1")))
+        name = "layer2.0.conv1.weight"
+        self.assertIn(name, tensors)
+        values = floats(tensors[name][1])
+        values[7] = math.nan
+        tensors[name] = (tensors[name][0], values.tobytes())
+        path = f"{self.scratch}/nan.safetensors"
+        write_safetensors(path, tensors)
+        for ranks in (0, 2):
+            with self.subTest(ranks=ranks):
+                run = self.train(self.resnet, f"init={path}", ranks=ranks, code=NUMERIC)
+                self.assertEqual(self.job.errors.count("error: "), 1, self.said(self.job))
+                self.assertIn("step 1 ", self.job.errors)
+                self.assertIn("layer2.0", self.job.errors)
+                self.assertEqual(os.listdir(f"{run}/checkpoints"), [])
+        del tensors[name]  # and the same file tells of a tensor that is not there
+        write_safetensors(path, tensors)
+        job = plumb("train", self.resnet, f"init={path}", "--run", self.folder())
+        self.assertIn(name, job.errors)
+
+    def test_starting_weights(self):
+        """Training goes on from weights with and without PyTorch's prefix as from one another."""
+        tensors, _ = safetensors(checkpoint(self.train(self.resnet, "seed=7")))
+        path, prefixed = f"{self.scratch}/plain.safetensors", f"{self.scratch}/module.safetensors"
+        write_safetensors(path, tensors)
+        write_safetensors(prefixed, {f"module.{name}": tensor for name, tensor in tensors.items()})
+        first, second = (self.train(self.resnet, f"init={file}") for file in (path, prefixed))
+        self.assertEqual(metrics(first), metrics(second))
+        self.assertNotEqual(metrics(first), metrics(self.train(self.resnet)))
+
+
+class Talk(Suite):
+    """What a run says while it trains."""
+
+    def test_a_file_gets_plain_lines(self):
+        for ranks in (0, 2):
+            self.train(self.resnet, ranks=ranks)
+            self.assertNotIn("\r", self.job.output)
+            self.assertNotIn("\033", self.job.output)
+            self.assertIn("epoch 1/2: train loss", self.job.output)
+            self.assertEqual(self.job.output.count("epoch 2/2:"), 1)
+            self.assertEqual(self.job.messages(), [])
+
+    def test_a_terminal_gets_a_bar(self):
+        for command in ([], ["mpirun", "-n", "2"]):
+            with self.subTest(command=command):
+                text = on_terminal([*command, PLUMB, "train", self.resnet, "epochs=400", "evaluate.every=0",
+                                    "--run", self.folder()], "images/s  ")
+                self.assertRegex(text, r"\r\033\[Kepoch \d+/400 \[#*\.*\] loss [\d.]+  \d+ images/s")
+                self.assertRegex(text, r"\d+ min \d\d s left")
+
+    def test_quiet(self):
+        self.train(self.resnet, "--quiet")
+        self.assertEqual(self.job.output + self.job.errors, "")
+
+    def test_log_view(self):
+        for ranks in (0, 2):
+            self.train(self.resnet, "--log-view", ranks=ranks)
+            for word in ("conv2d", "batch_norm", "flop/s", "ratio"):
+                self.assertIn(word, self.job.output)
+
+    def test_complete_run_is_left_alone(self):
+        run = self.train(self.resnet)
+        before = results(run)
+        self.train(self.resnet, run=run)
+        self.assertIn("is complete", self.job.output)
+        self.assertEqual(results(run), before)
+
+    def test_evaluating_a_run_gives_what_training_wrote(self):
+        run = self.train(self.resnet, "checkpoint.keep=1", ranks=2)
+        wanted = contents(f"{run}/evaluation.json")
+        for ranks in (0, 1, 3):
+            out = f"{self.scratch}/evaluated.json"
+            job = plumb("evaluate", run, "--bootstrap", "50", "--json", out, ranks=ranks)
+            self.assertEnds(job, 0)
+            self.assertEqual(contents(out), wanted)
+        for which in ("best", "1", "2"):
+            self.assertEnds(plumb("evaluate", run, "--checkpoint", which, "--split", "validation"), 0)
+
+
+def on_terminal(command, until):
+    """What a command writes to a terminal until it has written `until`; then it is stopped."""
+    child, master = pty.fork()
+    if child == 0:
+        os.environ.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMP_NUM_THREADS="1",
+                          OMPI_MCA_rmaps_base_oversubscribe="1", OMP_WAIT_POLICY="passive")
+        os.execvp(command[0], command)
+    text = b""
+    while until.encode() not in text:
+        try:
+            more = os.read(master, 4096)
+        except OSError:  # Linux: the other side is closed
+            break
+        if not more:
+            break
+        text += more
+    os.kill(child, signal.SIGINT)
+    try:
+        while os.read(master, 4096):
+            pass
+    except OSError:
+        pass
+    os.waitpid(child, 0)
+    os.close(master)
+    return text.decode(errors="replace")
+
+
+if __name__ == "__main__":
+    main()
