@@ -362,7 +362,7 @@ class BadInput(Suite):
             """A future version, which would have checksums of its own."""
             path = checkpoint(run)
             tensors, metadata = safetensors(path)
-            del metadata["checksum"]
+            del metadata["checksum"], metadata["checksum_kind"]
             metadata["plumb.format"] = "2"
             write_safetensors(path, tensors, metadata)
 
