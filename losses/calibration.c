@@ -118,13 +118,14 @@ static int64_t class_units(double p)
  * most 1) are moved to theirs. A label counts in the bin of its probability. */
 static void add_classwise(const Pass *pass, const double *p, int64_t label, int64_t *pending)
 {
-    const double lowest_edge = pass->edge[1];
-    for (int64_t k = 0; k < pass->padded; ++k) {
-        if (p[k] <= lowest_edge) continue;
-        const int bin = bins_find(pass->edge, pass->bins, p[k]);
-        const int64_t units = class_units(p[k]);
-        pending[k] -= units;
-        pending[bin * pass->padded + k] += units;
+    for (int64_t first = 0; first < pass->padded; first += LANES) {
+        unsigned lanes = vector_lanes_above(vector_load(p + first), pass->edge[1]);
+        for (; lanes != 0; lanes &= lanes - 1) {
+            const int64_t k = first + __builtin_ctz(lanes), units = class_units(p[k]);
+            const int bin = bins_find(pass->edge, pass->bins, p[k]);
+            pending[k] -= units;
+            pending[bin * pass->padded + k] += units;
+        }
     }
     const int bin = bins_find(pass->edge, pass->bins, p[label]);
     if (bin >= 0) pending[bin * pass->padded + label] -= INT64_C(1) << CLASS_SHIFT;
@@ -340,14 +341,26 @@ static Status measure_adaptive(Collective *collective, const Pass *pass, Calibra
     for (int b = 0; b <= bins; ++b)
         edge[b] = bins_adaptive_edge(value[2 * b], value[2 * b + 1], fraction[b]);
 
-    ExactSum confidence[CALIBRATION_MAX_BINS] = {0};
+    ExactSum confidence[CALIBRATION_MAX_BINS] = {{0}};
     int64_t tally[2 * CALIBRATION_MAX_BINS] = {0};
-    for (int64_t row = 0; row < pass->logits->count; ++row) {
-        const int bin = bins_find_adaptive(edge, bins, pass->scores.confidence[row]);
-        if (bin < 0) continue;
-        exact_sum_add(&confidence[bin], pass->scores.confidence[row]);
-        tally[2 * bin] += 1;
-        tally[2 * bin + 1] += pass->scores.correct[row];
+#pragma omp parallel num_threads(pass->threads)
+    {
+        ExactSum my_confidence[CALIBRATION_MAX_BINS] = {{0}};
+        int64_t my_tally[2 * CALIBRATION_MAX_BINS] = {0};
+#pragma omp for schedule(static) nowait
+        for (int64_t row = 0; row < pass->logits->count; ++row) {
+            const int bin = bins_find_adaptive(edge, bins, pass->scores.confidence[row]);
+            if (bin < 0) continue;
+            exact_sum_add(&my_confidence[bin], pass->scores.confidence[row]);
+            my_tally[2 * bin] += 1;
+            my_tally[2 * bin + 1] += pass->scores.correct[row];
+        }
+#pragma omp critical(calibration_merge)
+        for (int b = 0; b < bins; ++b) {
+            confidence[b].units += my_confidence[b].units;
+            tally[2 * b] += my_tally[2 * b];
+            tally[2 * b + 1] += my_tally[2 * b + 1];
+        }
     }
     TRY(exact_sum_reduce(collective, confidence, bins));
     TRY(counts_reduce(collective, tally, 2 * (int64_t)bins));

@@ -38,13 +38,13 @@ static inline double row_maximum(const double *x, int64_t padded)
     return maximum;
 }
 
-/* The prediction: the first index of the maximum. */
+/* The prediction: the first index of the maximum, which `value` is. */
 static inline int64_t row_first(const double *x, double value)
 {
-    int64_t k = 0;
-    while (x[k] != value)
-        ++k;
-    return k;
+    for (int64_t k = 0;; k += LANES) {
+        const unsigned lanes = vector_lanes_equal(vector_load(x + k), value);
+        if (lanes != 0) return k + __builtin_ctz(lanes);
+    }
 }
 
 /* e = exp(z), z = (x - maximum) / temperature. Returns sum_k e_k; *weighted = sum_k e_k z_k, so that

@@ -7,6 +7,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
 #elif defined(__AVX__)
@@ -45,6 +49,42 @@ VECTOR_INLINE VectorDouble vector_maximum(VectorDouble a, VectorDouble b)
 {
     return vector_select((VectorInt)(a > b), a, b);
 }
+
+/* One bit a lane, the first lane's lowest. The compilers' vector extensions have no word for it. */
+#if defined(__AVX512F__)
+VECTOR_INLINE unsigned vector_lanes_above(VectorDouble v, double limit)
+{
+    return _mm512_cmp_pd_mask((__m512d)v, _mm512_set1_pd(limit), _CMP_GT_OQ);
+}
+VECTOR_INLINE unsigned vector_lanes_equal(VectorDouble v, double value)
+{
+    return _mm512_cmp_pd_mask((__m512d)v, _mm512_set1_pd(value), _CMP_EQ_OQ);
+}
+#elif defined(__AVX__)
+VECTOR_INLINE unsigned vector_lanes_above(VectorDouble v, double limit)
+{
+    return (unsigned)_mm256_movemask_pd(_mm256_cmp_pd((__m256d)v, _mm256_set1_pd(limit), _CMP_GT_OQ));
+}
+VECTOR_INLINE unsigned vector_lanes_equal(VectorDouble v, double value)
+{
+    return (unsigned)_mm256_movemask_pd(_mm256_cmp_pd((__m256d)v, _mm256_set1_pd(value), _CMP_EQ_OQ));
+}
+#else
+VECTOR_INLINE unsigned vector_lanes_above(VectorDouble v, double limit)
+{
+    unsigned lanes = 0;
+    for (int lane = 0; lane < LANES; ++lane)
+        lanes |= (unsigned)(v[lane] > limit) << lane;
+    return lanes;
+}
+VECTOR_INLINE unsigned vector_lanes_equal(VectorDouble v, double value)
+{
+    unsigned lanes = 0;
+    for (int lane = 0; lane < LANES; ++lane)
+        lanes |= (unsigned)(v[lane] == value) << lane;
+    return lanes;
+}
+#endif
 
 /* In the order of the lanes: the same bits every time. */
 VECTOR_INLINE double vector_sum(VectorDouble v)
