@@ -1,0 +1,145 @@
+"""Help, version and lists; and sweeps, whose runs may fail without stopping the others."""
+
+import json
+import os
+import shutil
+import signal
+
+from jobs import INPUT, INTERRUPTED, USAGE, Job, Suite, main, plumb, results, wait_for
+
+COMMANDS = ("train", "evaluate", "sweep", "report", "list")
+
+
+class Help(Suite):
+    def test_help(self):
+        for word in ("--help", "-h", "help"):
+            job = plumb(word)
+            self.assertEnds(job, 0)
+            self.assertEqual(job.errors, "")
+            for command in COMMANDS:
+                self.assertIn(f"  {command} ", job.output)
+        self.assertIn("usage: ", plumb().output)
+
+    def test_help_of_commands(self):
+        for command in COMMANDS:
+            for word in ("--help", "-h"):
+                job = plumb(command, word)
+                self.assertEnds(job, 0)
+                self.assertTrue(job.output.startswith("usage: "), self.said(job))
+                self.assertIn(f"plumb {command}", job.output.splitlines()[0])
+                self.assertEqual(job.errors, "")
+
+    def test_version(self):
+        job = plumb("--version")
+        self.assertEnds(job, 0)
+        self.assertRegex(job.output, r"^plumb \d+\.\d+\.\d+\n$")
+
+    def test_lists(self):
+        wanted = {"models": ("linear", "resnet8", "resnet110", "densenet121", "wide_resnet"),
+                  "losses": ("cross_entropy", "label_smoothing", "brier", "mmce", "focal"),
+                  "datasets": ("fashion_mnist", "cifar10", "cifar100", "tiny_imagenet"),
+                  "settings": ("seed", "batch", "loss.name", "optimizer.learning_rate")}
+        for what, names in wanted.items():
+            job = plumb("list", what)
+            self.assertEnds(job, 0)
+            rows = [line.split(maxsplit=1) for line in job.output.splitlines()]
+            self.assertTrue(all(len(row) == 2 for row in rows), self.said(job))
+            for name in names:
+                self.assertIn(name, [row[0] for row in rows])
+
+    def test_one_rank_speaks(self):
+        for arguments in (["--version"], ["list", "models"], ["train", "--help"]):
+            alone, together = plumb(*arguments), plumb(*arguments, ranks=2)
+            self.assertEnds(together, 0)
+            self.assertEqual(together.output, alone.output)
+
+
+class Sweep(Suite):
+    TEXT = """sweep: small
+base: linear.yaml
+axes:
+  loss:
+    cross_entropy: {loss.name: cross_entropy}
+    brier: {loss.name: brier}
+  seed:
+    one: {seed: 1}
+    two: {seed: 2}
+exclude:
+  - {loss: brier, seed: two}
+"""
+
+    def sweep(self, text, *words):
+        """Starts a sweep in a folder of its own."""
+        path = self.write(f"sweep-{len(os.listdir(self.scratch))}.yaml", text)
+        folder = self.folder()
+        return Job(["sweep", path, "--folder", folder, *words]), path, folder
+
+    def test_runs_are_those_of_plain_training(self):
+        for slots in ("1", "2"):
+            job, path, folder = self.sweep(self.TEXT, "--slots", slots)
+            self.assertEnds(job.wait(), 0)
+            with open(f"{folder}/sweep.json", encoding="utf-8") as file:
+                runs = json.load(file)["runs"]
+            self.assertEqual(runs, ["cross_entropy-one", "cross_entropy-two", "brier-one"])
+            plain = self.train(self.linear, "loss.name=brier", "seed=1")
+            mine = results(f"{folder}/brier-one")
+            self.assertIn("brier-one: complete", job.output)
+            del mine["log.txt"]
+            self.assertEqual(mine, results(plain))
+        again = plumb("sweep", path, "--folder", folder)
+        self.assertEnds(again, 0)
+        self.assertIn("3 complete already", again.output)
+        os.remove(f"{folder}/brier-one/evaluation.json")
+        again = plumb("sweep", path, "--folder", folder)
+        self.assertIn("2 complete already", again.output)
+        self.assertTrue(os.path.exists(f"{folder}/brier-one/evaluation.json"))
+
+    def test_ranks(self):
+        job, _, folder = self.sweep(self.TEXT, "--ranks", "2")
+        self.assertEnds(job.wait(), 0)
+        with open(f"{folder}/brier-one/environment.json", encoding="utf-8") as file:
+            self.assertEqual(json.load(file)["ranks"], 2)
+
+    def test_a_failed_run_does_not_stop_the_others(self):
+        text = self.TEXT.replace("one: {seed: 1}", "one: {seed: 1, dataset.folder: FOLDER}")
+        broken = f"{self.scratch}/no-data"
+        text = text.replace("FOLDER", broken)
+        job, path, folder = self.sweep(text)
+        job.wait()
+        self.assertNotIn(job.code, (0, None))
+        self.assertIn("2 of 3 runs failed", job.errors)
+        self.assertIn("cross_entropy-one: failed", job.output)
+        self.assertIn(broken, job.output)  # the end of its log
+        self.assertTrue(os.path.exists(f"{folder}/cross_entropy-two/evaluation.json"))
+        shutil.copytree(self.data, broken)
+        self.assertEnds(plumb("sweep", path, "--folder", folder), 0)
+
+    def test_stopped(self):
+        text = self.TEXT + "set: {epochs: 60}\n"
+        job, path, folder = self.sweep(text)
+        wait_for(f"{folder}/cross_entropy-one/checkpoints/best.model.safetensors")
+        job.signal("", signal.SIGTERM)
+        self.assertEnds(job.wait(), INTERRUPTED)
+        self.assertFalse(os.path.exists(f"{folder}/brier-one"))
+        self.assertEnds(plumb("sweep", path, "--folder", folder), 0)
+        mine = results(f"{folder}/cross_entropy-one")
+        del mine["log.txt"]
+        self.assertEqual(mine, results(self.train(self.linear, "loss.name=cross_entropy", "seed=1", "epochs=60")))
+
+    def test_mistakes_are_found_before_the_first_run(self):
+        job, _, folder = self.sweep(self.TEXT.replace("seed: 2", "sede: 2"))
+        self.assertNotIn(job.wait().code, (0, None))
+        self.assertIn("run cross_entropy-two: ", job.errors)
+        self.assertIn("sede", job.errors)
+        self.assertFalse(os.path.exists(folder), self.said(job))
+        job, path, _ = self.sweep(self.TEXT.replace("exclude:", "exlude:"))
+        self.assertEnds(job.wait(), INPUT)
+        self.assertIn(f'{path}:10: a sweep has no "exlude"', job.errors)
+        for words in (("--slots", "0"), ("--ranks", "x"), ("--bad",), ("--folder",)):
+            self.assertEnds(plumb("sweep", path, *words), USAGE)
+        self.assertEnds(plumb("sweep"), USAGE)
+        self.assertEnds(plumb("sweep", path, ranks=2), USAGE)
+
+
+if __name__ == "__main__":
+    main()
