@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 ./launch/install.sh build
-./launch/build.sh build
+./launch/build.sh build -DPLUMB_TESTS=OFF
 ./build/plumb sweep configs/quickstart.yaml
 ./build/plumb report runs/quickstart --output runs/quickstart/report.html
 echo
