@@ -84,7 +84,7 @@ class Killed(Suite):
         return in_time
 
     def test_alone_at_random_moments(self):
-        in_time = self.kill_at_random(self.resnet, ("epochs=6", EVERY_STEP), 0, ("",), 10 * KILLS)
+        in_time = self.kill_at_random(self.resnet, ("epochs=3", EVERY_STEP), 0, ("",), 5 * KILLS)
         self.assertGreater(in_time, KILLS)
 
     def test_a_rank_or_mpirun_at_random_moments(self):
