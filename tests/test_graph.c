@@ -147,6 +147,38 @@ static void gradients_reach_what_the_loss_depends_on(void **state)
     graph_free(graph);
 }
 
+/* x -> batch norm and -> ReLU, in either order: the gradient that is made last adds the other's, inside batch
+ * norm's backward if it is that one, by a node of its own if not. */
+static void a_node_with_an_addend_adds_the_gradient_made_before_it(void **state)
+{
+    (void)state;
+    for (int norm_first = 0; norm_first < 2; ++norm_first) {
+        Graph *graph = new_graph(GRAPH_TRAIN);
+        const Value x = conv2d(graph, "conv", image_input(graph), (Conv2d){.channels = 3, .kernel = 1});
+        Value branch[2];
+        for (int i = 0; i < 2; ++i)
+            branch[i] =
+                (i == 0) == norm_first ? batch_norm(graph, "norm", x, (BatchNorm){0}) : relu(graph, x);
+        const Value y = add(graph, branch[0], branch[1]);
+        const Value loss = dot(graph, y, graph_input(graph, "upstream", graph_shape(graph, y)));
+        graph_keep(graph, loss);
+        graph_differentiate(graph, loss);
+        assert_ok(graph_finish(graph));
+        assert_int_equal(count_op(graph, "add"), norm_first ? 1 : 2);
+        for (int i = 0; i < graph_node_count(graph); ++i) {
+            const Node *node = graph_node_at(graph, i);
+            if (strcmp(node->op->name, "batch_norm_backward") != 0) continue;
+            const Value addend = node->input[node->op->addend];
+            assert_int_equal(value_exists(addend), norm_first);
+            if (!norm_first) continue;
+            assert_string_equal(graph_node_at(graph, graph_producer(graph, addend))->op->name,
+                                "relu_backward");
+            assert_true(value_equal(graph_gradient(graph, x), node->output[0]));
+        }
+        graph_free(graph);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -155,6 +187,7 @@ int main(void)
         cmocka_unit_test(unbalanced_scopes_and_changed_shapes_are_errors),
         cmocka_unit_test(chains_are_fused_once_and_only_when_nobody_else_looks),
         cmocka_unit_test(gradients_reach_what_the_loss_depends_on),
+        cmocka_unit_test(a_node_with_an_addend_adds_the_gradient_made_before_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

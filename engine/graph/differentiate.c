@@ -23,12 +23,35 @@ static void mark_needed(const Graph *graph, bool needed[])
     }
 }
 
+/* Lets the node that makes `part`, output 0 of an op with an addend, add `total` itself. Only while nothing
+ * else uses part, and for a total that was made before. */
+static bool add_inside(Graph *graph, Value total, Value part)
+{
+    const ValueInfo *info = &graph->value[part.id];
+    if (info->role != ROLE_RESULT || info->producer < 0 || info->output_index != 0) return false;
+    if (graph->value[total.id].producer >= info->producer) return false;
+    Node *node = graph->node[info->producer];
+    const int addend = node->op->addend;
+    if (addend <= 0 || addend >= node->input_count || value_exists(node->input[addend])) return false;
+    for (size_t n = (size_t)info->producer + 1; n < graph->node_count; ++n)
+        for (int i = 0; i < graph->node[n]->input_count; ++i)
+            if (value_equal(graph->node[n]->input[i], part)) return false;
+    for (size_t v = 0; v < graph->value_count; ++v)
+        if (value_equal(graph->value[v].gradient, part)) return false;
+    Value *input = graph_allocate(graph, (size_t)node->input_count * sizeof *input);
+    if (input == NULL) return false;
+    memcpy(input, node->input, (size_t)node->input_count * sizeof *input);
+    input[addend] = total;
+    node->input = input;
+    return true;
+}
+
 /* total + part; either may be absent. */
 static Value accumulate(Graph *graph, Value total, Value part)
 {
     if (!value_exists(total)) return part;
     if (!value_exists(part)) return total;
-    return add(graph, total, part);
+    return add_inside(graph, total, part) ? part : add(graph, total, part);
 }
 
 static void differentiate_node(Graph *graph, int index, const bool needed[])

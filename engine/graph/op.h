@@ -78,6 +78,8 @@ struct Op {
                  const Shape out[]); /* NULL: bytes of all tensors, no flops */
     /* Can the chain that ends in this node become one? Called once a forward node, in order. May be NULL. */
     bool (*fuse)(const Graph *, int node, Fusion *);
+    /* > 0: that input is optional and, given, is added to output 0; differentiation then spares an `add`. */
+    int addend;
     uint32_t updates; /* bit i: input i (a state) is changed by run */
     Alias alias;
     const Kernel *kernel[DEVICE_KINDS]; /* NULL: not on this device */

@@ -185,4 +185,5 @@ const Op batch_norm_backward_op = {.name = "batch_norm_backward",
                                    .output_count = BATCH_NORM_BACKWARD_OUTPUTS,
                                    .infer = infer_backward,
                                    .cost = cost_backward,
+                                   .addend = BATCH_NORM_BACKWARD_ADDEND,
                                    .kernel = {[DEVICE_CPU] = &batch_norm_backward_cpu}};
