@@ -2,7 +2,8 @@
 """Training steps of plumb beside PyTorch's: the same networks, batch, threads and optimizer, run in turn.
 
 Needs the program train_step (cmake -DPLUMB_PERF=ON) and a Python with torch; installs nothing. Prints a table in
-Markdown; with --write also into perf/results/train_step.md.
+Markdown; with --write also into perf/results/DATE-cpu.md. On a machine with other work, --prefix 'chrt -f 20'
+(as root) keeps it away from the processors while a step is measured.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import datetime
 import json
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -36,17 +38,20 @@ def arguments():
     parser.add_argument("--python", default=sys.executable, help="a Python that has torch")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=5, help="timed steps a run")
+    parser.add_argument("--warmup", type=int, default=2, help="steps before them")
+    parser.add_argument("--prefix", default="", help="words to put before every command")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each program, in turn")
     parser.add_argument("--networks", default="", help="only these, with commas between them")
     parser.add_argument("--compute", default="", help="only float32, or only bfloat16")
     parser.add_argument("--quick", action="store_true", help="ResNet-50 only, one short round, no memory, no ranks")
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--no-ranks", action="store_true")
-    parser.add_argument("--write", action="store_true", help="also write perf/results/train_step.md")
+    parser.add_argument("--write", action="store_true", help="also write perf/results/DATE-cpu.md")
     return parser.parse_args()
 
 
-def run(command, threads):
+def run(chosen, command, threads):
+    command = [*shlex.split(chosen.prefix), *command]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMPI_ALLOW_RUN_AS_ROOT": "1"}
     environment["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1"
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -59,8 +64,10 @@ def plumb(chosen, network, batch, compute, ranks=1):
     threads = chosen.threads // ranks
     launcher = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)] if ranks > 1 else []
     return run(
+        chosen,
         launcher
-        + [chosen.program, "--steps", str(chosen.steps), f"model.name={network}", f"batch={batch}"]
+        + [chosen.program, "--profile", "--steps", str(chosen.steps), "--warmup", str(chosen.warmup)]
+        + [f"model.name={network}", f"batch={batch}"]
         + [f"compute={compute}", f"threads={threads}"],
         threads,
     )
@@ -68,9 +75,10 @@ def plumb(chosen, network, batch, compute, ranks=1):
 
 def torch(chosen, network, batch, compute, memory_format):
     return run(
+        chosen,
         [chosen.python, os.path.join(HERE, "train_step_peer.py"), "--network", network, "--batch", str(batch)]
         + ["--dtype", compute, "--memory-format", memory_format]
-        + ["--threads", str(chosen.threads), "--steps", str(chosen.steps)],
+        + ["--threads", str(chosen.threads), "--steps", str(chosen.steps), "--warmup", str(chosen.warmup)],
         chosen.threads,
     )
 
@@ -98,8 +106,32 @@ def table(header, rows):
     return "\n".join([line(header), line(["-" * width for width in widths]), *(line(row) for row in rows)])
 
 
+def convolution_share(result):
+    """Part of a step that convolutions take: the bound on its speed, were everything else free."""
+    rows = result["profile"]
+    convolutions = sum(row["milliseconds"] for row in rows if row["op"].startswith("conv2d"))
+    return 1e-3 * convolutions * result["images_per_second"] / result["batch"]
+
+
+def profile(results, network, batch, compute):
+    """The kinds of nodes that take at least a thousandth of the step, in milliseconds (median over runs)."""
+    times = {}
+    for result in results:
+        for row in result["profile"]:
+            times.setdefault((row["op"], row["phase"], row["nodes"]), []).append(row["milliseconds"])
+    median_times = {key: statistics.median(values) for key, values in times.items()}
+    step = 1e3 * batch / median(results)
+    median_times[("optimizer", "step", "")] = median(results, "optimizer_milliseconds")
+    ordered = sorted(median_times.items(), key=lambda item: -item[1])
+    return [
+        [network, compute, op, phase, nodes, f"{time:.1f}", f"{100 * time / step:.1f}"]
+        for (op, phase, nodes), time in ordered
+        if time >= 1e-3 * step
+    ]
+
+
 def compare_steps(chosen, cases):
-    rows, versions = [], set()
+    rows, profiles, versions = [], [], set()
     for network, batch, compute, wanted in cases:
         print(f"{network}, batch {batch}, {compute}", file=sys.stderr)
         results = in_turn(
@@ -116,17 +148,23 @@ def compare_steps(chosen, cases):
         rows.append(
             [network, batch, compute, f"{ours:.1f}", *(f"{peer:.1f}" for peer in peers)]
             + [f"{ours / max(peers):.2f}", f"{wanted:.2f}", f"{1e-9 * plan['flops'] / batch * ours:.0f}"]
+            + [f"{statistics.median(convolution_share(result) for result in results['plumb']):.2f}"]
         )
+        profiles += profile(results["plumb"], network, batch, compute)
     header = ["network", "batch", "compute", "plumb", "torch NCHW", "torch channels-last", "ratio", "wanted"]
-    text = "Images a second (median), the ratio to the better of PyTorch's two, and the GFLOP/s reached:\n\n"
-    return text + table([*header, "GFLOP/s"], rows), versions
+    text = "Images a second (median), the ratio to the better of PyTorch's two, and the GFLOP/s reached. Share: of the\n"
+    text += "speed that the step would have if all but its convolutions were free.\n\n"
+    text += table([*header, "GFLOP/s", "share"], rows)
+    text += "\n\nWhere plumb's step goes, milliseconds and percent of the step:\n\n"
+    text += table(["network", "compute", "op", "phase", "nodes", "ms", "%"], profiles)
+    return text, versions
 
 
 def compare_memory(chosen, cases):
     rows = []
     for network, batch, compute in cases:
         print(f"memory of {network}, batch {batch}, {compute}", file=sys.stderr)
-        few = argparse.Namespace(**{**vars(chosen), "steps": 2})
+        few = argparse.Namespace(**{**vars(chosen), "steps": 2, "warmup": 0})
         ours = plumb(few, network, batch, compute)
         peers = [torch(few, network, batch, compute, layout) for layout in ("nchw", "channels_last")]
         peer = min(peers, key=lambda result: result["peak_bytes"])
@@ -201,7 +239,7 @@ def main():
     print(text)
     if chosen.write:
         os.makedirs(os.path.join(HERE, "results"), exist_ok=True)
-        with open(os.path.join(HERE, "results", "train_step.md"), "w", encoding="utf-8") as file:
+        with open(os.path.join(HERE, "results", f"{datetime.date.today()}-cpu.md"), "w", encoding="utf-8") as file:
             file.write(text)
 
 
