@@ -149,13 +149,13 @@ class Stopped(Suite):
                 self.assertContinues(run, 2)
 
     def test_mpirun(self):
-        """mpirun passes SIGUSR1 on. A SIGTERM too, but it ends the ranks soon after."""
+        """mpirun passes SIGUSR1 on. A SIGTERM too, but it ends the ranks a second later, whatever they have saved or
+        said by then: what is certain is that it fails, leaves nobody behind, and that the run goes on."""
         run, job = self.stop(2, "", signal.SIGUSR1)
         self.assertEnds(job, INTERRUPTED)
         self.assertContinues(run, 2)
         run, job = self.stop(2, "", signal.SIGTERM)
         self.assertNotEqual(job.code, 0)
-        self.assertIn("stopped by a signal after step", job.errors)
         self.assertContinues(run, 2)
 
     def test_before_the_first_step(self):
