@@ -150,13 +150,14 @@ class Stopped(Suite):
 
     def test_mpirun(self):
         """mpirun passes SIGUSR1 on. A SIGTERM too, but it ends the ranks a second later, whatever they have saved or
-        said by then: what is certain is that it fails, leaves nobody behind, and that the run goes on."""
+        said by then: what is certain is that it fails, leaves nobody behind, and that the same command brings the run to its end, be it that every step was done."""
         run, job = self.stop(2, "", signal.SIGUSR1)
         self.assertEnds(job, INTERRUPTED)
         self.assertContinues(run, 2)
         run, job = self.stop(2, "", signal.SIGTERM)
         self.assertNotEqual(job.code, 0)
-        self.assertContinues(run, 2)
+        self.train(self.resnet, *self.SETTINGS, run=run, ranks=2)
+        self.assertEqual(results(run), results(self.undisturbed(self.resnet, *self.SETTINGS, ranks=2)))
 
     def test_before_the_first_step(self):
         """A signal that comes while the data is read is not lost."""
