@@ -6,10 +6,10 @@
 
 #include <stdlib.h>
 
-Status kernel_call(const Op *op, Call *call, int inputs, int threads, uint32_t unwanted,
-                   Collective *collective)
+Status kernel_call_on(DeviceKind device, const Op *op, Call *call, int inputs, int threads, uint32_t unwanted,
+                      Collective *collective)
 {
-    const Kernel *kernel = op->kernel[DEVICE_CPU];
+    const Kernel *kernel = op->kernel[device];
     const Node node = {.op = op,
                        .scope = "",
                        .input_count = inputs,
@@ -20,7 +20,7 @@ Status kernel_call(const Op *op, Call *call, int inputs, int threads, uint32_t u
     size_t scratch_bytes = 0;
     call->node = &node;
     call->state = call->scratch = NULL;
-    assert_ok(device_open(DEVICE_CPU, 0, threads, &call->device));
+    assert_ok(device_open(device, 0, threads, &call->device));
     if (collective == NULL) assert_ok(collective_self(&self));
     call->collective = collective != NULL ? collective : self;
     for (int i = 0; i < op->output_count; ++i)
@@ -35,6 +35,12 @@ Status kernel_call(const Op *op, Call *call, int inputs, int threads, uint32_t u
     call->node = NULL;
     call->device = NULL;
     return status;
+}
+
+Status kernel_call(const Op *op, Call *call, int inputs, int threads, uint32_t unwanted,
+                   Collective *collective)
+{
+    return kernel_call_on(DEVICE_CPU, op, call, inputs, threads, unwanted, collective);
 }
 
 Tensor tensor_floats(float *data, int64_t rows, int64_t columns, int64_t stride)

@@ -10,6 +10,10 @@
  * run's status. */
 CHECKED Status kernel_call(const Op *, Call *, int inputs, int threads, uint32_t unwanted, Collective *);
 
+/* The same on a device of that kind, which must have a kernel for the op and use host memory. */
+CHECKED Status kernel_call_on(DeviceKind, const Op *, Call *, int inputs, int threads, uint32_t unwanted,
+                              Collective *);
+
 /* Rows of `columns` float32 elements, `stride` apart. */
 Tensor tensor_floats(float *data, int64_t rows, int64_t columns, int64_t stride);
 Tensor tensor_vector(float *data, int64_t count);

@@ -3,7 +3,8 @@
 
 #include <stdlib.h>
 
-static const DeviceMethods *const methods_table[DEVICE_KINDS] = {[DEVICE_CPU] = &device_cpu_methods};
+static const DeviceMethods *const methods_table[DEVICE_KINDS] = {
+    [DEVICE_CPU] = &device_cpu_methods, [DEVICE_CUDA] = &device_cuda_methods};
 
 Status device_open(DeviceKind kind, int index, int threads, Device **out)
 {

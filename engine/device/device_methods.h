@@ -28,5 +28,7 @@ struct Device {
 };
 
 extern const DeviceMethods device_cpu_methods;
+/* NULL in a program that is linked without CUDA. */
+extern const DeviceMethods device_cuda_methods __attribute__((weak));
 
 #endif

@@ -44,6 +44,10 @@ typedef struct Kernel {
     uint32_t strided_in, strided_out; /* bit i: this tensor may have stride > columns */
 } Kernel;
 
+/* Of a declared kernel that a program may be linked without (those of CUDA): its address is then NULL, which
+ * says that the op does not exist on that device. So all tables are compiled once, and the linker decides. */
+#define OPTIONAL_KERNEL __attribute__((weak))
+
 /* Values that need no memory of their own. The planner decides; kernels of CONCAT and SLICE copy what is not
  * already in place (data pointers and strides tell). */
 typedef enum {

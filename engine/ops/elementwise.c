@@ -78,13 +78,14 @@ const Op relu_op = {.name = "relu",
                     .gradient = relu_gradient,
                     .cost = cost,
                     .fuse = relu_fuse,
-                    .kernel = {[DEVICE_CPU] = &relu_cpu}};
+                    .kernel = {[DEVICE_CPU] = &relu_cpu, [DEVICE_CUDA] = &relu_cuda}};
 
-const Op relu_backward_op = {.name = "relu_backward",
-                             .output_count = 1,
-                             .infer = relu_backward_infer,
-                             .cost = cost,
-                             .kernel = {[DEVICE_CPU] = &relu_backward_cpu}};
+const Op relu_backward_op = {
+    .name = "relu_backward",
+    .output_count = 1,
+    .infer = relu_backward_infer,
+    .cost = cost,
+    .kernel = {[DEVICE_CPU] = &relu_backward_cpu, [DEVICE_CUDA] = &relu_backward_cuda}};
 
 /* ---- add ---- */
 
@@ -115,7 +116,7 @@ const Op add_op = {.name = "add",
                    .infer = add_infer,
                    .gradient = add_gradient,
                    .cost = cost,
-                   .kernel = {[DEVICE_CPU] = &add_cpu}};
+                   .kernel = {[DEVICE_CPU] = &add_cpu, [DEVICE_CUDA] = &add_cuda}};
 
 /* ---- cast ---- */
 
@@ -148,4 +149,4 @@ const Op cast_op = {.name = "cast",
                     .output_count = 1,
                     .infer = cast_infer,
                     .gradient = cast_gradient,
-                    .kernel = {[DEVICE_CPU] = &cast_cpu}};
+                    .kernel = {[DEVICE_CPU] = &cast_cpu, [DEVICE_CUDA] = &cast_cuda}};

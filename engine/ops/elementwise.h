@@ -14,4 +14,9 @@ extern const Kernel cast_cpu;          /* x -> y */
 extern const Kernel relu_backward_cpu; /* d_y, y -> d_x */
 extern const Kernel relu_cpu;          /* x -> y */
 
+extern const Kernel add_cuda OPTIONAL_KERNEL;
+extern const Kernel cast_cuda OPTIONAL_KERNEL;
+extern const Kernel relu_backward_cuda OPTIONAL_KERNEL;
+extern const Kernel relu_cuda OPTIONAL_KERNEL;
+
 #endif

@@ -1,0 +1,199 @@
+#include "tests/cuda_on_host.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <ucontext.h>
+#include <vector>
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+namespace
+{
+
+constexpr int LANES = 32;
+constexpr size_t STACK_BYTES = 128 << 10;
+
+struct Warp {
+    int live, arrived;
+    uint64_t generation;
+    uint64_t value[2][LANES]; /* a lane is at most one exchange ahead of another */
+};
+
+struct Fibre {
+    ucontext_t context;
+    uint3 index;
+    bool ended;
+    std::unique_ptr<char[]> stack;
+};
+
+struct Block {
+    int live, arrived, sum, result;
+    uint64_t generation;
+    uint64_t progress; /* grows whenever a thread gets on */
+};
+
+std::vector<Fibre> fibres;
+std::vector<Warp> warps;
+Block block;
+ucontext_t scheduler;
+size_t current;
+const std::function<void()> *running;
+std::vector<uint64_t> dynamic_shared;
+
+void yield_fibre() { swapcontext(&fibres[current].context, &scheduler); }
+
+void release_block()
+{
+    block.result = block.sum;
+    block.sum = block.arrived = 0;
+    ++block.generation;
+}
+
+void release_warp(Warp &warp)
+{
+    warp.arrived = 0;
+    ++warp.generation;
+}
+
+void begin_fibre()
+{
+    (*running)();
+    fibres[current].ended = true;
+    ++block.progress;
+    /* Threads that have ended are not waited for. */
+    if (--block.live > 0 && block.arrived == block.live) release_block();
+    Warp &warp = warps[current / LANES];
+    if (--warp.live > 0 && warp.arrived == warp.live) release_warp(warp);
+}
+
+int barrier(int value)
+{
+    block.sum += value;
+    ++block.progress;
+    const uint64_t generation = block.generation;
+    if (++block.arrived == block.live)
+        release_block();
+    else
+        while (block.generation == generation)
+            yield_fibre();
+    return block.result;
+}
+
+/* After it, warp.value[parity] is what every lane gave. */
+int exchange(uint64_t value)
+{
+    Warp &warp = warps[current / LANES];
+    const uint64_t generation = warp.generation;
+    warp.value[generation & 1][current % LANES] = value;
+    ++block.progress;
+    if (++warp.arrived == warp.live)
+        release_warp(warp);
+    else
+        while (warp.generation == generation)
+            yield_fibre();
+    return static_cast<int>(generation & 1);
+}
+
+void run_block(size_t threads, dim3 shape)
+{
+    while (fibres.size() < threads) {
+        fibres.emplace_back();
+        fibres.back().stack.reset(new char[STACK_BYTES]);
+    }
+    warps.assign((threads + LANES - 1) / LANES, Warp{});
+    block = Block{};
+    block.live = static_cast<int>(threads);
+    for (size_t t = 0; t < threads; ++t) {
+        Fibre &fibre = fibres[t];
+        fibre.ended = false;
+        fibre.index = {static_cast<unsigned int>(t % shape.x),
+                       static_cast<unsigned int>(t / shape.x % shape.y),
+                       static_cast<unsigned int>(t / shape.x / shape.y)};
+        ++warps[t / LANES].live;
+        getcontext(&fibre.context);
+        fibre.context.uc_stack.ss_sp = fibre.stack.get();
+        fibre.context.uc_stack.ss_size = STACK_BYTES;
+        fibre.context.uc_link = &scheduler;
+        makecontext(&fibre.context, begin_fibre, 0);
+    }
+    while (block.live > 0) {
+        const uint64_t before = block.progress;
+        for (size_t t = 0; t < threads; ++t) {
+            if (fibres[t].ended) continue;
+            current = t;
+            threadIdx = fibres[t].index;
+            swapcontext(&scheduler, &fibres[t].context);
+        }
+        if (block.live > 0 && block.progress == before) {
+            std::fprintf(stderr, "block %u,%u: %d threads wait at barriers that the others never reach\n",
+                         blockIdx.x, blockIdx.y, block.live);
+            std::abort();
+        }
+    }
+}
+
+} // namespace
+
+void launch_on_host(dim3 blocks, dim3 threads, size_t shared_bytes, const std::function<void()> &kernel)
+{
+    const size_t count = static_cast<size_t>(threads.x) * threads.y * threads.z;
+    const uint64_t grid = static_cast<uint64_t>(blocks.x) * blocks.y * blocks.z;
+    if (count == 0 || count > 1024 || grid == 0 || blocks.y > 65535 || blocks.z > 65535 ||
+        shared_bytes > 227 << 10) {
+        std::fprintf(stderr, "a GPU would refuse this launch: %llu blocks of %zu threads, %zu bytes\n",
+                     static_cast<unsigned long long>(grid), count, shared_bytes);
+        std::abort();
+    }
+    blockDim = threads;
+    gridDim = blocks;
+    running = &kernel;
+    /* A stride without a common divisor visits every block once, in no natural order. */
+    uint64_t stride = grid / 2 + 1;
+    auto divisor = [](uint64_t a, uint64_t b) {
+        while (b != 0) {
+            const uint64_t rest = a % b;
+            a = b;
+            b = rest;
+        }
+        return a;
+    };
+    while (divisor(stride, grid) != 1)
+        ++stride;
+    for (uint64_t i = 0, at = 0; i < grid; ++i, at = (at + stride) % grid) {
+        dynamic_shared.assign((shared_bytes + 7) / 8,
+                              0xffa5a5a5ffa5a5a5u); /* NaNs: nobody may count on zeros */
+        blockIdx = {static_cast<unsigned int>(at % blocks.x),
+                    static_cast<unsigned int>(at / blocks.x % blocks.y),
+                    static_cast<unsigned int>(at / blocks.x / blocks.y)};
+        run_block(count, threads);
+    }
+}
+
+void *host_shared_memory() { return dynamic_shared.data(); }
+void __syncthreads() { (void)barrier(0); }
+int __syncthreads_count(int predicate) { return barrier(predicate != 0); }
+int __syncthreads_or(int predicate) { return barrier(predicate != 0) > 0; }
+int __syncthreads_and(int predicate) { return barrier(predicate == 0) == 0; }
+void __syncwarp(unsigned int) { (void)exchange(0); }
+int host_lane() { return static_cast<int>(current % LANES); }
+
+uint64_t host_exchange(uint64_t value, int from)
+{
+    const int parity = exchange(value);
+    const Warp &warp = warps[current / LANES];
+    return from >= 0 && from < LANES ? warp.value[parity][from] : value;
+}
+
+unsigned int __ballot_sync(unsigned int, int predicate)
+{
+    Warp &warp = warps[current / LANES];
+    warp.value[~warp.generation & 1][current % LANES] = 0; /* of a lane that ends before its turn */
+    const int parity = exchange(predicate != 0);
+    unsigned int bits = 0;
+    const size_t first = current / LANES * LANES;
+    for (size_t lane = 0; lane < LANES && first + lane < fibres.size(); ++lane)
+        if (!fibres[first + lane].ended && warp.value[parity][lane] != 0) bits |= 1u << lane;
+    return bits;
+}
