@@ -8,6 +8,8 @@ static const Setting settings[] = {
     {"micro_batches", SETTING_INTEGER, "1", "1..", "gradient accumulation: the batch is computed in this many parts"},
     {"evaluate_batch", SETTING_INTEGER, "0", "0..", "samples an evaluation step, over all ranks; 0: as batch"},
     {"device", SETTING_TEXT, "auto", "auto|cpu|cuda", "auto: a GPU if this build and machine have one"},
+    {"share_gpus", SETTING_FLAG, "false", NULL, "let several ranks use one GPU (tests); else that is an error"},
+    {"graph", SETTING_FLAG, "true", NULL, "record a step once and launch it as one from then on (CUDA graphs); false: for debugging"},
     {"compute", SETTING_TEXT, "float32", "float32|bfloat16", "type of activations; parameters and losses stay float32"},
     {"threads", SETTING_INTEGER, "0", "0..", "CPU threads a rank; 0: this rank's share of the host"},
     {"init", SETTING_TEXT, "", NULL, "safetensors file of starting weights, ours or PyTorch's"},

@@ -39,6 +39,9 @@ typedef struct {
     double gradient_norm;
     char restored[64]; /* stem it went on from */
     LogView view;
+    bool record;            /* let the device record the step */
+    bool last_part;         /* of the step that is enqueued: the optimizer follows */
+    Recording recording[3]; /* of the first, middle and last micro-step */
 } Trainer;
 
 /* ---- signals ---- */
@@ -224,30 +227,53 @@ static Status explain_not_finite(Trainer *trainer, double loss)
                           trainer->place.step + 1, trainer->place.epoch + 1, trainer->place.batch + 1);
 }
 
-static Status run_step(Trainer *trainer, const Batch *batch)
+/* What one part of a step enqueues: the same every time, so that the device can record it. */
+static Status enqueue_part(void *argument)
+{
+    Trainer *trainer = argument;
+    Session *session = trainer->session;
+    TRY(plan_run(session->train.plan));
+    if (!trainer->last_part) return OK;
+    const double started = progress_clock();
+    TRY(optimizer_step(session->optimizer));
+    if (trainer->options.log_view) TRY(device_synchronize(session->device));
+    trainer->view.optimizer_seconds += progress_clock() - started;
+    return OK;
+}
+
+static Status run_part(Trainer *trainer, const Batch *batch, int part, double sums[LOSS_SUMS])
 {
     Session *session = trainer->session;
     Step *step = &session->train;
-    double sums[LOSS_SUMS] = {0};
-    for (int part = 0; part < session->micro_batches; ++part) {
-        double of_part[LOSS_SUMS];
-        TRY(upload_batch(trainer, batch, part));
-        plan_set_micro_step(step->plan, part, session->micro_batches);
-        TRY(plan_run(step->plan));
-        TRY(device_download(session->device, of_part, plan_data(step->plan, step->sums), sizeof of_part));
+    double of_part[LOSS_SUMS];
+    trainer->last_part = part == session->micro_batches - 1;
+    TRY(upload_batch(trainer, batch, part));
+    plan_set_micro_step(step->plan, part, session->micro_batches);
+    /* The first, those between and the last enqueue different things. */
+    Recording *recording = &trainer->recording[trainer->last_part ? 2 : part > 0 ? 1 : 0];
+    TRY(trainer->record ? device_repeat(session->device, recording, enqueue_part, trainer)
+                        : enqueue_part(trainer));
+    TRY(device_download(session->device, of_part, plan_data(step->plan, step->sums), sizeof of_part));
+    if (trainer->last_part)
+        TRY(optimizer_gradient_norm(session->optimizer, &trainer->gradient_norm)); /* waits */
+    else
         TRY(device_synchronize(session->device));
-        for (int i = 0; i < LOSS_SUMS; ++i)
-            sums[i] += of_part[i];
-    }
-    if (!isfinite(sums[LOSS_SUM])) return explain_not_finite(trainer, sums[LOSS_SUM]);
+    for (int i = 0; i < LOSS_SUMS; ++i)
+        sums[i] += of_part[i];
+    return session->collective->health(session->collective);
+}
+
+static Status run_step(Trainer *trainer, const Batch *batch)
+{
     const double rate =
         schedule_learning_rate(&trainer->schedule, trainer->place.epoch, trainer->place.step + 1);
-    const double started = progress_clock();
-    TRY(optimizer_step(session->optimizer, trainer->place.step + 1, rate,
-                       trainer->mean ? 1.0 / sums[LOSS_WEIGHT] : 1.0));
-    TRY(optimizer_gradient_norm(session->optimizer, &trainer->gradient_norm));
-    trainer->view.optimizer_seconds += progress_clock() - started;
-    if (!isfinite(trainer->gradient_norm)) return explain_not_finite(trainer, sums[LOSS_SUM]);
+    double sums[LOSS_SUMS] = {0};
+    TRY(optimizer_set(trainer->session->optimizer, trainer->place.step + 1, rate,
+                      trainer->mean ? 1.0 / (double)batch->total : 1.0));
+    for (int part = 0; part < trainer->session->micro_batches; ++part)
+        TRY(run_part(trainer, batch, part, sums));
+    if (!isfinite(sums[LOSS_SUM]) || !isfinite(trainer->gradient_norm))
+        return explain_not_finite(trainer, sums[LOSS_SUM]);
     for (int i = 0; i < LOSS_SUMS; ++i)
         trainer->place.sums[i] += sums[i];
     return OK;
@@ -392,6 +418,7 @@ static Status train(Trainer *trainer)
     trainer->epochs = config_integer(config, "epochs");
     trainer->batches = loader_batches(trainer->loader);
     trainer->schedule = read_schedule(config, trainer->batches);
+    trainer->record = config_flag(config, "graph") && !trainer->options.log_view;
     trainer->mean = loss_reduction(session->loss, config) == REDUCTION_MEAN;
     (void)config_integer(config, "checkpoint.epochs"), (void)config_integer(config, "checkpoint.keep");
     (void)config_real(config, "checkpoint.minutes"), (void)config_integer(config, "evaluate.every");
@@ -418,6 +445,8 @@ Status trainer_run(Session *session, RunFolder *run, TrainerOptions options)
 {
     Trainer trainer = {.session = session, .run = run, .options = options};
     Status status = train(&trainer);
+    for (int i = 0; i < 3; ++i)
+        device_forget(session->device, &trainer.recording[i]);
     loader_close(trainer.loader);
     return status;
 }

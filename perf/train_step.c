@@ -169,9 +169,9 @@ static Status step(Training *training, int64_t index, double *loss)
     const double *sums = plan_data(training->plan, training->sums);
     *loss = sums[LOSS_SUM] / sums[LOSS_WEIGHT];
     const bool mean = loss_reduction(training->loss, training->config) == REDUCTION_MEAN;
-    return optimizer_step(training->optimizer, index,
-                          config_real(training->config, "optimizer.learning_rate"),
-                          mean ? 1 / sums[LOSS_WEIGHT] : 1);
+    TRY(optimizer_set(training->optimizer, index, config_real(training->config, "optimizer.learning_rate"),
+                      mean ? 1 / sums[LOSS_WEIGHT] : 1));
+    return optimizer_step(training->optimizer);
 }
 
 static int by_size(const void *a, const void *b)
@@ -266,9 +266,10 @@ static Status measure(Training *training, const Options *options, const World *w
     }
     const double learning_rate = 0; /* the optimizer's share, without going anywhere */
     const double start = now();
+    TRY_ELSE(done,
+             optimizer_set(training->optimizer, options->warmup + options->steps + 1, learning_rate, 1));
     for (int64_t i = 0; i < options->steps; ++i)
-        TRY_ELSE(done, optimizer_step(training->optimizer, options->warmup + options->steps + i + 1,
-                                      learning_rate, 1));
+        TRY_ELSE(done, optimizer_step(training->optimizer));
     optimizer_seconds = now() - start;
     if (world->rank == 0) report(training, options, world, base_bytes, seconds, optimizer_seconds, loss);
 done:

@@ -116,3 +116,9 @@ const char *test_data_or_skip(const char *name)
     }
     return path;
 }
+
+DeviceKind test_device(void)
+{
+    const char *wish = getenv("PLUMB_TEST_DEVICE");
+    return wish != NULL && strcmp(wish, "cuda") == 0 ? DEVICE_CUDA : DEVICE_CPU;
+}

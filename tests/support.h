@@ -12,6 +12,7 @@
 
 #include "engine/base/npy.h"
 #include "engine/base/status.h"
+#include "engine/device/device.h"
 
 #include <stdbool.h>
 
@@ -36,6 +37,10 @@ void test_scratch_remove(const char *path);
 
 /* tests/golden/NAME as doubles (any number type), released with free(). shape may be NULL. */
 double *golden_doubles(const char *name, int64_t *count, int64_t shape[8]);
+
+/* The device to test: DEVICE_CUDA if the environment has PLUMB_TEST_DEVICE=cuda (a GPU, or the kernels on the
+ * host, as the suite is linked), else DEVICE_CPU. */
+DeviceKind test_device(void);
 
 /* $PLUMB_DATA/NAME if it exists, else prints that the test is skipped and calls skip(). */
 const char *test_data_or_skip(const char *name);

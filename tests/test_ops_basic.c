@@ -63,7 +63,7 @@ static const OpCase relu_cases[] = {
 static void test_relu(void **state)
 {
     (void)state;
-    op_test_cases(relu_cases, COUNT(relu_cases), DEVICE_CPU);
+    op_test_cases(relu_cases, COUNT(relu_cases), test_device());
 }
 
 static void test_relu_lets_nan_through_and_stops_zero(void **state)
@@ -120,7 +120,7 @@ static const OpCase add_cases[] = {
 static void test_add(void **state)
 {
     (void)state;
-    op_test_cases(add_cases, COUNT(add_cases), DEVICE_CPU);
+    op_test_cases(add_cases, COUNT(add_cases), test_device());
 }
 
 /* Rows apart, of every width from less than a vector to several. */
@@ -182,7 +182,7 @@ static const OpCase cast_cases[] = {
 static void test_cast(void **state)
 {
     (void)state;
-    op_test_cases(cast_cases, COUNT(cast_cases), DEVICE_CPU);
+    op_test_cases(cast_cases, COUNT(cast_cases), test_device());
     Graph *graph;
     assert_ok(graph_create(GRAPH_TRAIN, FLOAT32, &graph));
     const Value x = graph_input(graph, "x", shape_of(FLOAT32, 1, (int64_t[]){4}));
@@ -338,8 +338,8 @@ static const OpCase extreme_cases[] = {
 static void test_softmax(void **state)
 {
     (void)state;
-    op_test_cases(softmax_cases, COUNT(softmax_cases), DEVICE_CPU);
-    op_test_cases(extreme_cases, COUNT(extreme_cases), DEVICE_CPU);
+    op_test_cases(softmax_cases, COUNT(softmax_cases), test_device());
+    op_test_cases(extreme_cases, COUNT(extreme_cases), test_device());
 }
 
 /* Each element by itself, not by the tensor's scale: also -log p for p near 1, where 1 + rest rounds to 1. */

@@ -137,7 +137,7 @@ static const OpCase conv2d_cases[] = {
 static void test_conv2d(void **state)
 {
     (void)state;
-    op_test_cases(conv2d_cases, COUNT(conv2d_cases), DEVICE_CPU);
+    op_test_cases(conv2d_cases, COUNT(conv2d_cases), test_device());
 }
 
 /* A first layer has no data gradient: no node computes it. */
@@ -249,7 +249,7 @@ static const OpCase linear_cases[] = {
 static void test_linear(void **state)
 {
     (void)state;
-    op_test_cases(linear_cases, COUNT(linear_cases), DEVICE_CPU);
+    op_test_cases(linear_cases, COUNT(linear_cases), test_device());
 }
 
 /* Logits are FLOAT32, not rounded to BFLOAT16 and widened: with weights and inputs that BFLOAT16 holds,
@@ -270,7 +270,7 @@ static void test_linear_logits_are_not_rounded(void **state)
     exact.fill_stored = small_integer;
     exact.tolerance[1] = 1e-7; /* of the output; the upstream gradient is rounded to BFLOAT16 on its way in */
     exact.no_gradient = true;
-    op_test_cases(&exact, 1, DEVICE_CPU);
+    op_test_cases(&exact, 1, test_device());
 }
 
 /* ---- pooling ---- */
@@ -444,7 +444,7 @@ static const OpCase strided_cases[] = {
 static void test_strided_pools(void **state)
 {
     (void)state;
-    op_test_cases(strided_cases, COUNT(strided_cases), DEVICE_CPU);
+    op_test_cases(strided_cases, COUNT(strided_cases), test_device());
 }
 
 static const OpCase average_cases[] = {
@@ -496,19 +496,19 @@ static const OpCase max_cases[] = {
 static void test_average_pool2d(void **state)
 {
     (void)state;
-    op_test_cases(average_cases, COUNT(average_cases), DEVICE_CPU);
+    op_test_cases(average_cases, COUNT(average_cases), test_device());
 }
 
 static void test_adaptive_average_pool2d(void **state)
 {
     (void)state;
-    op_test_cases(adaptive_cases, COUNT(adaptive_cases), DEVICE_CPU);
+    op_test_cases(adaptive_cases, COUNT(adaptive_cases), test_device());
 }
 
 static void test_max_pool2d(void **state)
 {
     (void)state;
-    op_test_cases(max_cases, COUNT(max_cases), DEVICE_CPU);
+    op_test_cases(max_cases, COUNT(max_cases), test_device());
 }
 
 /* All negative values: padding, were it zero, would win. */
@@ -525,7 +525,7 @@ static void test_max_pool2d_padding_never_wins(void **state)
     (void)state;
     OpCase below_zero = MAX("of negative values", X(1, 4, 4, 20), .kernel = 3, .stride = 1, .padding = 2);
     below_zero.in[0].fill = negative;
-    op_test_cases(&below_zero, 1, DEVICE_CPU);
+    op_test_cases(&below_zero, 1, test_device());
 }
 
 /* ---- errors, the table, the library ---- */

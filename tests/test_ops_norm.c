@@ -330,19 +330,19 @@ static const OpCase golden_cases[] = {
 static void test_batch_norm(void **state)
 {
     (void)state;
-    op_test_cases(batch_norm_cases, COUNT(batch_norm_cases), DEVICE_CPU);
+    op_test_cases(batch_norm_cases, COUNT(batch_norm_cases), test_device());
 }
 
 static void test_batch_norm_in_float32(void **state)
 {
     (void)state;
-    op_test_cases(float32_cases, COUNT(float32_cases), DEVICE_CPU);
+    op_test_cases(float32_cases, COUNT(float32_cases), test_device());
 }
 
 static void test_golden(void **state)
 {
     (void)state;
-    op_test_cases(golden_cases, COUNT(golden_cases), DEVICE_CPU);
+    op_test_cases(golden_cases, COUNT(golden_cases), test_device());
 }
 
 /* ---- layer_norm ---- */
@@ -420,7 +420,7 @@ static const OpCase layer_norm_cases[] = {
 static void test_layer_norm(void **state)
 {
     (void)state;
-    op_test_cases(layer_norm_cases, COUNT(layer_norm_cases), DEVICE_CPU);
+    op_test_cases(layer_norm_cases, COUNT(layer_norm_cases), test_device());
 }
 
 int main(void)

@@ -83,7 +83,7 @@ static const OpCase dropout_cases[] = {
 static void test_dropout(void **state)
 {
     (void)state;
-    op_test_cases(dropout_cases, COUNT(dropout_cases), DEVICE_CPU);
+    op_test_cases(dropout_cases, COUNT(dropout_cases), test_device());
 }
 
 static void drop(float *y, int64_t samples, const int64_t clock[CLOCK_COUNT], uint64_t key, int threads)
@@ -239,7 +239,7 @@ static const OpCase augment_cases[] = {
 static void test_augment(void **state)
 {
     (void)state;
-    op_test_cases(augment_cases, COUNT(augment_cases), DEVICE_CPU);
+    op_test_cases(augment_cases, COUNT(augment_cases), test_device());
 }
 
 static Status augment_two(int64_t index, int32_t top, int32_t left, int32_t flip)

@@ -129,7 +129,7 @@ static const OpCase concat_cases[] = {
 static void test_concat_and_slice(void **state)
 {
     (void)state;
-    op_test_cases(concat_cases, COUNT(concat_cases), DEVICE_CPU);
+    op_test_cases(concat_cases, COUNT(concat_cases), test_device());
 }
 
 /* What the planner put into the result is not touched; the rest is copied. */
@@ -244,7 +244,7 @@ static const OpCase flat_cases[] = {
 static void test_reshape_and_flatten(void **state)
 {
     (void)state;
-    op_test_cases(flat_cases, COUNT(flat_cases), DEVICE_CPU);
+    op_test_cases(flat_cases, COUNT(flat_cases), test_device());
 }
 
 static void test_reshape_errors(void **state)

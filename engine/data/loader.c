@@ -70,6 +70,8 @@ static Status fill(Loader *loader, Slot *slot, int64_t number)
     const DataSplit *split = &loader->dataset->split[loader->split];
     const int64_t first = number * loader->options.batch + loader->options.rank * loader->part;
     slot->batch.first = first;
+    slot->batch.total = loader->count - number * loader->options.batch;
+    if (slot->batch.total > loader->options.batch) slot->batch.total = loader->options.batch;
     for (int64_t i = 0; i < loader->part; ++i) {
         const bool padding = first + i >= loader->count;
         const int64_t sample = loader->order[padding ? 0 : first + i];

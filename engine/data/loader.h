@@ -27,6 +27,7 @@ typedef struct {
     const int32_t *label; /* [count] */
     const float *weight;  /* [count] 1, or 0 for padding */
     int64_t first;        /* index in the epoch's order of this rank's first sample */
+    int64_t total;        /* samples of the global batch, without padding: the sum of all ranks' weights */
 } Batch;
 
 typedef struct Loader Loader;

@@ -26,6 +26,12 @@ static void read_name(char *name, size_t size)
     (void)fclose(file);
 }
 
+static int count_cpu(Status *why)
+{
+    (void)why;
+    return 1;
+}
+
 static Status open_cpu(Device *device, int index, int threads)
 {
     (void)index;
@@ -164,7 +170,8 @@ static Status measure_peaks_cpu(Device *device, DevicePeaks *peaks)
     return status;
 }
 
-const DeviceMethods device_cpu_methods = {.open = open_cpu,
+const DeviceMethods device_cpu_methods = {.count = count_cpu,
+                                          .open = open_cpu,
                                           .close = close_cpu,
                                           .allocate = allocate_cpu,
                                           .free = free_cpu,

@@ -6,6 +6,21 @@
 static const DeviceMethods *const methods_table[DEVICE_KINDS] = {
     [DEVICE_CPU] = &device_cpu_methods, [DEVICE_CUDA] = &device_cuda_methods};
 
+int device_count(DeviceKind kind, Status *why)
+{
+    Status reason = OK;
+    int count = 0;
+    if (methods_table[kind] == NULL)
+        reason = fail(STATUS_UNSUPPORTED, "this build of plumb has no CUDA; set device: cpu or auto");
+    else
+        count = methods_table[kind]->count(&reason);
+    if (why != NULL)
+        *why = reason;
+    else
+        status_free(reason);
+    return count;
+}
+
 Status device_open(DeviceKind kind, int index, int threads, Device **out)
 {
     *out = NULL;
@@ -35,6 +50,7 @@ DeviceKind device_kind(const Device *device) { return device->kind; }
 const char *device_name(const Device *device) { return device->name; }
 int device_threads(const Device *device) { return device->threads; }
 Stream device_stream(const Device *device) { return device->stream; }
+const char *device_identity(const Device *device) { return device->identity; }
 int device_has_bfloat16(const Device *device) { return device->bfloat16; }
 
 Status device_allocate(Device *device, size_t bytes, const char *what, void **memory)
@@ -44,7 +60,9 @@ Status device_allocate(Device *device, size_t bytes, const char *what, void **me
 
 void device_free(Device *device, void *memory)
 {
-    if (memory != NULL) device->methods->free(device, memory);
+    if (memory == NULL) return;
+    ++device->generation;
+    device->methods->free(device, memory);
 }
 
 Status device_upload(Device *device, void *to, const void *host, size_t bytes)
@@ -72,4 +90,43 @@ Status device_synchronize(Device *device) { return device->methods->synchronize(
 Status device_measure_peaks(Device *device, DevicePeaks *peaks)
 {
     return device->methods->measure_peaks(device, peaks);
+}
+
+/* ---- streams, recordings ---- */
+
+Status device_stream_open(Device *device, Stream *stream)
+{
+    *stream = NULL;
+    return device->methods->stream_open != NULL ? device->methods->stream_open(device, stream) : OK;
+}
+
+void device_stream_close(Device *device, Stream stream)
+{
+    if (stream != NULL && device->methods->stream_close != NULL)
+        device->methods->stream_close(device, stream);
+}
+
+Status device_stream_follow(Device *device, Stream stream, Stream earlier)
+{
+    if (stream == earlier || device->methods->stream_follow == NULL) return OK;
+    return device->methods->stream_follow(device, stream, earlier);
+}
+
+Status device_repeat(Device *device, Recording *recording, Status (*enqueue)(void *), void *argument)
+{
+    if (device->methods->record == NULL) return enqueue(argument);
+    if (recording->implementation != NULL && recording->generation != device->generation)
+        device_forget(device, recording);
+    if (recording->implementation != NULL) return device->methods->replay(device, recording);
+    /* Libraries set themselves up at their first use, which cannot be recorded. */
+    if (recording->calls++ == 0) return enqueue(argument);
+    TRY(device->methods->record(device, recording, enqueue, argument));
+    recording->generation = device->generation;
+    return device->methods->replay(device, recording);
+}
+
+void device_forget(Device *device, Recording *recording)
+{
+    if (recording->implementation != NULL) device->methods->forget(device, recording);
+    *recording = (Recording){0};
 }

@@ -13,6 +13,11 @@ typedef enum { DEVICE_CPU, DEVICE_CUDA, DEVICE_KINDS } DeviceKind;
 typedef struct Device Device;
 typedef void *Stream; /* NULL on the CPU */
 
+/* How many of that kind this process may use: 1 CPU; as many GPUs as CUDA_VISIBLE_DEVICES and the driver let
+ * it see. 0 with an error in *why (the caller hands it on or frees it) says what is missing: CUDA in this
+ * build, the driver, a driver new enough. why may be NULL. */
+int device_count(DeviceKind, Status *why);
+
 /* index: which GPU of this host (ignored by the CPU). threads: CPU threads for kernels; 0: as OpenMP says. */
 CHECKED Status device_open(DeviceKind, int index, int threads, Device **);
 void device_close(Device *); /* NULL is allowed */
@@ -21,6 +26,10 @@ DeviceKind device_kind(const Device *);
 const char *device_name(const Device *); /* "AMD EPYC, 2 threads" */
 int device_threads(const Device *);
 Stream device_stream(const Device *);
+/* The same for two devices of a host only if they are one and the same GPU ("GPU-" and its UUID); "" for a
+ * CPU.
+ */
+const char *device_identity(const Device *);
 /* Has the device fast bfloat16 arithmetic? */
 int device_has_bfloat16(const Device *);
 
@@ -28,13 +37,34 @@ int device_has_bfloat16(const Device *);
 CHECKED Status device_allocate(Device *, size_t bytes, const char *what, void **);
 void device_free(Device *, void *); /* NULL is allowed */
 
-/* Enqueued copies; host memory must stay untouched until device_synchronize. */
+/* Enqueued copies. Host memory that is written must stay until device_synchronize; host memory that is read
+ * may be used again when the call returns. */
 CHECKED Status device_upload(Device *, void *to, const void *host, size_t bytes);
 CHECKED Status device_download(Device *, void *host, const void *from, size_t bytes);
 CHECKED Status device_clear(Device *, void *, size_t bytes);
 /* to[i] += from[i] */
 CHECKED Status device_accumulate(Device *, float *to, const float *from, int64_t count);
 CHECKED Status device_synchronize(Device *);
+
+/* A further queue of work, beside the device's own. Its work is ordered by device_stream_follow alone. */
+CHECKED Status device_stream_open(Device *, Stream *);
+void device_stream_close(Device *, Stream);
+/* What `stream` is given from now on waits for all that `earlier` has been given until now. */
+CHECKED Status device_stream_follow(Device *, Stream stream, Stream earlier);
+
+/* Work that is enqueued over and over with the same addresses (a training step). A device that can (CUDA
+ * graphs) runs `enqueue` once plainly, records what it enqueues the second time, on the device's stream and
+ * those that follow it, and from then on launches the record instead of calling `enqueue`; others call it
+ * every time. So whatever changes from one time to the next must be in device memory, and `enqueue` must
+ * neither copy from or to host memory nor wait. Start with a zeroed Recording; it is made anew when memory of
+ * the device was freed since. Recordings end before their device does. */
+typedef struct {
+    void *implementation;
+    int64_t calls;
+    int64_t generation;
+} Recording;
+CHECKED Status device_repeat(Device *, Recording *, Status (*enqueue)(void *argument), void *argument);
+void device_forget(Device *, Recording *);
 
 /* What this device can do with this rank's share of it, measured now (a fifth of a second): float32
  * multiply-adds counted as two, and bytes read and written by a copy too large for any cache. */

@@ -4,7 +4,9 @@
 
 #include "engine/device/device.h"
 
+/* The methods that may be NULL are of a device that works at once, in order, and cannot record. */
 typedef struct {
+    int (*count)(Status *why); /* *why is OK before */
     Status (*open)(Device *, int index, int threads);
     void (*close)(Device *);
     Status (*allocate)(Device *, size_t bytes, const char *what, void **);
@@ -15,13 +17,20 @@ typedef struct {
     Status (*accumulate)(Device *, float *to, const float *from, int64_t count);
     Status (*synchronize)(Device *);
     Status (*measure_peaks)(Device *, DevicePeaks *);
+    Status (*stream_open)(Device *, Stream *);                                          /* may be NULL */
+    void (*stream_close)(Device *, Stream);                                             /* may be NULL */
+    Status (*stream_follow)(Device *, Stream stream, Stream earlier);                   /* may be NULL */
+    Status (*record)(Device *, Recording *, Status (*enqueue)(void *), void *argument); /* may be NULL */
+    Status (*replay)(Device *, const Recording *); /* may be NULL, as record */
+    void (*forget)(Device *, Recording *);         /* may be NULL, as record */
 } DeviceMethods;
 
 struct Device {
     DeviceKind kind;
     const DeviceMethods *methods;
-    char name[256];
+    char name[256], identity[64];
     int threads;
+    int64_t generation; /* counts frees: recordings of before refer to memory that may be gone */
     int bfloat16;
     Stream stream;
     void *implementation;

@@ -28,9 +28,17 @@ static int adagrad_states(const OptimizerOptions *options)
 }
 
 static const Rule rules[] = {
-    {"sgd", {"momentum"}, sgd_states, false, {[DEVICE_CPU] = sgd_cpu}},
-    {"adam", {"first_moment", "second_moment"}, adam_states, true, {[DEVICE_CPU] = adam_cpu}},
-    {"adagrad", {"sum_of_squares"}, adagrad_states, true, {[DEVICE_CPU] = adagrad_cpu}},
+    {"sgd", {"momentum"}, sgd_states, false, {[DEVICE_CPU] = sgd_cpu, [DEVICE_CUDA] = sgd_cuda}},
+    {"adam",
+     {"first_moment", "second_moment"},
+     adam_states,
+     true,
+     {[DEVICE_CPU] = adam_cpu, [DEVICE_CUDA] = adam_cuda}},
+    {"adagrad",
+     {"sum_of_squares"},
+     adagrad_states,
+     true,
+     {[DEVICE_CPU] = adagrad_cpu, [DEVICE_CUDA] = adagrad_cuda}},
 };
 
 struct Optimizer {
@@ -118,7 +126,7 @@ void optimizer_free(Optimizer *optimizer)
     free(optimizer);
 }
 
-Status optimizer_step(Optimizer *optimizer, int64_t step, double learning_rate, double gradient_scale)
+Status optimizer_set(Optimizer *optimizer, int64_t step, double learning_rate, double gradient_scale)
 {
     if (step < 1) return fail(STATUS_INTERNAL, "optimizer step %lld; the first is 1", (long long)step);
     Device *device = store_device(optimizer->store);
@@ -130,8 +138,12 @@ Status optimizer_step(Optimizer *optimizer, int64_t step, double learning_rate, 
                            .learning_rate = (float)learning_rate,
                            .step_size = (float)(learning_rate / (1 - pow(options->beta1, (double)step))),
                            .second_root = (float)sqrt(1 - pow(options->beta2, (double)step))};
-    TRY(device_upload(device, optimizer->scalars, &optimizer->next, sizeof optimizer->next));
-    return optimizer->kernel(device, &optimizer->call);
+    return device_upload(device, optimizer->scalars, &optimizer->next, sizeof optimizer->next);
+}
+
+Status optimizer_step(Optimizer *optimizer)
+{
+    return optimizer->kernel(store_device(optimizer->store), &optimizer->call);
 }
 
 Status optimizer_gradient_norm(Optimizer *optimizer, double *norm)

@@ -23,10 +23,12 @@ typedef struct Optimizer Optimizer;
 CHECKED Status optimizer_create(Store *, OptimizerOptions, Optimizer **);
 void optimizer_free(Optimizer *); /* NULL is allowed */
 
-/* A gradient whose norm is not finite changes nothing: ask optimizer_gradient_norm.
- * step: from 1 (Adam's bias correction). gradient_scale: 1 for a summed loss, 1 / (sum of weights) for a
- * mean. */
-CHECKED Status optimizer_step(Optimizer *, int64_t step, double learning_rate, double gradient_scale);
+/* What the next step uses (enqueues a small copy). step: from 1 (Adam's bias correction). gradient_scale: 1
+ * for a summed loss, 1 / (sum of weights) for a mean. */
+CHECKED Status optimizer_set(Optimizer *, int64_t step, double learning_rate, double gradient_scale);
+/* Enqueues the step, and nothing that differs from one step to the next: it can be part of a Recording. A
+ * gradient whose norm is not finite changes nothing: ask optimizer_gradient_norm. */
+CHECKED Status optimizer_step(Optimizer *);
 /* The gradient norm before clipping of the last step (waits for the device). */
 CHECKED Status optimizer_gradient_norm(Optimizer *, double *norm);
 

@@ -31,5 +31,8 @@ typedef struct {
 typedef Status OptimizerKernel(Device *, const OptimizerCall *);
 
 OptimizerKernel sgd_cpu, adam_cpu, adagrad_cpu;
+/* NULL in a program that is linked without CUDA. */
+OptimizerKernel sgd_cuda __attribute__((weak)), adam_cuda __attribute__((weak)),
+    adagrad_cuda __attribute__((weak));
 
 #endif

@@ -1,0 +1,391 @@
+/* A GPU as a device, through the CUDA runtime (linked statically; it finds the driver when the program runs,
+ * so the program also starts on machines without one). */
+#include "engine/base/memory.h"
+#include "engine/device/cuda_kernels.h"
+#include "engine/device/device_methods.h"
+
+#include <cuda_runtime_api.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Small copies go through pinned memory, so that neither they nor their caller wait: a ring in halves, each
+ * of which is used again once what was enqueued from it is done. */
+enum {
+    STAGING_BYTES = 1 << 20,
+    STAGING_HALF = STAGING_BYTES / 2,
+    STAGED_MOST = 64 << 10,
+    STAGED_COPIES = 256
+};
+
+/* A download that device_synchronize brings to its place. */
+typedef struct {
+    void *to;
+    const void *from;
+    size_t bytes;
+} StagedCopy;
+
+typedef struct {
+    int index;
+    cudaStream_t stream;
+    cudaEvent_t
+        order; /* of device_stream_follow; a wait refers to the event as it was recorded last before */
+    char *staging;
+    size_t staged;            /* bytes of the ring in use since the last wrap */
+    cudaEvent_t half_done[2]; /* recorded when a half was filled */
+    StagedCopy copy[STAGED_COPIES];
+    int copies;
+} Cuda;
+
+static Status cuda_status(cudaError_t error, const char *what)
+{
+    if (error == cudaSuccess) return OK;
+    (void)cudaGetLastError(); /* of launches; else the next one would be blamed */
+    return fail(error == cudaErrorMemoryAllocation ? STATUS_MEMORY : STATUS_INTERNAL, "the GPU: %s: %s (%s)",
+                what, cudaGetErrorString(error), cudaGetErrorName(error));
+}
+
+/* ---- which ---- */
+
+static int count_cuda(Status *why)
+{
+    int count = 0, driver = 0;
+    const cudaError_t error = cudaGetDeviceCount(&count);
+    if (error == cudaSuccess && count > 0) return count;
+    (void)cudaGetLastError();
+    (void)cudaDriverGetVersion(&driver);
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    if (driver == 0)
+        *why = fail(STATUS_UNSUPPORTED,
+                    "this machine has no NVIDIA driver (libcuda.so.1 was not found); use device: cpu, "
+                    "or install the driver; in a container start it with its GPUs");
+    else if (error == cudaErrorInsufficientDriver)
+        *why = fail(STATUS_UNSUPPORTED,
+                    "the NVIDIA driver is too old: it supports CUDA %d.%d, and this build needs %d.%d. "
+                    "Update the driver, "
+                    "or use device: cpu",
+                    driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    else if (error == cudaSuccess || error == cudaErrorNoDevice)
+        *why = fail(STATUS_UNSUPPORTED,
+                    "no NVIDIA GPU can be used here%s%s%s; use device: cpu, or ask for GPUs in the job",
+                    visible != NULL ? " (CUDA_VISIBLE_DEVICES is \"" : "", visible != NULL ? visible : "",
+                    visible != NULL ? "\")" : "");
+    else
+        *why = fail(STATUS_UNSUPPORTED, "the GPUs cannot be used: %s (%s)", cudaGetErrorString(error),
+                    cudaGetErrorName(error));
+    return 0;
+}
+
+static void read_identity(const struct cudaDeviceProp *properties, char identity[64])
+{
+    int at = snprintf(identity, 64, "GPU-");
+    for (int i = 0; i < 16; ++i)
+        at += snprintf(identity + at, 64 - (size_t)at, "%02x", (unsigned char)properties->uuid.bytes[i]);
+}
+
+static Status describe(Device *device, const Cuda *cuda)
+{
+    struct cudaDeviceProp properties;
+    TRY(cuda_status(cudaGetDeviceProperties(&properties, cuda->index), "its properties"));
+    enum { OLDEST = 8 }; /* Ampere: what the kernels are compiled for, and bfloat16 */
+    const double gigabyte = 1e9;
+    if (properties.major < OLDEST)
+        return fail(STATUS_UNSUPPORTED,
+                    "GPU %d (%s) has compute capability %d.%d; plumb needs 8.0 (A100) or newer", cuda->index,
+                    properties.name, properties.major, properties.minor);
+    (void)snprintf(device->name, sizeof device->name, "%.200s, %.0f GB", properties.name,
+                   (double)properties.totalGlobalMem / gigabyte);
+    read_identity(&properties, device->identity);
+    device->bfloat16 = 1;
+    return OK;
+}
+
+static void close_cuda(Device *device)
+{
+    Cuda *cuda = device->implementation;
+    if (cuda == NULL) return;
+    if (cuda->stream != NULL) (void)cudaStreamSynchronize(cuda->stream);
+    for (int i = 0; i < 2; ++i)
+        if (cuda->half_done[i] != NULL) (void)cudaEventDestroy(cuda->half_done[i]);
+    if (cuda->order != NULL) (void)cudaEventDestroy(cuda->order);
+    if (cuda->staging != NULL) (void)cudaFreeHost(cuda->staging);
+    if (cuda->stream != NULL) (void)cudaStreamDestroy(cuda->stream);
+    free(cuda);
+    device->implementation = NULL;
+}
+
+static Status make(Device *device, Cuda *cuda)
+{
+    TRY(cuda_status(cudaSetDevice(cuda->index), "it cannot be used"));
+    TRY(describe(device, cuda));
+    TRY(cuda_status(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "a stream"));
+    TRY(cuda_status(cudaEventCreateWithFlags(&cuda->order, cudaEventDisableTiming), "an event"));
+    for (int i = 0; i < 2; ++i)
+        TRY(cuda_status(cudaEventCreateWithFlags(&cuda->half_done[i], cudaEventDisableTiming), "an event"));
+    TRY(cuda_status(cudaMallocHost((void **)&cuda->staging, STAGING_BYTES), "pinned memory for copies"));
+    /* Freed memory stays with the process: stores and arenas come and go rarely, and the system is slow. */
+    cudaMemPool_t pool;
+    uint64_t keep = UINT64_MAX;
+    TRY(cuda_status(cudaDeviceGetDefaultMemPool(&pool, cuda->index), "its memory pool"));
+    TRY(cuda_status(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep),
+                    "its memory pool"));
+    device->stream = cuda->stream;
+    return OK;
+}
+
+static Status open_cuda(Device *device, int index, int threads)
+{
+    Status why = OK;
+    const int count = count_cuda(&why);
+    if (count == 0) return why;
+    if (index < 0 || index >= count)
+        return fail(STATUS_INPUT, "there is no GPU %d: this process can use %d, numbered from 0", index,
+                    count);
+    if (threads > 0) omp_set_num_threads(threads);
+    device->threads = omp_get_max_threads();
+    Cuda *cuda;
+    TRY(memory_new(&cuda, 1, sizeof *cuda, "device"));
+    cuda->index = index;
+    device->implementation = cuda;
+    const Status status = make(device, cuda);
+    if (status != OK) close_cuda(device);
+    return status;
+}
+
+/* ---- memory ---- */
+
+static Status synchronize_cuda(Device *device);
+
+static Status allocate_cuda(Device *device, size_t bytes, const char *what, void **memory)
+{
+    const Cuda *cuda = device->implementation;
+    const size_t wanted = bytes > 0 ? bytes : 1;
+    *memory = NULL;
+    void *block = NULL;
+    const cudaError_t error = cudaMallocAsync(&block, wanted, cuda->stream);
+    if (error == cudaErrorMemoryAllocation) {
+        (void)cudaGetLastError();
+        size_t free_bytes = 0, total = 0;
+        (void)cudaMemGetInfo(&free_bytes, &total);
+        const double gigabyte = 1e9;
+        return fail(STATUS_MEMORY,
+                    "%s needs %.3f GB of the GPU's memory; %.3f of %.3f GB are free (%s). Use a smaller "
+                    "batch, more ranks or "
+                    "micro_batches",
+                    what, (double)bytes / gigabyte, (double)free_bytes / gigabyte, (double)total / gigabyte,
+                    device->name);
+    }
+    TRY(cuda_status(error, what));
+    Status status = cuda_status(cudaMemsetAsync(block, 0, wanted, cuda->stream), what);
+    /* Other streams may use it at once. */
+    if (status == OK) status = cuda_status(cudaStreamSynchronize(cuda->stream), what);
+    if (status != OK) {
+        (void)cudaFreeAsync(block, cuda->stream);
+        return status;
+    }
+    *memory = block;
+    return OK;
+}
+
+static void free_cuda(Device *device, void *memory)
+{
+    const Cuda *cuda = device->implementation;
+    (void)cudaFreeAsync(memory, cuda->stream);
+}
+
+/* The next part of the ring. What lies in it is used before it is given out again: the halves' events say so.
+ */
+static Status stage(Cuda *cuda, size_t bytes, char **part)
+{
+    enum { LINE = 64 };
+    const size_t rounded = (bytes + LINE - 1) / LINE * LINE;
+    size_t at = cuda->staged % STAGING_BYTES;
+    if (at % STAGING_HALF + rounded > STAGING_HALF) { /* on to the other half */
+        const int filled = at >= STAGING_HALF, other = !filled;
+        TRY(cuda_status(cudaEventRecord(cuda->half_done[filled], cuda->stream), "a copy"));
+        TRY(cuda_status(cudaEventSynchronize(cuda->half_done[other]), "a copy"));
+        at = other ? STAGING_HALF : 0;
+    }
+    *part = cuda->staging + at;
+    cuda->staged = at + rounded;
+    return OK;
+}
+
+static Status upload_cuda(Device *device, void *to, const void *host, size_t bytes)
+{
+    Cuda *cuda = device->implementation;
+    if (bytes == 0) return OK;
+    if (bytes > STAGED_MOST) /* the runtime has read pageable memory when it returns */
+        return cuda_status(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, cuda->stream),
+                           "a copy to it");
+    char *part;
+    TRY(stage(cuda, bytes, &part));
+    memcpy(part, host, bytes);
+    return cuda_status(cudaMemcpyAsync(to, part, bytes, cudaMemcpyHostToDevice, cuda->stream),
+                       "a copy to it");
+}
+
+static Status download_cuda(Device *device, void *host, const void *from, size_t bytes)
+{
+    Cuda *cuda = device->implementation;
+    if (bytes == 0) return OK;
+    if (bytes > STAGED_MOST)
+        return cuda_status(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, cuda->stream),
+                           "a copy from it");
+    /* A download stays in the ring until device_synchronize, so all since the last one must fit in it. */
+    if (cuda->copies == STAGED_COPIES || cuda->staged + STAGED_MOST > STAGING_HALF)
+        TRY(synchronize_cuda(device));
+    char *part;
+    TRY(stage(cuda, bytes, &part));
+    TRY(cuda_status(cudaMemcpyAsync(part, from, bytes, cudaMemcpyDeviceToHost, cuda->stream),
+                    "a copy from it"));
+    cuda->copy[cuda->copies++] = (StagedCopy){host, part, bytes};
+    return OK;
+}
+
+static Status clear_cuda(Device *device, void *memory, size_t bytes)
+{
+    const Cuda *cuda = device->implementation;
+    if (bytes == 0) return OK;
+    return cuda_status(cudaMemsetAsync(memory, 0, bytes, cuda->stream), "clearing its memory");
+}
+
+static Status synchronize_cuda(Device *device)
+{
+    Cuda *cuda = device->implementation;
+    TRY(cuda_status(cudaStreamSynchronize(cuda->stream), "work given to it before"));
+    for (int i = 0; i < cuda->copies; ++i)
+        memcpy(cuda->copy[i].to, cuda->copy[i].from, cuda->copy[i].bytes);
+    cuda->copies = 0;
+    cuda->staged = 0;
+    return OK;
+}
+
+/* ---- streams, recordings ---- */
+
+static Status stream_open_cuda(Device *device, Stream *stream)
+{
+    (void)device;
+    int least, greatest;
+    TRY(cuda_status(cudaDeviceGetStreamPriorityRange(&least, &greatest), "a stream"));
+    /* Reductions should start as soon as their bucket is there, ahead of waiting blocks of backward. */
+    return cuda_status(cudaStreamCreateWithPriority((cudaStream_t *)stream, cudaStreamNonBlocking, greatest),
+                       "a stream");
+}
+
+static void stream_close_cuda(Device *device, Stream stream)
+{
+    (void)device;
+    (void)cudaStreamDestroy(stream);
+}
+
+static Status stream_follow_cuda(Device *device, Stream stream, Stream earlier)
+{
+    const Cuda *cuda = device->implementation;
+    TRY(cuda_status(cudaEventRecord(cuda->order, earlier), "ordering its streams"));
+    return cuda_status(cudaStreamWaitEvent(stream, cuda->order, 0), "ordering its streams");
+}
+
+static Status record_cuda(Device *device, Recording *recording, Status (*enqueue)(void *), void *argument)
+{
+    const Cuda *cuda = device->implementation;
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t ready = NULL;
+    TRY(cuda_status(cudaStreamBeginCapture(cuda->stream, cudaStreamCaptureModeThreadLocal),
+                    "recording a step"));
+    Status status = enqueue(argument);
+    const cudaError_t error = cudaStreamEndCapture(cuda->stream, &graph);
+    if (status == OK)
+        status = cuda_status(error, "recording a step (graph: false runs without)");
+    else
+        (void)cudaGetLastError();
+    if (status == OK)
+        status = cuda_status(cudaGraphInstantiate(&ready, graph, 0), "preparing a recorded step");
+    if (graph != NULL) (void)cudaGraphDestroy(graph);
+    recording->implementation = ready;
+    return status;
+}
+
+static Status replay_cuda(Device *device, const Recording *recording)
+{
+    const Cuda *cuda = device->implementation;
+    return cuda_status(cudaGraphLaunch(recording->implementation, cuda->stream), "running a recorded step");
+}
+
+static void forget_cuda(Device *device, Recording *recording)
+{
+    const Cuda *cuda = device->implementation;
+    (void)cudaStreamSynchronize(cuda->stream);
+    (void)cudaGraphExecDestroy(recording->implementation);
+}
+
+/* ---- peaks ---- */
+
+/* Seconds that the stream's work between two events took. */
+static Status elapsed(cudaEvent_t start, cudaEvent_t end, double *seconds)
+{
+    float milliseconds = 0;
+    TRY(cuda_status(cudaEventSynchronize(end), "measuring its speed"));
+    TRY(cuda_status(cudaEventElapsedTime(&milliseconds, start, end), "measuring its speed"));
+    *seconds = (double)milliseconds * 1e-3;
+    return OK;
+}
+
+static Status measure_on(Device *device, char *memory, size_t bytes, cudaEvent_t start, cudaEvent_t end,
+                         DevicePeaks *peaks)
+{
+    enum { REPEATS = 4, ROUNDS = 20000 };
+    const Cuda *cuda = device->implementation;
+    for (int repeat = 0; repeat < REPEATS; ++repeat) {
+        double seconds, flops;
+        TRY(cuda_status(cudaEventRecord(start, cuda->stream), "measuring its speed"));
+        TRY(multiply_adds_cuda(device, ROUNDS, (float *)(void *)memory, &flops));
+        TRY(cuda_status(cudaEventRecord(end, cuda->stream), "measuring its speed"));
+        TRY(elapsed(start, end, &seconds));
+        if (flops / seconds > peaks->flops_per_second) peaks->flops_per_second = flops / seconds;
+        TRY(cuda_status(cudaEventRecord(start, cuda->stream), "measuring its speed"));
+        TRY(cuda_status(
+            cudaMemcpyAsync(memory + bytes, memory, bytes, cudaMemcpyDeviceToDevice, cuda->stream),
+            "measuring its speed"));
+        TRY(cuda_status(cudaEventRecord(end, cuda->stream), "measuring its speed"));
+        TRY(elapsed(start, end, &seconds));
+        const double speed = 2.0 * (double)bytes / seconds;
+        if (speed > peaks->bytes_per_second) peaks->bytes_per_second = speed;
+    }
+    return OK;
+}
+
+static Status measure_peaks_cuda(Device *device, DevicePeaks *peaks)
+{
+    static const size_t bytes = (size_t)1 << 30;
+    void *memory = NULL;
+    cudaEvent_t start = NULL, end = NULL;
+    *peaks = (DevicePeaks){0, 0};
+    Status status = allocate_cuda(device, 2 * bytes, "the measurement of peaks", &memory);
+    if (status == OK) status = cuda_status(cudaEventCreate(&start), "an event");
+    if (status == OK) status = cuda_status(cudaEventCreate(&end), "an event");
+    if (status == OK) status = measure_on(device, memory, bytes, start, end, peaks);
+    if (start != NULL) (void)cudaEventDestroy(start);
+    if (end != NULL) (void)cudaEventDestroy(end);
+    if (memory != NULL) free_cuda(device, memory);
+    return status;
+}
+
+const DeviceMethods device_cuda_methods = {.count = count_cuda,
+                                           .open = open_cuda,
+                                           .close = close_cuda,
+                                           .allocate = allocate_cuda,
+                                           .free = free_cuda,
+                                           .upload = upload_cuda,
+                                           .download = download_cuda,
+                                           .clear = clear_cuda,
+                                           .accumulate = accumulate_cuda,
+                                           .synchronize = synchronize_cuda,
+                                           .measure_peaks = measure_peaks_cuda,
+                                           .stream_open = stream_open_cuda,
+                                           .stream_close = stream_close_cuda,
+                                           .stream_follow = stream_follow_cuda,
+                                           .record = record_cuda,
+                                           .replay = replay_cuda,
+                                           .forget = forget_cuda};

@@ -1,0 +1,65 @@
+/* The device's own kernels. */
+#include "engine/device/cuda_kernel.cuh"
+
+extern "C" {
+#include "engine/device/cuda_kernels.h"
+}
+
+namespace
+{
+
+enum { THREADS = 256 };
+
+/* Bound by memory: 12 bytes an element, 16 a thread and array. Both arrays start at multiples of 16 elements
+ * (store.h), or `packs` is 0 and single elements are gone through. */
+__global__ void accumulate_kernel(float *to, const float *from, int64_t packs, int64_t count)
+{
+    const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+    const int64_t thread = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    auto *to_packs = reinterpret_cast<Pack<float, 4> *>(to);
+    const auto *from_packs = reinterpret_cast<const Pack<float, 4> *>(from);
+    for (int64_t i = thread; i < packs; i += step) {
+        Pack<float, 4> sum = to_packs[i];
+        const Pack<float, 4> more = from_packs[i];
+        for (int j = 0; j < 4; ++j)
+            sum.element[j] += more.element[j];
+        to_packs[i] = sum;
+    }
+    for (int64_t i = packs * 4 + thread; i < count; i += step)
+        to[i] += from[i];
+}
+
+/* Eight independent chains a thread fill the pipelines. The sum of all is stored where it cannot be known to
+ * be useless. */
+__global__ void multiply_adds_kernel(int rounds, float factor, float addend, float *sink)
+{
+    constexpr int CHAINS = 8;
+    float chain[CHAINS];
+    for (int i = 0; i < CHAINS; ++i)
+        chain[i] = addend * static_cast<float>(threadIdx.x + i);
+    for (int round = 0; round < rounds; ++round)
+        for (int i = 0; i < CHAINS; ++i)
+            chain[i] = fmaf(chain[i], factor, addend);
+    float total = 0;
+    for (int i = 0; i < CHAINS; ++i)
+        total += chain[i];
+    if (total == 12345.0f) sink[threadIdx.x % MULTIPLY_ADDS_SINK] = total;
+}
+
+} // namespace
+
+Status accumulate_cuda(Device *device, float *to, const float *from, int64_t count)
+{
+    if (count == 0) return OK;
+    const bool aligned = (reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) % 16 == 0;
+    return launch("accumulate", accumulate_kernel, blocks_for(count, THREADS * 4), THREADS, 0,
+                  device_stream(device), to, from, aligned ? count / 4 : 0, count);
+}
+
+Status multiply_adds_cuda(Device *device, int rounds, float *sink, double *flops)
+{
+    constexpr int BLOCKS = 132 * 16, CHAINS = 8;
+    *flops = 2.0 * CHAINS * rounds * BLOCKS * static_cast<double>(THREADS);
+    return launch("multiply-adds", multiply_adds_kernel, BLOCKS, THREADS, 0, device_stream(device), rounds,
+                  0.999f, 1e-3f, sink);
+}
