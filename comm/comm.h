@@ -39,6 +39,8 @@ CHECKED Status comm_any(World *, bool mine, bool *any);
 /* An error naming a rank whose bytes differ from rank 0's; `what` says what they are ("config",
  * "parameters"). */
 CHECKED Status comm_check_equal(World *, const void *data, size_t bytes, const char *what);
+/* all: world->size times `bytes`, in order of rank; `what` says what they are. */
+CHECKED Status comm_gather(World *, const void *mine, size_t bytes, void *all, const char *what);
 CHECKED Status comm_barrier(World *);
 
 /* The end of the program: says what went wrong, stops the world and returns the exit code (0, or the

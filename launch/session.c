@@ -5,19 +5,73 @@
 #include "engine/ops/ops.h"
 #include "engine/plan/checkpoint.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- device, data ---- */
+
+/* Which GPU is this rank's: that of its place on the host. A launcher may instead show each rank its own
+ * only. */
+static Status open_gpu(Session *session, int threads)
+{
+    Status why;
+    const int count = device_count(DEVICE_CUDA, &why);
+    if (count == 0) return why;
+    return device_open(DEVICE_CUDA, session->world->local_rank % count, threads, &session->device);
+}
 
 static Status open_device(Session *session)
 {
     const char *wish = config_text(session->config, "device");
     int threads = (int)config_integer(session->config, "threads");
     if (threads == 0) threads = comm_threads(session->world);
-    if (strcmp(wish, "cuda") == 0)
-        return device_open(DEVICE_CUDA, session->world->local_rank, threads, &session->device);
+    if (strcmp(wish, "cuda") == 0) return open_gpu(session, threads);
+    if (strcmp(wish, "auto") == 0) {
+        Status why;
+        if (device_count(DEVICE_CUDA, &why) > 0) return open_gpu(session, threads);
+        /* Where there is a driver somebody expects it to be used. */
+        if (access("/dev/nvidiactl", F_OK) == 0) log_warning("running on the CPU: %s", status_message(why));
+        status_free(why);
+    }
     return device_open(DEVICE_CPU, 0, threads, &session->device);
+}
+
+/* All ranks on the same kind of device, each on its own GPU. Collective. */
+static Status check_devices(Session *session)
+{
+    const World *world = session->world;
+    const bool share = config_flag(session->config, "share_gpus");
+    typedef struct {
+        char host[sizeof world->host], name[256], identity[64];
+        int64_t kind;
+    } Place;
+    if (world->size == 1) return OK;
+    Place mine = {.kind = device_kind(session->device)}, *all;
+    (void)snprintf(mine.host, sizeof mine.host, "%s", world->host);
+    (void)snprintf(mine.name, sizeof mine.name, "%s", device_name(session->device));
+    (void)snprintf(mine.identity, sizeof mine.identity, "%s", device_identity(session->device));
+    TRY(memory_new(&all, (size_t)world->size, sizeof *all, "the ranks' devices"));
+    Status status = comm_gather(session->world, &mine, sizeof mine, all, "the ranks' devices");
+    for (int i = 1; i < world->size && status == OK; ++i) {
+        if (all[i].kind != all[0].kind) {
+            status = fail(STATUS_INPUT,
+                          "rank 0 on host %s runs on %s, but rank %d on host %s on %s: set device: cpu, or "
+                          "give each rank a GPU",
+                          all[0].host, all[0].name, i, all[i].host, all[i].name);
+            break;
+        }
+        for (int j = 0; j < i && status == OK && !share && all[i].identity[0] != '\0'; ++j)
+            if (strcmp(all[i].identity, all[j].identity) == 0 && strcmp(all[i].host, all[j].host) == 0)
+                status = fail(STATUS_INPUT,
+                              "ranks %d and %d share one GPU of host %s (%s): start no more ranks there than "
+                              "it has GPUs, or "
+                              "set share_gpus: true for a test",
+                              j, i, all[i].host, all[i].name);
+    }
+    free(all);
+    return status;
 }
 
 static Status open_dataset(Session *session)
@@ -49,7 +103,8 @@ static Value build_images(const Session *session, Step *step, Split split, bool 
                             .flip = augmented && config_flag(session->config, "augment.flip")};
     memcpy(augmentation.mean, data->mean, sizeof augmentation.mean);
     memcpy(augmentation.deviation, data->deviation, sizeof augmentation.deviation);
-    const int64_t table[] = {data->rows, dataset->height, dataset->width, dataset->channels};
+    const int64_t rows = pixels_rows(session->pixels, split, step->batch);
+    const int64_t table[] = {rows, dataset->height, dataset->width, dataset->channels};
     const int64_t crop[] = {step->batch, 3};
     step->table = graph_external_input(step->graph, "table", shape_of(UINT8, 4, table));
     step->index = graph_input(step->graph, "index", shape_of(INT64, 1, &step->batch));
@@ -168,6 +223,7 @@ static Status open_here(Session *session, bool training, bool profile)
     TRY(share_batch(config, session->world, "evaluate_batch", evaluate_batch, 1, &evaluate_share));
     TRY(open_device(session));
     TRY(open_dataset(session));
+    TRY(pixels_open(session->device, session->dataset, &session->pixels));
     const DType compute = strcmp(config_text(config, "compute"), "bfloat16") == 0 ? BFLOAT16 : FLOAT32;
     if (training) TRY(build_train(session, compute));
     for (int split = 0; split < SPLIT_COUNT; ++split) {
@@ -186,24 +242,27 @@ Status session_open(World *world, const Config *config, bool training, bool prof
     Status status = comm_collective(world, config_real(config, "comm.timeout_seconds"), &session->collective);
     if (status == OK) status = open_here(session, training, profile);
     status = comm_agree(world, status);
+    if (status == OK) status = comm_agree(world, check_devices(session));
     if (status != OK) session_close(session);
     return status;
 }
 
-static void close_step(Step *step)
+static void close_step(Session *session, Step *step)
 {
+    if (session->device != NULL) device_forget(session->device, &step->recording);
     plan_free(step->plan);
     graph_free(step->graph);
 }
 
 void session_close(Session *session)
 {
-    close_step(&session->train);
+    close_step(session, &session->train);
     for (int split = 0; split < SPLIT_COUNT; ++split)
-        close_step(&session->evaluate[split]);
+        close_step(session, &session->evaluate[split]);
     optimizer_free(session->optimizer);
     arena_free(session->arena);
     store_free(session->store);
+    pixels_close(session->pixels);
     dataset_close(session->dataset);
     device_close(session->device);
     if (session->collective != NULL) session->collective->free(session->collective);
@@ -227,15 +286,27 @@ static Status share_states(Session *session)
     return session->collective->join(session->collective, device_stream(session->device));
 }
 
-static Status evaluate_batch(Session *session, const Step *step, const DataSplit *split, int64_t first,
-                             int64_t count, int64_t *row, float *logits)
+static Status enqueue_plan(void *plan) { return plan_run(plan); }
+
+/* Samples first .. first + count - 1 of the split; the rest of the batch repeats the first. */
+static Status evaluate_batch(Session *session, Split which, int64_t first, int64_t count, int64_t *row,
+                             int64_t *sample, float *logits)
 {
     Device *device = session->device;
-    for (int64_t i = 0; i < step->batch; ++i)
-        row[i] = split->row[first + (i < count ? i : 0)];
-    TRY(device_upload(device, plan_data(step->plan, step->index), row, (size_t)step->batch * sizeof *row));
+    Step *step = &session->evaluate[which];
+    const void *table;
+    for (int64_t i = 0; i < step->batch; ++i) {
+        sample[i] = first + (i < count ? i : 0);
+        row[i] = session->dataset->split[which].row[sample[i]];
+    }
+    TRY(pixels_batch(session->pixels, which, row, sample, step->batch, plan_data(step->plan, step->index),
+                     &table));
+    plan_bind(step->plan, step->table, (void *)(uintptr_t)table);
     TRY(device_clear(device, plan_data(step->plan, step->crop), (size_t)step->batch * 3 * sizeof(int32_t)));
-    TRY(plan_run(step->plan));
+    if (config_flag(session->config, "graph"))
+        TRY(device_repeat(device, &step->recording, enqueue_plan, step->plan));
+    else
+        TRY(plan_run(step->plan));
     const size_t bytes = (size_t)(count * session->dataset->classes) * sizeof(float);
     TRY(device_download(device, logits, plan_data(step->plan, step->logits), bytes));
     return device_synchronize(device);
@@ -260,15 +331,10 @@ Status session_logits(Session *session, Split which, Logits *out, float **logits
     TRY_ELSE(done, memory_new(&row, (size_t)batch, sizeof *row, "evaluation"));
     TRY_ELSE(done, memory_new(&sample, (size_t)batch, sizeof *sample, "evaluation"));
     TRY_ELSE(done, share_states(session));
-    plan_bind(step->plan, step->table, (void *)(uintptr_t)split->table);
     for (int64_t done = 0; done < count; done += batch) {
         const int64_t here = count - done < batch ? count - done : batch;
-        for (int64_t i = 0; i < here; ++i)
-            sample[i] = first + done + i;
-        if (session->dataset->prepare != NULL)
-            TRY_ELSE(done, session->dataset->prepare(session->dataset, which, sample, here));
         TRY_ELSE(done,
-                 evaluate_batch(session, step, split, first + done, here, row, *logits + done * classes));
+                 evaluate_batch(session, which, first + done, here, row, sample, *logits + done * classes));
     }
     memcpy(*labels, split->label + first, (size_t)count * sizeof **labels);
     *out = (Logits){.name = split_name(which),

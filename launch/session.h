@@ -8,6 +8,7 @@
 #include "engine/data/dataset.h"
 #include "engine/optim/optimizer.h"
 #include "engine/plan/plan.h"
+#include "launch/pixels.h"
 #include "losses/logits.h"
 #include "losses/loss.h"
 #include "models/model.h"
@@ -20,6 +21,7 @@ typedef struct {
     Value logits, sums;                              /* kept results; sums only for training */
     int64_t batch;                                   /* samples of this rank in one run */
     int fused;
+    Recording recording; /* of evaluation */
 } Step;
 
 typedef struct {
@@ -28,6 +30,7 @@ typedef struct {
     Collective *collective;
     Device *device;
     Dataset *dataset;
+    Pixels *pixels;
     const Model *model;
     const Loss *loss;
     Store *store;

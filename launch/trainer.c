@@ -199,8 +199,10 @@ static Status upload_batch(Trainer *trainer, const Batch *batch, int part)
                                         [CLOCK_EPOCH] = trainer->place.epoch,
                                         [CLOCK_STEP] = trainer->place.step,
                                         [CLOCK_FIRST_SAMPLE] = batch->first + first};
-    TRY(device_upload(session->device, plan_data(step->plan, step->index), batch->row + first,
-                      count * sizeof *batch->row));
+    const void *table;
+    TRY(pixels_batch(session->pixels, SPLIT_TRAIN, batch->row + first, NULL, step->batch,
+                     plan_data(step->plan, step->index), &table));
+    plan_bind(step->plan, step->table, (void *)(uintptr_t)table);
     TRY(device_upload(session->device, plan_data(step->plan, step->crop), batch->crop + 3 * first,
                       3 * count * sizeof *batch->crop));
     TRY(device_upload(session->device, plan_data(step->plan, step->target), batch->label + first,
@@ -425,8 +427,6 @@ static Status train(Trainer *trainer)
     (void)config_integer(config, "evaluate.bins"), (void)config_integer(config, "evaluate.bootstrap");
     TRY(comm_agree(session->world, config_check_all_read(config)));
     TRY(restore(trainer));
-    const DataSplit *split = &session->dataset->split[SPLIT_TRAIN];
-    plan_bind(session->train.plan, session->train.table, (void *)(uintptr_t)split->table);
     if (trainer->restored[0] != '\0')
         log_info("going on after step %" PRId64 " (epoch %" PRId64 ")", trainer->place.step,
                  trainer->place.epoch + 1);

@@ -18,6 +18,7 @@ static Status open_host(Device *device, int index, int threads)
     (void)index;
     (void)threads;
     device->threads = 1;
+    device->memory = (size_t)1 << 30;
     device->bfloat16 = 1;
     (void)snprintf(device->name, sizeof device->name, "CUDA on the host");
     return OK;

@@ -97,6 +97,7 @@ static Status describe(Device *device, const Cuda *cuda)
     (void)snprintf(device->name, sizeof device->name, "%.200s, %.0f GB", properties.name,
                    (double)properties.totalGlobalMem / gigabyte);
     read_identity(&properties, device->identity);
+    device->memory = properties.totalGlobalMem;
     device->bfloat16 = 1;
     return OK;
 }

@@ -51,6 +51,7 @@ const char *device_name(const Device *device) { return device->name; }
 int device_threads(const Device *device) { return device->threads; }
 Stream device_stream(const Device *device) { return device->stream; }
 const char *device_identity(const Device *device) { return device->identity; }
+size_t device_memory(const Device *device) { return device->memory; }
 int device_has_bfloat16(const Device *device) { return device->bfloat16; }
 
 Status device_allocate(Device *device, size_t bytes, const char *what, void **memory)

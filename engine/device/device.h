@@ -30,6 +30,8 @@ Stream device_stream(const Device *);
  * CPU.
  */
 const char *device_identity(const Device *);
+/* Bytes of the GPU's own memory; 0 for a CPU, whose memory is the host's. */
+size_t device_memory(const Device *);
 /* Has the device fast bfloat16 arithmetic? */
 int device_has_bfloat16(const Device *);
 

@@ -30,6 +30,7 @@ struct Device {
     const DeviceMethods *methods;
     char name[256], identity[64];
     int threads;
+    size_t memory;      /* bytes; 0: the host's */
     int64_t generation; /* counts frees: recordings of before refer to memory that may be gone */
     int bfloat16;
     Stream stream;
