@@ -1,38 +1,19 @@
 #include "engine/base/random.h"
 
+#include "engine/base/philox.h"
+
 #include <math.h>
 
-/* Philox4x32-10 with the published round and key constants. */
 RandomBlock random_philox(const uint32_t key[2], const uint32_t counter[4])
 {
-    uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
-    uint32_t k0 = key[0], k1 = key[1];
-    for (int round = 0; round < 10; ++round) {
-        const uint64_t product0 = (uint64_t)0xD2511F53U * c0;
-        const uint64_t product1 = (uint64_t)0xCD9E8D57U * c2;
-        c0 = (uint32_t)(product1 >> 32) ^ c1 ^ k0;
-        c1 = (uint32_t)product1;
-        c2 = (uint32_t)(product0 >> 32) ^ c3 ^ k1;
-        c3 = (uint32_t)product0;
-        k0 += 0x9E3779B9U;
-        k1 += 0xBB67AE85U;
-    }
-    return (RandomBlock){{c0, c1, c2, c3}};
-}
-
-/* Epoch and index fill the 128-bit counter, so the purpose goes into the key: a bijection of
- * seed + purpose * odd constant (the finaliser of SplitMix64). For one seed no two purposes share a key. */
-static uint64_t key_of(uint64_t seed, RandomPurpose purpose)
-{
-    uint64_t z = seed + (uint64_t)purpose * 0x9E3779B97F4A7C15U;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9U;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBU;
-    return z ^ (z >> 31);
+    RandomBlock block = {{counter[0], counter[1], counter[2], counter[3]}};
+    philox(key[0], key[1], block.word);
+    return block;
 }
 
 RandomBlock random_block(uint64_t seed, RandomPurpose purpose, uint64_t epoch, uint64_t index)
 {
-    const uint64_t key = key_of(seed, purpose);
+    const uint64_t key = philox_key(seed, purpose);
     const uint32_t key_words[2] = {(uint32_t)key, (uint32_t)(key >> 32)};
     const uint32_t counter[4] = {(uint32_t)index, (uint32_t)(index >> 32), (uint32_t)epoch,
                                  (uint32_t)(epoch >> 32)};
@@ -48,7 +29,7 @@ void random_blocks(uint64_t seed, RandomPurpose purpose, uint64_t epoch, uint64_
 {
     enum { SIDE = 8 };
     const Lanes lane = {0, 1, 2, 3, 4, 5, 6, 7}, zero = {0}, low = zero + 0xFFFFFFFFU;
-    const uint64_t key = key_of(seed, purpose);
+    const uint64_t key = philox_key(seed, purpose);
     for (int start = 0; start < count; start += SIDE) {
         const Lanes at = lane + (index + (uint64_t)start);
         Lanes c0 = at & low, c1 = at >> 32, c2 = zero + (epoch & 0xFFFFFFFFU), c3 = zero + (epoch >> 32);

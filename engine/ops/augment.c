@@ -56,4 +56,4 @@ const Op augment_op = {.name = "augment",
                        .output_count = 1,
                        .infer = infer,
                        .cost = cost,
-                       .kernel = {[DEVICE_CPU] = &augment_cpu}};
+                       .kernel = {[DEVICE_CPU] = &augment_cpu, [DEVICE_CUDA] = &augment_cuda}};

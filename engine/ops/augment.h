@@ -15,5 +15,6 @@ enum { AUGMENT_TABLE, AUGMENT_INDEX, AUGMENT_CROP, AUGMENT_INPUTS };
 enum { CROP_TOP, CROP_LEFT, CROP_FLIP, CROP_COLUMNS };
 
 extern const Kernel augment_cpu;
+extern const Kernel augment_cuda OPTIONAL_KERNEL;
 
 #endif

@@ -56,9 +56,9 @@ const Op dot_op = {.name = "dot",
                    .infer = infer,
                    .gradient = gradient,
                    .cost = cost,
-                   .kernel = {[DEVICE_CPU] = &dot_cpu}};
+                   .kernel = {[DEVICE_CPU] = &dot_cpu, [DEVICE_CUDA] = &dot_cuda}};
 
 const Op dot_backward_op = {.name = "dot_backward",
                             .output_count = 1,
                             .infer = backward_infer,
-                            .kernel = {[DEVICE_CPU] = &dot_backward_cpu}};
+                            .kernel = {[DEVICE_CPU] = &dot_backward_cpu, [DEVICE_CUDA] = &dot_backward_cuda}};

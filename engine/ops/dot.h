@@ -10,6 +10,8 @@ typedef struct {
 } DotAttributes;
 
 extern const Kernel dot_backward_cpu; /* other, [d_y] -> d_x = d_y * other; without d_y it is 1 */
-extern const Kernel dot_cpu;          /* x, weight -> y */
+extern const Kernel dot_backward_cuda OPTIONAL_KERNEL;
+extern const Kernel dot_cpu; /* x, weight -> y */
+extern const Kernel dot_cuda OPTIONAL_KERNEL;
 
 #endif

@@ -50,4 +50,4 @@ const Op dropout_op = {.name = "dropout",
                        .infer = infer,
                        .gradient = gradient,
                        .cost = cost,
-                       .kernel = {[DEVICE_CPU] = &dropout_cpu}};
+                       .kernel = {[DEVICE_CPU] = &dropout_cpu, [DEVICE_CUDA] = &dropout_cuda}};

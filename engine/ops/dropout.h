@@ -10,5 +10,6 @@ typedef struct {
 } DropoutAttributes;
 
 extern const Kernel dropout_cpu; /* x, clock -> y */
+extern const Kernel dropout_cuda OPTIONAL_KERNEL;
 
 #endif

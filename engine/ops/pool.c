@@ -99,7 +99,7 @@ const Op average_pool2d_op = {
     .infer = average_infer,
     .gradient = average_gradient,
     .cost = cost,
-    .kernel = {[DEVICE_CPU] = &average_pool_cpu},
+    .kernel = {[DEVICE_CPU] = &average_pool_cpu, [DEVICE_CUDA] = &average_pool_cuda},
 };
 
 const Op average_pool2d_backward_op = {
@@ -107,7 +107,7 @@ const Op average_pool2d_backward_op = {
     .output_count = 1,
     .infer = average_backward_infer,
     .cost = cost,
-    .kernel = {[DEVICE_CPU] = &average_pool_backward_cpu},
+    .kernel = {[DEVICE_CPU] = &average_pool_backward_cpu, [DEVICE_CUDA] = &average_pool_backward_cuda},
 };
 
 const Op adaptive_average_pool2d_op = {
@@ -116,7 +116,7 @@ const Op adaptive_average_pool2d_op = {
     .infer = average_infer,
     .gradient = adaptive_gradient,
     .cost = cost,
-    .kernel = {[DEVICE_CPU] = &average_pool_cpu},
+    .kernel = {[DEVICE_CPU] = &average_pool_cpu, [DEVICE_CUDA] = &average_pool_cuda},
 };
 
 const Op adaptive_average_pool2d_backward_op = {
@@ -124,7 +124,7 @@ const Op adaptive_average_pool2d_backward_op = {
     .output_count = 1,
     .infer = average_backward_infer,
     .cost = cost,
-    .kernel = {[DEVICE_CPU] = &average_pool_backward_cpu},
+    .kernel = {[DEVICE_CPU] = &average_pool_backward_cpu, [DEVICE_CUDA] = &average_pool_backward_cuda},
 };
 
 const Op max_pool2d_op = {
@@ -133,7 +133,7 @@ const Op max_pool2d_op = {
     .infer = max_infer,
     .gradient = max_gradient,
     .cost = cost,
-    .kernel = {[DEVICE_CPU] = &max_pool2d_cpu},
+    .kernel = {[DEVICE_CPU] = &max_pool2d_cpu, [DEVICE_CUDA] = &max_pool2d_cuda},
 };
 
 const Op max_pool2d_backward_op = {
@@ -141,7 +141,7 @@ const Op max_pool2d_backward_op = {
     .output_count = 1,
     .infer = max_backward_infer,
     .cost = cost,
-    .kernel = {[DEVICE_CPU] = &max_pool2d_backward_cpu},
+    .kernel = {[DEVICE_CPU] = &max_pool2d_backward_cpu, [DEVICE_CUDA] = &max_pool2d_backward_cuda},
 };
 
 /* The input's extents into *a; false after failing the graph. */

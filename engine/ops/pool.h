@@ -12,9 +12,13 @@ typedef struct {
     int64_t kernel, stride, padding;
 } PoolAttributes;
 
-extern const Kernel average_pool_cpu;          /* x -> y; also adaptive */
+extern const Kernel average_pool_cpu; /* x -> y; also adaptive */
+extern const Kernel average_pool_cuda OPTIONAL_KERNEL;
 extern const Kernel average_pool_backward_cpu; /* d_y -> d_x; also adaptive */
-extern const Kernel max_pool2d_cpu;            /* x -> y, index */
-extern const Kernel max_pool2d_backward_cpu;   /* d_y, index -> d_x */
+extern const Kernel average_pool_backward_cuda OPTIONAL_KERNEL;
+extern const Kernel max_pool2d_cpu; /* x -> y, index */
+extern const Kernel max_pool2d_cuda OPTIONAL_KERNEL;
+extern const Kernel max_pool2d_backward_cpu; /* d_y, index -> d_x */
+extern const Kernel max_pool2d_backward_cuda OPTIONAL_KERNEL;
 
 #endif

@@ -52,7 +52,7 @@ const Op concat_op = {.name = "concat",
                       .infer = concat_infer,
                       .gradient = concat_gradient,
                       .alias = ALIAS_CONCAT,
-                      .kernel = {[DEVICE_CPU] = &concat_cpu}};
+                      .kernel = {[DEVICE_CPU] = &concat_cpu, [DEVICE_CUDA] = &concat_cuda}};
 
 /* ---- slice ---- */
 
@@ -99,12 +99,13 @@ const Op slice_op = {.name = "slice",
                      .infer = slice_infer,
                      .gradient = slice_gradient,
                      .alias = ALIAS_SLICE,
-                     .kernel = {[DEVICE_CPU] = &slice_cpu}};
+                     .kernel = {[DEVICE_CPU] = &slice_cpu, [DEVICE_CUDA] = &slice_cuda}};
 
-const Op slice_backward_op = {.name = "slice_backward",
-                              .output_count = 1,
-                              .infer = slice_backward_infer,
-                              .kernel = {[DEVICE_CPU] = &slice_backward_cpu}};
+const Op slice_backward_op = {
+    .name = "slice_backward",
+    .output_count = 1,
+    .infer = slice_backward_infer,
+    .kernel = {[DEVICE_CPU] = &slice_backward_cpu, [DEVICE_CUDA] = &slice_backward_cuda}};
 
 /* ---- reshape ---- */
 
@@ -234,9 +235,10 @@ const Op flatten_op = {.name = "flatten",
                        .output_count = 1,
                        .infer = flatten_infer,
                        .gradient = flatten_gradient,
-                       .kernel = {[DEVICE_CPU] = &flatten_cpu}};
+                       .kernel = {[DEVICE_CPU] = &flatten_cpu, [DEVICE_CUDA] = &flatten_cuda}};
 
-const Op flatten_backward_op = {.name = "flatten_backward",
-                                .output_count = 1,
-                                .infer = flatten_backward_infer,
-                                .kernel = {[DEVICE_CPU] = &flatten_backward_cpu}};
+const Op flatten_backward_op = {
+    .name = "flatten_backward",
+    .output_count = 1,
+    .infer = flatten_backward_infer,
+    .kernel = {[DEVICE_CPU] = &flatten_backward_cpu, [DEVICE_CUDA] = &flatten_backward_cuda}};

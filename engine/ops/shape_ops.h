@@ -21,10 +21,15 @@ typedef struct {
     Shape x; /* of flatten: [N,H,W,C] */
 } FlattenAttributes;
 
-extern const Kernel concat_cpu;           /* parts -> y */
+extern const Kernel concat_cpu; /* parts -> y */
+extern const Kernel concat_cuda OPTIONAL_KERNEL;
 extern const Kernel flatten_backward_cpu; /* d_y -> d_x */
-extern const Kernel flatten_cpu;          /* x -> y */
-extern const Kernel slice_backward_cpu;   /* d_y -> d_x */
-extern const Kernel slice_cpu;            /* x -> y */
+extern const Kernel flatten_backward_cuda OPTIONAL_KERNEL;
+extern const Kernel flatten_cpu; /* x -> y */
+extern const Kernel flatten_cuda OPTIONAL_KERNEL;
+extern const Kernel slice_backward_cpu; /* d_y -> d_x */
+extern const Kernel slice_backward_cuda OPTIONAL_KERNEL;
+extern const Kernel slice_cpu; /* x -> y */
+extern const Kernel slice_cuda OPTIONAL_KERNEL;
 
 #endif

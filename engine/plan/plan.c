@@ -4,6 +4,7 @@
 #include "engine/plan/layout.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -151,6 +152,39 @@ static Status prepare_node(Plan *plan, int n)
     return OK;
 }
 
+/* Memory was refused: what takes most of it. */
+static Status name_largest(const Plan *plan, Status status)
+{
+    enum { LARGEST = 3 };
+    int largest[LARGEST] = {-1, -1, -1};
+    char text[LARGEST * 160] = "";
+    size_t at = 0;
+    for (int v = 0; v < plan->values; ++v) {
+        if (plan->layout.place[v].buffer < 0 || graph_producer(plan->graph, (Value){v}) < 0) continue;
+        int candidate = v;
+        for (int i = 0; i < LARGEST; ++i) {
+            const int other = largest[i];
+            if (other >= 0 && shape_bytes(graph_shape(plan->graph, (Value){candidate})) <=
+                                  shape_bytes(graph_shape(plan->graph, (Value){other})))
+                continue;
+            largest[i] = candidate;
+            candidate = other;
+            if (candidate < 0) break;
+        }
+    }
+    for (int i = 0; i < LARGEST && largest[i] >= 0; ++i) {
+        const Value value = {largest[i]};
+        const Shape shape = graph_shape(plan->graph, value);
+        const Node *node = graph_node_at(plan->graph, graph_producer(plan->graph, value));
+        char shape_string[SHAPE_TEXT];
+        at += (size_t)snprintf(text + at, sizeof text - at, "%s%.60s (%s) %s, %.3f GB", i > 0 ? "; " : "",
+                               node->scope, node->op->name, shape_text(shape, shape_string),
+                               (double)shape_bytes(shape) * 1e-9);
+        if (at >= sizeof text) break;
+    }
+    return status_context(status, "a plan of %d tensors, the largest of them %s", plan->values, text);
+}
+
 Status plan_create(const Graph *graph, Store *store, Arena *arena, Collective *collective,
                    PlanOptions options, Plan **out)
 {
@@ -180,7 +214,11 @@ Status plan_create(const Graph *graph, Store *store, Arena *arena, Collective *c
     for (int n = 0; n < plan->nodes; ++n)
         TRY_ELSE(failed, prepare_node(plan, n));
     TRY_ELSE(failed, layout_assign_offsets(&plan->layout));
-    TRY_ELSE(failed, arena_reserve(arena, plan->layout.arena_bytes));
+    status = arena_reserve(arena, plan->layout.arena_bytes);
+    if (status != OK) {
+        status = name_largest(plan, status);
+        goto failed;
+    }
     *out = plan;
     return OK;
 failed:
