@@ -1,7 +1,7 @@
 /* Agreement is built on two exchanges: a maximum, which is all that the ordinary case (nothing to report)
  * costs, and a gather, for when there is something to say. */
 #include "comm/comm.h"
-#include "comm/mpi.h"
+#include "comm/transport.h"
 #include "engine/base/memory.h"
 
 #include <stdlib.h>
@@ -27,11 +27,13 @@ static Status agree_on_failure(World *world, Status mine, int first, Status *agr
     char *message = NULL;
     Status status;
     TRY_ELSE(done, memory_new(&reports, (size_t)world->size, sizeof *reports, "the ranks' reports"));
-    TRY_ELSE(done, mpi_gather(world, &report, sizeof report, reports, "agreement on a failure"));
+    TRY_ELSE(done,
+             world->transport->gather(world, &report, sizeof report, reports, "agreement on a failure"));
     const Report *theirs = &reports[first];
     TRY_ELSE(done, memory_new(&message, theirs->length + 1, 1, "another rank's message"));
     if (world->rank == first) memcpy(message, status_message(mine), theirs->length);
-    TRY_ELSE(done, mpi_broadcast(world, message, theirs->length, first, "agreement on a failure"));
+    TRY_ELSE(done,
+             world->transport->broadcast(world, message, theirs->length, first, "agreement on a failure"));
     bool alike = true;
     for (int i = 0; i < world->size; ++i)
         alike &= memcmp(&reports[i], theirs, sizeof *theirs) == 0;
@@ -49,11 +51,11 @@ Status comm_agree(World *world, Status mine)
 {
     if (world->size == 1) return mine;
     /* After a timeout the others would be waited for in vain a second time. */
-    if (mine != OK && !mpi_in_step(world)) return mine;
+    if (mine != OK && !world->transport->in_step(world)) return mine;
     /* The lowest rank that failed has the largest of these; 0 if none did. */
     int64_t failed = mine != OK ? world->size - world->rank : 0;
     Status agreed = OK;
-    Status status = mpi_maximum(world, &failed, "agreement");
+    Status status = world->transport->maximum(world, &failed, "agreement");
     if (status == OK && failed != 0)
         status = agree_on_failure(world, mine, (int)(world->size - failed), &agreed);
     if (status == OK) return agreed;
@@ -67,7 +69,7 @@ Status comm_any(World *world, bool mine, bool *any)
 {
     int64_t value = mine;
     *any = mine;
-    if (world->size > 1) TRY(mpi_maximum(world, &value, "a question to all ranks"));
+    if (world->size > 1) TRY(world->transport->maximum(world, &value, "a question to all ranks"));
     *any = value != 0;
     return OK;
 }
@@ -84,7 +86,7 @@ Status comm_check_equal(World *world, const void *data, size_t bytes, const char
     memcpy(mine.host, world->host, sizeof mine.host);
     Sum *all;
     TRY(memory_new(&all, (size_t)world->size, sizeof *all, "the ranks' check sums"));
-    Status status = mpi_gather(world, &mine, sizeof mine, all, what);
+    Status status = world->transport->gather(world, &mine, sizeof mine, all, what);
     for (int i = 1; i < world->size && status == OK; ++i) {
         if (all[i].bytes != all[0].bytes)
             status = fail(STATUS_COMMUNICATION,
@@ -102,7 +104,7 @@ Status comm_check_equal(World *world, const void *data, size_t bytes, const char
 
 Status comm_gather(World *world, const void *mine, size_t bytes, void *all, const char *what)
 {
-    if (world->size > 1) return mpi_gather(world, mine, bytes, all, what);
+    if (world->size > 1) return world->transport->gather(world, mine, bytes, all, what);
     memcpy(all, mine, bytes);
     return OK;
 }
@@ -110,6 +112,6 @@ Status comm_gather(World *world, const void *mine, size_t bytes, void *all, cons
 Status comm_barrier(World *world)
 {
     int64_t nothing = 0;
-    if (world->size > 1) TRY(mpi_maximum(world, &nothing, "a barrier"));
+    if (world->size > 1) TRY(world->transport->maximum(world, &nothing, "a barrier"));
     return OK;
 }

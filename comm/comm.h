@@ -11,6 +11,7 @@ typedef struct World {
     int rank, size;             /* of all ranks */
     int local_rank, local_size; /* of those on this host */
     char host[256];
+    const struct Transport *transport; /* what connects them; NULL for one rank alone */
     void *implementation;
 } World;
 
@@ -28,6 +29,15 @@ int comm_threads(const World *);
  * the ranks are out of step and late data may still arrive: end with comm_abort. Release through its free.
  * Collective. */
 CHECKED Status comm_collective(World *, double timeout_seconds, Collective **);
+
+typedef struct {
+    const char *kind;       /* "auto": as fits the device; "mpi": of host memory; "nccl": between GPUs */
+    double timeout_seconds; /* as for comm_collective */
+    bool deterministic;     /* sums in the same order in every run with the same ranks and machines */
+} CommOptions;
+/* A collective for memory of that device. Every rank gives a device of the same kind. An error on one rank is
+ * an error on all. Release through its free, before the device. Collective. */
+CHECKED Status comm_device_collective(World *, Device *, const CommOptions *, Collective **);
 
 /* ---- agreement: collective, small, host memory ---- */
 

@@ -1,5 +1,3 @@
-#include "comm/mpi.h"
-
 #if PLUMB_HAVE_MPI
 
 #include "comm/mpi_ranks.h"
@@ -20,94 +18,6 @@ static void sum_bfloat16(void *in, void *inout, int *count, MPI_Datatype *type)
     bfloat16 *b = inout;
     for (int i = 0; i < *count; ++i)
         b[i] = bfloat16_from_float(bfloat16_to_float(a[i]) + bfloat16_to_float(b[i]));
-}
-
-static Status connect(World *world, Ranks *ranks)
-{
-    /* Set on the world first: what is derived from it inherits it. */
-    TRY(mpi_status(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler"));
-    TRY(mpi_status(MPI_Comm_rank(MPI_COMM_WORLD, &world->rank), "MPI_Comm_rank"));
-    TRY(mpi_status(MPI_Comm_size(MPI_COMM_WORLD, &world->size), "MPI_Comm_size"));
-    TRY(mpi_status(MPI_Comm_dup(MPI_COMM_WORLD, &ranks->everyone), "MPI_Comm_dup"));
-    TRY(mpi_status(MPI_Comm_dup(MPI_COMM_WORLD, &ranks->calls), "MPI_Comm_dup"));
-    TRY(mpi_status(MPI_Comm_dup(MPI_COMM_WORLD, &ranks->failing), "MPI_Comm_dup"));
-    TRY(mpi_status(
-        MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, world->rank, MPI_INFO_NULL, &ranks->host),
-        "MPI_Comm_split_type"));
-    TRY(mpi_status(MPI_Comm_rank(ranks->host, &world->local_rank), "MPI_Comm_rank"));
-    TRY(mpi_status(MPI_Comm_size(ranks->host, &world->local_size), "MPI_Comm_size"));
-    TRY(mpi_status(MPI_Op_create(sum_bfloat16, 1, &ranks->sum_bfloat16), "MPI_Op_create"));
-    ranks->rank = world->rank;
-    ranks->size = world->size;
-
-    const size_t size = (size_t)world->size;
-    TRY(memory_new(&ranks->hosts, size, sizeof *ranks->hosts, "the names of the ranks' hosts"));
-    TRY(memory_new(&ranks->heard, size, sizeof *ranks->heard, "the roll call"));
-    TRY(memory_new(&ranks->sent, size, sizeof *ranks->sent, "the roll call"));
-    TRY(memory_new(&ranks->sending, size, sizeof(MPI_Request), "the roll call"));
-    for (size_t i = 0; i < size; ++i)
-        ranks->sending[i] = MPI_REQUEST_NULL;
-    return mpi_gather(world, world->host, sizeof world->host, ranks->hosts, "the start of all ranks");
-}
-
-Status mpi_start(int *argc, char ***argv, World *world)
-{
-    /* Open MPI's default for a sum in place sends everything to one rank and back. This one is optimal in
-     * bandwidth, and its order of summation depends only on (count, size). The user's own choice stands. */
-    (void)setenv("OMPI_MCA_coll_libnbc_iallreduce_algorithm", "rabenseifner", 0);
-    int provided;
-    TRY(mpi_status(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread"));
-    if (provided < MPI_THREAD_FUNNELED)
-        return fail(STATUS_UNSUPPORTED, "this MPI library cannot be used beside threads");
-    Ranks *ranks;
-    TRY(memory_new(&ranks, 1, sizeof *ranks, "the ranks"));
-    ranks->patience = patience_default;
-    world->implementation = ranks;
-    return connect(world, ranks);
-}
-
-void mpi_stop(World *world)
-{
-    Ranks *ranks = ranks_of(world);
-    int64_t nothing = 0;
-    /* MPI_Finalize waits for all ranks without end, so it is entered together or not at all. */
-    Status status = ranks->stuck ? OK : mpi_maximum(world, &nothing, "the end of all ranks");
-    const bool together = status == OK && !ranks->stuck;
-    status_free(status);
-    if (!together) return; /* memory that late messages may still be written to */
-    (void)MPI_Op_free(&ranks->sum_bfloat16);
-    (void)MPI_Comm_free(&ranks->everyone);
-    (void)MPI_Comm_free(&ranks->calls);
-    (void)MPI_Comm_free(&ranks->failing);
-    (void)MPI_Comm_free(&ranks->host);
-    (void)MPI_Finalize();
-    free(ranks->sending);
-    free(ranks->sent);
-    free(ranks->heard);
-    free(ranks->hosts);
-    free(ranks);
-    world->implementation = NULL;
-}
-
-bool mpi_all_fail(World *world, double seconds)
-{
-    Ranks *ranks = ranks_of(world);
-    MPI_Request request = MPI_REQUEST_NULL;
-    const Operation operation = {.channel = CHANNEL_AGREEMENT, .what = "the end of all ranks", .count = -1};
-    Status status = mpi_status(MPI_Ibarrier(ranks->failing, &request), "MPI_Ibarrier");
-    if (status == OK) status = ranks_wait(ranks, &request, &operation, seconds);
-    const bool all = status == OK;
-    status_free(status);
-    return all;
-}
-
-bool mpi_in_step(const World *world) { return !((const Ranks *)world->implementation)->stuck; }
-
-_Noreturn void mpi_abort(World *world, int code)
-{
-    (void)world;
-    (void)MPI_Abort(MPI_COMM_WORLD, code);
-    abort(); /* MPI_Abort does not return */
 }
 
 /* ---- small exchanges ----
@@ -137,8 +47,8 @@ static Status exchange_finish(Ranks *ranks, int code, MPI_Request *request, Aban
     return status;
 }
 
-static Status gather(Ranks *ranks, MPI_Comm ranks_from, int size, const void *mine, size_t bytes, void *all,
-                     const char *what)
+static Status gather_from(Ranks *ranks, MPI_Comm ranks_from, int size, const void *mine, size_t bytes,
+                          void *all, const char *what)
 {
     if (bytes > INT_MAX / (size_t)size)
         return fail(STATUS_INTERNAL, "%s: %zu bytes are too many to exchange", what, bytes);
@@ -154,17 +64,17 @@ static Status gather(Ranks *ranks, MPI_Comm ranks_from, int size, const void *mi
     return OK;
 }
 
-Status mpi_gather(World *world, const void *mine, size_t bytes, void *all, const char *what)
+static Status gather(World *world, const void *mine, size_t bytes, void *all, const char *what)
 {
-    return gather(ranks_of(world), ranks_of(world)->everyone, world->size, mine, bytes, all, what);
+    return gather_from(ranks_of(world), ranks_of(world)->everyone, world->size, mine, bytes, all, what);
 }
 
-Status mpi_gather_local(World *world, const void *mine, size_t bytes, void *all, const char *what)
+static Status gather_local(World *world, const void *mine, size_t bytes, void *all, const char *what)
 {
-    return gather(ranks_of(world), ranks_of(world)->host, world->local_size, mine, bytes, all, what);
+    return gather_from(ranks_of(world), ranks_of(world)->host, world->local_size, mine, bytes, all, what);
 }
 
-Status mpi_broadcast(World *world, void *data, size_t bytes, int root, const char *what)
+static Status broadcast(World *world, void *data, size_t bytes, int root, const char *what)
 {
     Ranks *ranks = ranks_of(world);
     if (bytes > INT_MAX) return fail(STATUS_INTERNAL, "%s: %zu bytes are too many to exchange", what, bytes);
@@ -179,7 +89,7 @@ Status mpi_broadcast(World *world, void *data, size_t bytes, int root, const cha
     return OK;
 }
 
-Status mpi_maximum(World *world, int64_t *value, const char *what)
+static Status maximum(World *world, int64_t *value, const char *what)
 {
     Ranks *ranks = ranks_of(world);
     Abandoned *exchange;
@@ -192,6 +102,106 @@ Status mpi_maximum(World *world, int64_t *value, const char *what)
     memcpy(value, exchange->bytes + sizeof *value, sizeof *value);
     free(exchange);
     return OK;
+}
+
+/* ---- start and end ---- */
+
+static Status connect(World *world, Ranks *ranks)
+{
+    /* Set on the world first: what is derived from it inherits it. */
+    TRY(mpi_status(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler"));
+    TRY(mpi_status(MPI_Comm_rank(MPI_COMM_WORLD, &world->rank), "MPI_Comm_rank"));
+    TRY(mpi_status(MPI_Comm_size(MPI_COMM_WORLD, &world->size), "MPI_Comm_size"));
+    TRY(mpi_status(MPI_Comm_dup(MPI_COMM_WORLD, &ranks->everyone), "MPI_Comm_dup"));
+    TRY(mpi_status(MPI_Comm_dup(MPI_COMM_WORLD, &ranks->calls), "MPI_Comm_dup"));
+    TRY(mpi_status(MPI_Comm_dup(MPI_COMM_WORLD, &ranks->failing), "MPI_Comm_dup"));
+    TRY(mpi_status(
+        MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, world->rank, MPI_INFO_NULL, &ranks->host),
+        "MPI_Comm_split_type"));
+    TRY(mpi_status(MPI_Comm_rank(ranks->host, &world->local_rank), "MPI_Comm_rank"));
+    TRY(mpi_status(MPI_Comm_size(ranks->host, &world->local_size), "MPI_Comm_size"));
+    TRY(mpi_status(MPI_Op_create(sum_bfloat16, 1, &ranks->sum_bfloat16), "MPI_Op_create"));
+    ranks->rank = world->rank;
+    ranks->size = world->size;
+
+    const size_t size = (size_t)world->size;
+    TRY(memory_new(&ranks->hosts, size, sizeof *ranks->hosts, "the names of the ranks' hosts"));
+    TRY(memory_new(&ranks->heard, size, sizeof *ranks->heard, "the roll call"));
+    TRY(memory_new(&ranks->sent, size, sizeof *ranks->sent, "the roll call"));
+    TRY(memory_new(&ranks->sending, size, sizeof(MPI_Request), "the roll call"));
+    for (size_t i = 0; i < size; ++i)
+        ranks->sending[i] = MPI_REQUEST_NULL;
+    return gather(world, world->host, sizeof world->host, ranks->hosts, "the start of all ranks");
+}
+
+static void stop(World *world)
+{
+    Ranks *ranks = ranks_of(world);
+    int64_t nothing = 0;
+    /* MPI_Finalize waits for all ranks without end, so it is entered together or not at all. */
+    Status status = ranks->stuck ? OK : maximum(world, &nothing, "the end of all ranks");
+    const bool together = status == OK && !ranks->stuck;
+    status_free(status);
+    if (!together) return; /* memory that late messages may still be written to */
+    (void)MPI_Op_free(&ranks->sum_bfloat16);
+    (void)MPI_Comm_free(&ranks->everyone);
+    (void)MPI_Comm_free(&ranks->calls);
+    (void)MPI_Comm_free(&ranks->failing);
+    (void)MPI_Comm_free(&ranks->host);
+    (void)MPI_Finalize();
+    free(ranks->sending);
+    free(ranks->sent);
+    free(ranks->heard);
+    free(ranks->hosts);
+    free(ranks);
+    world->implementation = NULL;
+}
+
+static bool all_fail(World *world, double seconds)
+{
+    Ranks *ranks = ranks_of(world);
+    MPI_Request request = MPI_REQUEST_NULL;
+    const Operation operation = {.channel = CHANNEL_AGREEMENT, .what = "the end of all ranks", .count = -1};
+    Status status = mpi_status(MPI_Ibarrier(ranks->failing, &request), "MPI_Ibarrier");
+    if (status == OK) status = ranks_wait(ranks, &request, &operation, seconds);
+    const bool all = status == OK;
+    status_free(status);
+    return all;
+}
+
+static bool in_step(const World *world) { return !((const Ranks *)world->implementation)->stuck; }
+
+static void abort_all(World *world, int code, const char *message)
+{
+    (void)world, (void)message;
+    (void)MPI_Abort(MPI_COMM_WORLD, code);
+}
+
+static const Transport transport = {.gather = gather,
+                                    .gather_local = gather_local,
+                                    .broadcast = broadcast,
+                                    .maximum = maximum,
+                                    .collective = mpi_collective,
+                                    .in_step = in_step,
+                                    .all_fail = all_fail,
+                                    .stop = stop,
+                                    .abort = abort_all};
+
+Status mpi_start(int *argc, char ***argv, World *world)
+{
+    /* Open MPI's default for a sum in place sends everything to one rank and back. This one is optimal in
+     * bandwidth, and its order of summation depends only on (count, size). The user's own choice stands. */
+    (void)setenv("OMPI_MCA_coll_libnbc_iallreduce_algorithm", "rabenseifner", 0);
+    int provided;
+    TRY(mpi_status(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread"));
+    if (provided < MPI_THREAD_FUNNELED)
+        return fail(STATUS_UNSUPPORTED, "this MPI library cannot be used beside threads");
+    Ranks *ranks;
+    TRY(memory_new(&ranks, 1, sizeof *ranks, "the ranks"));
+    ranks->patience = patience_default;
+    world->implementation = ranks;
+    world->transport = &transport;
+    return connect(world, ranks);
 }
 
 #endif

@@ -4,8 +4,6 @@
  * whatever MPI can do without waiting is done whenever health is called between the nodes of the backward
  * pass. They also keep counts far inside MPI's int, and the order of summation a function of (count, size)
  * only. */
-#include "comm/mpi.h"
-
 #if PLUMB_HAVE_MPI
 
 #include "comm/mpi_ranks.h"
@@ -218,6 +216,13 @@ static Status join_mpi(Collective *collective, Stream stream)
     return status == OK ? OK : failed(self, status_trail(status, __func__, __FILE__, __LINE__));
 }
 
+/* The host waits for other ranks in join. */
+static Status wait_mpi(Collective *collective, Device *device)
+{
+    TRY(check(self_of(collective)));
+    return device_synchronize(device);
+}
+
 static Status health_mpi(Collective *collective)
 {
     CollectiveMpi *self = self_of(collective);
@@ -233,7 +238,8 @@ static void free_mpi(Collective *collective)
     /* After a timeout what was late may have come meanwhile, and then the ranks are in step again; it is not
      * waited for long a second time. */
     Status status = queue_drain(self, self->failure != 0 ? 0.5 : self->timeout);
-    self->ranks->stuck = status != OK || self->ranks->abandoned != NULL;
+    if (self->failure != 0 || status != OK)
+        self->ranks->stuck = status != OK || self->ranks->abandoned != NULL;
     if (status == OK) (void)MPI_Comm_free(&self->communicator);
     status_free(status);
     free(self->failure_message);
@@ -260,6 +266,7 @@ Status mpi_collective(World *world, double timeout_seconds, Collective **collect
                                     .gather = gather_mpi,
                                     .broadcast = broadcast_mpi,
                                     .join = join_mpi,
+                                    .wait = wait_mpi,
                                     .health = health_mpi,
                                     .free = free_mpi,
                                     .implementation = self};

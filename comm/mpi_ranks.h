@@ -2,7 +2,7 @@
 #ifndef PLUMB_COMM_MPI_RANKS_H
 #define PLUMB_COMM_MPI_RANKS_H
 
-#include "comm/comm.h"
+#include "comm/transport.h"
 
 #include <mpi.h>
 
@@ -63,5 +63,8 @@ CHECKED Status mpi_status(int code, const char *what);
 CHECKED Status ranks_wait(Ranks *, MPI_Request *, const Operation *, double timeout);
 /* Answers other ranks' roll calls; cheap enough to be called between nodes. */
 void ranks_poll(Ranks *);
+
+/* The collective over MPI; as comm_collective. */
+CHECKED Status mpi_collective(World *, double timeout_seconds, Collective **);
 
 #endif

@@ -1,6 +1,7 @@
 #include "comm/comm.h"
-#include "comm/mpi.h"
+#include "comm/nccl.h"
 #include "comm/processors.h"
+#include "comm/transport.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 
@@ -13,7 +14,6 @@
 typedef struct {
     World world;
     int threads;
-    bool mpi;
 } FullWorld;
 
 static FullWorld *full(World *world) { return (FullWorld *)(void *)world; }
@@ -64,7 +64,6 @@ static Status start(int *argc, char ***argv, FullWorld *self)
     if (gethostname(world->host, sizeof world->host - 1) != 0) (void)strcpy(world->host, "localhost");
     if (ranks != 1) {
         TRY(mpi_start(argc, argv, world));
-        self->mpi = true;
         if (ranks > 1 && world->size != ranks)
             return fail(
                 STATUS_USAGE,
@@ -80,7 +79,7 @@ static Status start(int *argc, char ***argv, FullWorld *self)
     all[0] = mine;
     Status status = OK;
     if (world->local_size > 1)
-        status = mpi_gather_local(world, &mine, sizeof mine, all, "share of processors");
+        status = world->transport->gather_local(world, &mine, sizeof mine, all, "share of processors");
     if (status == OK) self->threads = processors_take(all, world->local_rank, world->local_size);
     free(all);
     return status;
@@ -93,7 +92,7 @@ Status comm_start(int *argc, char ***argv, World **world)
     TRY(memory_new(&self, 1, sizeof *self, "the world"));
     const Status status = start(argc, argv, self);
     if (status != OK) {
-        /* No mpi_stop: the other ranks may not have failed. Ending without it makes mpirun end them. */
+        /* No stop: the other ranks may not have failed. Ending without it makes mpirun end them. */
         free(self);
         return status_trail(status, __func__, __FILE__, __LINE__);
     }
@@ -104,7 +103,7 @@ Status comm_start(int *argc, char ***argv, World **world)
 void comm_stop(World *world)
 {
     if (world == NULL) return;
-    if (full(world)->mpi) mpi_stop(world);
+    if (world->transport != NULL) world->transport->stop(world);
     free(full(world));
 }
 
@@ -117,7 +116,22 @@ Status comm_collective(World *world, double timeout_seconds, Collective **collec
         return fail(STATUS_INPUT, "the time to wait for other ranks is %g s; it must be positive",
                     timeout_seconds);
     if (world->size == 1) return collective_self(collective);
-    return mpi_collective(world, timeout_seconds, collective);
+    return world->transport->collective(world, timeout_seconds, collective);
+}
+
+Status comm_device_collective(World *world, Device *device, const CommOptions *options,
+                              Collective **collective)
+{
+    *collective = NULL;
+    if (world->size == 1) return collective_self(collective);
+    const bool gpu = device_kind(device) == DEVICE_CUDA;
+    if (strcmp(options->kind, "nccl") == 0 || (gpu && strcmp(options->kind, "auto") == 0))
+        return nccl_collective(world, device, options, collective);
+    if (gpu)
+        return fail(STATUS_INPUT,
+                    "MPI moves host memory only, and the device is %s: set collective to auto or nccl",
+                    device_name(device));
+    return comm_collective(world, options->timeout_seconds, collective);
 }
 
 int comm_finish(World *world, Status status)
@@ -126,7 +140,9 @@ int comm_finish(World *world, Status status)
     int code = 0;
     if (status != OK) {
         code = (int)status_code(status);
-        if (world->size > 1 && !(mpi_in_step(world) && mpi_all_fail(world, grace))) comm_abort(world, status);
+        if (world->size > 1 &&
+            !(world->transport->in_step(world) && world->transport->all_fail(world, grace)))
+            comm_abort(world, status);
         if (world->rank == 0) log_error("%s", status_message(status));
         if (world->rank == 0 && code == STATUS_INTERNAL) log_error("%s", status_trace(status));
         status_free(status);
@@ -143,6 +159,7 @@ _Noreturn void comm_abort(World *world, Status status)
         log_any_rank("%s", status_message(status));
     }
     (void)fflush(NULL);
-    if (world != NULL && full(world)->mpi) mpi_abort(world, code);
+    if (world != NULL && world->transport != NULL)
+        world->transport->abort(world, code, status != OK ? status_message(status) : "");
     exit(code);
 }

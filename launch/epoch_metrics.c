@@ -21,8 +21,8 @@ Status epoch_metrics_measure(Session *session, EpochMetrics *metrics)
         if (status == OK) status = logits_check(&set, device_threads(session->device));
         status = comm_agree(session->world, status);
         if (status == OK)
-            status = calibration_measure(session->collective, &set, 1.0, bins,
-                                         device_threads(session->device), &metrics->split[split], NULL);
+            status = calibration_measure(session->host, &set, 1.0, bins, device_threads(session->device),
+                                         &metrics->split[split], NULL);
         free(logits);
         free(labels);
         TRY(status);

@@ -221,7 +221,6 @@ static Status open_here(Session *session, bool training, bool profile)
     if (evaluate_batch == 0) evaluate_batch = batch / session->micro_batches;
     int64_t evaluate_share = 0;
     TRY(share_batch(config, session->world, "evaluate_batch", evaluate_batch, 1, &evaluate_share));
-    TRY(open_device(session));
     TRY(open_dataset(session));
     TRY(pixels_open(session->device, session->dataset, &session->pixels));
     const DType compute = strcmp(config_text(config, "compute"), "bfloat16") == 0 ? BFLOAT16 : FLOAT32;
@@ -239,11 +238,18 @@ static Status open_here(Session *session, bool training, bool profile)
 Status session_open(World *world, const Config *config, bool training, bool profile, Session *session)
 {
     *session = (Session){.world = world, .config = config};
-    Status status = comm_collective(world, config_real(config, "comm.timeout_seconds"), &session->collective);
-    if (status == OK) status = open_here(session, training, profile);
-    status = comm_agree(world, status);
-    if (status == OK) status = comm_agree(world, check_devices(session));
-    if (status != OK) session_close(session);
+    const CommOptions options = {.kind = config_text(config, "collective"),
+                                 .timeout_seconds = config_real(config, "comm.timeout_seconds"),
+                                 .deterministic = config_flag(config, "deterministic")};
+    Status status;
+    TRY_ELSE(failed, comm_collective(world, options.timeout_seconds, &session->host));
+    TRY_ELSE(failed, comm_agree(world, open_device(session)));
+    TRY_ELSE(failed, comm_agree(world, check_devices(session)));
+    TRY_ELSE(failed, comm_device_collective(world, session->device, &options, &session->collective));
+    TRY_ELSE(failed, comm_agree(world, open_here(session, training, profile)));
+    return OK;
+failed:
+    session_close(session);
     return status;
 }
 
@@ -264,8 +270,9 @@ void session_close(Session *session)
     store_free(session->store);
     pixels_close(session->pixels);
     dataset_close(session->dataset);
-    device_close(session->device);
     if (session->collective != NULL) session->collective->free(session->collective);
+    device_close(session->device);
+    if (session->host != NULL) session->host->free(session->host);
     *session = (Session){0};
 }
 
@@ -283,7 +290,8 @@ static Status share_states(Session *session)
                                            (Span){entry->data, shape_count(entry->shape), entry->shape.type},
                                            0, device_stream(session->device)));
     }
-    return session->collective->join(session->collective, device_stream(session->device));
+    TRY(session->collective->join(session->collective, device_stream(session->device)));
+    return session->collective->wait(session->collective, session->device);
 }
 
 static Status enqueue_plan(void *plan) { return plan_run(plan); }

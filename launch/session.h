@@ -27,8 +27,9 @@ typedef struct {
 typedef struct {
     World *world;
     const Config *config;
-    Collective *collective;
+    Collective *host; /* for host memory */
     Device *device;
+    Collective *collective; /* for the device's memory */
     Dataset *dataset;
     Pixels *pixels;
     const Model *model;

@@ -160,6 +160,20 @@ static Status check_parameters_equal(Session *session)
     return status;
 }
 
+/* The first check finds a rank that started from other files. Then rank 0's values go where the gradients
+ * will go, before anything relies on that way; and the second finds out what has arrived. */
+static Status share_parameters(Session *session)
+{
+    TRY(check_parameters_equal(session));
+    if (session->world->size == 1) return OK;
+    const Span parameters = {store_parameters(session->store), store_flat_count(session->store), FLOAT32};
+    Collective *collective = session->collective;
+    TRY(collective->broadcast(collective, parameters, 0, device_stream(session->device)));
+    TRY(collective->join(collective, device_stream(session->device)));
+    TRY(collective->wait(collective, session->device));
+    return check_parameters_equal(session);
+}
+
 /* Every rank reads the files itself: a rank that cannot is found out here, not later. */
 static Status restore(Trainer *trainer)
 {
@@ -178,7 +192,7 @@ static Status restore(Trainer *trainer)
     TRY(comm_agree(session->world, status));
     TRY(comm_check_equal(session->world, &trainer->place, sizeof trainer->place,
                          "the checkpoint's place in training"));
-    TRY(check_parameters_equal(session));
+    TRY(share_parameters(session));
     if (session->world->rank == 0) {
         status = run_folder_rewind_metrics(trainer->run, trainer->place.step);
         /* A job that was killed as it saved may have left the checkpoint before, or half of the next. */
@@ -256,10 +270,8 @@ static Status run_part(Trainer *trainer, const Batch *batch, int part, double su
     TRY(trainer->record ? device_repeat(session->device, recording, enqueue_part, trainer)
                         : enqueue_part(trainer));
     TRY(device_download(session->device, of_part, plan_data(step->plan, step->sums), sizeof of_part));
-    if (trainer->last_part)
-        TRY(optimizer_gradient_norm(session->optimizer, &trainer->gradient_norm)); /* waits */
-    else
-        TRY(device_synchronize(session->device));
+    TRY(session->collective->wait(session->collective, session->device));
+    if (trainer->last_part) TRY(optimizer_gradient_norm(session->optimizer, &trainer->gradient_norm));
     for (int i = 0; i < LOSS_SUMS; ++i)
         sums[i] += of_part[i];
     return session->collective->health(session->collective);

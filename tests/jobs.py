@@ -6,6 +6,7 @@ import array
 import ast
 import gzip
 import json
+import math
 import os
 import shutil
 import signal
@@ -177,6 +178,15 @@ evaluate: {bootstrap: 50}
 """
 
 
+def numbers(entry, path=""):
+    """The numbers of nested metrics as (path, value)."""
+    if isinstance(entry, dict):
+        for key, value in entry.items():
+            yield from numbers(value, f"{path}.{key}")
+    else:
+        yield path, math.nan if entry is None else entry
+
+
 class Suite(unittest.TestCase):
     """Tests that share a scratch folder with small data and configs: self.linear, self.resnet."""
 
@@ -217,13 +227,27 @@ class Suite(unittest.TestCase):
         self.assertEqual(job.code, code, self.said(job))
         self.assertEqual(job.leftovers, [], "processes left behind" + self.said(job))
 
-    def train(self, config, *overrides, ranks=0, run=None, code=0, seconds=None, fault=None):
+    def train(self, config, *overrides, ranks=0, run=None, code=0, seconds=None, fault=None, environment=None):
         """Trains; returns the folder of the run."""
         run = run or self.folder()
-        job = plumb("train", config, *overrides, "--run", run, ranks=ranks, seconds=seconds, fault=fault)
+        job = plumb("train", config, *overrides, "--run", run, ranks=ranks, seconds=seconds, fault=fault,
+                    environment=environment)
         self.assertEnds(job, code)
         self.job = job
         return run
+
+    def assertSameCurve(self, run, other, tolerance):
+        for a, b in zip(metrics(run), metrics(other), strict=True):
+            for (name, x), (_, y) in zip(numbers(a), numbers(b), strict=True):
+                self.assertTrue(math.isclose(x, y, rel_tol=tolerance, abs_tol=tolerance) or
+                                math.isnan(x) and math.isnan(y),
+                                f"epoch {a['epoch']}{name}: {x} and {y}")
+        shape, logits = npy(f"{run}/test.logits.npy")
+        other_shape, other_logits = npy(f"{other}/test.logits.npy")
+        self.assertEqual(shape, other_shape)
+        worst = max(abs(x - y) for x, y in zip(logits, other_logits))
+        self.assertLess(worst, 20 * tolerance * max(abs(x) for x in logits))
+        self.assertEqual(contents(f"{run}/test.labels.npy"), contents(f"{other}/test.labels.npy"))
 
     def undisturbed(self, config, *settings, ranks=0):
         """The folder of a run that nobody stopped; trained once."""

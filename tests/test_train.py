@@ -9,29 +9,7 @@ from jobs import (EVERY_STEP, NUMERIC, PLUMB, Suite, checkpoint, contents, float
                   results, safetensors, write_safetensors)
 
 
-def numbers(entry, path=""):
-    """The numbers of nested metrics as (path, value)."""
-    if isinstance(entry, dict):
-        for key, value in entry.items():
-            yield from numbers(value, f"{path}.{key}")
-    else:
-        yield path, math.nan if entry is None else entry
-
-
 class Ranks(Suite):
-    def assertSameCurve(self, run, other, tolerance):
-        for a, b in zip(metrics(run), metrics(other), strict=True):
-            for (name, x), (_, y) in zip(numbers(a), numbers(b), strict=True):
-                self.assertTrue(math.isclose(x, y, rel_tol=tolerance, abs_tol=tolerance) or
-                                math.isnan(x) and math.isnan(y),
-                                f"epoch {a['epoch']}{name}: {x} and {y}")
-        shape, logits = npy(f"{run}/test.logits.npy")
-        other_shape, other_logits = npy(f"{other}/test.logits.npy")
-        self.assertEqual(shape, other_shape)
-        worst = max(abs(x - y) for x, y in zip(logits, other_logits))
-        self.assertLess(worst, 20 * tolerance * max(abs(x) for x in logits))
-        self.assertEqual(contents(f"{run}/test.labels.npy"), contents(f"{other}/test.labels.npy"))
-
     def test_linear_network_at_1_to_4_ranks(self):
         alone = self.train(self.linear)
         self.assertEqual(results(alone), results(self.train(self.linear, ranks=1)))

@@ -35,6 +35,12 @@ static Status join_self(Collective *collective, Stream stream)
     return OK;
 }
 
+static Status wait_self(Collective *collective, Device *device)
+{
+    (void)collective;
+    return device_synchronize(device);
+}
+
 static Status health_self(Collective *collective)
 {
     (void)collective;
@@ -52,6 +58,7 @@ Status collective_self(Collective **collective)
                                 .gather = gather_self,
                                 .broadcast = broadcast_self,
                                 .join = join_self,
+                                .wait = wait_self,
                                 .health = health_self,
                                 .free = free_self};
     return OK;

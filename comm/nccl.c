@@ -1,0 +1,241 @@
+/* The collective over NCCL.
+ *
+ * Operations go to a stream of their own in the order in which they are asked for, the same on all ranks:
+ * each waits there for what makes its operands, and beside it the device's own stream goes on with the
+ * backward pass. join makes that stream wait for all of them. Nothing here waits on the host or reads device
+ * memory, so that the whole step can be recorded and repeated without these calls. */
+#if PLUMB_HAVE_NCCL
+
+#include "comm/nccl.h"
+#include "comm/nccl_library.h"
+#include "comm/transport.h"
+#include "engine/base/log.h"
+#include "engine/base/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    Collective collective;
+    NcclLibrary library;
+    Device *device;
+    Stream stream;
+    ncclComm_t communicator;
+    /* The first failure; repeated ever after, since the ranks are no longer in step. */
+    StatusCode failure;
+    char *failure_message;
+} CollectiveNccl;
+
+static CollectiveNccl *self_of(Collective *collective) { return collective->implementation; }
+
+static Status check(const CollectiveNccl *self)
+{
+    if (self->failure == 0) return OK;
+    return fail(self->failure, "%s", self->failure_message != NULL ? self->failure_message : "out of memory");
+}
+
+/* Remembers and returns the failure. */
+static Status failed(CollectiveNccl *self, Status status)
+{
+    if (self->failure == 0) {
+        self->failure = status_code(status);
+        self->failure_message = strdup(status_message(status));
+    }
+    return status;
+}
+
+static Status finish(CollectiveNccl *self, ncclResult_t result, const char *what)
+{
+    const Status status = nccl_status(&self->library, result, self->communicator, what);
+    return status == OK ? OK : failed(self, status_trail(status, __func__, __FILE__, __LINE__));
+}
+
+/* ---- the interface ---- */
+
+static const ncclDataType_t types[DTYPE_COUNT] = {
+    [FLOAT32] = ncclFloat32, [BFLOAT16] = ncclBfloat16, [FLOAT64] = ncclFloat64,
+    [INT32] = ncclInt32,     [INT64] = ncclInt64,       [UINT8] = ncclUint8};
+
+static Status span_check(Span span, const char *what)
+{
+    if (span.count < 0 || (span.count > 0 && span.data == NULL) || (unsigned)span.type >= DTYPE_COUNT)
+        return fail(STATUS_INTERNAL, "%s of %lld elements at %p of type %d", what, (long long)span.count,
+                    span.data, (int)span.type);
+    return OK;
+}
+
+static Status sum_nccl(Collective *collective, Span span, Stream after)
+{
+    CollectiveNccl *self = self_of(collective);
+    TRY(check(self));
+    TRY(span_check(span, "sum"));
+    if (span.count == 0) return OK;
+    TRY(device_stream_follow(self->device, self->stream, after));
+    return finish(self,
+                  self->library.all_reduce(span.data, span.data, (size_t)span.count, types[span.type],
+                                           ncclSum, self->communicator, self->stream),
+                  "ncclAllReduce");
+}
+
+static Status gather_nccl(Collective *collective, Span part, Span all, Stream after)
+{
+    CollectiveNccl *self = self_of(collective);
+    TRY(check(self));
+    TRY(span_check(part, "gather"));
+    TRY(span_check(all, "gather"));
+    if (part.type != all.type || part.count > INT64_MAX / 8 / collective->size ||
+        part.count * collective->size != all.count)
+        return fail(STATUS_INTERNAL, "gather of %lld %s of %d ranks into %lld %s", (long long)part.count,
+                    dtype_name(part.type), collective->size, (long long)all.count, dtype_name(all.type));
+    if (part.count == 0) return OK;
+    TRY(device_stream_follow(self->device, self->stream, after));
+    return finish(self,
+                  self->library.all_gather(part.data, all.data, (size_t)part.count, types[part.type],
+                                           self->communicator, self->stream),
+                  "ncclAllGather");
+}
+
+static Status broadcast_nccl(Collective *collective, Span span, int root, Stream after)
+{
+    CollectiveNccl *self = self_of(collective);
+    TRY(check(self));
+    TRY(span_check(span, "broadcast"));
+    if (root < 0 || root >= collective->size)
+        return fail(STATUS_INTERNAL, "broadcast from rank %d of %d", root, collective->size);
+    if (span.count == 0) return OK;
+    TRY(device_stream_follow(self->device, self->stream, after));
+    return finish(self,
+                  self->library.broadcast(span.data, span.data, (size_t)span.count, types[span.type], root,
+                                          self->communicator, self->stream),
+                  "ncclBroadcast");
+}
+
+static Status join_nccl(Collective *collective, Stream stream)
+{
+    CollectiveNccl *self = self_of(collective);
+    TRY(check(self));
+    return device_stream_follow(self->device, stream, self->stream);
+}
+
+static Status wait_nccl(Collective *collective, Device *device)
+{
+    CollectiveNccl *self = self_of(collective);
+    TRY(check(self));
+    const Status status = device_synchronize(device);
+    return status == OK ? OK : failed(self, status_trail(status, __func__, __FILE__, __LINE__));
+}
+
+static Status health_nccl(Collective *collective) { return check(self_of(collective)); }
+
+static void free_nccl(Collective *collective)
+{
+    CollectiveNccl *self = self_of(collective);
+    if (self->communicator != NULL && self->failure == 0)
+        (void)self->library.comm_destroy(self->communicator);
+    else if (self->communicator != NULL)
+        (void)self->library.comm_abort(self->communicator);
+    if (self->stream != NULL) device_stream_close(self->device, self->stream);
+    free(self->failure_message);
+    free(self);
+}
+
+/* ---- start ---- */
+
+/* Fixes what NCCL would choose anew each time: the algorithm, and with it the order of summation. The user's
+ * own choice stands. */
+static void pin_order(void)
+{
+    (void)setenv("NCCL_ALGO", "Ring", 0);
+    (void)setenv("NCCL_PROTO", "Simple", 0);
+}
+
+/* "2.28.9 on rank 0, 2 and 6 more" */
+static void list_ranks(const int version[], int size, int wanted, char *text, size_t room)
+{
+    enum { NAMED = 8 };
+    char name[32];
+    int named = 0, length;
+    nccl_version_text(wanted, name);
+    length = snprintf(text, room, "%s on rank", name);
+    for (int rank = 0; rank < size; ++rank) {
+        if (version[rank] != wanted) continue;
+        if (named < NAMED && length >= 0 && (size_t)length < room)
+            length += snprintf(text + length, room - (size_t)length, "%s %d", named > 0 ? "," : "", rank);
+        ++named;
+    }
+    if (named > NAMED && length >= 0 && (size_t)length < room)
+        (void)snprintf(text + length, room - (size_t)length, " and %d more", named - NAMED);
+}
+
+/* Ranks with different versions hang or crash in NCCL. */
+static Status check_versions(World *world, int mine)
+{
+    int *version;
+    TRY(memory_new(&version, (size_t)world->size, sizeof *version, "the versions of NCCL"));
+    Status status = world->transport->gather(world, &mine, sizeof mine, version, "the versions of NCCL");
+    for (int rank = 1; rank < world->size && status == OK; ++rank) {
+        if (version[rank] == version[0]) continue;
+        char first[200], other[200];
+        list_ranks(version, world->size, version[0], first, sizeof first);
+        list_ranks(version, world->size, version[rank], other, sizeof other);
+        status = fail(STATUS_COMMUNICATION,
+                      "the ranks have different versions of NCCL: %s; %s. Let all find the same libnccl.so.2",
+                      first, other);
+    }
+    free(version);
+    return status;
+}
+
+static Status open_communicator(World *world, const CommOptions *options, CollectiveNccl *self)
+{
+    Status status = nccl_load(&self->library);
+    if (status == OK && device_kind(self->device) != DEVICE_CUDA && !self->library.host_memory)
+        status = fail(STATUS_UNSUPPORTED,
+                      "NCCL moves memory of GPUs only, and the device is %s: set collective "
+                      "to mpi or auto",
+                      device_name(self->device));
+    TRY(comm_agree(world, status));
+    TRY(check_versions(world, self->library.version));
+    if (options->deterministic) pin_order();
+    TRY(comm_agree(world, device_stream_open(self->device, &self->stream)));
+    ncclUniqueId id;
+    memset(&id, 0, sizeof id);
+    if (world->rank == 0)
+        status = nccl_status(&self->library, self->library.get_unique_id(&id), NULL, "ncclGetUniqueId");
+    TRY(comm_agree(world, status));
+    TRY(world->transport->broadcast(world, &id, sizeof id, 0, "the start of NCCL"));
+    return comm_agree(
+        world, finish(self, self->library.comm_init_rank(&self->communicator, world->size, id, world->rank),
+                      "ncclCommInitRank"));
+}
+
+Status nccl_collective(World *world, Device *device, const CommOptions *options, Collective **collective)
+{
+    *collective = NULL;
+    CollectiveNccl *self = NULL;
+    TRY(comm_agree(world, memory_new(&self, 1, sizeof *self, "the collective")));
+    self->device = device;
+    self->collective = (Collective){.rank = world->rank,
+                                    .size = world->size,
+                                    .sum = sum_nccl,
+                                    .gather = gather_nccl,
+                                    .broadcast = broadcast_nccl,
+                                    .join = join_nccl,
+                                    .wait = wait_nccl,
+                                    .health = health_nccl,
+                                    .free = free_nccl,
+                                    .implementation = self};
+    Status status = open_communicator(world, options, self);
+    if (status != OK) {
+        free_nccl(&self->collective);
+        return status;
+    }
+    char version[32];
+    nccl_version_text(self->library.version, version);
+    log_info("NCCL %s connects %d ranks", version, world->size);
+    *collective = &self->collective;
+    return OK;
+}
+
+#endif

@@ -1,0 +1,354 @@
+/* A libnccl.so.2 for tests on machines without GPUs: the functions that plumb uses, for host memory, between
+ * the processes of one host through POSIX shared memory. Streams do not exist: an operation is done when its
+ * call returns. Sums are made in the order of ranks.
+ *
+ * NCCL_STAND_IN_FAULT makes a rank go wrong, "RANK:FAULT:NUMBER", in its operation of that number (from 1):
+ *     fail    the call returns an error
+ *     error   the operation waits, and ncclCommGetAsyncError says that it failed
+ *     hang    the operation waits until it is aborted
+ *     stuck   the operation waits, and nothing ends it
+ *     stop, kill   the process gets SIGSTOP, SIGKILL
+ *     nan     a NaN is summed for this rank's first element
+ * and, with other numbers, for a rank:
+ *     version the version that ncclGetVersion tells
+ *     start   ncclCommInitRank waits for ever (any number) */
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <nccl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { SLOT = 1 << 18, RANKS = 256 };
+
+/* What a rank is about to do; all must be about to do the same. */
+typedef struct {
+    int64_t number, count;
+    int32_t kind, type, root;
+} Plan;
+
+typedef struct {
+    atomic_uint arrived, generation;
+    Plan plan[RANKS];
+    char slot[][SLOT];
+} Shared;
+
+struct ncclComm {
+    Shared *shared;
+    int rank, size;
+    int64_t operations;
+    atomic_bool aborted;
+    _Atomic ncclResult_t asynchronous;
+};
+
+/* plumb looks for it before it hands over host memory. */
+const int nccl_stand_in_for_host_memory = 1;
+
+/* The stream that the last operation was given, for tests to look at. */
+void *nccl_stand_in_stream;
+
+static const char *last_error = "";
+
+static void pause_shortly(void)
+{
+    const struct timespec time = {.tv_nsec = 50000};
+    (void)nanosleep(&time, NULL);
+}
+
+static int process_rank(void)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "SLURM_PROCID", "RANK"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; ++i)
+        if (getenv(names[i]) != NULL) return atoi(getenv(names[i]));
+    return 0;
+}
+
+/* Is this rank to go wrong in that way? */
+static bool fault(int rank, const char *kind, long *number)
+{
+    char name[16] = "";
+    int where = -1;
+    const char *text = getenv("NCCL_STAND_IN_FAULT");
+    return text != NULL && sscanf(text, "%d:%15[a-z]:%ld", &where, name, number) == 3 && where == rank &&
+           strcmp(name, kind) == 0;
+}
+
+static bool fault_now(const struct ncclComm *comm, const char *kind)
+{
+    long number = 0;
+    return fault(comm->rank, kind, &number) && number == comm->operations;
+}
+
+static ncclResult_t wait_for_ever(const struct ncclComm *comm, bool heeding)
+{
+    while (!heeding || !atomic_load(&comm->aborted))
+        pause_shortly();
+    return ncclInternalError;
+}
+
+/* False when it was aborted before all came. */
+static bool barrier(struct ncclComm *comm)
+{
+    Shared *shared = comm->shared;
+    const unsigned generation = atomic_load(&shared->generation);
+    if (atomic_fetch_add(&shared->arrived, 1) + 1 == (unsigned)comm->size) {
+        atomic_store(&shared->arrived, 0);
+        atomic_fetch_add(&shared->generation, 1);
+        return true;
+    }
+    for (int turn = 0; atomic_load(&shared->generation) == generation; ++turn) {
+        if (atomic_load(&comm->aborted)) return false;
+        if (turn > 1000) pause_shortly();
+    }
+    return true;
+}
+
+/* ---- start and end ---- */
+
+ncclResult_t ncclGetVersion(int *version)
+{
+    long wanted = 0;
+    *version = fault(process_rank(), "version", &wanted) ? (int)wanted : NCCL_VERSION_CODE;
+    return ncclSuccess;
+}
+
+const char *ncclGetErrorString(ncclResult_t result)
+{
+    static const char *const text[] = {"no error",
+                                       "unhandled cuda error",
+                                       "unhandled system error",
+                                       "internal error",
+                                       "invalid argument",
+                                       "invalid usage",
+                                       "remote process exited or there was a network error"};
+    return (size_t)result < sizeof text / sizeof *text ? text[result] : "unknown result code";
+}
+
+const char *ncclGetLastError(ncclComm_t comm)
+{
+    (void)comm;
+    return last_error;
+}
+
+ncclResult_t ncclGetUniqueId(ncclUniqueId *id)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    memset(id, 0, sizeof *id);
+    (void)snprintf(id->internal, sizeof id->internal, "/nccl-stand-in-%ld-%lld%09ld", (long)getpid(),
+                   (long long)now.tv_sec, now.tv_nsec);
+    return ncclSuccess;
+}
+
+ncclResult_t ncclCommInitRank(ncclComm_t *out, int size, ncclUniqueId id, int rank)
+{
+    long number;
+    if (fault(rank, "start", &number))
+        for (;;)
+            pause_shortly();
+    const size_t bytes = sizeof(Shared) + (size_t)size * SLOT;
+    struct ncclComm *comm = calloc(1, sizeof *comm);
+    const int file = shm_open(id.internal, O_RDWR | O_CREAT, 0600);
+    if (comm == NULL || size > RANKS || file < 0 || ftruncate(file, (off_t)bytes) != 0) {
+        last_error = strerror(errno);
+        return ncclSystemError;
+    }
+    comm->shared = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    (void)close(file);
+    if (comm->shared == MAP_FAILED) return ncclSystemError;
+    comm->rank = rank;
+    comm->size = size;
+    *out = comm;
+    if (!barrier(comm)) return ncclInternalError;
+    if (rank == 0) (void)shm_unlink(id.internal);
+    return ncclSuccess;
+}
+
+ncclResult_t ncclCommDestroy(ncclComm_t comm)
+{
+    if (!barrier(comm)) return ncclInternalError;
+    (void)munmap(comm->shared, sizeof(Shared) + (size_t)comm->size * SLOT);
+    free(comm);
+    return ncclSuccess;
+}
+
+ncclResult_t ncclCommAbort(ncclComm_t comm)
+{
+    static ncclComm_t kept; /* another thread may still be in an operation of it */
+    kept = comm;
+    atomic_store(&kept->aborted, true);
+    return ncclSuccess;
+}
+
+ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *result)
+{
+    *result = atomic_load(&comm->asynchronous);
+    return ncclSuccess;
+}
+
+/* ---- operations ---- */
+
+enum { SUM, GATHER, BROADCAST };
+
+static size_t type_size(ncclDataType_t type)
+{
+    static const size_t size[ncclNumTypes] = {
+        [ncclInt8] = 1,   [ncclUint8] = 1,   [ncclInt32] = 4,   [ncclUint32] = 4,  [ncclInt64] = 8,
+        [ncclUint64] = 8, [ncclFloat16] = 2, [ncclFloat32] = 4, [ncclFloat64] = 8, [ncclBfloat16] = 2};
+    return size[type];
+}
+
+/* Announces the operation, goes wrong if asked to, and makes sure that all ranks do the same. */
+static ncclResult_t begin(struct ncclComm *comm, int kind, size_t count, ncclDataType_t type, int root)
+{
+    const Plan mine = {++comm->operations, (int64_t)count, kind, (int32_t)type, root};
+    if (fault_now(comm, "stop")) (void)raise(SIGSTOP);
+    if (fault_now(comm, "kill")) (void)raise(SIGKILL);
+    if (fault_now(comm, "fail")) {
+        last_error = "the stand-in was told to fail\nand this is a second line";
+        return ncclSystemError;
+    }
+    if (fault_now(comm, "error")) atomic_store(&comm->asynchronous, ncclRemoteError);
+    if (fault_now(comm, "error") || fault_now(comm, "hang")) return wait_for_ever(comm, true);
+    if (fault_now(comm, "stuck")) return wait_for_ever(comm, false);
+    comm->shared->plan[comm->rank] = mine;
+    if (!barrier(comm)) return ncclInternalError;
+    for (int rank = 0; rank < comm->size; ++rank) {
+        const Plan *other = &comm->shared->plan[rank];
+        if (other->number == mine.number && other->count == mine.count && other->kind == mine.kind &&
+            other->type == mine.type && other->root == mine.root)
+            continue;
+        last_error = "the ranks do not do the same";
+        return ncclInvalidUsage;
+    }
+    return ncclSuccess;
+}
+
+static float from_bfloat16(uint16_t bits)
+{
+    const uint32_t wide = (uint32_t)bits << 16;
+    float value;
+    memcpy(&value, &wide, sizeof value);
+    return value;
+}
+
+static uint16_t to_bfloat16(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if (isnan(value)) return (uint16_t)(bits >> 16 | 0x40U);
+    return (uint16_t)((bits + 0x7fffU + (bits >> 16 & 1U)) >> 16);
+}
+
+#define SUM_RANKS(type)                                                                                      \
+    do {                                                                                                     \
+        type *sum = to;                                                                                      \
+        for (size_t i = 0; i < count; ++i) {                                                                 \
+            type total = ((const type *)slot_of(comm, 0))[i];                                                \
+            for (int rank = 1; rank < comm->size; ++rank)                                                    \
+                total = (type)(total + ((const type *)slot_of(comm, rank))[i]);                              \
+            sum[i] = total;                                                                                  \
+        }                                                                                                    \
+    } while (0)
+
+static const void *slot_of(const struct ncclComm *comm, int rank) { return comm->shared->slot[rank]; }
+
+static void sum_slots(const struct ncclComm *comm, void *to, size_t count, ncclDataType_t type)
+{
+    switch (type) {
+    case ncclUint8:
+        SUM_RANKS(uint8_t);
+        break;
+    case ncclInt32:
+        SUM_RANKS(int32_t);
+        break;
+    case ncclInt64:
+        SUM_RANKS(int64_t);
+        break;
+    case ncclFloat32:
+        SUM_RANKS(float);
+        break;
+    case ncclFloat64:
+        SUM_RANKS(double);
+        break;
+    default: /* bfloat16; begin let nothing else through */
+        for (size_t i = 0; i < count; ++i) {
+            float total = 0;
+            for (int rank = 0; rank < comm->size; ++rank)
+                total += from_bfloat16(((const uint16_t *)slot_of(comm, rank))[i]);
+            ((uint16_t *)to)[i] = to_bfloat16(total);
+        }
+        break;
+    }
+}
+
+static void put_nan(void *slot, ncclDataType_t type)
+{
+    if (type == ncclFloat32) *(float *)slot = NAN;
+    if (type == ncclFloat64) *(double *)slot = NAN;
+    if (type == ncclBfloat16) *(uint16_t *)slot = 0x7fc0;
+}
+
+ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t op,
+                           ncclComm_t comm, cudaStream_t stream)
+{
+    nccl_stand_in_stream = stream;
+    const bool summable = type == ncclUint8 || type == ncclInt32 || type == ncclInt64 ||
+                          type == ncclFloat32 || type == ncclFloat64 || type == ncclBfloat16;
+    if (op != ncclSum || !summable) return ncclInvalidArgument;
+    const ncclResult_t result = begin(comm, SUM, count, type, 0);
+    if (result != ncclSuccess) return result;
+    const size_t size = type_size(type), piece = SLOT / size;
+    for (size_t at = 0; at < count; at += piece) {
+        const size_t here = count - at < piece ? count - at : piece;
+        memcpy(comm->shared->slot[comm->rank], (const char *)from + at * size, here * size);
+        if (at == 0 && fault_now(comm, "nan")) put_nan(comm->shared->slot[comm->rank], type);
+        if (!barrier(comm)) return ncclInternalError;
+        sum_slots(comm, (char *)to + at * size, here, type);
+        if (!barrier(comm)) return ncclInternalError;
+    }
+    return ncclSuccess;
+}
+
+ncclResult_t ncclAllGather(const void *from, void *to, size_t count, ncclDataType_t type, ncclComm_t comm,
+                           cudaStream_t stream)
+{
+    nccl_stand_in_stream = stream;
+    const ncclResult_t result = begin(comm, GATHER, count, type, 0);
+    if (result != ncclSuccess) return result;
+    const size_t bytes = count * type_size(type);
+    for (size_t at = 0; at < bytes; at += SLOT) {
+        const size_t here = bytes - at < SLOT ? bytes - at : SLOT;
+        memcpy(comm->shared->slot[comm->rank], (const char *)from + at, here);
+        if (!barrier(comm)) return ncclInternalError;
+        for (int rank = 0; rank < comm->size; ++rank)
+            memcpy((char *)to + (size_t)rank * bytes + at, slot_of(comm, rank), here);
+        if (!barrier(comm)) return ncclInternalError;
+    }
+    return ncclSuccess;
+}
+
+ncclResult_t ncclBroadcast(const void *from, void *to, size_t count, ncclDataType_t type, int root,
+                           ncclComm_t comm, cudaStream_t stream)
+{
+    nccl_stand_in_stream = stream;
+    const ncclResult_t result = begin(comm, BROADCAST, count, type, root);
+    if (result != ncclSuccess) return result;
+    const size_t bytes = count * type_size(type);
+    for (size_t at = 0; at < bytes; at += SLOT) {
+        const size_t here = bytes - at < SLOT ? bytes - at : SLOT;
+        if (comm->rank == root) memcpy(comm->shared->slot[root], (const char *)from + at, here);
+        if (!barrier(comm)) return ncclInternalError;
+        memcpy((char *)to + at, slot_of(comm, root), here);
+        if (!barrier(comm)) return ncclInternalError;
+    }
+    return ncclSuccess;
+}

@@ -1,0 +1,76 @@
+"""Training whose ranks exchange data through NCCL: a stand-in for the library, which takes host memory and goes
+wrong when told to. The same curve at any number of ranks; and trouble ends all ranks soon, with a cause."""
+
+import os
+import sys
+
+from jobs import COMMUNICATION, NUMERIC, SKIP, Suite, main, metrics
+
+STAND_IN = os.environ.get("PLUMB_NCCL_STAND_IN", "")
+NCCL = "collective=nccl"
+
+
+def stand_in(fault=""):
+    return {"LD_LIBRARY_PATH": STAND_IN, "NCCL_STAND_IN_FAULT": fault}
+
+
+class Ranks(Suite):
+    def test_same_curve(self):
+        smooth = ("model.sync_batch_norm=true", "optimizer.learning_rate=0.001")
+        for config, settings, tolerance in ((self.linear, (), 1e-5), (self.resnet, smooth, 1e-3),
+                                            (self.linear, ("loss.name=mmce", "micro_batches=1"), 1e-5),
+                                            (self.linear, ("micro_batches=2", "comm.bucket_bytes=64"), 1e-5)):
+            alone = self.train(config, *settings)
+            for ranks in (2, 3):
+                with self.subTest(config=config, settings=settings, ranks=ranks):
+                    run = self.train(config, NCCL, *settings, ranks=ranks, environment=stand_in())
+                    self.assertIn(f"connects {ranks} ranks", self.job.output)
+                    self.assertSameCurve(alone, run, tolerance)
+
+    def test_same_bits_as_mpi(self):
+        """With two ranks there is one order of summation only."""
+        run = self.train(self.resnet, NCCL, ranks=2, environment=stand_in())
+        self.assertEqual(metrics(run), metrics(self.train(self.resnet, ranks=2)))
+
+    def test_one_rank_needs_no_nccl(self):
+        self.assertEqual(metrics(self.train(self.linear, NCCL)), metrics(self.train(self.linear)))
+
+
+class Trouble(Suite):
+    def refused(self, code, *texts, fault="", ranks=3, settings=(), environment=None):
+        self.train(self.linear, NCCL, *settings, ranks=ranks, code=code,
+                   environment=environment or stand_in(fault))
+        for text in texts:
+            self.assertIn(text, self.job.errors, self.said(self.job))
+
+    def test_no_library(self):
+        empty = f"{self.scratch}/empty"
+        os.makedirs(f"{empty}/libnccl.so.2")  # found, and not a library
+        self.refused(8, "NCCL, which moves data between GPUs, cannot be loaded", "libnccl.so.2",
+                     environment={"LD_LIBRARY_PATH": empty})
+
+    def test_versions_that_differ(self):
+        self.refused(COMMUNICATION, "different versions of NCCL: 2.28.9 on rank 0, 2; 2.27.3 on rank 1",
+                     fault="1:version:22703")
+
+    def test_version_that_is_too_old(self):
+        self.refused(8, "NCCL 2.8.4 is too old", fault="1:version:2804")
+
+    def test_operation_that_fails(self):
+        self.refused(COMMUNICATION, "rank 1: NCCL: ncclAllReduce: unhandled system error: "
+                     "the stand-in was told to fail", fault="1:fail:9")
+        self.assertNotIn("second line", self.job.errors)
+
+    def test_nan_of_one_rank(self):
+        """In the gradient of one rank; all ranks stop at that step, and say what it is."""
+        for ranks in (2, 3):
+            self.refused(NUMERIC, "step 1 (epoch 1, batch 1)", "NaN", "the gradient of", fault="1:nan:3",
+                         ranks=ranks)
+            self.assertEqual(self.job.errors.count("error: "), 1, self.said(self.job))
+
+
+if __name__ == "__main__":
+    if not STAND_IN:
+        print("skipped: built without NCCL's header")
+        sys.exit(SKIP)
+    main()
