@@ -51,7 +51,7 @@ Status comm_agree(World *world, Status mine)
 {
     if (world->size == 1) return mine;
     /* After a timeout the others would be waited for in vain a second time. */
-    if (mine != OK && !world->transport->in_step(world)) return mine;
+    if (mine != OK && !world_in_step(world)) return mine;
     /* The lowest rank that failed has the largest of these; 0 if none did. */
     int64_t failed = mine != OK ? world->size - world->rank : 0;
     Status agreed = OK;
@@ -86,7 +86,7 @@ Status comm_check_equal(World *world, const void *data, size_t bytes, const char
     memcpy(mine.host, world->host, sizeof mine.host);
     Sum *all;
     TRY(memory_new(&all, (size_t)world->size, sizeof *all, "the ranks' check sums"));
-    Status status = world->transport->gather(world, &mine, sizeof mine, all, what);
+    Status status = comm_gather(world, &mine, sizeof mine, all, what);
     for (int i = 1; i < world->size && status == OK; ++i) {
         if (all[i].bytes != all[0].bytes)
             status = fail(STATUS_COMMUNICATION,

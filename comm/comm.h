@@ -12,6 +12,7 @@ typedef struct World {
     int local_rank, local_size; /* of those on this host */
     char host[256];
     const struct Transport *transport; /* what connects them; NULL for one rank alone */
+    struct Star *star;                 /* looks after them; NULL while nobody needs that */
     void *implementation;
 } World;
 
@@ -33,6 +34,7 @@ CHECKED Status comm_collective(World *, double timeout_seconds, Collective **);
 typedef struct {
     const char *kind;       /* "auto": as fits the device; "mpi": of host memory; "nccl": between GPUs */
     double timeout_seconds; /* as for comm_collective */
+    double step_seconds;    /* and for work that GPUs do together; 0: the same */
     bool deterministic;     /* sums in the same order in every run with the same ranks and machines */
 } CommOptions;
 /* A collective for memory of that device. Every rank gives a device of the same kind. An error on one rank is

@@ -171,9 +171,9 @@ static bool all_fail(World *world, double seconds)
 
 static bool in_step(const World *world) { return !((const Ranks *)world->implementation)->stuck; }
 
-static void abort_all(World *world, int code, const char *message)
+static void abort_all(World *world, int code)
 {
-    (void)world, (void)message;
+    (void)world;
     (void)MPI_Abort(MPI_COMM_WORLD, code);
 }
 

@@ -9,23 +9,13 @@
 
 #include "comm/mpi_ranks.h"
 
+#include "engine/base/memory.h"
+
 #include <sched.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <string.h>
-#include <time.h>
+#include <stdlib.h>
 
 enum { TAG_CALL = 1, TAG_ANSWER = 2 };
-enum { NAMED_RANKS = 8 }; /* an error names so many; more are counted */
-
 static const double poll_interval = 0.01;
-
-double seconds_now(void)
-{
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 Status mpi_status(int code, const char *what)
 {
@@ -70,22 +60,6 @@ void ranks_poll(Ranks *ranks)
     presence_receive(ranks);
 }
 
-static void pause_for(double seconds)
-{
-    const struct timespec time = {.tv_sec = 0, .tv_nsec = (long)(seconds * 1e9)};
-    (void)nanosleep(&time, NULL);
-}
-
-/* Appends to text, cutting what does not fit. */
-__attribute__((format(printf, 3, 4))) static void append(char *text, size_t size, const char *format, ...)
-{
-    const size_t length = strlen(text);
-    va_list arguments;
-    va_start(arguments, format);
-    (void)vsnprintf(text + length, size - length, format, arguments);
-    va_end(arguments);
-}
-
 static Status roll_call(Ranks *ranks, const Operation *operation, double timeout)
 {
     const double grace = timeout < 1 ? 0.25 : timeout > 12 ? 3 : timeout / 4;
@@ -101,30 +75,19 @@ static Status roll_call(Ranks *ranks, const Operation *operation, double timeout
             unheard += i != ranks->rank && ranks->heard[i].time < start;
     }
 
-    char what[128], missing[4096] = "";
-    if (operation->count < 0)
-        (void)snprintf(what, sizeof what, "%s", operation->what);
-    else
-        (void)snprintf(what, sizeof what, "operation %lld (%s of %lld %s)", (long long)operation->number,
-                       operation->what, (long long)operation->count, dtype_name(operation->type));
-    int named = 0, unnamed = 0;
+    Attendance *attendance;
+    TRY(memory_new(&attendance, (size_t)ranks->size, sizeof *attendance, "the roll call"));
     for (int i = 0; i < ranks->size; ++i) {
-        if (i == ranks->rank) continue;
+        const Heard *heard = &ranks->heard[i];
         /* One that asked before we did may have given up since, and then answers no more. */
-        const bool answers = ranks->heard[i].time >= start - grace && ranks->heard[i].time > 0;
-        if (answers && ranks->heard[i].presence.issued[operation->channel] >= operation->number) continue;
-        if (named == NAMED_RANKS) {
-            ++unnamed;
-            continue;
-        }
-        append(missing, sizeof missing, "%srank %d on host %s %s", named > 0 ? "; " : "", i, ranks->hosts[i],
-               answers ? "answers, but has not come to it" : "does not answer");
-        ++named;
+        attendance[i] = (Attendance){.answers = heard->time >= start - grace && heard->time > 0,
+                                     .came = heard->presence.issued[operation->channel] >= operation->number,
+                                     .silence = -1};
     }
-    if (unnamed > 0) append(missing, sizeof missing, "; %d more", unnamed);
-    if (named == 0) append(missing, sizeof missing, "all ranks have come to it, but data are missing");
-    return fail(STATUS_COMMUNICATION, "rank %d on host %s waited %.3g s for %s: %s", ranks->rank,
-                ranks->hosts[ranks->rank], timeout, what, missing);
+    const Status status =
+        waited_in_vain(ranks->rank, ranks->size, ranks->hosts, operation, timeout, attendance);
+    free(attendance);
+    return status;
 }
 
 Status ranks_wait(Ranks *ranks, MPI_Request *request, const Operation *operation, double timeout)

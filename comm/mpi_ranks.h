@@ -3,20 +3,13 @@
 #define PLUMB_COMM_MPI_RANKS_H
 
 #include "comm/transport.h"
+#include "comm/waiting.h"
 
 #include <mpi.h>
 
 /* Operations are numbered on each channel in the order in which all ranks issue them, so that a rank can say
  * how far it has come. */
 enum { CHANNEL_COLLECTIVE, CHANNEL_AGREEMENT, CHANNELS };
-
-typedef struct {
-    int channel;
-    int64_t number; /* from 1 */
-    const char *what;
-    int64_t count; /* elements; -1: the text says it all */
-    DType type;
-} Operation;
 
 /* How far a rank has come: the number of operations that it has issued on each channel. */
 typedef struct {
@@ -41,9 +34,9 @@ typedef struct {
     MPI_Comm calls;    /* the roll call */
     MPI_Comm failing;  /* ranks that end with an error meet here */
     MPI_Op sum_bfloat16;
-    char (*hosts)[256]; /* of each rank */
-    double patience;    /* seconds, for small exchanges */
-    Presence presence;  /* of this rank */
+    HostName *hosts;   /* of each rank */
+    double patience;   /* seconds, for small exchanges */
+    Presence presence; /* of this rank */
     bool stuck; /* operations were given up: the ranks are out of step, and MPI cannot be ended in order */
     Abandoned *abandoned;
     /* The roll call, one of each a rank. */
@@ -52,8 +45,6 @@ typedef struct {
     MPI_Request *sending;
     double last_poll;
 } Ranks;
-
-double seconds_now(void); /* monotonic */
 
 /* The MPI function's result as a status. */
 CHECKED Status mpi_status(int code, const char *what);

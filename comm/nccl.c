@@ -7,7 +7,7 @@
 #if PLUMB_HAVE_NCCL
 
 #include "comm/nccl.h"
-#include "comm/nccl_library.h"
+#include "comm/nccl_watch.h"
 #include "comm/transport.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
@@ -22,33 +22,26 @@ typedef struct {
     Device *device;
     Stream stream;
     ncclComm_t communicator;
-    /* The first failure; repeated ever after, since the ranks are no longer in step. */
-    StatusCode failure;
-    char *failure_message;
+    Watch *watch;
+    double step_seconds;
 } CollectiveNccl;
 
 static CollectiveNccl *self_of(Collective *collective) { return collective->implementation; }
 
-static Status check(const CollectiveNccl *self)
+/* Called before NCCL is: the watch looks from here on whether it returns. */
+static Status begin(CollectiveNccl *self, const char *what, Span span)
 {
-    if (self->failure == 0) return OK;
-    return fail(self->failure, "%s", self->failure_message != NULL ? self->failure_message : "out of memory");
+    TRY(watch_failure(self->watch));
+    watch_enter(self->watch, what, span.count, span.type, self->step_seconds);
+    return OK;
 }
 
-/* Remembers and returns the failure. */
-static Status failed(CollectiveNccl *self, Status status)
-{
-    if (self->failure == 0) {
-        self->failure = status_code(status);
-        self->failure_message = strdup(status_message(status));
-    }
-    return status;
-}
-
+/* And after it. */
 static Status finish(CollectiveNccl *self, ncclResult_t result, const char *what)
 {
+    watch_leave(self->watch);
     const Status status = nccl_status(&self->library, result, self->communicator, what);
-    return status == OK ? OK : failed(self, status_trail(status, __func__, __FILE__, __LINE__));
+    return status == OK ? OK : watch_failed(self->watch, status_trail(status, __func__, __FILE__, __LINE__));
 }
 
 /* ---- the interface ---- */
@@ -68,10 +61,10 @@ static Status span_check(Span span, const char *what)
 static Status sum_nccl(Collective *collective, Span span, Stream after)
 {
     CollectiveNccl *self = self_of(collective);
-    TRY(check(self));
     TRY(span_check(span, "sum"));
     if (span.count == 0) return OK;
     TRY(device_stream_follow(self->device, self->stream, after));
+    TRY(begin(self, "sum", span));
     return finish(self,
                   self->library.all_reduce(span.data, span.data, (size_t)span.count, types[span.type],
                                            ncclSum, self->communicator, self->stream),
@@ -81,7 +74,6 @@ static Status sum_nccl(Collective *collective, Span span, Stream after)
 static Status gather_nccl(Collective *collective, Span part, Span all, Stream after)
 {
     CollectiveNccl *self = self_of(collective);
-    TRY(check(self));
     TRY(span_check(part, "gather"));
     TRY(span_check(all, "gather"));
     if (part.type != all.type || part.count > INT64_MAX / 8 / collective->size ||
@@ -90,6 +82,7 @@ static Status gather_nccl(Collective *collective, Span part, Span all, Stream af
                     dtype_name(part.type), collective->size, (long long)all.count, dtype_name(all.type));
     if (part.count == 0) return OK;
     TRY(device_stream_follow(self->device, self->stream, after));
+    TRY(begin(self, "gather", part));
     return finish(self,
                   self->library.all_gather(part.data, all.data, (size_t)part.count, types[part.type],
                                            self->communicator, self->stream),
@@ -99,12 +92,12 @@ static Status gather_nccl(Collective *collective, Span part, Span all, Stream af
 static Status broadcast_nccl(Collective *collective, Span span, int root, Stream after)
 {
     CollectiveNccl *self = self_of(collective);
-    TRY(check(self));
     TRY(span_check(span, "broadcast"));
     if (root < 0 || root >= collective->size)
         return fail(STATUS_INTERNAL, "broadcast from rank %d of %d", root, collective->size);
     if (span.count == 0) return OK;
     TRY(device_stream_follow(self->device, self->stream, after));
+    TRY(begin(self, "broadcast", span));
     return finish(self,
                   self->library.broadcast(span.data, span.data, (size_t)span.count, types[span.type], root,
                                           self->communicator, self->stream),
@@ -114,29 +107,37 @@ static Status broadcast_nccl(Collective *collective, Span span, int root, Stream
 static Status join_nccl(Collective *collective, Stream stream)
 {
     CollectiveNccl *self = self_of(collective);
-    TRY(check(self));
+    TRY(watch_failure(self->watch));
     return device_stream_follow(self->device, stream, self->stream);
 }
 
 static Status wait_nccl(Collective *collective, Device *device)
 {
     CollectiveNccl *self = self_of(collective);
-    TRY(check(self));
+    TRY(begin(self, "the step of all ranks", (Span){.count = -1}));
     const Status status = device_synchronize(device);
-    return status == OK ? OK : failed(self, status_trail(status, __func__, __FILE__, __LINE__));
+    watch_leave(self->watch);
+    /* What an aborted communicator leaves behind on the GPU is not the cause. */
+    if (status != OK) return watch_failed(self->watch, status_trail(status, __func__, __FILE__, __LINE__));
+    return watch_failure(self->watch);
 }
 
-static Status health_nccl(Collective *collective) { return check(self_of(collective)); }
+static Status health_nccl(Collective *collective) { return watch_failure(self_of(collective)->watch); }
 
 static void free_nccl(Collective *collective)
 {
     CollectiveNccl *self = self_of(collective);
-    if (self->communicator != NULL && self->failure == 0)
+    Status status = self->watch != NULL ? watch_failure(self->watch) : OK;
+    if (self->communicator != NULL && status == OK) {
+        /* It waits for the others too; and must not be aborted meanwhile. */
+        watch_communicator(self->watch, NULL);
+        watch_enter(self->watch, "the end of NCCL", -1, FLOAT32, self->step_seconds);
         (void)self->library.comm_destroy(self->communicator);
-    else if (self->communicator != NULL)
-        (void)self->library.comm_abort(self->communicator);
+        watch_leave(self->watch);
+    }
+    status_free(status);
+    watch_stop(self->watch);
     if (self->stream != NULL) device_stream_close(self->device, self->stream);
-    free(self->failure_message);
     free(self);
 }
 
@@ -173,7 +174,7 @@ static Status check_versions(World *world, int mine)
 {
     int *version;
     TRY(memory_new(&version, (size_t)world->size, sizeof *version, "the versions of NCCL"));
-    Status status = world->transport->gather(world, &mine, sizeof mine, version, "the versions of NCCL");
+    Status status = comm_gather(world, &mine, sizeof mine, version, "the versions of NCCL");
     for (int rank = 1; rank < world->size && status == OK; ++rank) {
         if (version[rank] == version[0]) continue;
         char first[200], other[200];
@@ -197,6 +198,7 @@ static Status open_communicator(World *world, const CommOptions *options, Collec
                       device_name(self->device));
     TRY(comm_agree(world, status));
     TRY(check_versions(world, self->library.version));
+    TRY(world_open_star(world, options->timeout_seconds));
     if (options->deterministic) pin_order();
     TRY(comm_agree(world, device_stream_open(self->device, &self->stream)));
     ncclUniqueId id;
@@ -205,9 +207,12 @@ static Status open_communicator(World *world, const CommOptions *options, Collec
         status = nccl_status(&self->library, self->library.get_unique_id(&id), NULL, "ncclGetUniqueId");
     TRY(comm_agree(world, status));
     TRY(world->transport->broadcast(world, &id, sizeof id, 0, "the start of NCCL"));
-    return comm_agree(
-        world, finish(self, self->library.comm_init_rank(&self->communicator, world->size, id, world->rank),
-                      "ncclCommInitRank"));
+    TRY(comm_agree(world, watch_start(world->star, &self->library, &self->watch)));
+    watch_enter(self->watch, "the start of NCCL", -1, FLOAT32, options->timeout_seconds);
+    status = finish(self, self->library.comm_init_rank(&self->communicator, world->size, id, world->rank),
+                    "ncclCommInitRank");
+    if (status == OK) watch_communicator(self->watch, self->communicator);
+    return status;
 }
 
 Status nccl_collective(World *world, Device *device, const CommOptions *options, Collective **collective)
@@ -216,6 +221,7 @@ Status nccl_collective(World *world, Device *device, const CommOptions *options,
     CollectiveNccl *self = NULL;
     TRY(comm_agree(world, memory_new(&self, 1, sizeof *self, "the collective")));
     self->device = device;
+    self->step_seconds = options->step_seconds > 0 ? options->step_seconds : options->timeout_seconds;
     self->collective = (Collective){.rank = world->rank,
                                     .size = world->size,
                                     .sum = sum_nccl,

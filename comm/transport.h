@@ -3,6 +3,7 @@
 #define PLUMB_COMM_TRANSPORT_H
 
 #include "comm/comm.h"
+#include "comm/star.h"
 
 /* The few things that comm/ needs of it. All are collective unless they say otherwise. The small exchanges
  * end with an error, never hang, when another rank does not come within the time given to comm_collective;
@@ -24,13 +25,21 @@ typedef struct Transport {
     /* Waits for the others as long as comm_collective said, then ends; leaves things as they are if they do
      * not come. */
     void (*stop)(World *);
-    /* Ends all ranks with this code, for that reason; does not return. Not collective. */
-    void (*abort)(World *, int code, const char *message);
+    /* Ends all ranks with this code; does not return. Not collective. */
+    void (*abort)(World *, int code);
 } Transport;
 
 /* Each fills in everything of the world but the processors; world->implementation is its own from here on. */
 
 /* Fails in a build without MPI (mpi_absent.c). */
 CHECKED Status mpi_start(int *argc, char ***argv, World *);
+
+/* ---- world.c ---- */
+
+/* Lets the ranks look after each other from now on: one that is killed or stopped ends all, also while others
+ * compute or wait for their GPUs. Collective; once is enough. */
+CHECKED Status world_open_star(World *, double timeout_seconds);
+/* False when the ranks cannot agree on anything any more. Not collective. */
+bool world_in_step(const World *);
 
 #endif

@@ -55,6 +55,13 @@ static Status launched_ranks(long *ranks)
     return OK;
 }
 
+static Status exchange_processors(World *world, const Processors *mine, Processors all[])
+{
+    all[0] = *mine;
+    if (world->local_size == 1) return OK;
+    return world->transport->gather_local(world, mine, sizeof *mine, all, "share of processors");
+}
+
 static Status start(int *argc, char ***argv, FullWorld *self)
 {
     World *world = &self->world;
@@ -76,10 +83,7 @@ static Status start(int *argc, char ***argv, FullWorld *self)
     Processors *all;
     const Processors mine = processors_find();
     TRY(memory_new(&all, (size_t)world->local_size, sizeof *all, "the processors of the host's ranks"));
-    all[0] = mine;
-    Status status = OK;
-    if (world->local_size > 1)
-        status = world->transport->gather_local(world, &mine, sizeof mine, all, "share of processors");
+    const Status status = exchange_processors(world, &mine, all);
     if (status == OK) self->threads = processors_take(all, world->local_rank, world->local_size);
     free(all);
     return status;
@@ -104,6 +108,7 @@ void comm_stop(World *world)
 {
     if (world == NULL) return;
     if (world->transport != NULL) world->transport->stop(world);
+    if (world->star != NULL) star_close(world->star);
     free(full(world));
 }
 
@@ -134,14 +139,47 @@ Status comm_device_collective(World *world, Device *device, const CommOptions *o
     return comm_collective(world, options->timeout_seconds, collective);
 }
 
+static Status find_known(void *context, StarAddress *address)
+{
+    *address = *(const StarAddress *)context;
+    return OK;
+}
+
+Status world_open_star(World *world, double timeout_seconds)
+{
+    static const double longest_silence = 30; /* seconds */
+    if (world->star != NULL) return OK;
+    StarAddress address = {.port = 0};
+    Hub *hub = NULL;
+    const StarOptions options = {.rank = world->rank,
+                                 .size = world->size,
+                                 .host = world->host,
+                                 .start_seconds = timeout_seconds,
+                                 .silence_seconds =
+                                     timeout_seconds < longest_silence ? timeout_seconds : longest_silence};
+    Status status = comm_agree(world, world->rank == 0 ? hub_start(&options, &hub, &address) : OK);
+    if (status == OK)
+        status = world->transport->broadcast(world, &address, sizeof address, 0, "rank 0's address");
+    if (status == OK) return comm_agree(world, star_open(&options, hub, find_known, &address, &world->star));
+    if (hub != NULL) hub_stop(hub, 0);
+    return status;
+}
+
+bool world_in_step(const World *world)
+{
+    const Status failure = world->star != NULL ? star_failure(world->star) : OK;
+    const bool failed = failure != OK;
+    status_free(failure);
+    return !failed && world->transport->in_step(world);
+}
+
 int comm_finish(World *world, Status status)
 {
     static const double grace = 4; /* seconds for the others to come to the same end */
     int code = 0;
     if (status != OK) {
         code = (int)status_code(status);
-        if (world->size > 1 &&
-            !(world->transport->in_step(world) && world->transport->all_fail(world, grace)))
+        if (world->size > 1 && !(world_in_step(world) && world->transport->all_fail(world, grace)))
             comm_abort(world, status);
         if (world->rank == 0) log_error("%s", status_message(status));
         if (world->rank == 0 && code == STATUS_INTERNAL) log_error("%s", status_trace(status));
@@ -159,7 +197,10 @@ _Noreturn void comm_abort(World *world, Status status)
         log_any_rank("%s", status_message(status));
     }
     (void)fflush(NULL);
-    if (world != NULL && world->transport != NULL)
-        world->transport->abort(world, code, status != OK ? status_message(status) : "");
+    if (world != NULL && world->star != NULL) {
+        star_fail(world->star, (StatusCode)code, status != OK ? status_message(status) : "");
+        star_end(world->star);
+    }
+    if (world != NULL && world->transport != NULL) world->transport->abort(world, code);
     exit(code);
 }

@@ -240,6 +240,7 @@ Status session_open(World *world, const Config *config, bool training, bool prof
     *session = (Session){.world = world, .config = config};
     const CommOptions options = {.kind = config_text(config, "collective"),
                                  .timeout_seconds = config_real(config, "comm.timeout_seconds"),
+                                 .step_seconds = config_real(config, "comm.step_seconds"),
                                  .deterministic = config_flag(config, "deterministic")};
     Status status;
     TRY_ELSE(failed, comm_collective(world, options.timeout_seconds, &session->host));

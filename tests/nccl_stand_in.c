@@ -157,13 +157,14 @@ ncclResult_t ncclCommInitRank(ncclComm_t *out, int size, ncclUniqueId id, int ra
     const size_t bytes = sizeof(Shared) + (size_t)size * SLOT;
     struct ncclComm *comm = calloc(1, sizeof *comm);
     const int file = shm_open(id.internal, O_RDWR | O_CREAT, 0600);
-    if (comm == NULL || size > RANKS || file < 0 || ftruncate(file, (off_t)bytes) != 0) {
+    if (comm != NULL && size <= RANKS && file >= 0 && ftruncate(file, (off_t)bytes) == 0)
+        comm->shared = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (file >= 0) (void)close(file);
+    if (comm == NULL || comm->shared == NULL || comm->shared == MAP_FAILED) {
         last_error = strerror(errno);
+        free(comm);
         return ncclSystemError;
     }
-    comm->shared = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-    (void)close(file);
-    if (comm->shared == MAP_FAILED) return ncclSystemError;
     comm->rank = rank;
     comm->size = size;
     *out = comm;

@@ -2,9 +2,11 @@
 wrong when told to. The same curve at any number of ranks; and trouble ends all ranks soon, with a cause."""
 
 import os
+import signal
 import sys
+import time
 
-from jobs import COMMUNICATION, NUMERIC, SKIP, Suite, main, metrics
+from jobs import COMMUNICATION, NUMERIC, SKIP, Job, Suite, main, metrics, soon, wait_for
 
 STAND_IN = os.environ.get("PLUMB_NCCL_STAND_IN", "")
 NCCL = "collective=nccl"
@@ -67,6 +69,52 @@ class Trouble(Suite):
             self.refused(NUMERIC, "step 1 (epoch 1, batch 1)", "NaN", "the gradient of", fault="1:nan:3",
                          ranks=ranks)
             self.assertEqual(self.job.errors.count("error: "), 1, self.said(self.job))
+
+    def test_rank_that_waits_for_ever(self):
+        """In its 9th operation; nothing ends the wait of one that is stuck but the end of the process."""
+        for fault in ("hang", "stuck"):
+            with self.subTest(fault=fault):
+                started = time.monotonic()
+                self.refused(COMMUNICATION, "waited 2 s for operation ", "(sum of 7856 float32)",
+                             fault=f"1:{fault}:9", settings=("comm.step_seconds=2",))
+                self.assertLess(time.monotonic() - started, 4 + soon())
+
+    def test_error_that_shows_later(self):
+        self.refused(COMMUNICATION, "NCCL: operation ", "(sum of 7856 float32): remote process exited or there was",
+                     fault="1:error:9")
+
+    def test_rank_that_never_starts(self):
+        self.refused(COMMUNICATION, "waited 2 s for the start of NCCL", fault="1:start:0",
+                     settings=("comm.timeout_seconds=2",))
+
+    def test_killed_and_stopped_in_an_operation(self):
+        for fault, what in (("kill", "its connection ended"), ("stop", "it was last heard of 2 s ago")):
+            for rank in (0, 1):
+                with self.subTest(fault=fault, rank=rank):
+                    job = Job(["train", self.linear, NCCL, "comm.timeout_seconds=2", "--run", self.folder()], 3,
+                              stand_in(f"{rank}:{fault}:9")).wait()
+                    self.assertLess(job.seconds, 3 + soon())
+                    self.assertEqual(job.leftovers, [])
+                    self.assertIn(job.code, (COMMUNICATION,) if fault == "stop" else (COMMUNICATION, 137))
+                    if fault == "stop":  # mpirun itself may be faster to end the others after a death
+                        self.assertIn(f"rank {rank} on host", job.errors, self.said(job))
+                        self.assertIn(what, job.errors, self.said(job))
+
+    def test_killed_and_stopped_at_any_moment(self):
+        for number in (signal.SIGKILL, signal.SIGSTOP):
+            with self.subTest(number=number):
+                run = self.folder()
+                job = Job(["train", self.linear, NCCL, "epochs=1000000", "comm.timeout_seconds=2", "--run", run], 2,
+                          stand_in())
+                wait_for(f"{run}/checkpoints/best.model.safetensors")
+                self.assertTrue(job.signal("1", number))
+                sent = time.monotonic()
+                job.wait()
+                self.assertLess(time.monotonic() - sent, 3 + soon())
+                self.assertEqual(job.leftovers, [])
+                self.assertIn(job.code, (COMMUNICATION, 137))
+                if number == signal.SIGSTOP:
+                    self.assertRegex(job.errors, "rank 1 on host .* (is lost: it was last heard of|does not answer)")
 
 
 if __name__ == "__main__":

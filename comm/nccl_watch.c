@@ -1,0 +1,177 @@
+#if PLUMB_HAVE_NCCL
+
+#include "comm/nccl_watch.h"
+#include "engine/base/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const double interval = 0.1;
+/* What a dead rank does to NCCL may be seen before its end is; the end is what should be told. */
+static const double better_word = 2;
+
+struct Watch {
+    Star *star;
+    const NcclLibrary *library;
+    pthread_t thread;
+    pthread_mutex_t lock; /* of all that follows */
+    bool stopping, waiting;
+    ncclComm_t communicator;
+    Operation operation;    /* the last one entered */
+    double seconds, waited; /* how long it may take, and takes */
+    StatusCode failure;     /* 0: none */
+    char *message;
+};
+
+static Status failure_locked(const Watch *watch)
+{
+    if (watch->failure == 0) return OK;
+    return fail(watch->failure, "%s", watch->message != NULL ? watch->message : "out of memory");
+}
+
+/* The first failure: tells all ranks, then ends what waits. */
+static void trip(Watch *watch, Status status)
+{
+    (void)pthread_mutex_lock(&watch->lock);
+    const bool first = watch->failure == 0;
+    const ncclComm_t communicator = watch->communicator;
+    if (first) {
+        watch->failure = status_code(status);
+        watch->message = strdup(status_message(status));
+        watch->communicator = NULL;
+    }
+    (void)pthread_mutex_unlock(&watch->lock);
+    if (first) star_fail(watch->star, status_code(status), status_message(status));
+    if (first && communicator != NULL) (void)watch->library->comm_abort(communicator);
+    status_free(status);
+}
+
+/* What the hub knows of the cause within a moment, else the status. */
+static Status wait_for_better_word(Watch *watch, Status status)
+{
+    const double until = seconds_now() + better_word;
+    while (seconds_now() < until) {
+        const Status better = star_failure(watch->star);
+        if (better != OK) {
+            status_free(status);
+            return better;
+        }
+        pause_for(interval / 2);
+    }
+    return status;
+}
+
+static Status look(Watch *watch, double passed)
+{
+    TRY(star_failure(watch->star));
+    (void)pthread_mutex_lock(&watch->lock);
+    const ncclComm_t communicator = watch->communicator;
+    const Operation operation = watch->operation;
+    const double seconds = watch->seconds;
+    /* Time that this process did not run does not count. */
+    if (watch->waiting) watch->waited += passed < 1 ? passed : 1;
+    const bool late = watch->waiting && watch->waited > seconds;
+    ncclResult_t result = ncclSuccess;
+    if (communicator != NULL && watch->library->comm_get_async_error(communicator, &result) != ncclSuccess)
+        result = ncclSuccess;
+    (void)pthread_mutex_unlock(&watch->lock);
+    if (result != ncclSuccess && result != ncclInProgress) {
+        char what[128];
+        operation_text(&operation, what);
+        return wait_for_better_word(watch, nccl_status(watch->library, result, communicator, what));
+    }
+    return late ? star_waited_in_vain(watch->star, &operation, seconds, true) : OK;
+}
+
+static void *run(void *argument)
+{
+    Watch *watch = argument;
+    double last = seconds_now();
+    for (;;) {
+        pause_for(interval);
+        (void)pthread_mutex_lock(&watch->lock);
+        const bool stopping = watch->stopping, failed = watch->failure != 0;
+        (void)pthread_mutex_unlock(&watch->lock);
+        if (stopping) return NULL;
+        const double now = seconds_now();
+        const Status status = failed ? OK : look(watch, now - last);
+        last = now;
+        if (status != OK) trip(watch, status);
+    }
+}
+
+Status watch_start(Star *star, const NcclLibrary *library, Watch **out)
+{
+    *out = NULL;
+    Watch *watch;
+    TRY(memory_new(&watch, 1, sizeof *watch, "the watch over NCCL"));
+    watch->star = star;
+    watch->library = library;
+    (void)pthread_mutex_init(&watch->lock, NULL);
+    const Status status = thread_start(run, watch, &watch->thread);
+    if (status != OK) {
+        free(watch);
+        return status;
+    }
+    *out = watch;
+    return OK;
+}
+
+void watch_stop(Watch *watch)
+{
+    if (watch == NULL) return;
+    (void)pthread_mutex_lock(&watch->lock);
+    watch->stopping = true;
+    (void)pthread_mutex_unlock(&watch->lock);
+    (void)pthread_join(watch->thread, NULL);
+    (void)pthread_mutex_destroy(&watch->lock);
+    free(watch->message);
+    free(watch);
+}
+
+void watch_communicator(Watch *watch, ncclComm_t communicator)
+{
+    (void)pthread_mutex_lock(&watch->lock);
+    watch->communicator = communicator;
+    (void)pthread_mutex_unlock(&watch->lock);
+}
+
+void watch_enter(Watch *watch, const char *what, int64_t count, DType type, double seconds)
+{
+    (void)pthread_mutex_lock(&watch->lock);
+    const int64_t number = watch->operation.number + 1;
+    watch->operation = (Operation){.number = number, .what = what, .count = count, .type = type};
+    watch->seconds = seconds;
+    watch->waited = 0;
+    watch->waiting = true;
+    (void)pthread_mutex_unlock(&watch->lock);
+    star_progress(watch->star, number);
+}
+
+void watch_leave(Watch *watch)
+{
+    (void)pthread_mutex_lock(&watch->lock);
+    watch->waiting = false;
+    (void)pthread_mutex_unlock(&watch->lock);
+}
+
+Status watch_failure(Watch *watch)
+{
+    (void)pthread_mutex_lock(&watch->lock);
+    const Status status = failure_locked(watch);
+    (void)pthread_mutex_unlock(&watch->lock);
+    return status;
+}
+
+Status watch_failed(Watch *watch, Status status)
+{
+    Status first = watch_failure(watch);
+    if (first == OK) {
+        trip(watch, wait_for_better_word(watch, status));
+        return watch_failure(watch);
+    }
+    status_free(status);
+    return first;
+}
+
+#endif
