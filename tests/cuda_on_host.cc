@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <mutex>
 #include <ucontext.h>
 #include <vector>
 
@@ -146,6 +147,8 @@ void launch_on_host(dim3 blocks, dim3 threads, size_t shared_bytes, const std::f
                      static_cast<unsigned long long>(grid), count, shared_bytes);
         std::abort();
     }
+    static std::mutex one_grid_at_a_time; /* tests of ranks as threads */
+    const std::lock_guard<std::mutex> lock(one_grid_at_a_time);
     blockDim = threads;
     gridDim = blocks;
     running = &kernel;

@@ -6,11 +6,11 @@
 #include "engine/graph/op.h"
 
 /* Fills in node, device and scratch of a call whose tensors and attributes are set, runs it and releases what
- * it took. Every output is wanted unless `unwanted` has its bit. collective NULL: a world of one. Returns
- * run's status. */
+ * it took. Every output is wanted unless `unwanted` has its bit. collective NULL: a world of one. Runs on
+ * test_device(). Returns run's status. */
 CHECKED Status kernel_call(const Op *, Call *, int inputs, int threads, uint32_t unwanted, Collective *);
 
-/* The same on a device of that kind, which must have a kernel for the op and use host memory. */
+/* The same on a device of that kind, which must have a kernel for the op: tensors are copied to it and back. */
 CHECKED Status kernel_call_on(DeviceKind, const Op *, Call *, int inputs, int threads, uint32_t unwanted,
                               Collective *);
 

@@ -41,7 +41,7 @@ static float *floats(int64_t count, uint64_t seed)
 
 /* All tensors of a forward and backward call with every option, in memory of their own. */
 typedef struct {
-    float *x, *residual, *weight, *bias, *running_mean, *running_var, *dy, *dy2, *addend;
+    float *x, *residual, *weight, *bias, *running_mean, *running_var, *dy, *addend;
     float *y, *mean, *inverse, *dx, *dresidual, *dweight, *dbias;
     uint8_t *mask;
     int64_t batches;
@@ -58,7 +58,6 @@ static Tensors make_tensors(int64_t rows)
                  .running_mean = floats(COLUMNS, 5),
                  .running_var = floats(COLUMNS, 6),
                  .dy = floats(rows * Y_STRIDE, 7),
-                 .dy2 = floats(rows * X_STRIDE, 8),
                  .addend = floats(rows * COLUMNS, 9),
                  .y = floats(rows * Y_STRIDE, 10),
                  .mean = floats(COLUMNS, 11),
@@ -74,9 +73,9 @@ static Tensors make_tensors(int64_t rows)
 
 static void free_tensors(Tensors *t)
 {
-    float *all[] = {t->x,  t->residual,  t->weight,  t->bias, t->running_mean, t->running_var,
-                    t->dy, t->dy2,       t->addend,  t->y,    t->mean,         t->inverse,
-                    t->dx, t->dresidual, t->dweight, t->dbias};
+    float *all[] = {t->x,           t->residual, t->weight,    t->bias,    t->running_mean,
+                    t->running_var, t->dy,       t->addend,    t->y,       t->mean,
+                    t->inverse,     t->dx,       t->dresidual, t->dweight, t->dbias};
     for (int i = 0; i < COUNT(all); ++i)
         free(all[i]);
     free(t->mask);
@@ -112,7 +111,6 @@ static Status backward(Tensors *t, int64_t rows, const BatchNormAttributes *attr
 {
     Call call = {.attributes = attributes};
     call.in[BATCH_NORM_BACKWARD_DY] = tensor_floats(t->dy, rows, COLUMNS, Y_STRIDE);
-    call.in[BATCH_NORM_BACKWARD_DY2] = tensor_floats(t->dy2, rows, COLUMNS, X_STRIDE);
     call.in[BATCH_NORM_BACKWARD_X] = tensor_floats(t->x, rows, COLUMNS, X_STRIDE);
     call.in[BATCH_NORM_BACKWARD_WEIGHT] = tensor_vector(t->weight, COLUMNS);
     call.in[BATCH_NORM_BACKWARD_BIAS] = tensor_vector(t->bias, COLUMNS);
@@ -169,18 +167,14 @@ static void test_any_number_of_threads_gives_the_same_bits(void **state)
     free_tensors(&one);
 }
 
-/* dy2 and the addend do what separate additions would. */
-static void test_accumulating_gradients(void **state)
+/* The addend does what a separate addition would. */
+static void test_addend(void **state)
 {
     (void)state;
     Tensors fused = make_tensors(ROWS), plain = make_tensors(ROWS);
     assert_ok(forward(&fused, ROWS, &all_options, 2, NULL));
     assert_ok(backward(&fused, ROWS, &all_options, 2, 0, NULL));
     assert_ok(forward(&plain, ROWS, &all_options, 2, NULL));
-    for (int64_t i = 0; i < ROWS; ++i)
-        for (int64_t c = 0; c < COLUMNS; ++c)
-            plain.dy[i * Y_STRIDE + c] += plain.dy2[i * X_STRIDE + c];
-    memset(plain.dy2, 0, ROWS * X_STRIDE * sizeof(float));
     float *addend = plain.addend;
     plain.addend = NULL; /* tensors without data are absent */
     assert_ok(backward(&plain, ROWS, &all_options, 2, 0, NULL));
@@ -234,7 +228,6 @@ static void test_in_place(void **state)
     float *own = shared.dx;
     Call call = {.attributes = &all_options};
     call.in[BATCH_NORM_BACKWARD_DY] = tensor_floats(shared.dy, ROWS, COLUMNS, Y_STRIDE);
-    call.in[BATCH_NORM_BACKWARD_DY2] = tensor_floats(shared.dy2, ROWS, COLUMNS, X_STRIDE);
     call.in[BATCH_NORM_BACKWARD_X] = tensor_floats(shared.x, ROWS, COLUMNS, X_STRIDE);
     call.in[BATCH_NORM_BACKWARD_WEIGHT] = tensor_vector(shared.weight, COLUMNS);
     call.in[BATCH_NORM_BACKWARD_BIAS] = tensor_vector(shared.bias, COLUMNS);
@@ -297,7 +290,6 @@ static void test_large_results(void **state)
             assert_ok(kernel_call(&batch_norm_op, &call, BATCH_NORM_INPUTS, 2, 0, NULL));
             call = (Call){.attributes = &all_options,
                           .in = {in,
-                                 {.data = NULL},
                                  in,
                                  tensor_vector(weight, CHANNELS),
                                  tensor_vector(bias, CHANNELS),
@@ -432,7 +424,6 @@ static void test_synchronised_statistics_are_those_of_the_global_batch(void **st
         move_rows(w->tensors.x, fresh.x, w, X_STRIDE);
         move_rows(w->tensors.residual, fresh.residual, w, X_STRIDE);
         move_rows(w->tensors.dy, fresh.dy, w, Y_STRIDE);
-        move_rows(w->tensors.dy2, fresh.dy2, w, X_STRIDE);
         move_rows(w->tensors.addend, fresh.addend, w, COLUMNS);
         move_rows(w->tensors.y, fresh.y, w, Y_STRIDE);
         move_rows(w->tensors.dx, fresh.dx, w, X_STRIDE);
@@ -555,7 +546,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_any_number_of_threads_gives_the_same_bits),
-        cmocka_unit_test(test_accumulating_gradients),
+        cmocka_unit_test(test_addend),
         cmocka_unit_test(test_writes_only_what_it_must),
         cmocka_unit_test(test_in_place),
         cmocka_unit_test(test_large_results),

@@ -84,7 +84,6 @@ static void gradient(Graph *graph, const Node *node, const Value d_out[], const 
     const bool has_residual = value_exists(node->input[BATCH_NORM_RESIDUAL]);
     const Value inputs[BATCH_NORM_BACKWARD_INPUTS] = {
         [BATCH_NORM_BACKWARD_DY] = dy,
-        [BATCH_NORM_BACKWARD_DY2] = NO_VALUE,
         [BATCH_NORM_BACKWARD_X] = node->input[BATCH_NORM_X],
         [BATCH_NORM_BACKWARD_WEIGHT] = node->input[BATCH_NORM_WEIGHT],
         [BATCH_NORM_BACKWARD_BIAS] = node->input[BATCH_NORM_BIAS],
@@ -111,7 +110,6 @@ static Status infer_backward(const Node *node, const Shape in[], Shape out[])
     TRY(check_x(node, x));
     const Shape vector = shape_of(FLOAT32, 1, (int64_t[]){shape_columns(x)});
     TRY(op_expect_shape(in[BATCH_NORM_BACKWARD_DY], x, "dy"));
-    if (in[BATCH_NORM_BACKWARD_DY2].rank >= 0) TRY(op_expect_shape(in[BATCH_NORM_BACKWARD_DY2], x, "dy2"));
     if (in[BATCH_NORM_BACKWARD_ADDEND].rank >= 0)
         TRY(op_expect_shape(in[BATCH_NORM_BACKWARD_ADDEND], x, "the addend"));
     TRY(op_expect_shape(in[BATCH_NORM_BACKWARD_WEIGHT], vector, "weight"));
@@ -147,8 +145,7 @@ static Cost cost_backward(const Node *node, const Shape in[], const Shape out[])
                  bytes = (double)shape_bytes(in[BATCH_NORM_BACKWARD_X]);
     const int passes = 3 /* dy, x, dx */ + (attributes->train ? 2 : 0) + /* dy and x again */
                        (in[BATCH_NORM_BACKWARD_MASK].rank >= 0) +        /* dresidual */
-                       (in[BATCH_NORM_BACKWARD_ADDEND].rank >= 0) +
-                       (in[BATCH_NORM_BACKWARD_DY2].rank >= 0) * (attributes->train ? 2 : 1);
+                       (in[BATCH_NORM_BACKWARD_ADDEND].rank >= 0);
     return (Cost){.flops = count * (attributes->relu ? 12 : 9), .bytes = bytes * passes};
 }
 
@@ -179,11 +176,12 @@ const Op batch_norm_op = {.name = "batch_norm",
                           .cost = cost,
                           .updates = 1U << BATCH_NORM_RUNNING_MEAN | 1U << BATCH_NORM_RUNNING_VAR |
                                      1U << BATCH_NORM_BATCHES_TRACKED,
-                          .kernel = {[DEVICE_CPU] = &batch_norm_cpu}};
+                          .kernel = {[DEVICE_CPU] = &batch_norm_cpu, [DEVICE_CUDA] = &batch_norm_cuda}};
 
-const Op batch_norm_backward_op = {.name = "batch_norm_backward",
-                                   .output_count = BATCH_NORM_BACKWARD_OUTPUTS,
-                                   .infer = infer_backward,
-                                   .cost = cost_backward,
-                                   .addend = BATCH_NORM_BACKWARD_ADDEND,
-                                   .kernel = {[DEVICE_CPU] = &batch_norm_backward_cpu}};
+const Op batch_norm_backward_op = {
+    .name = "batch_norm_backward",
+    .output_count = BATCH_NORM_BACKWARD_OUTPUTS,
+    .infer = infer_backward,
+    .cost = cost_backward,
+    .addend = BATCH_NORM_BACKWARD_ADDEND,
+    .kernel = {[DEVICE_CPU] = &batch_norm_backward_cpu, [DEVICE_CUDA] = &batch_norm_backward_cuda}};

@@ -32,13 +32,12 @@ enum {
     BATCH_NORM_OUTPUTS
 };
 
-/* With g = (dy + dy2) where the ReLU passed, xm = x - mean, i = inverse deviation, n rows:
+/* With g = dy where the ReLU passed, xm = x - mean, i = inverse deviation, n rows:
  *     dbias = sum g;  dweight = i sum g xm;  dresidual = g
  *     dx = weight i (g - sum g / n - xm i^2 sum(g xm) / n) + addend     (train)
  *     dx = weight i g + addend                                          (evaluate) */
 enum {
     BATCH_NORM_BACKWARD_DY,
-    BATCH_NORM_BACKWARD_DY2, /* optional: a second gradient of y */
     BATCH_NORM_BACKWARD_X,
     BATCH_NORM_BACKWARD_WEIGHT,
     BATCH_NORM_BACKWARD_BIAS,
@@ -57,6 +56,7 @@ enum {
 };
 
 extern const Kernel batch_norm_cpu, batch_norm_backward_cpu;
+extern const Kernel batch_norm_cuda OPTIONAL_KERNEL, batch_norm_backward_cuda OPTIONAL_KERNEL;
 
 /* For the fuse rules of relu: can `node`, a batch_norm, take a residual and a ReLU? If so the fusion with
  * its inputs, attributes and outputs (all but output 0, which is the chain's) is filled in. */

@@ -39,7 +39,7 @@ static Status prepare(Call *call, size_t *scratch_bytes)
 }
 
 typedef struct {
-    Tensor dy, dy2, x, addend, dx, dresidual;
+    Tensor dy, x, addend, dx, dresidual;
     const uint8_t *mask;
     int64_t mask_stride, columns, ahead;
     const float *mean, *bias, *scale, *constant, *factor;
@@ -52,7 +52,6 @@ VECTOR_INLINE Vector load_gradient(const Pass *p, int64_t row, int64_t c, int la
                                    Vector bias, bool bf16, Gate gate)
 {
     Vector g = vector_load(p->dy.data, row * p->dy.stride + c, lanes, bf16);
-    if (p->dy2.data != NULL) g += vector_load(p->dy2.data, row * p->dy2.stride + c, lanes, bf16);
     if (gate == GATE_FROM_X) g = vector_gate(vector_passes(xm * scale + bias), g);
     if (gate == GATE_FROM_MASK) g = vector_gate(mask_load(p->mask + row * p->mask_stride, c, lanes), g);
     return g;
@@ -71,7 +70,6 @@ VECTOR_INLINE void prefetch_row(const Pass *p, int64_t row, int64_t c, int vecto
 {
     vector_prefetch(p->x.data, row * p->x.stride + c, vectors, bf16);
     vector_prefetch(p->dy.data, row * p->dy.stride + c, vectors, bf16);
-    if (p->dy2.data != NULL) vector_prefetch(p->dy2.data, row * p->dy2.stride + c, vectors, bf16);
     if (result && p->addend.data != NULL)
         vector_prefetch(p->addend.data, row * p->addend.stride + c, vectors, bf16);
 }
@@ -263,7 +261,6 @@ static Status run(const Call *call)
         s.constant[c] = s.factor[c] = 0;
     }
     Pass pass = {.dy = call->in[BATCH_NORM_BACKWARD_DY],
-                 .dy2 = call->in[BATCH_NORM_BACKWARD_DY2],
                  .x = *x,
                  .addend = call->in[BATCH_NORM_BACKWARD_ADDEND],
                  .mask = mask->data,
@@ -301,15 +298,14 @@ static Status run(const Call *call)
 }
 
 enum {
-    STRIDED_IN = 1U << BATCH_NORM_BACKWARD_DY | 1U << BATCH_NORM_BACKWARD_DY2 | 1U << BATCH_NORM_BACKWARD_X |
-                 1U << BATCH_NORM_BACKWARD_ADDEND,
+    STRIDED_IN =
+        1U << BATCH_NORM_BACKWARD_DY | 1U << BATCH_NORM_BACKWARD_X | 1U << BATCH_NORM_BACKWARD_ADDEND,
     STRIDED_OUT = 1U << BATCH_NORM_BACKWARD_DX | 1U << BATCH_NORM_BACKWARD_DRESIDUAL
 };
 
-const Kernel batch_norm_backward_cpu = {.prepare = prepare,
-                                        .run = run,
-                                        .in_place =
-                                            1U << BATCH_NORM_BACKWARD_DY | 1U << BATCH_NORM_BACKWARD_DY2 |
-                                            1U << BATCH_NORM_BACKWARD_ADDEND | 1U << BATCH_NORM_BACKWARD_X,
-                                        .strided_in = STRIDED_IN,
-                                        .strided_out = STRIDED_OUT};
+const Kernel batch_norm_backward_cpu = {
+    .prepare = prepare,
+    .run = run,
+    .in_place = 1U << BATCH_NORM_BACKWARD_DY | 1U << BATCH_NORM_BACKWARD_ADDEND | 1U << BATCH_NORM_BACKWARD_X,
+    .strided_in = STRIDED_IN,
+    .strided_out = STRIDED_OUT};

@@ -92,10 +92,11 @@ const Op layer_norm_op = {.name = "layer_norm",
                           .infer = infer,
                           .gradient = gradient,
                           .cost = cost,
-                          .kernel = {[DEVICE_CPU] = &layer_norm_cpu}};
+                          .kernel = {[DEVICE_CPU] = &layer_norm_cpu, [DEVICE_CUDA] = &layer_norm_cuda}};
 
-const Op layer_norm_backward_op = {.name = "layer_norm_backward",
-                                   .output_count = LAYER_NORM_BACKWARD_OUTPUTS,
-                                   .infer = backward_infer,
-                                   .cost = backward_cost,
-                                   .kernel = {[DEVICE_CPU] = &layer_norm_backward_cpu}};
+const Op layer_norm_backward_op = {
+    .name = "layer_norm_backward",
+    .output_count = LAYER_NORM_BACKWARD_OUTPUTS,
+    .infer = backward_infer,
+    .cost = backward_cost,
+    .kernel = {[DEVICE_CPU] = &layer_norm_backward_cpu, [DEVICE_CUDA] = &layer_norm_backward_cuda}};

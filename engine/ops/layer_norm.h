@@ -37,6 +37,8 @@ enum {
 };
 
 extern const Kernel layer_norm_backward_cpu;
+extern const Kernel layer_norm_backward_cuda OPTIONAL_KERNEL;
 extern const Kernel layer_norm_cpu;
+extern const Kernel layer_norm_cuda OPTIONAL_KERNEL;
 
 #endif

@@ -119,7 +119,7 @@ const Op bias_gradient_op = {
     .output_count = 1,
     .infer = bias_infer,
     .cost = bias_cost,
-    .kernel = {[DEVICE_CPU] = &bias_gradient_cpu},
+    .kernel = {[DEVICE_CPU] = &bias_gradient_cpu, [DEVICE_CUDA] = &bias_gradient_cuda},
 };
 
 Value bias_gradient(Graph *graph, Value d_y)

@@ -15,7 +15,8 @@ typedef struct {
 /* The sum of d_y [..., C] over all but the last dimension: the gradient of a bias, FLOAT32 [C]. */
 Value bias_gradient(Graph *, Value d_y);
 
-extern const Kernel bias_gradient_cpu;           /* d_y -> d_bias */
+extern const Kernel bias_gradient_cpu; /* d_y -> d_bias */
+extern const Kernel bias_gradient_cuda OPTIONAL_KERNEL;
 extern const Kernel linear_cpu;                  /* x, weight, [bias] -> y */
 extern const Kernel linear_backward_data_cpu;    /* d_y, weight -> d_x */
 extern const Kernel linear_backward_weights_cpu; /* x, d_y -> d_weight */

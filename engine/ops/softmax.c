@@ -52,23 +52,25 @@ const Op softmax_op = {.name = "softmax",
                        .infer = infer,
                        .gradient = softmax_gradient,
                        .cost = cost,
-                       .kernel = {[DEVICE_CPU] = &softmax_cpu}};
+                       .kernel = {[DEVICE_CPU] = &softmax_cpu, [DEVICE_CUDA] = &softmax_cuda}};
 
-const Op softmax_backward_op = {.name = "softmax_backward",
-                                .output_count = 1,
-                                .infer = backward_infer,
-                                .cost = cost,
-                                .kernel = {[DEVICE_CPU] = &softmax_backward_cpu}};
+const Op softmax_backward_op = {
+    .name = "softmax_backward",
+    .output_count = 1,
+    .infer = backward_infer,
+    .cost = cost,
+    .kernel = {[DEVICE_CPU] = &softmax_backward_cpu, [DEVICE_CUDA] = &softmax_backward_cuda}};
 
 const Op log_softmax_op = {.name = "log_softmax",
                            .output_count = 1,
                            .infer = infer,
                            .gradient = log_softmax_gradient,
                            .cost = cost,
-                           .kernel = {[DEVICE_CPU] = &log_softmax_cpu}};
+                           .kernel = {[DEVICE_CPU] = &log_softmax_cpu, [DEVICE_CUDA] = &log_softmax_cuda}};
 
-const Op log_softmax_backward_op = {.name = "log_softmax_backward",
-                                    .output_count = 1,
-                                    .infer = backward_infer,
-                                    .cost = cost,
-                                    .kernel = {[DEVICE_CPU] = &log_softmax_backward_cpu}};
+const Op log_softmax_backward_op = {
+    .name = "log_softmax_backward",
+    .output_count = 1,
+    .infer = backward_infer,
+    .cost = cost,
+    .kernel = {[DEVICE_CPU] = &log_softmax_backward_cpu, [DEVICE_CUDA] = &log_softmax_backward_cuda}};

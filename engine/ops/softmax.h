@@ -5,8 +5,12 @@
 #include "engine/graph/op.h"
 
 extern const Kernel log_softmax_backward_cpu; /* d_y, y -> d_x */
-extern const Kernel log_softmax_cpu;          /* x -> y */
-extern const Kernel softmax_backward_cpu;     /* d_y, y -> d_x */
-extern const Kernel softmax_cpu;              /* x -> y */
+extern const Kernel log_softmax_backward_cuda OPTIONAL_KERNEL;
+extern const Kernel log_softmax_cpu; /* x -> y */
+extern const Kernel log_softmax_cuda OPTIONAL_KERNEL;
+extern const Kernel softmax_backward_cpu; /* d_y, y -> d_x */
+extern const Kernel softmax_backward_cuda OPTIONAL_KERNEL;
+extern const Kernel softmax_cpu; /* x -> y */
+extern const Kernel softmax_cuda OPTIONAL_KERNEL;
 
 #endif

@@ -1,0 +1,212 @@
+/* Sums over rows, a pair a column, for CUDA kernels: biases' gradients, batch norm, layer norm.
+ *
+ * A thread takes eight neighbouring columns (16 bytes of bfloat16) of some rows, a block 64 columns or fewer
+ * of a run of rows. A block's sums are float32 over few rows each and go to memory; the block that finishes
+ * last for its columns adds them in double, in the order of the blocks, and hands the totals on: one launch,
+ * the same bits every time. Bound by memory: every element is read once. */
+#ifndef PLUMB_ENGINE_OPS_COLUMNS_CUDA_CUH
+#define PLUMB_ENGINE_OPS_COLUMNS_CUDA_CUH
+
+#include "engine/device/cuda_kernel.cuh"
+
+constexpr int COLUMNS_A_THREAD = 8, COLUMN_THREADS = 512, COLUMN_TILE = 64 /* columns a block, at most */;
+
+/* How rows and columns are shared among threads and blocks. */
+struct ColumnGrid {
+    int64_t rows, rows_a_block;
+    int columns, groups /* of columns, a block: 1, 2, 4 or 8 */, tiles, row_blocks;
+
+    __device__ int lane() const { return static_cast<int>(threadIdx.x) & (groups - 1); }
+    __device__ int line() const { return static_cast<int>(threadIdx.x) / groups; }
+    __device__ int lines() const { return static_cast<int>(blockDim.x) / groups; }
+    __device__ int column() const
+    {
+        return (static_cast<int>(blockIdx.y) * groups + lane()) * COLUMNS_A_THREAD;
+    }
+    /* Columns of this thread that exist: 0 to 8. */
+    __device__ int present() const
+    {
+        const int left = columns - column();
+        return left < 0 ? 0 : left < COLUMNS_A_THREAD ? left : COLUMNS_A_THREAD;
+    }
+    __device__ int64_t first_row() const { return blockIdx.x * rows_a_block; }
+    __device__ int64_t end_row() const
+    {
+        const int64_t end = first_row() + rows_a_block;
+        return end < rows ? end : rows;
+    }
+    dim3 blocks() const
+    {
+        return dim3(static_cast<unsigned int>(row_blocks), static_cast<unsigned int>(tiles));
+    }
+};
+
+/* waves: blocks of `threads` for each of about 132 multiprocessors. */
+static inline ColumnGrid column_grid(const Shape &shape, int threads, int waves)
+{
+    ColumnGrid grid = {};
+    grid.rows = shape_rows(shape);
+    grid.columns = static_cast<int>(shape_columns(shape));
+    const int all_groups = (grid.columns + COLUMNS_A_THREAD - 1) / COLUMNS_A_THREAD;
+    grid.groups = 1;
+    while (grid.groups < all_groups && grid.groups < COLUMN_TILE / COLUMNS_A_THREAD)
+        grid.groups *= 2;
+    grid.tiles = (all_groups + grid.groups - 1) / grid.groups;
+    constexpr int MULTIPROCESSORS = 132, ROWS_A_THREAD = 4;
+    const int64_t lines = threads / grid.groups,
+                  most = (MULTIPROCESSORS * waves + grid.tiles - 1) / grid.tiles;
+    int64_t blocks = (grid.rows + lines * ROWS_A_THREAD - 1) / (lines * ROWS_A_THREAD);
+    blocks = blocks < 1 ? 1 : blocks < most ? blocks : most;
+    grid.rows_a_block = (grid.rows + blocks - 1) / blocks;
+    if (grid.rows_a_block < 1) grid.rows_a_block = 1;
+    grid.row_blocks = static_cast<int>((grid.rows + grid.rows_a_block - 1) / grid.rows_a_block);
+    if (grid.row_blocks < 1) grid.row_blocks = 1;
+    return grid;
+}
+
+static inline ColumnGrid sum_grid(const Shape &shape) { return column_grid(shape, COLUMN_THREADS, 2); }
+
+/* Eight columns from memory, absent ones 0, and back. PACKED: all are there, as aligned packs. */
+template <bool PACKED, typename T>
+__device__ inline void load_columns(float value[COLUMNS_A_THREAD], const T *from, int present)
+{
+    if (PACKED) {
+        const auto pack = *reinterpret_cast<const Pack<T, COLUMNS_A_THREAD> *>(from);
+        for (int k = 0; k < COLUMNS_A_THREAD; ++k)
+            value[k] = to_float(pack.element[k]);
+    } else {
+        for (int k = 0; k < COLUMNS_A_THREAD; ++k)
+            value[k] = k < present ? to_float(from[k]) : 0.0f;
+    }
+}
+
+template <bool PACKED, typename T>
+__device__ inline void store_columns(T *to, const float value[COLUMNS_A_THREAD], int present)
+{
+    if (PACKED) {
+        Pack<T, COLUMNS_A_THREAD> pack;
+        for (int k = 0; k < COLUMNS_A_THREAD; ++k)
+            pack.element[k] = from_float<T>(value[k]);
+        *reinterpret_cast<Pack<T, COLUMNS_A_THREAD> *>(to) = pack;
+    } else {
+        for (int k = 0; k < present; ++k)
+            to[k] = from_float<T>(value[k]);
+    }
+}
+
+/* Is this block the last one of its columns' blocks to come here? Then it sees what all of them wrote before.
+ * done: one counter a tile, zero at first and again afterwards. All threads of the block call it. */
+__device__ inline bool is_last_block(unsigned int *done)
+{
+    __shared__ bool last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        last = atomicAdd(&done[blockIdx.y], 1u) == gridDim.x - 1;
+        if (last) done[blockIdx.y] = 0;
+        __threadfence();
+    }
+    __syncthreads();
+    return last;
+}
+
+/* The last block's work: finish(column, sum over the blocks of what `read(block, column)` gives: two
+ * doubles). */
+template <typename Read, typename Finish>
+__device__ void combine_blocks(const ColumnGrid &grid, const Read &read, const Finish &finish)
+{
+    __shared__ double shared[2][COLUMN_THREADS];
+    const int width = grid.groups * COLUMNS_A_THREAD, slices = COLUMN_THREADS / width;
+    const int at = static_cast<int>(threadIdx.x) % width, slice = static_cast<int>(threadIdx.x) / width;
+    const int column = static_cast<int>(blockIdx.y) * width + at;
+    double sum[2] = {0, 0};
+    if (column < grid.columns)
+        for (int b = slice; b < grid.row_blocks; b += slices) {
+            double more[2];
+            read(b, column, more);
+            sum[0] += more[0];
+            sum[1] += more[1];
+        }
+    shared[0][threadIdx.x] = sum[0];
+    shared[1][threadIdx.x] = sum[1];
+    __syncthreads();
+    if (slice != 0 || column >= grid.columns) return;
+    for (int other = 1; other < slices; ++other) {
+        sum[0] += shared[0][other * width + at];
+        sum[1] += shared[1][other * width + at];
+    }
+    finish(column, sum[0], sum[1]);
+}
+
+/* Sums of pairs. Source: trivially copyable, with
+ *     struct Columns { Columns(const Source &, int column, int present); void add(int64_t row, float a[8],
+ * float b[8]); }; which adds a row's pairs. Finish: finish(column, double a, double b), for each column once.
+ * partial: scratch, column_sums_bytes; done: grid.tiles zeroed counters that no other launch uses at the same
+ * time. */
+template <typename Source, typename Finish>
+__global__ void __launch_bounds__(COLUMN_THREADS, 2)
+    column_sums_kernel(Source source, Finish finish, ColumnGrid grid, float *partial, unsigned int *done)
+{
+    __shared__ float shared[2][COLUMN_THREADS / WARP][COLUMN_TILE];
+    typename Source::Columns columns(source, grid.column(), grid.present());
+    float a[COLUMNS_A_THREAD] = {}, b[COLUMNS_A_THREAD] = {};
+    if (grid.present() > 0) {
+        UNROLL(2)
+        for (int64_t row = grid.first_row() + grid.line(); row < grid.end_row(); row += grid.lines())
+            columns.add(row, a, b);
+    }
+    for (int offset = grid.groups; offset < WARP; offset *= 2)
+        for (int k = 0; k < COLUMNS_A_THREAD; ++k) {
+            a[k] += __shfl_xor_sync(0xffffffffu, a[k], offset);
+            b[k] += __shfl_xor_sync(0xffffffffu, b[k], offset);
+        }
+    const int thread = static_cast<int>(threadIdx.x);
+    if (thread % WARP < grid.groups)
+        for (int k = 0; k < COLUMNS_A_THREAD; ++k) {
+            shared[0][thread / WARP][grid.lane() * COLUMNS_A_THREAD + k] = a[k];
+            shared[1][thread / WARP][grid.lane() * COLUMNS_A_THREAD + k] = b[k];
+        }
+    __syncthreads();
+    const int width = grid.groups * COLUMNS_A_THREAD, column = static_cast<int>(blockIdx.y) * width + thread;
+    const int64_t all = static_cast<int64_t>(grid.row_blocks) * grid.columns;
+    if (thread < width && column < grid.columns) {
+        float sum = 0, other = 0;
+        for (int warp = 0; warp < COLUMN_THREADS / WARP; ++warp) {
+            sum += shared[0][warp][thread];
+            other += shared[1][warp][thread];
+        }
+        float *place = partial + static_cast<int64_t>(blockIdx.x) * grid.columns + column;
+        place[0] = sum;
+        place[all] = other;
+    }
+    if (!is_last_block(done)) return;
+    combine_blocks(
+        grid,
+        [=](int block, int at, double pair[2]) {
+            const float *place = partial + static_cast<int64_t>(block) * grid.columns + at;
+            pair[0] = static_cast<double>(place[0]);
+            pair[1] = static_cast<double>(place[all]);
+        },
+        finish);
+}
+
+static inline size_t column_sums_bytes(const ColumnGrid &grid)
+{
+    return 2 * static_cast<size_t>(grid.row_blocks) * static_cast<size_t>(grid.columns) * sizeof(float);
+}
+
+/* ---- the counters, as a kernel's state ---- */
+
+static inline Status column_counters(Call *call, const ColumnGrid &grid)
+{
+    return device_allocate(call->device, static_cast<size_t>(grid.tiles) * sizeof(unsigned int),
+                           call->node->op->name, &call->state);
+}
+
+static inline void release_column_counters(Call *call)
+{
+    device_free(call->device, call->state);
+    call->state = nullptr;
+}
+
+#endif
