@@ -4,17 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-/* The published form divides by (1-p). Factored as (1-p)^gamma (1 + gamma p (-log p)/(1-p)) nothing is lost
- * near p = 1, where (-log p)/(1-p) tends to 1, nor for gamma < 1, where (1-p)^(gamma-1) grows without bound.
- */
-double focal_growth(double probability, double complement, double negative_log, double gamma)
-{
-    double ratio = 1;
-    if (complement > 0) ratio = probability > 0 ? negative_log / complement : 0;
-    /* p log p tends to 0 with p; -log p alone may be infinite there. A NaN probability stays one. */
-    return 1 + gamma * probability * ratio;
-}
-
 /* Proposition 2: with a = 1 - p0 and b = p0 log p0, gamma = a/b + W(-(a^(1 - a/b) / b) log a) / log a. The
  * published code adds 1e-12 to W's argument, which keeps it above the branch point -1/e for p0 = 0.5 and
  * costs precision everywhere else; here it is only kept from falling below. */

@@ -19,7 +19,14 @@ typedef struct {
     bool by_epoch;
 } GammaPolicy;
 
-static inline double gamma_choose(const GammaPolicy *policy, double probability, int64_t epoch)
+/* Arithmetic that CUDA kernels share. */
+#ifdef __CUDACC__
+#define GAMMA_FUNCTION __host__ __device__ static inline
+#else
+#define GAMMA_FUNCTION static inline
+#endif
+
+GAMMA_FUNCTION double gamma_choose(const GammaPolicy *policy, double probability, int64_t epoch)
 {
     const double x = policy->by_epoch ? (double)epoch : probability;
     int32_t i = 0;
@@ -34,8 +41,18 @@ CHECKED Status gamma_read(const Config *, GammaPolicy *);
 /* g(p, gamma) = (1-p)^gamma - gamma p (1-p)^(gamma-1) log p: what multiplies cross-entropy's gradient with
  * respect to the logits to make focal loss's; here without its factor (1-p)^gamma, which is focal loss's own.
  * `complement` is 1 - p and `negative_log` is -log p, given apart because they cannot be had from p near 1
- * without cancellation. */
-double focal_growth(double probability, double complement, double negative_log, double gamma);
+ * without cancellation.
+ *
+ * The published form divides by (1-p). Factored as (1-p)^gamma (1 + gamma p (-log p)/(1-p)) nothing is lost
+ * near p = 1, where (-log p)/(1-p) tends to 1, nor for gamma < 1, where (1-p)^(gamma-1) grows without bound.
+ */
+GAMMA_FUNCTION double focal_growth(double probability, double complement, double negative_log, double gamma)
+{
+    double ratio = 1;
+    if (complement > 0) ratio = probability > 0 ? negative_log / complement : 0;
+    /* p log p tends to 0 with p; -log p alone may be infinite there. A NaN probability stays one. */
+    return 1 + gamma * probability * ratio;
+}
 
 /* The gamma > 0 at which g(p0, gamma) = 1 (0 at p0 = 0.5), for p0 in (0, 0.5]: from p0 on focal loss's
  * gradient is the smaller one. By branch -1 of Lambert's W. */

@@ -62,7 +62,7 @@ const Op op_loss_head = {
     .infer = infer,
     .gradient = gradient,
     .cost = cost,
-    .kernel = {[DEVICE_CPU] = &loss_head_cpu},
+    .kernel = {[DEVICE_CPU] = &loss_head_cpu, [DEVICE_CUDA] = &loss_head_cuda},
 };
 
 Value loss_head(Graph *graph, Value logits, Value target, Value weight, const LossHead *head)

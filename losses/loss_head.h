@@ -44,6 +44,7 @@ enum { HEAD_SUMS, HEAD_GRADIENT, HEAD_CONFIDENCE, HEAD_CORRECT, HEAD_OUTPUTS };
 
 extern const Op op_loss_head;
 extern const Kernel loss_head_cpu;
+extern const Kernel loss_head_cuda OPTIONAL_KERNEL;
 
 /* Appends the op; returns the sums. */
 Value loss_head(Graph *, Value logits, Value target, Value weight, const LossHead *);

@@ -1,7 +1,6 @@
 #include "losses/sample_loss.h"
 
 #include "losses/exponential.h"
-#include "losses/gamma.h"
 
 #include <math.h>
 
@@ -83,82 +82,6 @@ Sample sample_softmax(double row[], int64_t classes, int64_t label)
         sample.negative_log_sum = sample.other_squares = NAN;
     }
     return sample;
-}
-
-SampleLoss sample_cross_entropy(const Sample *sample)
-{
-    return (SampleLoss){.value = sample->negative_log, .linear = 1, .at_label = -sample->complement};
-}
-
-Smoothing smoothing_paper(double alpha, int64_t classes)
-{
-    if (classes < 2) return (Smoothing){0, 0}; /* nothing to give alpha to */
-    return (Smoothing){alpha, alpha / (double)(classes - 1)};
-}
-
-Smoothing smoothing_uniform(double alpha, int64_t classes)
-{
-    const double other = alpha / (double)classes;
-    return (Smoothing){other * (double)(classes - 1), other};
-}
-
-SampleLoss sample_label_smoothing(const Sample *sample, Smoothing smoothing)
-{
-    if (smoothing.other == 0) return sample_cross_entropy(sample);
-    return (SampleLoss){
-        .value = (1 - smoothing.removed) * sample->negative_log +
-                 smoothing.other * (sample->negative_log_sum - sample->negative_log),
-        .constant = -smoothing.other,
-        .linear = 1,
-        .at_label = smoothing.removed - sample->complement, /* p - (1 - removed) */
-    };
-}
-
-/* With t = sum p_k (p_k - [k = y]), the derivative by logit j is 2 p_j (p_j - [j = y] - t). */
-SampleLoss sample_brier(const Sample *sample)
-{
-    const double p = sample->probability, complement = sample->complement;
-    const double t = sample->other_squares - p * complement;
-    return (SampleLoss){
-        .value = complement * complement + sample->other_squares,
-        .linear = -2 * t,
-        .quadratic = 2,
-        .at_label = -2 * p * (complement + t),
-    };
-}
-
-/* base^exponent for base >= 0; the usual small integers by multiplication, several times faster than pow. */
-static double power_of(double base, double exponent)
-{
-    enum { MOST = 8 };
-    if (!(exponent >= 0 && exponent <= MOST && exponent == floor(exponent))) return pow(base, exponent);
-    double power = 1;
-    for (int i = 0; i < (int)exponent; ++i)
-        power *= base;
-    return power;
-}
-
-SampleLoss sample_focal(const Sample *sample, double gamma)
-{
-    const double complement = sample->complement;
-    const double power = power_of(complement, gamma);
-    const double factor = power * focal_growth(sample->probability, complement, sample->negative_log, gamma);
-    return (SampleLoss){
-        .value = power * sample->negative_log,
-        .linear = factor,
-        .at_label = -factor * complement,
-    };
-}
-
-/* With r the confidence, dr / d logit_j = r ([j = prediction] - p_j). */
-void sample_couple(const Sample *sample, double scale, SampleLoss *loss)
-{
-    const double r = sample->confidence;
-    const double own = scale * r * sample->confidence_complement;
-    loss->at_prediction = loss->constant + r * (loss->linear + loss->quadratic * r) + own;
-    loss->at_label += sample->correct ? own : -scale * r * sample->probability;
-    loss->linear -= scale * r;
-    loss->coupled = true;
 }
 
 void sample_gradient(const Sample *sample, const SampleLoss *loss, double weight, double row[])

@@ -5,6 +5,7 @@
 #include "engine/plan/collective.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* A piece of host memory that tensors of a call lie in, and its copy on the device. */
 typedef struct {
@@ -71,19 +72,24 @@ static int copy_tensors(Call *call, int inputs, int outputs, Piece piece[])
     return count;
 }
 
+/* Only what changed is written: inputs may be constants. */
 static void copy_back(Call *call, const Piece piece[], int count)
 {
-    for (int i = 0; i < count; ++i)
-        assert_ok(device_download(call->device, piece[i].host, piece[i].copy, piece[i].bytes));
-    assert_ok(device_synchronize(call->device));
-    for (int i = 0; i < count; ++i)
+    for (int i = 0; i < count; ++i) {
+        char *now = malloc(piece[i].bytes);
+        assert_non_null(now);
+        assert_ok(device_download(call->device, now, piece[i].copy, piece[i].bytes));
+        assert_ok(device_synchronize(call->device));
+        if (memcmp(now, piece[i].host, piece[i].bytes) != 0) memcpy(piece[i].host, now, piece[i].bytes);
+        free(now);
         device_free(call->device, piece[i].copy - (uintptr_t)piece[i].host % 64);
+    }
 }
 
-Status kernel_call_on(DeviceKind device, const Op *op, Call *call, int inputs, int threads, uint32_t unwanted,
-                      Collective *collective)
+Status kernel_call_with(Device *device, const Op *op, Call *call, int inputs, uint32_t unwanted,
+                        Collective *collective)
 {
-    const Kernel *kernel = op->kernel[device];
+    const Kernel *kernel = op->kernel[device_kind(device)];
     const Node node = {.op = op,
                        .scope = "",
                        .input_count = inputs,
@@ -97,8 +103,8 @@ Status kernel_call_on(DeviceKind device, const Op *op, Call *call, int inputs, i
     int pieces = 0;
     call->node = &node;
     call->state = call->scratch = NULL;
-    assert_ok(device_open(device, 0, threads, &call->device));
-    if (device != DEVICE_CPU) pieces = copy_tensors(call, inputs, op->output_count, piece);
+    call->device = device;
+    if (device_kind(device) != DEVICE_CPU) pieces = copy_tensors(call, inputs, op->output_count, piece);
     if (collective == NULL) assert_ok(collective_self(&self));
     call->collective = collective != NULL ? collective : self;
     for (int i = 0; i < op->output_count; ++i)
@@ -110,8 +116,17 @@ Status kernel_call_on(DeviceKind device, const Op *op, Call *call, int inputs, i
     if (kernel->release != NULL) kernel->release(call);
     device_free(call->device, call->scratch);
     if (self != NULL) self->free(self);
-    device_close(call->device);
     *call = given;
+    return status;
+}
+
+Status kernel_call_on(DeviceKind kind, const Op *op, Call *call, int inputs, int threads, uint32_t unwanted,
+                      Collective *collective)
+{
+    Device *device;
+    assert_ok(device_open(kind, 0, threads, &device));
+    const Status status = kernel_call_with(device, op, call, inputs, unwanted, collective);
+    device_close(device);
     return status;
 }
 

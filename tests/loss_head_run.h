@@ -1,13 +1,12 @@
-/* Runs the loss head's CPU kernel on arrays, as a plan would. */
+/* Runs the loss head's kernel on arrays, as a plan would. */
 #ifndef PLUMB_TESTS_LOSS_HEAD_RUN_H
 #define PLUMB_TESTS_LOSS_HEAD_RUN_H
 
 #include "engine/plan/collective.h"
 #include "losses/loss.h"
 #include "losses/loss_head.h"
+#include "tests/kernel_call.h"
 #include "tests/support.h"
-
-#include <stdlib.h>
 
 typedef struct {
     int64_t samples, classes;
@@ -41,26 +40,16 @@ static inline void loss_head_run(Device *device, Collective *collective, const L
                        .attributes = head};
     Shape out_shape[HEAD_OUTPUTS];
     assert_ok(op_loss_head.infer(&node, shape, out_shape));
-    Call call = {.node = &node, .attributes = head, .device = device, .collective = collective};
+    Call call = {.attributes = head};
+    uint32_t unwanted = 0;
     for (int i = 0; i < HEAD_INPUTS; ++i)
-        call.in[i] = (Tensor){.shape = shape[i], .stride = shape_columns(shape[i])};
+        call.in[i] =
+            (Tensor){.data = (void *)(uintptr_t)in[i], .shape = shape[i], .stride = shape_columns(shape[i])};
     for (int i = 0; i < HEAD_OUTPUTS; ++i) {
-        call.out[i] = (Tensor){.shape = out_shape[i], .stride = shape_columns(out_shape[i])};
-        call.wanted[i] = out[i] != NULL;
+        call.out[i] = (Tensor){.data = out[i], .shape = out_shape[i], .stride = shape_columns(out_shape[i])};
+        if (out[i] == NULL) unwanted |= 1U << i;
     }
-    const Kernel *kernel = op_loss_head.kernel[DEVICE_CPU];
-    size_t scratch = 0;
-    assert_ok(kernel->prepare(&call, &scratch));
-    for (int i = 0; i < HEAD_INPUTS; ++i)
-        call.in[i].data = (void *)(uintptr_t)in[i];
-    for (int i = 0; i < HEAD_OUTPUTS; ++i)
-        call.out[i].data = out[i];
-    enum { LINE = 64 };
-    call.scratch = aligned_alloc(LINE, (scratch + LINE - 1) / LINE * LINE);
-    assert_non_null(call.scratch);
-    assert_ok(kernel->run(&call));
-    free(call.scratch);
-    if (kernel->release != NULL) kernel->release(&call);
+    assert_ok(kernel_call_with(device, &op_loss_head, &call, HEAD_INPUTS, unwanted, collective));
 }
 
 #endif

@@ -10,6 +10,7 @@
 
 #include <cjson/cJSON.h>
 #include <math.h>
+#include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -198,7 +199,7 @@ int main(int argc, char **argv)
     Status status = comm_start(&argc, &argv, &world);
     if (status == OK) status = comm_collective(world, TIMEOUT, &ranks);
     if (status == OK) status = collective_self(&alone);
-    if (status == OK) status = device_open(DEVICE_CPU, 0, 2, &device);
+    if (status == OK) status = device_open(test_device(), 0, 2, &device);
     if (status != OK) comm_abort(world, status);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_head),

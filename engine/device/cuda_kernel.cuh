@@ -145,4 +145,20 @@ template <typename T> __device__ inline T block_sum(T value, T *shared)
     return value;
 }
 
+/* Is this block the last one of its blockIdx.y to come here? Then it sees what all of them wrote before.
+ * done: one counter a blockIdx.y, zero at first and again afterwards. All threads of the block call it. */
+__device__ inline bool is_last_block(unsigned int *done)
+{
+    __shared__ bool last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        last = atomicAdd(&done[blockIdx.y], 1u) == gridDim.x - 1;
+        if (last) done[blockIdx.y] = 0;
+        __threadfence();
+    }
+    __syncthreads();
+    return last;
+}
+
 #endif

@@ -94,22 +94,6 @@ __device__ inline void store_columns(T *to, const float value[COLUMNS_A_THREAD],
     }
 }
 
-/* Is this block the last one of its columns' blocks to come here? Then it sees what all of them wrote before.
- * done: one counter a tile, zero at first and again afterwards. All threads of the block call it. */
-__device__ inline bool is_last_block(unsigned int *done)
-{
-    __shared__ bool last;
-    __threadfence();
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        last = atomicAdd(&done[blockIdx.y], 1u) == gridDim.x - 1;
-        if (last) done[blockIdx.y] = 0;
-        __threadfence();
-    }
-    __syncthreads();
-    return last;
-}
-
 /* The last block's work: finish(column, sum over the blocks of what `read(block, column)` gives: two
  * doubles). */
 template <typename Read, typename Finish>
