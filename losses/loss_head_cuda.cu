@@ -54,7 +54,8 @@ struct Layout {
         losses = at;
         at += samples;
         mine = reinterpret_cast<Judged *>(at);
-        all = mine + samples;
+        /* Alone there is nothing to gather. */
+        all = call->collective->size > 1 ? mine + samples : mine;
         pairs = reinterpret_cast<Pairs *>(all + everyone);
         scale = reinterpret_cast<PenaltyScale *>(pairs + everyone);
         bytes = samples * sizeof(double);
@@ -376,17 +377,18 @@ Status run(const Call *call)
     }
     a.judged = layout.mine;
     TRY(launch("loss_head", rows_kernel, blocks, threads, 0, stream, a, head));
-    constexpr int64_t NUMBERS = sizeof(Judged) / sizeof(double);
     const int64_t everyone = a.samples * collective->size;
-    Span part = {}, all = {};
-    part.data = layout.mine;
-    part.count = a.samples * NUMBERS;
-    part.type = FLOAT64;
-    all = part;
-    all.data = layout.all;
-    all.count = everyone * NUMBERS;
-    TRY(collective->gather(collective, part, all, stream));
-    TRY(collective->join(collective, stream));
+    if (collective->size > 1) {
+        constexpr int64_t NUMBERS = sizeof(Judged) / sizeof(double);
+        Span part = {}, all = {};
+        part.data = layout.mine;
+        part.count = a.samples * NUMBERS;
+        all.data = layout.all;
+        all.count = everyone * NUMBERS;
+        part.type = all.type = FLOAT64;
+        TRY(collective->gather(collective, part, all, stream));
+        TRY(collective->join(collective, stream));
+    }
     TRY(launch("the penalty", pairs_kernel, blocks_for(everyone, PAIR_THREADS), PAIR_THREADS, 0, stream,
                layout.all, everyone, head.kernel_width, layout.pairs));
     TRY(launch("the penalty", penalty_kernel, 1, MANY_THREADS, 0, stream, layout.all, layout.pairs, everyone,

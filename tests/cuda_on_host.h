@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <vector>
 
 #define __global__
 #define __device__
@@ -54,7 +55,15 @@ static inline uint4 make_uint4(unsigned int x, unsigned int y, unsigned int z, u
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
 
-/* Runs the grid to its end. */
+/* Does it now, or records it. */
+void enqueue_on_host(std::function<void()> work);
+/* From now on work is appended to `into` instead of being done; nullptr: no longer. */
+void record_on_host(std::vector<std::function<void()>> *into);
+bool is_recording_on_host();
+/* Device memory can be touched only while work is done, if the environment has PLUMB_TEST_GUARD=1: who reads
+ * it on the host dies of it. In cuda_device_on_host.cc. */
+void open_device_memory(bool open);
+/* Enqueues a grid, which runs to its end. */
 void launch_on_host(dim3 blocks, dim3 threads, size_t shared_bytes, const std::function<void()> &kernel);
 void *host_shared_memory();
 void __syncthreads();

@@ -93,7 +93,7 @@ const Op conv2d_op = {
     .infer = forward_infer,
     .gradient = forward_gradient,
     .cost = cost,
-    .kernel = {[DEVICE_CPU] = &conv2d_cpu},
+    .kernel = {[DEVICE_CPU] = &conv2d_cpu, [DEVICE_CUDA] = &conv2d_cuda},
 };
 
 const Op conv2d_backward_data_op = {
@@ -101,7 +101,7 @@ const Op conv2d_backward_data_op = {
     .output_count = 1,
     .infer = backward_data_infer,
     .cost = cost,
-    .kernel = {[DEVICE_CPU] = &conv2d_backward_data_cpu},
+    .kernel = {[DEVICE_CPU] = &conv2d_backward_data_cpu, [DEVICE_CUDA] = &conv2d_backward_data_cuda},
 };
 
 const Op conv2d_backward_weights_op = {
@@ -109,7 +109,7 @@ const Op conv2d_backward_weights_op = {
     .output_count = 1,
     .infer = backward_weights_infer,
     .cost = cost,
-    .kernel = {[DEVICE_CPU] = &conv2d_backward_weights_cpu},
+    .kernel = {[DEVICE_CPU] = &conv2d_backward_weights_cpu, [DEVICE_CUDA] = &conv2d_backward_weights_cuda},
 };
 
 Value conv2d(Graph *graph, const char *name, Value x, Conv2d conv)

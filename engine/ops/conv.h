@@ -12,8 +12,11 @@ typedef struct {
     int64_t stride, padding_height, padding_width;
 } ConvAttributes;
 
-extern const Kernel conv2d_cpu;                  /* x, weight, [bias] -> y */
-extern const Kernel conv2d_backward_data_cpu;    /* d_y, weight -> d_x */
+extern const Kernel conv2d_cpu; /* x, weight, [bias] -> y */
+extern const Kernel conv2d_cuda OPTIONAL_KERNEL;
+extern const Kernel conv2d_backward_data_cpu; /* d_y, weight -> d_x */
+extern const Kernel conv2d_backward_data_cuda OPTIONAL_KERNEL;
 extern const Kernel conv2d_backward_weights_cpu; /* x, d_y -> d_weight */
+extern const Kernel conv2d_backward_weights_cuda OPTIONAL_KERNEL;
 
 #endif

@@ -80,7 +80,7 @@ const Op linear_op = {
     .infer = forward_infer,
     .gradient = forward_gradient,
     .cost = cost,
-    .kernel = {[DEVICE_CPU] = &linear_cpu},
+    .kernel = {[DEVICE_CPU] = &linear_cpu, [DEVICE_CUDA] = &linear_cuda},
 };
 
 const Op linear_backward_data_op = {
@@ -88,7 +88,7 @@ const Op linear_backward_data_op = {
     .output_count = 1,
     .infer = backward_data_infer,
     .cost = cost,
-    .kernel = {[DEVICE_CPU] = &linear_backward_data_cpu},
+    .kernel = {[DEVICE_CPU] = &linear_backward_data_cpu, [DEVICE_CUDA] = &linear_backward_data_cuda},
 };
 
 const Op linear_backward_weights_op = {
@@ -96,7 +96,7 @@ const Op linear_backward_weights_op = {
     .output_count = 1,
     .infer = backward_weights_infer,
     .cost = cost,
-    .kernel = {[DEVICE_CPU] = &linear_backward_weights_cpu},
+    .kernel = {[DEVICE_CPU] = &linear_backward_weights_cpu, [DEVICE_CUDA] = &linear_backward_weights_cuda},
 };
 
 static Status bias_infer(const Node *node, const Shape in[], Shape out[])

@@ -17,8 +17,11 @@ Value bias_gradient(Graph *, Value d_y);
 
 extern const Kernel bias_gradient_cpu; /* d_y -> d_bias */
 extern const Kernel bias_gradient_cuda OPTIONAL_KERNEL;
-extern const Kernel linear_cpu;                  /* x, weight, [bias] -> y */
-extern const Kernel linear_backward_data_cpu;    /* d_y, weight -> d_x */
+extern const Kernel linear_cpu; /* x, weight, [bias] -> y */
+extern const Kernel linear_cuda OPTIONAL_KERNEL;
+extern const Kernel linear_backward_data_cpu; /* d_y, weight -> d_x */
+extern const Kernel linear_backward_data_cuda OPTIONAL_KERNEL;
 extern const Kernel linear_backward_weights_cpu; /* x, d_y -> d_weight */
+extern const Kernel linear_backward_weights_cuda OPTIONAL_KERNEL;
 
 #endif

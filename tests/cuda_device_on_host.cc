@@ -1,0 +1,202 @@
+/* The device on which cuda_on_host.cc executes kernels: host memory, work done at once. It can record as a
+ * GPU does, if the environment has PLUMB_TEST_RECORD=1 (not with several ranks: their exchanges are not
+ * recorded); else it enqueues anew. While it records, what a GPU would refuse ends the program. */
+#include "tests/cuda_on_host.h"
+
+extern "C" {
+#include "engine/device/cuda_kernels.h"
+#include "engine/device/device_methods.h"
+#include "engine/graph/op.h"
+#include "engine/ops/conv.h"
+#include "engine/ops/linear.h"
+}
+
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <omp.h>
+#include <sys/mman.h>
+
+namespace
+{
+
+bool is_set(const char *name)
+{
+    const char *value = std::getenv(name);
+    return value != nullptr && value[0] == '1';
+}
+
+/* ---- memory ---- */
+
+std::map<void *, size_t> guarded; /* blocks, by address */
+std::mutex guarded_mutex;
+int opened;
+
+int count_host(Status *) { return 1; }
+
+Status open_host(Device *device, int, int threads)
+{
+    if (threads > 0) omp_set_num_threads(threads);
+    device->threads = omp_get_max_threads();
+    const char *memory = std::getenv("PLUMB_TEST_MEMORY"); /* bytes: how large it says it is */
+    device->memory = memory != nullptr ? std::strtoull(memory, nullptr, 10) : static_cast<size_t>(1) << 30;
+    device->bfloat16 = 1;
+    (void)std::snprintf(device->name, sizeof device->name, "CUDA on the host");
+    return OK;
+}
+
+void close_host(Device *) {}
+
+Status allocate_host(Device *, size_t bytes, const char *what, void **memory)
+{
+    const bool guard = is_set("PLUMB_TEST_GUARD");
+    const size_t size = (bytes + 64) / 64 * 64;
+    void *block = guard ? mmap(nullptr, size, opened > 0 ? PROT_READ | PROT_WRITE : PROT_NONE,
+                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+                        : std::aligned_alloc(64, size);
+    if (block == nullptr || block == MAP_FAILED) return fail(STATUS_MEMORY, "%s: %zu bytes", what, bytes);
+    if (guard) {
+        const std::lock_guard<std::mutex> lock(guarded_mutex);
+        guarded[block] = size;
+    } else {
+        std::memset(block, 0, size);
+    }
+    *memory = block;
+    return OK;
+}
+
+void free_host(Device *, void *memory)
+{
+    const std::lock_guard<std::mutex> lock(guarded_mutex);
+    const auto found = guarded.find(memory);
+    if (found == guarded.end()) {
+        std::free(memory);
+    } else {
+        (void)munmap(memory, found->second);
+        guarded.erase(found);
+    }
+}
+
+/* ---- copies ---- */
+
+void refuse_while_recording(const char *what)
+{
+    if (!is_recording_on_host()) return;
+    std::fprintf(stderr, "%s cannot be recorded\n", what);
+    std::abort();
+}
+
+Status copy_host(Device *, void *to, const void *from, size_t bytes)
+{
+    refuse_while_recording("a copy to or from the host");
+    enqueue_on_host([=] { std::memcpy(to, from, bytes); });
+    return OK;
+}
+
+Status clear_host(Device *, void *memory, size_t bytes)
+{
+    enqueue_on_host([=] { std::memset(memory, 0, bytes); });
+    return OK;
+}
+
+Status synchronize_host(Device *)
+{
+    refuse_while_recording("waiting");
+    return OK;
+}
+
+/* ---- recordings ---- */
+
+struct Record {
+    std::vector<std::function<void()>> work;
+    Status (*enqueue)(void *); /* instead, if it is not to be recorded */
+    void *argument;
+};
+
+Status record_host(Device *, Recording *recording, Status (*enqueue)(void *), void *argument)
+{
+    auto *record = new Record{{}, enqueue, argument};
+    recording->implementation = record;
+    if (!is_set("PLUMB_TEST_RECORD")) return OK;
+    record->enqueue = nullptr;
+    record_on_host(&record->work);
+    const Status status = enqueue(argument);
+    record_on_host(nullptr);
+    return status;
+}
+
+Status replay_host(Device *, const Recording *recording)
+{
+    const auto *record = static_cast<const Record *>(recording->implementation);
+    if (record->enqueue != nullptr) return record->enqueue(record->argument);
+    for (const auto &work : record->work)
+        enqueue_on_host(work);
+    return OK;
+}
+
+void forget_host(Device *, Recording *recording) { delete static_cast<Record *>(recording->implementation); }
+
+/* ---- what cuDNN and cuBLASLt do on a GPU: the CPU's kernels ---- */
+
+template <const Kernel *CPU> Status prepare_cpu(Call *call, size_t *scratch_bytes)
+{
+    return CPU->prepare(call, scratch_bytes);
+}
+
+template <const Kernel *CPU> Status run_cpu(const Call *call)
+{
+    const Call copy = *call;
+    enqueue_on_host([copy] {
+        if (CPU->run(&copy) != OK) std::abort();
+    });
+    return OK;
+}
+
+template <const Kernel *CPU> void release_cpu(Call *call) { CPU->release(call); }
+
+template <const Kernel *CPU> constexpr Kernel as_cpu()
+{
+    return {prepare_cpu<CPU>, run_cpu<CPU>, release_cpu<CPU>, 0, 0, 0};
+}
+
+} // namespace
+
+void open_device_memory(bool open)
+{
+    const std::lock_guard<std::mutex> lock(guarded_mutex);
+    opened += open ? 1 : -1;
+    if (opened != (open ? 1 : 0)) return;
+    for (const auto &[block, size] : guarded)
+        (void)mprotect(block, size, open ? PROT_READ | PROT_WRITE : PROT_NONE);
+}
+
+extern "C" {
+const Kernel conv2d_cuda = as_cpu<&conv2d_cpu>();
+const Kernel conv2d_backward_data_cuda = as_cpu<&conv2d_backward_data_cpu>();
+const Kernel conv2d_backward_weights_cuda = as_cpu<&conv2d_backward_weights_cpu>();
+const Kernel linear_cuda = as_cpu<&linear_cpu>();
+const Kernel linear_backward_data_cuda = as_cpu<&linear_backward_data_cpu>();
+const Kernel linear_backward_weights_cuda = as_cpu<&linear_backward_weights_cpu>();
+
+const DeviceMethods device_cuda_methods = {.count = count_host,
+                                           .open = open_host,
+                                           .close = close_host,
+                                           .allocate = allocate_host,
+                                           .free = free_host,
+                                           .upload = copy_host,
+                                           .download = copy_host,
+                                           .clear = clear_host,
+                                           .accumulate = accumulate_cuda,
+                                           .synchronize = synchronize_host,
+                                           .measure_peaks = [](Device *, DevicePeaks *peaks) -> Status {
+                                               *peaks = {1, 1};
+                                               return OK;
+                                           },
+                                           .stream_open = nullptr,
+                                           .stream_close = nullptr,
+                                           .stream_follow = nullptr,
+                                           .record = record_host,
+                                           .replay = replay_host,
+                                           .forget = forget_host};
+}

@@ -1,0 +1,70 @@
+"""Training on the CUDA kernels, executed on the host, equals training on the CPU; PLUMB_ON_HOST is that program.
+
+Device memory can be read by kernels and copies alone (PLUMB_TEST_GUARD), and a step is recorded once and replayed
+(PLUMB_TEST_RECORD) as on a GPU: whatever the host would slip in between is missing then."""
+
+import os
+import unittest
+
+import jobs
+from jobs import EVERY_STEP, Suite, main, metrics, results
+
+ON_HOST = os.environ.get("PLUMB_ON_HOST", "build/tests/on_host/plumb")
+STAND_IN = os.environ.get("PLUMB_NCCL_STAND_IN", "")  # for NCCL; it works at once, so it cannot be recorded
+AS_A_GPU = {"PLUMB_TEST_GUARD": "1", "PLUMB_TEST_RECORD": "1"}
+
+
+class Cuda(Suite):
+    def on_cuda(self, config, *overrides, ranks=0, environment=None, **options):
+        program, jobs.PLUMB = jobs.PLUMB, ON_HOST
+        try:
+            return self.train(config, "device=cuda", *overrides, ranks=ranks, environment=environment or AS_A_GPU,
+                              **options)
+        finally:
+            jobs.PLUMB = program
+
+    def assertSame(self, config, *settings, tolerance=1e-5):
+        with self.subTest(settings=settings):
+            self.assertSameCurve(self.train(config, "device=cpu", *settings), self.on_cuda(config, *settings),
+                                 tolerance)
+
+    def test_losses(self):
+        for loss in (["cross_entropy"], ["brier"], ["mmce"], ["mmce_weighted"], ["label_smoothing"],
+                     ["focal", "loss.policy=schedule", "loss.gammas=[5,3]", "loss.gamma_epochs=[1]"],
+                     ["focal", "loss.policy=sample"]):
+            self.assertSame(self.linear, "loss.name=" + loss[0], *loss[1:])
+
+    def test_networks(self):
+        small = ("dataset.train_limit=96", "dataset.validation=48", "optimizer.learning_rate=0.001")
+        self.assertSame(self.resnet, *small)
+        self.assertSame(self.resnet, *small, "model.name=wide_resnet", "model.depth=8", "model.widen=1",
+                        "model.dropout=0.3")
+        self.assertSame(self.resnet, *small, "epochs=1", "model.name=densenet121", "model.blocks=[1,1,1,1]",
+                        "model.width=4", tolerance=1e-4)
+        self.assertSame(self.resnet, *small, "compute=bfloat16", tolerance=3e-2)
+
+    def test_ways_to_step(self):
+        self.assertSame(self.linear, "micro_batches=3")
+        self.assertSame(self.linear, "batch=100", "loss.reduction=mean")  # ragged: 240 samples
+        self.assertSame(self.linear, "graph=false")
+
+    def test_table_that_is_too_large_for_the_gpu(self):
+        streamed = self.on_cuda(self.linear, environment=dict(AS_A_GPU, PLUMB_TEST_MEMORY="1000000"))
+        self.assertEqual(metrics(streamed), metrics(self.on_cuda(self.linear)))
+
+    @unittest.skipIf(STAND_IN == "", "built without NCCL's header")
+    def test_ranks(self):
+        alone = self.on_cuda(self.linear)
+        self.assertSameCurve(alone, self.on_cuda(self.linear, "collective=nccl", ranks=2,
+                                                    environment={"LD_LIBRARY_PATH": STAND_IN}), 1e-5)
+
+    def test_same_bits_after_a_kill(self):
+        undisturbed = self.on_cuda(self.resnet, EVERY_STEP)
+        run = self.folder()
+        self.on_cuda(self.resnet, EVERY_STEP, run=run, code=-9, fault={"FAULT": "tear:50", "FAULT_FOLDER": run})
+        self.on_cuda(self.resnet, EVERY_STEP, run=run)
+        self.assertEqual(results(undisturbed), results(run))
+
+
+if __name__ == "__main__":
+    main()
