@@ -1,4 +1,4 @@
-/* Ranks. Started by mpirun (or alone: a world of one needs no MPI). */
+/* Ranks. Started by mpirun, by srun, by hand, or alone (a world of one needs nothing). */
 #ifndef PLUMB_COMM_COMM_H
 #define PLUMB_COMM_COMM_H
 
@@ -16,19 +16,20 @@ typedef struct World {
     void *implementation;
 } World;
 
-/* Starts MPI if the process was launched by mpirun, srun or a PMI launcher; else a world of one. Sets the
- * log's rank. Chooses this rank's share of the host's processors: threads (see comm_threads) and, unless the
- * launcher or OMP_NUM_THREADS chose, their affinity. Collective. */
+/* Starts MPI if the process was launched by mpirun, srun or a PMI launcher; connects the ranks by sockets if
+ * nothing of that kind could (comm/launcher.h says when); else a world of one. Sets the log's rank. Chooses
+ * this rank's share of the host's processors: threads (see comm_threads) and, unless the launcher or
+ * OMP_NUM_THREADS chose, their affinity. Collective. */
 CHECKED Status comm_start(int *argc, char ***argv, World **);
 /* Collective when status is OK on all ranks. Frees the world. */
 void comm_stop(World *);
 /* CPU threads that this rank should use. */
 int comm_threads(const World *);
 
-/* A host-memory collective over the world (MPI, or self for size 1). timeout_seconds: how long a rank waits
- * for the others before it calls them dead; also of agreement from now on (600 before). After such an error
- * the ranks are out of step and late data may still arrive: end with comm_abort. Release through its free.
- * Collective. */
+/* A host-memory collective over the world (MPI or sockets; self for size 1). timeout_seconds: how long a rank
+ * waits for the others before it calls them dead; also of agreement from now on (600 before). After such an
+ * error the ranks are out of step and late data may still arrive: end with comm_abort. Release through its
+ * free. Collective. */
 CHECKED Status comm_collective(World *, double timeout_seconds, Collective **);
 
 typedef struct {

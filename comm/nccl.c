@@ -22,6 +22,7 @@ typedef struct {
     Device *device;
     Stream stream;
     ncclComm_t communicator;
+    Star *star;
     Watch *watch;
     double step_seconds;
 } CollectiveNccl;
@@ -128,8 +129,9 @@ static void free_nccl(Collective *collective)
 {
     CollectiveNccl *self = self_of(collective);
     Status status = self->watch != NULL ? watch_failure(self->watch) : OK;
+    if (status == OK && self->star != NULL) status = star_failure(self->star);
     if (self->communicator != NULL && status == OK) {
-        /* It waits for the others too; and must not be aborted meanwhile. */
+        /* It may wait for the others too; and must not be aborted meanwhile. */
         watch_communicator(self->watch, NULL);
         watch_enter(self->watch, "the end of NCCL", -1, FLOAT32, self->step_seconds);
         (void)self->library.comm_destroy(self->communicator);
@@ -199,6 +201,7 @@ static Status open_communicator(World *world, const CommOptions *options, Collec
     TRY(comm_agree(world, status));
     TRY(check_versions(world, self->library.version));
     TRY(world_open_star(world, options->timeout_seconds));
+    self->star = world->star;
     if (options->deterministic) pin_order();
     TRY(comm_agree(world, device_stream_open(self->device, &self->stream)));
     ncclUniqueId id;

@@ -80,7 +80,7 @@ static Status look(Watch *watch, double passed)
         operation_text(&operation, what);
         return wait_for_better_word(watch, nccl_status(watch->library, result, communicator, what));
     }
-    return late ? star_waited_in_vain(watch->star, &operation, seconds, true) : OK;
+    return late ? star_waited_in_vain(watch->star, &operation, seconds, false, operation.number) : OK;
 }
 
 static void *run(void *argument)

@@ -30,11 +30,11 @@ struct Star {
     int file;
     pthread_t thread;
     pthread_mutex_t sending; /* one frame at a time */
-    int64_t exchanges, taken;
+    int64_t exchanges;
 
     pthread_mutex_t lock; /* of all that follows */
     pthread_cond_t changed;
-    bool started, closing, ending;
+    bool started, closing, ending, all_fail;
     int64_t progress;
     Whole *first, *last;
     Presence *roll; /* as told last */
@@ -118,7 +118,12 @@ static void take_whole(Star *star, const Frame *frame, char **payload)
 static void heed(Star *star, const Frame *frame, char **payload)
 {
     const size_t size = (size_t)star->options.size;
-    if (frame->kind == FRAME_WHOLE) {
+    if (frame->kind == FRAME_WHOLE && frame->number == EXCHANGE_OF_FAILING) {
+        (void)pthread_mutex_lock(&star->lock);
+        star->all_fail = true;
+        (void)pthread_cond_broadcast(&star->changed);
+        (void)pthread_mutex_unlock(&star->lock);
+    } else if (frame->kind == FRAME_WHOLE) {
         take_whole(star, frame, payload);
     } else if (frame->kind == FRAME_FAILED) {
         char *text = strndup(*payload != NULL ? *payload : "", frame->bytes);
@@ -267,7 +272,8 @@ static Status wait_for_start(Star *star)
     return status;
 }
 
-Status star_waited_in_vain(Star *star, const Operation *operation, double seconds, bool of_progress)
+Status star_waited_in_vain(Star *star, const Operation *operation, double seconds, bool of_exchanges,
+                           int64_t number)
 {
     const double asked = seconds_now(), patience = seconds < 1 ? 0.5 : seconds > 6 ? 3 : seconds / 2;
     const size_t size = (size_t)star->options.size;
@@ -285,11 +291,11 @@ Status star_waited_in_vain(Star *star, const Operation *operation, double second
     Status status = failure_locked(star); /* says it better */
     for (size_t i = 0; i < size; ++i) {
         const Presence *of = &star->roll[i];
-        const int64_t count = of_progress ? of->progress : of->exchanges;
+        const int64_t count = of_exchanges ? of->exchanges : of->progress;
         /* Ranks tell how far they are every moment; one that is silent for some may be anywhere. */
         attendance[i] = star->rolls == before ? (Attendance){.answers = i != 0, .came = i != 0, .silence = -1}
                                               : (Attendance){.answers = of->silence < patience,
-                                                             .came = count >= operation->number,
+                                                             .came = count >= number,
                                                              .silence = of->silence};
     }
     (void)pthread_mutex_unlock(&star->lock);
@@ -322,62 +328,81 @@ void star_end(Star *star)
     (void)pthread_mutex_lock(&star->lock);
     star->ending = true;
     (void)pthread_mutex_unlock(&star->lock);
-    if (star->hub == NULL) return;
-    for (int turn = 0; turn < 20; ++turn) { /* it has heard this rank after a moment at most */
+    /* What was sent is on its way before the connection ends; in rank 0 the hub has passed it on. */
+    for (int turn = 0; turn < 20; ++turn) {
         pause_for(0.05);
-        if (turn >= 2 && hub_is_idle(star->hub)) return;
+        if (turn >= 2 && (star->hub == NULL || hub_is_idle(star->hub))) return;
     }
 }
 
-Status star_send(Star *star, int kind, const void *part, size_t bytes)
+Status star_send(Star *star, int kind, const void *part, size_t bytes, int64_t *number)
 {
     if (bytes > FRAME_LARGEST / (size_t)star->options.size)
         return fail(STATUS_INTERNAL, "%zu bytes are too many to exchange", bytes);
     TRY(star_failure(star));
-    send_frame(star, (Frame){.kind = FRAME_PART, .detail = kind, .number = ++star->exchanges}, part, bytes);
+    *number = ++star->exchanges;
+    send_frame(star, (Frame){.kind = FRAME_PART, .detail = kind, .number = *number}, part, bytes);
     return OK;
 }
 
-bool star_ready(Star *star)
+/* Takes the result out of the list; NULL: it is not there. lock is held. */
+static Whole *take(Star *star, int64_t number)
+{
+    Whole *before = NULL, *whole = star->first;
+    while (whole != NULL && whole->number != number) {
+        before = whole;
+        whole = whole->next;
+    }
+    if (whole == NULL) return NULL;
+    *(before != NULL ? &before->next : &star->first) = whole->next;
+    if (star->last == whole) star->last = before;
+    return whole;
+}
+
+bool star_ready(Star *star, int64_t number)
 {
     (void)pthread_mutex_lock(&star->lock);
-    const bool ready = star->first != NULL || star->failure != 0;
+    /* They come in their order. */
+    const bool ready = (star->last != NULL && star->last->number >= number) || star->failure != 0;
     (void)pthread_mutex_unlock(&star->lock);
     return ready;
 }
 
-Status star_receive(Star *star, const Operation *operation, double seconds, char **data, size_t *bytes)
+Status star_receive(Star *star, int64_t number, const Operation *operation, double seconds, char **data,
+                    size_t *bytes)
 {
     *data = NULL;
     *bytes = 0;
     const double until = seconds_now() + seconds;
     bool late = false;
     (void)pthread_mutex_lock(&star->lock);
-    while (star->first == NULL && star->failure == 0 && !late)
+    Whole *whole = take(star, number);
+    while (whole == NULL && star->failure == 0 && !late) {
         late = wait_for_change(star, until);
-    Whole *whole = star->first;
-    const Status status = whole == NULL ? failure_locked(star) : OK;
-    if (whole != NULL) {
-        star->first = whole->next;
-        if (star->first == NULL) star->last = NULL;
+        whole = take(star, number);
     }
+    const Status status = whole == NULL ? failure_locked(star) : OK;
     (void)pthread_mutex_unlock(&star->lock);
     TRY(status);
-    if (whole == NULL) {
-        const Operation counted = {.what = operation->what,
-                                   .number = operation->number,
-                                   .count = operation->count,
-                                   .type = operation->type};
-        return star_waited_in_vain(star, &counted, seconds, false);
-    }
+    if (whole == NULL) return star_waited_in_vain(star, operation, seconds, true, number);
     *data = whole->data;
     *bytes = whole->bytes;
-    const bool next = whole->number == ++star->taken;
     free(whole);
-    if (next) return OK;
-    free(*data);
-    *data = NULL;
-    return fail(STATUS_INTERNAL, "the hub answers another exchange than was asked for");
+    return OK;
+}
+
+bool star_all_fail(Star *star, double seconds)
+{
+    const double until = seconds_now() + seconds;
+    bool late = false;
+    send_frame(star, (Frame){.kind = FRAME_PART, .detail = STAR_GATHER, .number = EXCHANGE_OF_FAILING}, NULL,
+               0);
+    (void)pthread_mutex_lock(&star->lock);
+    while (!star->all_fail && star->failure == 0 && !late)
+        late = wait_for_change(star, until);
+    const bool all = star->all_fail;
+    (void)pthread_mutex_unlock(&star->lock);
+    return all;
 }
 
 /* ---- start and end ---- */

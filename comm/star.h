@@ -53,22 +53,27 @@ void star_end(Star *);
 
 /* How far this rank has come in whatever its owner counts; it is part of what the hub hears. */
 void star_progress(Star *, int64_t number);
-/* The error of a rank that waited for an operation: counted by star_progress if of_progress, else by
- * star_send. */
-CHECKED Status star_waited_in_vain(Star *, const Operation *, double seconds, bool of_progress);
+/* The error of a rank that waited for an operation, in vain: of ranks that have not made
+ * star_progress(number), or, of exchanges, not given their part of the exchange `number`. */
+CHECKED Status star_waited_in_vain(Star *, const Operation *, double seconds, bool of_exchanges,
+                                   int64_t number);
 
 /* ---- exchanges ----
  *
  * All ranks make the same, in the same order; several may be under way. */
 
 enum { STAR_GATHER = -1 };
-/* Gives this rank's part. kind: STAR_GATHER, or the DType of values to be summed over ranks, in their order.
- */
-CHECKED Status star_send(Star *, int kind, const void *part, size_t bytes);
-/* Takes the result of the oldest exchange that was not taken yet; waits `seconds` at most. The parts of all
- * ranks one after the other, or the sum; release with free(). */
-CHECKED Status star_receive(Star *, const Operation *, double seconds, char **whole, size_t *bytes);
+/* Gives this rank's part; *number is then that of the exchange. kind: STAR_GATHER, or the DType of values to
+ * be summed over ranks, in their order. */
+CHECKED Status star_send(Star *, int kind, const void *part, size_t bytes, int64_t *number);
+/* Takes the result of an exchange; waits `seconds` at most, and then it can be taken later. Those of earlier
+ * ones that were not taken are dropped. The parts of all ranks one after the other, or the sum; release with
+ * free(). */
+CHECKED Status star_receive(Star *, int64_t number, const Operation *, double seconds, char **whole,
+                            size_t *bytes);
 /* Would star_receive return at once? */
-bool star_ready(Star *);
+bool star_ready(Star *, int64_t number);
+/* Did all ranks call this within `seconds`, whatever exchanges they were at? No exchange may follow. */
+bool star_all_fail(Star *, double seconds);
 
 #endif

@@ -41,6 +41,7 @@ typedef struct {
     int64_t exchanges, progress;
 } Presence;
 
+enum { EXCHANGE_OF_FAILING = 0 }; /* in which ranks meet that end with an error, whatever else is under way */
 enum { FRAME_LARGEST = 1 << 30 }; /* bytes after a frame */
 
 /* Opens a port. */

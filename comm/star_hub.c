@@ -265,7 +265,7 @@ static void exchange_finish(Hub *hub, Exchange *exchange)
 static void take_part(Hub *hub, Member *member)
 {
     const Frame *frame = &member->frame;
-    ++member->exchanges;
+    if (frame->number > member->exchanges) member->exchanges = frame->number;
     Exchange *exchange = exchange_find(hub, frame, member->rank);
     if (exchange == NULL) {
         fail_all(hub, 0, STATUS_MEMORY, "rank 0: no memory for what the ranks exchange");

@@ -1,7 +1,8 @@
 #include "comm/comm.h"
+#include "comm/launcher.h"
 #include "comm/nccl.h"
 #include "comm/processors.h"
-#include "comm/transport.h"
+#include "comm/sockets.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 
@@ -18,43 +19,6 @@ typedef struct {
 
 static FullWorld *full(World *world) { return (FullWorld *)(void *)world; }
 
-/* ---- who started us? ---- */
-
-static long number_from_environment(const char *name)
-{
-    const char *text = getenv(name);
-    if (text == NULL || *text == '\0') return -1;
-    char *end;
-    const long value = strtol(text, &end, 10);
-    return *end == '\0' && value >= 0 && value < 1 << 30 ? value : -1;
-}
-
-/* How many ranks the launcher started: 1 also when there is none; 0: ask MPI. A job of one then needs no MPI,
- * which saves it MPI's start and stop. */
-static Status launched_ranks(long *ranks)
-{
-    *ranks = number_from_environment("OMPI_COMM_WORLD_SIZE"); /* mpirun of Open MPI */
-    if (*ranks > 0) return OK;
-    *ranks = number_from_environment("PMI_SIZE"); /* mpiexec of MPICH and Intel MPI, srun --mpi=pmi2 */
-    if (*ranks > 0) return OK;
-    /* A batch script of Slurm sees SLURM_PROCID and SLURM_NTASKS as if it were one task of many; only within
-     * a step of srun there is also the step's id. */
-    const bool step = getenv("SLURM_STEP_ID") != NULL && number_from_environment("SLURM_PROCID") >= 0;
-    const long tasks = step ? number_from_environment("SLURM_STEP_NUM_TASKS") : -1;
-    *ranks = tasks > 0 ? tasks : 1;
-    if (getenv("PMIX_RANK") != NULL || getenv("PMI_RANK") != NULL || getenv("PMI_FD") != NULL) {
-        if (tasks < 1) *ranks = 0;
-        return OK;
-    }
-    if (tasks > 1)
-        return fail(
-            STATUS_USAGE,
-            "srun started %ld tasks, but without a way for MPI to connect them; use srun --mpi=pmix, or "
-            "mpirun inside the job",
-            tasks);
-    return OK;
-}
-
 static Status exchange_processors(World *world, const Processors *mine, Processors all[])
 {
     all[0] = *mine;
@@ -65,18 +29,24 @@ static Status exchange_processors(World *world, const Processors *mine, Processo
 static Status start(int *argc, char ***argv, FullWorld *self)
 {
     World *world = &self->world;
-    long ranks;
-    TRY(launched_ranks(&ranks));
+    Launch launch;
+    TRY(launch_find(&launch));
     world->size = world->local_size = 1;
     if (gethostname(world->host, sizeof world->host - 1) != 0) (void)strcpy(world->host, "localhost");
-    if (ranks != 1) {
+    if (launch.kind == LAUNCHED_SOCKETS) {
+        world->rank = launch.rank;
+        world->size = launch.size;
+        log_set_rank(world->rank, world->size);
+        TRY(sockets_start(world, launch.rendezvous));
+    } else if (launch.kind == LAUNCHED_MPI) {
         TRY(mpi_start(argc, argv, world));
-        if (ranks > 1 && world->size != ranks)
+        if (launch.size > 1 && world->size != launch.size)
             return fail(
                 STATUS_USAGE,
-                "the launcher started %ld ranks, but MPI knows %d: mpirun and the MPI library that plumb "
-                "was built with are of different kinds",
-                ranks, world->size);
+                "the launcher started %d ranks, but MPI knows %d: mpirun and the MPI library that plumb "
+                "was built with are of different kinds (PLUMB_RENDEZVOUS, a file that all ranks see, "
+                "connects them without MPI)",
+                launch.size, world->size);
     }
     log_set_rank(world->rank, world->size);
 
@@ -96,8 +66,14 @@ Status comm_start(int *argc, char ***argv, World **world)
     TRY(memory_new(&self, 1, sizeof *self, "the world"));
     const Status status = start(argc, argv, self);
     if (status != OK) {
-        /* No stop: the other ranks may not have failed. Ending without it makes mpirun end them. */
-        free(self);
+        /* No stop: the other ranks may not have failed. Ending without it makes mpirun end them; over sockets
+         * they are told. */
+        if (self->world.star == NULL) {
+            free(self);
+        } else {
+            star_fail(self->world.star, status_code(status), status_message(status));
+            star_end(self->world.star);
+        }
         return status_trail(status, __func__, __FILE__, __LINE__);
     }
     *world = &self->world;

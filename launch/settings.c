@@ -10,7 +10,7 @@ static const Setting settings[] = {
     {"device", SETTING_TEXT, "auto", "auto|cpu|cuda", "auto: a GPU if this build and machine have one"},
     {"share_gpus", SETTING_FLAG, "false", NULL, "let several ranks use one GPU (tests); else that is an error"},
     {"graph", SETTING_FLAG, "true", NULL, "record a step once and launch it as one from then on (CUDA graphs); false: for debugging"},
-    {"collective", SETTING_TEXT, "auto", "auto|mpi|nccl", "what moves data between ranks; auto: NCCL between GPUs, MPI between CPUs"},
+    {"collective", SETTING_TEXT, "auto", "auto|mpi|nccl", "what exchanges gradients; mpi: host memory (also without MPI), nccl: memory of GPUs; auto: as fits the device"},
     {"deterministic", SETTING_FLAG, "false", NULL, "sums over GPUs in an order that NCCL does not choose anew for each run"},
     {"compute", SETTING_TEXT, "float32", "float32|bfloat16", "type of activations; parameters and losses stay float32"},
     {"threads", SETTING_INTEGER, "0", "0..", "CPU threads a rank; 0: this rank's share of the host"},

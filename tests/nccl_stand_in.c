@@ -175,7 +175,6 @@ ncclResult_t ncclCommInitRank(ncclComm_t *out, int size, ncclUniqueId id, int ra
 
 ncclResult_t ncclCommDestroy(ncclComm_t comm)
 {
-    if (!barrier(comm)) return ncclInternalError;
     (void)munmap(comm->shared, sizeof(Shared) + (size_t)comm->size * SLOT);
     free(comm);
     return ncclSuccess;
