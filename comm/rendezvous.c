@@ -14,8 +14,9 @@ enum { MOST_HOSTS = sizeof((StarAddress *)NULL)->host / sizeof((StarAddress *)NU
 
 static Status failed(const char *what, const char *path)
 {
-    return fail(STATUS_IO, "%s, through which the ranks find one another, cannot be %s: %s", path, what,
-                strerror(errno));
+    return fail(STATUS_IO,
+                "%s, through which the ranks find one another (PLUMB_RENDEZVOUS), cannot be %s: %s", path,
+                what, strerror(errno));
 }
 
 Status rendezvous_write(const char *path, const StarAddress *address)

@@ -1,6 +1,6 @@
 /* The device on which cuda_on_host.cc executes kernels: host memory, work done at once. It can record as a
- * GPU does, if the environment has PLUMB_TEST_RECORD=1 (not with several ranks: their exchanges are not
- * recorded); else it enqueues anew. While it records, what a GPU would refuse ends the program. */
+ * GPU does, if the environment has PLUMB_TEST_RECORD=1; else it enqueues anew. While it records, what a GPU
+ * would refuse ends the program. */
 #include "tests/cuda_on_host.h"
 
 extern "C" {
@@ -14,6 +14,7 @@ extern "C" {
 #include <cstdio>
 #include <cstdlib>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <omp.h>
 #include <sys/mman.h>
@@ -161,6 +162,14 @@ template <const Kernel *CPU> constexpr Kernel as_cpu()
 }
 
 } // namespace
+
+/* The stand-in for NCCL (nccl_stand_in.c) finds it here. */
+extern "C" void enqueue_device_work(void (*run)(void *), void *argument);
+void enqueue_device_work(void (*run)(void *), void *argument)
+{
+    const std::shared_ptr<void> owned(argument, std::free);
+    enqueue_on_host([=] { run(owned.get()); });
+}
 
 void open_device_memory(bool open)
 {

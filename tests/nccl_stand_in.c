@@ -1,6 +1,7 @@
 /* A libnccl.so.2 for tests on machines without GPUs: the functions that plumb uses, for host memory, between
  * the processes of one host through POSIX shared memory. Streams do not exist: an operation is done when its
- * call returns. Sums are made in the order of ranks.
+ * call returns, unless the program executes CUDA's work on the host (cuda_device_on_host.cc): then it is
+ * given to that, which may record it as a GPU does. Sums are made in the order of ranks.
  *
  * NCCL_STAND_IN_FAULT makes a rank go wrong, "RANK:FAULT:NUMBER", in its operation of that number (from 1):
  *     fail    the call returns an error
@@ -54,6 +55,10 @@ const int nccl_stand_in_for_host_memory = 1;
 
 /* The stream that the last operation was given, for tests to look at. */
 void *nccl_stand_in_stream;
+
+/* Takes the argument, which is released with free(), and calls run(argument) now or whenever it is replayed.
+ * Only in a program that has such a device. */
+__attribute__((weak)) void enqueue_device_work(void (*run)(void *argument), void *argument);
 
 static const char *last_error = "";
 
@@ -196,7 +201,17 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *result)
 
 /* ---- operations ---- */
 
-enum { SUM, GATHER, BROADCAST };
+typedef enum { SUM, GATHER, BROADCAST } Kind;
+
+typedef struct {
+    ncclComm_t comm;
+    Kind kind;
+    const void *from;
+    void *to;
+    size_t count;
+    ncclDataType_t type;
+    int root;
+} Work;
 
 static size_t type_size(ncclDataType_t type)
 {
@@ -207,9 +222,11 @@ static size_t type_size(ncclDataType_t type)
 }
 
 /* Announces the operation, goes wrong if asked to, and makes sure that all ranks do the same. */
-static ncclResult_t begin(struct ncclComm *comm, int kind, size_t count, ncclDataType_t type, int root)
+static ncclResult_t begin(const Work *work)
 {
-    const Plan mine = {++comm->operations, (int64_t)count, kind, (int32_t)type, root};
+    struct ncclComm *comm = work->comm;
+    const Plan mine = {++comm->operations, (int64_t)work->count, (int32_t)work->kind, (int32_t)work->type,
+                       work->root};
     if (fault_now(comm, "stop")) (void)raise(SIGSTOP);
     if (fault_now(comm, "kill")) (void)raise(SIGKILL);
     if (fault_now(comm, "fail")) {
@@ -279,7 +296,7 @@ static void sum_slots(const struct ncclComm *comm, void *to, size_t count, ncclD
     case ncclFloat64:
         SUM_RANKS(double);
         break;
-    default: /* bfloat16; begin let nothing else through */
+    default: /* bfloat16; nothing else is let through */
         for (size_t i = 0; i < count; ++i) {
             float total = 0;
             for (int rank = 0; rank < comm->size; ++rank)
@@ -297,58 +314,77 @@ static void put_nan(void *slot, ncclDataType_t type)
     if (type == ncclBfloat16) *(uint16_t *)slot = 0x7fc0;
 }
 
+/* One piece of it, which fits into a slot: to and from there, between barriers. */
+static void put(const Work *work, size_t at, size_t bytes)
+{
+    struct ncclComm *comm = work->comm;
+    char *slot = comm->shared->slot[comm->rank];
+    if (work->kind == BROADCAST && comm->rank != work->root) return;
+    memcpy(slot, (const char *)work->from + at, bytes);
+    if (at == 0 && fault_now(comm, "nan")) put_nan(slot, work->type);
+}
+
+static void get(const Work *work, size_t at, size_t bytes)
+{
+    const struct ncclComm *comm = work->comm;
+    char *to = (char *)work->to + at;
+    const size_t size = type_size(work->type);
+    if (work->kind == SUM) sum_slots(comm, to, bytes / size, work->type);
+    if (work->kind == BROADCAST) memcpy(to, slot_of(comm, work->root), bytes);
+    for (int rank = 0; rank < comm->size && work->kind == GATHER; ++rank)
+        memcpy(to + (size_t)rank * work->count * size, slot_of(comm, rank), bytes);
+}
+
+static ncclResult_t perform(const Work *work)
+{
+    const ncclResult_t result = begin(work);
+    if (result != ncclSuccess) return result;
+    const size_t bytes = work->count * type_size(work->type);
+    for (size_t at = 0; at < bytes; at += SLOT) {
+        const size_t here = bytes - at < SLOT ? bytes - at : SLOT;
+        put(work, at, here);
+        if (!barrier(work->comm)) return ncclInternalError;
+        get(work, at, here);
+        if (!barrier(work->comm)) return ncclInternalError;
+    }
+    return ncclSuccess;
+}
+
+static void perform_enqueued(void *argument)
+{
+    const Work *work = argument;
+    const ncclResult_t result = perform(work);
+    if (result != ncclSuccess) atomic_store(&work->comm->asynchronous, result);
+}
+
+static ncclResult_t submit(Work work, cudaStream_t stream)
+{
+    nccl_stand_in_stream = stream;
+    if (enqueue_device_work == NULL) return perform(&work);
+    Work *copy = malloc(sizeof *copy);
+    if (copy == NULL) return ncclSystemError;
+    *copy = work;
+    enqueue_device_work(perform_enqueued, copy);
+    return ncclSuccess;
+}
+
 ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t op,
                            ncclComm_t comm, cudaStream_t stream)
 {
-    nccl_stand_in_stream = stream;
     const bool summable = type == ncclUint8 || type == ncclInt32 || type == ncclInt64 ||
                           type == ncclFloat32 || type == ncclFloat64 || type == ncclBfloat16;
     if (op != ncclSum || !summable) return ncclInvalidArgument;
-    const ncclResult_t result = begin(comm, SUM, count, type, 0);
-    if (result != ncclSuccess) return result;
-    const size_t size = type_size(type), piece = SLOT / size;
-    for (size_t at = 0; at < count; at += piece) {
-        const size_t here = count - at < piece ? count - at : piece;
-        memcpy(comm->shared->slot[comm->rank], (const char *)from + at * size, here * size);
-        if (at == 0 && fault_now(comm, "nan")) put_nan(comm->shared->slot[comm->rank], type);
-        if (!barrier(comm)) return ncclInternalError;
-        sum_slots(comm, (char *)to + at * size, here, type);
-        if (!barrier(comm)) return ncclInternalError;
-    }
-    return ncclSuccess;
+    return submit((Work){comm, SUM, from, to, count, type, 0}, stream);
 }
 
 ncclResult_t ncclAllGather(const void *from, void *to, size_t count, ncclDataType_t type, ncclComm_t comm,
                            cudaStream_t stream)
 {
-    nccl_stand_in_stream = stream;
-    const ncclResult_t result = begin(comm, GATHER, count, type, 0);
-    if (result != ncclSuccess) return result;
-    const size_t bytes = count * type_size(type);
-    for (size_t at = 0; at < bytes; at += SLOT) {
-        const size_t here = bytes - at < SLOT ? bytes - at : SLOT;
-        memcpy(comm->shared->slot[comm->rank], (const char *)from + at, here);
-        if (!barrier(comm)) return ncclInternalError;
-        for (int rank = 0; rank < comm->size; ++rank)
-            memcpy((char *)to + (size_t)rank * bytes + at, slot_of(comm, rank), here);
-        if (!barrier(comm)) return ncclInternalError;
-    }
-    return ncclSuccess;
+    return submit((Work){comm, GATHER, from, to, count, type, 0}, stream);
 }
 
 ncclResult_t ncclBroadcast(const void *from, void *to, size_t count, ncclDataType_t type, int root,
                            ncclComm_t comm, cudaStream_t stream)
 {
-    nccl_stand_in_stream = stream;
-    const ncclResult_t result = begin(comm, BROADCAST, count, type, root);
-    if (result != ncclSuccess) return result;
-    const size_t bytes = count * type_size(type);
-    for (size_t at = 0; at < bytes; at += SLOT) {
-        const size_t here = bytes - at < SLOT ? bytes - at : SLOT;
-        if (comm->rank == root) memcpy(comm->shared->slot[root], (const char *)from + at, here);
-        if (!barrier(comm)) return ncclInternalError;
-        memcpy((char *)to + at, slot_of(comm, root), here);
-        if (!barrier(comm)) return ncclInternalError;
-    }
-    return ncclSuccess;
+    return submit((Work){comm, BROADCAST, from, to, count, type, root}, stream);
 }

@@ -10,7 +10,7 @@ import jobs
 from jobs import EVERY_STEP, Suite, main, metrics, results
 
 ON_HOST = os.environ.get("PLUMB_ON_HOST", "build/tests/on_host/plumb")
-STAND_IN = os.environ.get("PLUMB_NCCL_STAND_IN", "")  # for NCCL; it works at once, so it cannot be recorded
+STAND_IN = os.environ.get("PLUMB_NCCL_STAND_IN", "")  # for NCCL
 AS_A_GPU = {"PLUMB_TEST_GUARD": "1", "PLUMB_TEST_RECORD": "1"}
 
 
@@ -54,9 +54,18 @@ class Cuda(Suite):
 
     @unittest.skipIf(STAND_IN == "", "built without NCCL's header")
     def test_ranks(self):
-        alone = self.on_cuda(self.linear)
-        self.assertSameCurve(alone, self.on_cuda(self.linear, "collective=nccl", ranks=2,
-                                                    environment={"LD_LIBRARY_PATH": STAND_IN}), 1e-5)
+        """The sums of ranks are part of the recorded step."""
+        environment = dict(AS_A_GPU, LD_LIBRARY_PATH=STAND_IN)
+        smooth = ("model.sync_batch_norm=true", "optimizer.learning_rate=0.001", "dataset.train_limit=192", "epochs=1")
+        for config, settings, tolerance in ((self.linear, (), 1e-5), (self.linear, ("loss.name=mmce",), 1e-5),
+                                            (self.linear, ("micro_batches=4", "comm.bucket_bytes=64"), 1e-5),
+                                            (self.resnet, smooth, 5e-3)):
+            alone = self.on_cuda(config, *settings)
+            for ranks in (2, 3):
+                with self.subTest(config=config, settings=settings, ranks=ranks):
+                    run = self.on_cuda(config, *settings, ranks=ranks, environment=environment)
+                    self.assertIn(f"connects {ranks} ranks", self.job.output)
+                    self.assertSameCurve(alone, run, tolerance)
 
     def test_same_bits_after_a_kill(self):
         undisturbed = self.on_cuda(self.resnet, EVERY_STEP)
