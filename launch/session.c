@@ -22,7 +22,7 @@ static Status open_gpu(Session *session, int threads)
     return device_open(DEVICE_CUDA, session->world->local_rank % count, threads, &session->device);
 }
 
-static Status open_device(Session *session)
+static Status open_chosen(Session *session)
 {
     const char *wish = config_text(session->config, "device");
     int threads = (int)config_integer(session->config, "threads");
@@ -36,6 +36,15 @@ static Status open_device(Session *session)
         status_free(why);
     }
     return device_open(DEVICE_CPU, 0, threads, &session->device);
+}
+
+static Status open_device(Session *session)
+{
+    TRY(open_chosen(session));
+    device_set_numerics(session->device,
+                        (DeviceNumerics){.deterministic = config_flag(session->config, "deterministic"),
+                                         .tf32 = config_flag(session->config, "tf32")});
+    return OK;
 }
 
 /* All ranks on the same kind of device, each on its own GPU. Collective. */

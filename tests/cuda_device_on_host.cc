@@ -6,9 +6,6 @@
 extern "C" {
 #include "engine/device/cuda_kernels.h"
 #include "engine/device/device_methods.h"
-#include "engine/graph/op.h"
-#include "engine/ops/conv.h"
-#include "engine/ops/linear.h"
 }
 
 #include <cstdio>
@@ -18,6 +15,8 @@ extern "C" {
 #include <mutex>
 #include <omp.h>
 #include <sys/mman.h>
+
+extern "C" void enqueue_device_work(void (*run)(void *), void (*drop)(void *), void *argument);
 
 namespace
 {
@@ -95,6 +94,17 @@ Status copy_host(Device *, void *to, const void *from, size_t bytes)
     return OK;
 }
 
+Status copy_rows_host(Device *, void *to, size_t to_stride, const void *from, size_t from_stride,
+                      size_t bytes, size_t rows)
+{
+    enqueue_on_host([=] {
+        for (size_t row = 0; row < rows; ++row)
+            std::memcpy(static_cast<char *>(to) + row * to_stride,
+                        static_cast<const char *>(from) + row * from_stride, bytes);
+    });
+    return OK;
+}
+
 Status clear_host(Device *, void *memory, size_t bytes)
 {
     enqueue_on_host([=] { std::memset(memory, 0, bytes); });
@@ -138,38 +148,7 @@ Status replay_host(Device *, const Recording *recording)
 
 void forget_host(Device *, Recording *recording) { delete static_cast<Record *>(recording->implementation); }
 
-/* ---- what cuDNN and cuBLASLt do on a GPU: the CPU's kernels ---- */
-
-template <const Kernel *CPU> Status prepare_cpu(Call *call, size_t *scratch_bytes)
-{
-    return CPU->prepare(call, scratch_bytes);
-}
-
-template <const Kernel *CPU> Status run_cpu(const Call *call)
-{
-    const Call copy = *call;
-    enqueue_on_host([copy] {
-        if (CPU->run(&copy) != OK) std::abort();
-    });
-    return OK;
-}
-
-template <const Kernel *CPU> void release_cpu(Call *call) { CPU->release(call); }
-
-template <const Kernel *CPU> constexpr Kernel as_cpu()
-{
-    return {prepare_cpu<CPU>, run_cpu<CPU>, release_cpu<CPU>, 0, 0, 0};
-}
-
 } // namespace
-
-/* The stand-in for NCCL (nccl_stand_in.c) finds it here. */
-extern "C" void enqueue_device_work(void (*run)(void *), void *argument);
-void enqueue_device_work(void (*run)(void *), void *argument)
-{
-    const std::shared_ptr<void> owned(argument, std::free);
-    enqueue_on_host([=] { run(owned.get()); });
-}
 
 void open_device_memory(bool open)
 {
@@ -181,12 +160,13 @@ void open_device_memory(bool open)
 }
 
 extern "C" {
-const Kernel conv2d_cuda = as_cpu<&conv2d_cpu>();
-const Kernel conv2d_backward_data_cuda = as_cpu<&conv2d_backward_data_cpu>();
-const Kernel conv2d_backward_weights_cuda = as_cpu<&conv2d_backward_weights_cpu>();
-const Kernel linear_cuda = as_cpu<&linear_cpu>();
-const Kernel linear_backward_data_cuda = as_cpu<&linear_backward_data_cpu>();
-const Kernel linear_backward_weights_cuda = as_cpu<&linear_backward_weights_cpu>();
+/* The stand-ins of NVIDIA's libraries, which are loaded when the program runs, find it here: takes the
+ * argument, calls run(argument) now or whenever it is replayed, and drop(argument) in the end. */
+void enqueue_device_work(void (*run)(void *), void (*drop)(void *), void *argument)
+{
+    const std::shared_ptr<void> kept(argument, drop);
+    enqueue_on_host([=] { run(kept.get()); });
+}
 
 const DeviceMethods device_cuda_methods = {.count = count_host,
                                            .open = open_host,
@@ -195,9 +175,11 @@ const DeviceMethods device_cuda_methods = {.count = count_host,
                                            .free = free_host,
                                            .upload = copy_host,
                                            .download = copy_host,
+                                           .copy_rows = copy_rows_host,
                                            .clear = clear_host,
                                            .accumulate = accumulate_cuda,
                                            .synchronize = synchronize_host,
+                                           .time_once = nullptr,
                                            .measure_peaks = [](Device *, DevicePeaks *peaks) -> Status {
                                                *peaks = {1, 1};
                                                return OK;

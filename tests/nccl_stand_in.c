@@ -56,9 +56,10 @@ const int nccl_stand_in_for_host_memory = 1;
 /* The stream that the last operation was given, for tests to look at. */
 void *nccl_stand_in_stream;
 
-/* Takes the argument, which is released with free(), and calls run(argument) now or whenever it is replayed.
- * Only in a program that has such a device. */
-__attribute__((weak)) void enqueue_device_work(void (*run)(void *argument), void *argument);
+/* Takes the argument, calls run(argument) now or whenever it is replayed, and drop(argument) in the end. Only
+ * in a program that has such a device. */
+__attribute__((weak)) void enqueue_device_work(void (*run)(void *argument), void (*drop)(void *argument),
+                                               void *argument);
 
 static const char *last_error = "";
 
@@ -364,7 +365,7 @@ static ncclResult_t submit(Work work, cudaStream_t stream)
     Work *copy = malloc(sizeof *copy);
     if (copy == NULL) return ncclSystemError;
     *copy = work;
-    enqueue_device_work(perform_enqueued, copy);
+    enqueue_device_work(perform_enqueued, free, copy);
     return ncclSuccess;
 }
 

@@ -11,7 +11,8 @@ from jobs import EVERY_STEP, Suite, main, metrics, results
 
 ON_HOST = os.environ.get("PLUMB_ON_HOST", "build/tests/on_host/plumb")
 STAND_IN = os.environ.get("PLUMB_NCCL_STAND_IN", "")  # for NCCL
-AS_A_GPU = {"PLUMB_TEST_GUARD": "1", "PLUMB_TEST_RECORD": "1"}
+LIBRARIES = os.environ.get("PLUMB_DEVICE_LIBRARIES", "")  # stand-ins of cuDNN and cuBLASLt
+AS_A_GPU = {"LD_LIBRARY_PATH": LIBRARIES, "PLUMB_TEST_GUARD": "1", "PLUMB_TEST_RECORD": "1"}
 
 
 class Cuda(Suite):
@@ -55,7 +56,7 @@ class Cuda(Suite):
     @unittest.skipIf(STAND_IN == "", "built without NCCL's header")
     def test_ranks(self):
         """The sums of ranks are part of the recorded step."""
-        environment = dict(AS_A_GPU, LD_LIBRARY_PATH=STAND_IN)
+        environment = dict(AS_A_GPU, LD_LIBRARY_PATH=f"{STAND_IN}:{LIBRARIES}")
         smooth = ("model.sync_batch_norm=true", "optimizer.learning_rate=0.001", "dataset.train_limit=192", "epochs=1")
         for config, settings, tolerance in ((self.linear, (), 1e-5), (self.linear, ("loss.name=mmce",), 1e-5),
                                             (self.linear, ("micro_batches=4", "comm.bucket_bytes=64"), 1e-5),

@@ -90,6 +90,15 @@ static Status copy_cpu(Device *device, void *to, const void *from, size_t bytes)
     return OK;
 }
 
+static Status copy_rows_cpu(Device *device, void *to, size_t to_stride, const void *from, size_t from_stride,
+                            size_t bytes, size_t rows)
+{
+    (void)device;
+    for (size_t row = 0; row < rows && bytes > 0; ++row)
+        memcpy((char *)to + row * to_stride, (const char *)from + row * from_stride, bytes);
+    return OK;
+}
+
 static Status clear_cpu(Device *device, void *memory, size_t bytes)
 {
     (void)device;
@@ -177,6 +186,7 @@ const DeviceMethods device_cpu_methods = {.count = count_cpu,
                                           .free = free_cpu,
                                           .upload = copy_cpu,
                                           .download = copy_cpu,
+                                          .copy_rows = copy_rows_cpu,
                                           .clear = clear_cpu,
                                           .accumulate = accumulate_cpu,
                                           .synchronize = synchronize_cpu,

@@ -245,6 +245,16 @@ static Status download_cuda(Device *device, void *host, const void *from, size_t
     return OK;
 }
 
+static Status copy_rows_cuda(Device *device, void *to, size_t to_stride, const void *from, size_t from_stride,
+                             size_t bytes, size_t rows)
+{
+    const Cuda *cuda = device->implementation;
+    if (bytes == 0 || rows == 0) return OK;
+    return cuda_status(cudaMemcpy2DAsync(to, to_stride, from, from_stride, bytes, rows,
+                                         cudaMemcpyDeviceToDevice, cuda->stream),
+                       "a copy of rows");
+}
+
 static Status clear_cuda(Device *device, void *memory, size_t bytes)
 {
     const Cuda *cuda = device->implementation;
@@ -333,43 +343,65 @@ static Status elapsed(cudaEvent_t start, cudaEvent_t end, double *seconds)
     return OK;
 }
 
-static Status measure_on(Device *device, char *memory, size_t bytes, cudaEvent_t start, cudaEvent_t end,
-                         DevicePeaks *peaks)
+static Status time_between(Device *device, Status (*enqueue)(void *), void *argument, cudaEvent_t start,
+                           cudaEvent_t end, double *seconds)
 {
-    enum { REPEATS = 4, ROUNDS = 20000 };
     const Cuda *cuda = device->implementation;
-    for (int repeat = 0; repeat < REPEATS; ++repeat) {
-        double seconds, flops;
-        TRY(cuda_status(cudaEventRecord(start, cuda->stream), "measuring its speed"));
-        TRY(multiply_adds_cuda(device, ROUNDS, (float *)(void *)memory, &flops));
-        TRY(cuda_status(cudaEventRecord(end, cuda->stream), "measuring its speed"));
-        TRY(elapsed(start, end, &seconds));
-        if (flops / seconds > peaks->flops_per_second) peaks->flops_per_second = flops / seconds;
-        TRY(cuda_status(cudaEventRecord(start, cuda->stream), "measuring its speed"));
-        TRY(cuda_status(
-            cudaMemcpyAsync(memory + bytes, memory, bytes, cudaMemcpyDeviceToDevice, cuda->stream),
-            "measuring its speed"));
-        TRY(cuda_status(cudaEventRecord(end, cuda->stream), "measuring its speed"));
-        TRY(elapsed(start, end, &seconds));
-        const double speed = 2.0 * (double)bytes / seconds;
-        if (speed > peaks->bytes_per_second) peaks->bytes_per_second = speed;
-    }
-    return OK;
+    TRY(cuda_status(cudaEventRecord(start, cuda->stream), "measuring its speed"));
+    TRY(enqueue(argument));
+    TRY(cuda_status(cudaEventRecord(end, cuda->stream), "measuring its speed"));
+    return elapsed(start, end, seconds);
+}
+
+static Status time_once_cuda(Device *device, Status (*enqueue)(void *), void *argument, double *seconds)
+{
+    cudaEvent_t start = NULL, end = NULL;
+    Status status = cuda_status(cudaEventCreate(&start), "an event");
+    if (status == OK) status = cuda_status(cudaEventCreate(&end), "an event");
+    if (status == OK) status = time_between(device, enqueue, argument, start, end, seconds);
+    if (start != NULL) (void)cudaEventDestroy(start);
+    if (end != NULL) (void)cudaEventDestroy(end);
+    return status;
+}
+
+typedef struct {
+    Device *device;
+    char *memory;
+    size_t bytes;
+    double flops;
+} Peak;
+
+static Status enqueue_multiply_adds(void *argument)
+{
+    enum { ROUNDS = 20000 };
+    Peak *peak = argument;
+    return multiply_adds_cuda(peak->device, ROUNDS, (float *)(void *)peak->memory, &peak->flops);
+}
+
+static Status enqueue_copy(void *argument)
+{
+    const Peak *peak = argument;
+    const Cuda *cuda = peak->device->implementation;
+    return cuda_status(cudaMemcpyAsync(peak->memory + peak->bytes, peak->memory, peak->bytes,
+                                       cudaMemcpyDeviceToDevice, cuda->stream),
+                       "measuring its speed");
 }
 
 static Status measure_peaks_cuda(Device *device, DevicePeaks *peaks)
 {
-    static const size_t bytes = (size_t)1 << 30;
-    void *memory = NULL;
-    cudaEvent_t start = NULL, end = NULL;
+    Peak peak = {.device = device, .bytes = (size_t)1 << 30};
+    double seconds;
+    void *memory;
     *peaks = (DevicePeaks){0, 0};
-    Status status = allocate_cuda(device, 2 * bytes, "the measurement of peaks", &memory);
-    if (status == OK) status = cuda_status(cudaEventCreate(&start), "an event");
-    if (status == OK) status = cuda_status(cudaEventCreate(&end), "an event");
-    if (status == OK) status = measure_on(device, memory, bytes, start, end, peaks);
-    if (start != NULL) (void)cudaEventDestroy(start);
-    if (end != NULL) (void)cudaEventDestroy(end);
-    if (memory != NULL) free_cuda(device, memory);
+    TRY(allocate_cuda(device, 2 * peak.bytes, "the measurement of peaks", &memory));
+    peak.memory = memory;
+    Status status = device_time(device, enqueue_multiply_adds, &peak, &seconds);
+    if (status == OK) {
+        peaks->flops_per_second = peak.flops / seconds;
+        status = device_time(device, enqueue_copy, &peak, &seconds);
+    }
+    if (status == OK) peaks->bytes_per_second = 2.0 * (double)peak.bytes / seconds;
+    free_cuda(device, memory);
     return status;
 }
 
@@ -380,9 +412,11 @@ const DeviceMethods device_cuda_methods = {.count = count_cuda,
                                            .free = free_cuda,
                                            .upload = upload_cuda,
                                            .download = download_cuda,
+                                           .copy_rows = copy_rows_cuda,
                                            .clear = clear_cuda,
                                            .accumulate = accumulate_cuda,
                                            .synchronize = synchronize_cuda,
+                                           .time_once = time_once_cuda,
                                            .measure_peaks = measure_peaks_cuda,
                                            .stream_open = stream_open_cuda,
                                            .stream_close = stream_close_cuda,

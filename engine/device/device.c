@@ -2,6 +2,7 @@
 #include "engine/device/device_methods.h"
 
 #include <stdlib.h>
+#include <time.h>
 
 static const DeviceMethods *const methods_table[DEVICE_KINDS] = {
     [DEVICE_CPU] = &device_cpu_methods, [DEVICE_CUDA] = &device_cuda_methods};
@@ -76,6 +77,12 @@ Status device_download(Device *device, void *host, const void *from, size_t byte
     return device->methods->download(device, host, from, bytes);
 }
 
+Status device_copy_rows(Device *device, void *to, size_t to_stride, const void *from, size_t from_stride,
+                        size_t bytes, size_t rows)
+{
+    return device->methods->copy_rows(device, to, to_stride, from, from_stride, bytes, rows);
+}
+
 Status device_clear(Device *device, void *memory, size_t bytes)
 {
     return device->methods->clear(device, memory, bytes);
@@ -131,3 +138,32 @@ void device_forget(Device *device, Recording *recording)
     if (recording->implementation != NULL) device->methods->forget(device, recording);
     *recording = (Recording){0};
 }
+
+/* ---- choosing ---- */
+
+static Status time_by_clock(Device *device, Status (*enqueue)(void *), void *argument, double *seconds)
+{
+    struct timespec start, end;
+    TRY(device_synchronize(device));
+    (void)clock_gettime(CLOCK_MONOTONIC, &start);
+    TRY(enqueue(argument));
+    TRY(device_synchronize(device));
+    (void)clock_gettime(CLOCK_MONOTONIC, &end);
+    *seconds = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
+    return OK;
+}
+
+Status device_time(Device *device, Status (*enqueue)(void *), void *argument, double *seconds)
+{
+    enum { TIMES = 4 };
+    for (int i = 0; i < TIMES; ++i) {
+        double once;
+        TRY((device->methods->time_once != NULL ? device->methods->time_once
+                                                : time_by_clock)(device, enqueue, argument, &once));
+        if (i <= 1 || once < *seconds) *seconds = once; /* the first only warms up */
+    }
+    return OK;
+}
+
+void device_set_numerics(Device *device, DeviceNumerics numerics) { device->numerics = numerics; }
+DeviceNumerics device_numerics(const Device *device) { return device->numerics; }

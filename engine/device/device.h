@@ -5,6 +5,7 @@
 
 #include "engine/base/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -43,6 +44,9 @@ void device_free(Device *, void *); /* NULL is allowed */
  * may be used again when the call returns. */
 CHECKED Status device_upload(Device *, void *to, const void *host, size_t bytes);
 CHECKED Status device_download(Device *, void *host, const void *from, size_t bytes);
+/* rows rows of `bytes`; strides in bytes. Within the device. */
+CHECKED Status device_copy_rows(Device *, void *to, size_t to_stride, const void *from, size_t from_stride,
+                                size_t bytes, size_t rows);
 CHECKED Status device_clear(Device *, void *, size_t bytes);
 /* to[i] += from[i] */
 CHECKED Status device_accumulate(Device *, float *to, const float *from, int64_t count);
@@ -67,6 +71,18 @@ typedef struct {
 } Recording;
 CHECKED Status device_repeat(Device *, Recording *, Status (*enqueue)(void *argument), void *argument);
 void device_forget(Device *, Recording *);
+
+/* Seconds that what `enqueue` enqueues takes, the shortest of three times after one to warm up. Waits. */
+CHECKED Status device_time(Device *, Status (*enqueue)(void *argument), void *argument, double *seconds);
+
+/* How kernels may choose among ways to compute the same (libraries on a GPU; the CPU has one way). */
+typedef struct {
+    bool deterministic; /* the same bits in every run: no way whose sums depend on timing, and none chosen by
+                           timing */
+    bool tf32;          /* float32 products may be rounded to 10 bits of mantissa (TF32) */
+} DeviceNumerics;
+void device_set_numerics(Device *, DeviceNumerics);
+DeviceNumerics device_numerics(const Device *);
 
 /* What this device can do with this rank's share of it, measured now (a fifth of a second): float32
  * multiply-adds counted as two, and bytes read and written by a copy too large for any cache. */

@@ -13,9 +13,13 @@ typedef struct {
     void (*free)(Device *, void *);
     Status (*upload)(Device *, void *to, const void *host, size_t bytes);
     Status (*download)(Device *, void *host, const void *from, size_t bytes);
+    Status (*copy_rows)(Device *, void *to, size_t to_stride, const void *from, size_t from_stride,
+                        size_t bytes, size_t rows);
     Status (*clear)(Device *, void *, size_t bytes);
     Status (*accumulate)(Device *, float *to, const float *from, int64_t count);
     Status (*synchronize)(Device *);
+    /* Seconds between the first and the last of it; NULL: by the clock. */
+    Status (*time_once)(Device *, Status (*enqueue)(void *), void *argument, double *seconds);
     Status (*measure_peaks)(Device *, DevicePeaks *);
     Status (*stream_open)(Device *, Stream *);                                          /* may be NULL */
     void (*stream_close)(Device *, Stream);                                             /* may be NULL */
@@ -33,6 +37,7 @@ struct Device {
     size_t memory;      /* bytes; 0: the host's */
     int64_t generation; /* counts frees: recordings of before refer to memory that may be gone */
     int bfloat16;
+    DeviceNumerics numerics;
     Stream stream;
     void *implementation;
 };

@@ -97,7 +97,56 @@ Status run_cast(const Call *call)
                                                : run_typed<Identity, false, Bfloat16, float>(call);
 }
 
+template <typename From, typename To> __global__ void convert_kernel(const From *from, To *to, int64_t count)
+{
+    for (int64_t i = grid_thread(); i < count; i += grid_threads())
+        to[i] = from_float<To>(to_float(from[i]));
+}
+
+template <typename From, typename To> Status convert(Device *device, const From *from, To *to, int64_t count)
+{
+    if (count == 0) return OK;
+    constexpr int N = 4;
+    const uintptr_t both = reinterpret_cast<uintptr_t>(from) | reinterpret_cast<uintptr_t>(to);
+    if (count % N == 0 && both % (N * sizeof(float)) == 0)
+        return launch("a conversion", elementwise_kernel<Identity, false, From, To, N>,
+                      blocks_for(count / N, THREADS), THREADS, 0, device_stream(device), from, from, to, 1,
+                      count / N, count, count, count);
+    return launch("a conversion", convert_kernel<From, To>, blocks_for(count, THREADS), THREADS, 0,
+                  device_stream(device), from, to, count);
+}
+
+template <typename T>
+__global__ void bias_kernel(T *y, int64_t stride, int64_t rows, int64_t columns, const float *bias)
+{
+    for (int64_t row = blockIdx.x; row < rows; row += gridDim.x)
+        for (int64_t c = threadIdx.x; c < columns; c += blockDim.x)
+            y[row * stride + c] = from_float<T>(to_float(y[row * stride + c]) + bias[c]);
+}
+
 } // namespace
+
+Status to_bfloat16_cuda(Device *device, const float *from, void *to, int64_t count)
+{
+    return convert(device, from, static_cast<Bfloat16 *>(to), count);
+}
+
+Status from_bfloat16_cuda(Device *device, const void *from, float *to, int64_t count)
+{
+    return convert(device, static_cast<const Bfloat16 *>(from), to, count);
+}
+
+Status add_bias_cuda(Device *device, Tensor y, const float *bias)
+{
+    const int64_t rows = shape_rows(y.shape), columns = shape_columns(y.shape);
+    const unsigned int blocks = blocks_for(rows, 1);
+    if (rows * columns == 0) return OK;
+    if (y.shape.type == BFLOAT16)
+        return launch("a bias", bias_kernel<Bfloat16>, blocks, THREADS, 0, device_stream(device),
+                      static_cast<Bfloat16 *>(y.data), y.stride, rows, columns, bias);
+    return launch("a bias", bias_kernel<float>, blocks, THREADS, 0, device_stream(device),
+                  static_cast<float *>(y.data), y.stride, rows, columns, bias);
+}
 
 /* prepare, run, release, in_place, strided_in, strided_out: as on the CPU. */
 const Kernel relu_cuda = {nullptr, run<Relu, false>, nullptr, 1, 1, 1};

@@ -1,0 +1,83 @@
+#include "engine/device/cuda_library.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+
+typedef struct {
+    const char *name;
+    void *function; /* where the pointer to it goes, through void * as dlsym gives it */
+} Symbol;
+
+static Status load(const char *file, const char *what, const Symbol symbol[], int count)
+{
+    void *library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL)
+        return fail(
+            STATUS_UNSUPPORTED,
+            "%s, which plumb needs on a GPU, cannot be loaded: %s. Install it, or name its folder in "
+            "LD_LIBRARY_PATH (of the Python packages: .../site-packages/nvidia/*/lib), or use device: cpu",
+            what, dlerror());
+    for (int i = 0; i < count; ++i) {
+        void *found = dlsym(library, symbol[i].name);
+        if (found == NULL)
+            return fail(STATUS_UNSUPPORTED, "%s has no %s: it is too old", file, symbol[i].name);
+        memcpy(symbol[i].function, &found, sizeof found);
+    }
+    return OK;
+}
+
+Status cudnn_status(const Cudnn *cudnn, cudnnStatus_t result, const char *what)
+{
+    char more[512] = "";
+    if (result == CUDNN_STATUS_SUCCESS) return OK;
+    cudnn->GetLastErrorString(more, sizeof more);
+    more[strcspn(more, "\n")] = '\0';
+    return fail(result == CUDNN_STATUS_ALLOC_FAILED ? STATUS_MEMORY : STATUS_INTERNAL,
+                "cuDNN %zu: %s: %s%s%s", cudnn->version, what, cudnn->GetErrorString(result),
+                more[0] != '\0' ? ": " : "", more);
+}
+
+Status cublaslt_status(const CublasLt *blas, cublasStatus_t result, const char *what)
+{
+    if (result == CUBLAS_STATUS_SUCCESS) return OK;
+    return fail(result == CUBLAS_STATUS_ALLOC_FAILED ? STATUS_MEMORY : STATUS_INTERNAL,
+                "cuBLASLt %zu: %s: %s", blas->version, what, blas->GetStatusString(result));
+}
+
+Status cudnn_load(const Cudnn **out)
+{
+    static Cudnn cudnn;
+    enum { OLDEST = 90000 }; /* GetLastErrorString; engines of version 9 */
+#define CUDNN_SYMBOL(name) {"cudnn" #name, &cudnn.name},
+    static const Symbol symbol[] = {CUDNN_FUNCTIONS(CUDNN_SYMBOL)};
+    *out = NULL;
+    if (cudnn.handle == NULL) {
+        TRY(load("libcudnn.so.9", "cuDNN 9", symbol, (int)(sizeof symbol / sizeof *symbol)));
+        cudnn.version = cudnn.GetVersion();
+        if (cudnn.version < OLDEST)
+            return fail(STATUS_UNSUPPORTED,
+                        "libcudnn.so.9 says that it is version %zu: plumb needs 9.0 or newer", cudnn.version);
+        TRY(cudnn_status(&cudnn, cudnn.Create(&cudnn.handle), "cudnnCreate"));
+    }
+    *out = &cudnn;
+    return OK;
+}
+
+Status cublaslt_load(const CublasLt **out)
+{
+    static CublasLt blas;
+#define CUBLASLT_SYMBOL(name) {"cublasLt" #name, &blas.name},
+    static const Symbol symbol[] = {CUBLASLT_FUNCTIONS(CUBLASLT_SYMBOL)};
+    char file[64], what[64];
+    *out = NULL;
+    if (blas.handle == NULL) {
+        (void)snprintf(file, sizeof file, "libcublasLt.so.%d", CUBLAS_VER_MAJOR);
+        (void)snprintf(what, sizeof what, "cuBLASLt %d", CUBLAS_VER_MAJOR);
+        TRY(load(file, what, symbol, (int)(sizeof symbol / sizeof *symbol)));
+        blas.version = blas.GetVersion();
+        TRY(cublaslt_status(&blas, blas.Create(&blas.handle), "cublasLtCreate"));
+    }
+    *out = &blas;
+    return OK;
+}

@@ -1,0 +1,154 @@
+/* Convolution on a GPU: cuDNN, channels last. Sums are float32. Weights are float32 in the store; beside
+ * bfloat16 inputs they are rounded to bfloat16 first, into scratch, and their gradient comes as float32, or,
+ * where no engine does that, as bfloat16. A tensor inside a wider one (DenseNet's blocks) is read and written
+ * where it is, or, where no engine does that, by way of a dense copy in scratch. */
+#include "engine/base/memory.h"
+#include "engine/ops/cuda_convolution.h"
+#include "engine/ops/elementwise.h"
+
+#include <stdlib.h>
+
+typedef struct {
+    ConvolutionKind kind;
+    CudaConvolution *convolution;
+    int64_t weights;         /* elements */
+    bool weights_in_bf16;    /* the operand, or the gradient, goes through scratch */
+    bool x_copied, y_copied; /* through a dense copy */
+    size_t weights_at, x_at, y_at, workspace_at;
+} State;
+
+enum { LINE = 256 };
+
+static void release(Call *call)
+{
+    State *state = call->state;
+    if (state == NULL) return;
+    cuda_convolution_free(call->device, state->convolution);
+    free(state);
+    call->state = NULL;
+}
+
+static size_t part(size_t *bytes, size_t wanted)
+{
+    const size_t at = *bytes;
+    *bytes += (wanted + LINE - 1) / LINE * LINE;
+    return at;
+}
+
+/* Tries strides as they are, then dense; of the weights' gradient float32, then bfloat16. */
+static Status find(Device *device, ConvolutionProblem problem, State *state)
+{
+    const int64_t x_stride = problem.x_stride, y_stride = problem.y_stride;
+    const bool strided = x_stride != problem.shape.channels || y_stride != problem.shape.out_channels;
+    const bool gradient = problem.kind == CONVOLUTION_WEIGHTS;
+    Status status = OK;
+    for (int dense = 0; dense <= (strided ? 1 : 0); ++dense) {
+        problem.x_stride = dense ? problem.shape.channels : x_stride;
+        problem.y_stride = dense ? problem.shape.out_channels : y_stride;
+        for (int half = problem.type == BFLOAT16 && !gradient; half <= (problem.type == BFLOAT16 ? 1 : 0);
+             ++half) {
+            problem.weights_type = half ? BFLOAT16 : FLOAT32;
+            status_free(status);
+            status = cuda_convolution(device, &problem, &state->convolution);
+            if (status == OK) {
+                state->weights_in_bf16 = half == 1;
+                state->x_copied = dense && x_stride != problem.x_stride;
+                state->y_copied = dense && y_stride != problem.y_stride;
+                return OK;
+            }
+            if (status_code(status) != STATUS_UNSUPPORTED) return status;
+        }
+    }
+    return status;
+}
+
+static Status prepare(Call *call, ConvolutionKind kind, const Tensor *x, const Tensor *y,
+                      size_t *scratch_bytes)
+{
+    const ConvAttributes *a = call->attributes;
+    State *state;
+    TRY(memory_new(&state, 1, sizeof *state, "a convolution"));
+    call->state = state;
+    state->kind = kind;
+    state->weights = a->out_channels * a->kernel_height * a->kernel_width * a->channels;
+    const DType type = kind == CONVOLUTION_DATA ? y->shape.type : x->shape.type;
+    const ConvolutionProblem problem = {
+        .kind = kind, .shape = *a, .type = type, .x_stride = x->stride, .y_stride = y->stride};
+    const Status status = find(call->device, problem, state);
+    if (status != OK) {
+        release(call);
+        return status;
+    }
+    size_t bytes = 0;
+    state->weights_at =
+        part(&bytes, state->weights_in_bf16 ? (size_t)state->weights * dtype_size(BFLOAT16) : 0);
+    state->x_at = part(&bytes, state->x_copied ? shape_bytes(x->shape) : 0);
+    state->y_at = part(&bytes, state->y_copied ? shape_bytes(y->shape) : 0);
+    state->workspace_at = part(&bytes, cuda_convolution_workspace(state->convolution));
+    *scratch_bytes = bytes;
+    return OK;
+}
+
+static Status forward_prepare(Call *call, size_t *bytes)
+{
+    return prepare(call, CONVOLUTION_FORWARD, &call->in[0], &call->out[0], bytes);
+}
+
+static Status data_prepare(Call *call, size_t *bytes)
+{
+    return prepare(call, CONVOLUTION_DATA, &call->out[0], &call->in[0], bytes);
+}
+
+static Status weights_prepare(Call *call, size_t *bytes)
+{
+    return prepare(call, CONVOLUTION_WEIGHTS, &call->in[0], &call->in[1], bytes);
+}
+
+/* To or from the dense copy. */
+static Status copy(const Call *call, const Tensor *tensor, void *dense, bool to_dense)
+{
+    const size_t size = dtype_size(tensor->shape.type), row = (size_t)shape_columns(tensor->shape) * size;
+    const size_t stride = (size_t)tensor->stride * size, rows = (size_t)shape_rows(tensor->shape);
+    return to_dense ? device_copy_rows(call->device, dense, row, tensor->data, stride, row, rows)
+                    : device_copy_rows(call->device, tensor->data, stride, dense, row, row, rows);
+}
+
+static Status run(const Call *call, const Tensor *x, const Tensor *weights, const Tensor *y)
+{
+    const State *state = call->state;
+    char *scratch = call->scratch;
+    const bool writes_x = state->kind == CONVOLUTION_DATA,
+               writes_weights = state->kind == CONVOLUTION_WEIGHTS;
+    const bool writes_y = state->kind == CONVOLUTION_FORWARD;
+    void *x_data = state->x_copied ? scratch + state->x_at : x->data;
+    void *y_data = state->y_copied ? scratch + state->y_at : y->data;
+    void *weights_data = state->weights_in_bf16 ? scratch + state->weights_at : weights->data;
+    if (state->x_copied && !writes_x) TRY(copy(call, x, x_data, true));
+    if (state->y_copied && !writes_y) TRY(copy(call, y, y_data, true));
+    if (state->weights_in_bf16 && !writes_weights)
+        TRY(to_bfloat16_cuda(call->device, weights->data, weights_data, state->weights));
+    TRY(cuda_convolution_run(state->convolution, call->device, x_data, weights_data, y_data,
+                             scratch + state->workspace_at));
+    if (state->x_copied && writes_x) TRY(copy(call, x, x_data, false));
+    if (state->y_copied && writes_y) TRY(copy(call, y, y_data, false));
+    if (state->weights_in_bf16 && writes_weights)
+        TRY(from_bfloat16_cuda(call->device, weights_data, weights->data, state->weights));
+    return OK;
+}
+
+static Status forward_run(const Call *call)
+{
+    TRY(run(call, &call->in[0], &call->in[1], &call->out[0]));
+    return call->node->input_count > 2 ? add_bias_cuda(call->device, call->out[0], call->in[2].data) : OK;
+}
+
+static Status data_run(const Call *call) { return run(call, &call->out[0], &call->in[1], &call->in[0]); }
+
+static Status weights_run(const Call *call) { return run(call, &call->in[0], &call->out[0], &call->in[1]); }
+
+const Kernel conv2d_cuda = {
+    .prepare = forward_prepare, .run = forward_run, .release = release, .strided_in = 1, .strided_out = 1};
+const Kernel conv2d_backward_data_cuda = {
+    .prepare = data_prepare, .run = data_run, .release = release, .strided_in = 1, .strided_out = 1};
+const Kernel conv2d_backward_weights_cuda = {
+    .prepare = weights_prepare, .run = weights_run, .release = release, .strided_in = 3};

@@ -1,0 +1,46 @@
+/* Where the headers of cuDNN and cuBLASLt are not at hand: what these libraries do on a GPU is done by the
+ * CPU's kernels, so that whole networks still run on the other CUDA kernels. */
+#include "tests/cuda_on_host.h"
+
+extern "C" {
+#include "engine/graph/op.h"
+#include "engine/ops/conv.h"
+#include "engine/ops/linear.h"
+}
+
+#include <cstdlib>
+
+namespace
+{
+
+template <const Kernel *CPU> Status prepare_cpu(Call *call, size_t *scratch_bytes)
+{
+    return CPU->prepare(call, scratch_bytes);
+}
+
+template <const Kernel *CPU> Status run_cpu(const Call *call)
+{
+    const Call copy = *call;
+    enqueue_on_host([copy] {
+        if (CPU->run(&copy) != OK) std::abort();
+    });
+    return OK;
+}
+
+template <const Kernel *CPU> void release_cpu(Call *call) { CPU->release(call); }
+
+template <const Kernel *CPU> constexpr Kernel as_cpu()
+{
+    return {prepare_cpu<CPU>, run_cpu<CPU>, release_cpu<CPU>, 0, 0, 0};
+}
+
+} // namespace
+
+extern "C" {
+const Kernel conv2d_cuda = as_cpu<&conv2d_cpu>();
+const Kernel conv2d_backward_data_cuda = as_cpu<&conv2d_backward_data_cpu>();
+const Kernel conv2d_backward_weights_cuda = as_cpu<&conv2d_backward_weights_cpu>();
+const Kernel linear_cuda = as_cpu<&linear_cpu>();
+const Kernel linear_backward_data_cuda = as_cpu<&linear_backward_data_cpu>();
+const Kernel linear_backward_weights_cuda = as_cpu<&linear_backward_weights_cpu>();
+}
