@@ -196,6 +196,8 @@ static Status make_plans(Session *session, bool training, bool profile)
     PlanOptions options = PLAN_DEFAULTS;
     options.share_memory = config_flag(config, "plan.share_memory");
     options.bucket_bytes = config_integer(config, "comm.bucket_bytes");
+    options.gradient_type =
+        strcmp(config_text(config, "comm.gradients"), "bfloat16") == 0 ? BFLOAT16 : FLOAT32;
     options.profile = profile;
     const Graph *graph = training ? session->train.graph : session->evaluate[SPLIT_TEST].graph;
     TRY(store_create(session->device, graph, (uint64_t)config_integer(config, "seed"), &session->store));

@@ -75,6 +75,7 @@ static const Setting settings[] = {
     {"compat.cifar100_test_normalisation", SETTING_FLAG, "false", NULL, "cifar100: ImageNet's constants for test images, as the published code"},
 
     {"comm.bucket_bytes", SETTING_INTEGER, "4194304", "1..", "gradients are reduced in slices of at least this size"},
+    {"comm.gradients", SETTING_TEXT, "float32", "float32|bfloat16", "as which gradients travel between ranks; bfloat16: half the traffic, less exact sums"},
     {"comm.timeout_seconds", SETTING_REAL, "600", "(0..", "how long a rank waits for the others before it calls them dead"},
     {"comm.step_seconds", SETTING_REAL, "45", "(0..", "GPUs: how long a rank waits in a step for the others before it calls them dead"},
     {"plan.share_memory", SETTING_FLAG, "true", NULL, "reuse the memory of dead tensors; false: for debugging"},

@@ -60,6 +60,7 @@ class Cuda(Suite):
         smooth = ("model.sync_batch_norm=true", "optimizer.learning_rate=0.001", "dataset.train_limit=192", "epochs=1")
         for config, settings, tolerance in ((self.linear, (), 1e-5), (self.linear, ("loss.name=mmce",), 1e-5),
                                             (self.linear, ("micro_batches=4", "comm.bucket_bytes=64"), 1e-5),
+                                            (self.linear, ("comm.gradients=bfloat16",), 2e-2),
                                             (self.resnet, smooth, 5e-3)):
             alone = self.on_cuda(config, *settings)
             for ranks in (2, 3):

@@ -251,6 +251,60 @@ static void buckets_cover_the_gradient_in_order(void **state)
     close_fixture(&f);
 }
 
+/* The sum of two ranks with the same gradients. */
+static Status double_sum(Collective *collective, Span span, Stream after)
+{
+    (void)after;
+    Recorder *recorder = collective->implementation;
+    ++recorder->sums;
+    if (span.type != BFLOAT16) return OK; /* the loss */
+    bfloat16 *values = span.data;
+    for (int64_t i = 0; i < span.count; ++i)
+        values[i] = bfloat16_from_float(2 * bfloat16_to_float(values[i]));
+    recorder->next += span.count;
+    return OK;
+}
+
+static void gradients_travel_as_bfloat16(void **state)
+{
+    (void)state;
+    Fixture f;
+    open_fixture(&f, SAMPLES, true, PLAN_DEFAULTS);
+    const int64_t count = store_flat_count(f.store);
+    float *alone = calloc((size_t)count, sizeof *alone);
+    assert_non_null(alone);
+    for (int ranks = 1; ranks <= 2; ++ranks) {
+        Recorder recorder = {.sums = 0};
+        Collective collective = {.size = ranks,
+                                 .sum = double_sum,
+                                 .join = record_join,
+                                 .health = healthy,
+                                 .implementation = &recorder};
+        Plan *plan;
+        assert_ok(plan_create(f.graph, f.store, f.arena, &collective,
+                              (PlanOptions){.bucket_bytes = 512, .gradient_type = BFLOAT16}, &plan));
+        float *x = plan_data(plan, f.x), *weight = plan_data(plan, f.weight);
+        for (int i = 0; i < SAMPLES * SIDE * SIDE * CHANNELS; ++i)
+            x[i] = 0.01F * (float)(i * 37 % 101) - 0.5F;
+        for (int i = 0; i < SAMPLES * 3; ++i)
+            weight[i] = 1 + 0.1F * (float)i;
+        assert_ok(plan_run(plan));
+        const float *gradient = store_gradients(f.store);
+        double norm = 0;
+        for (int64_t i = 0; i < count; ++i) {
+            /* One rank has nobody to send them to, and keeps them as they are. */
+            if (ranks == 1) alone[i] = gradient[i];
+            if (ranks == 2) assert_true(gradient[i] == 2 * bfloat16_to_float(bfloat16_from_float(alone[i])));
+            norm += (double)gradient[i] * (double)gradient[i];
+        }
+        assert_true(norm > 0);
+        assert_int_equal(recorder.next, ranks == 1 ? 0 : count);
+        plan_free(plan);
+    }
+    free(alone);
+    close_fixture(&f);
+}
+
 static void gradients_lie_in_the_order_of_backward(void **state)
 {
     (void)state;
@@ -522,6 +576,7 @@ int main(void)
         cmocka_unit_test(live_buffers_do_not_overlap),
         cmocka_unit_test(profiling_counts_every_node_once),
         cmocka_unit_test(buckets_cover_the_gradient_in_order),
+        cmocka_unit_test(gradients_travel_as_bfloat16),
         cmocka_unit_test(gradients_lie_in_the_order_of_backward),
         cmocka_unit_test(micro_steps_add_up),
         cmocka_unit_test(what_is_not_finite_is_named),

@@ -459,7 +459,7 @@ static void test_launchers(void **state)
     /* torchrun's ranks within a step of srun */
     assert_launch(VARIABLES(SLURM, "RANK", "9", "WORLD_SIZE", "16", "PLUMB_RENDEZVOUS", "f"),
                   LAUNCHED_SOCKETS, 9, 16, "f");
-    /* mpirun as no more than the one that starts them */
+    /* a launcher of MPI as no more than what starts them */
     assert_launch(
         VARIABLES("OMPI_COMM_WORLD_SIZE", "3", "OMPI_COMM_WORLD_RANK", "1", "PLUMB_RENDEZVOUS", "f"),
         LAUNCHED_SOCKETS, 1, 3, "f");

@@ -30,6 +30,14 @@ class Ranks(Suite):
         losses = [metrics(run)[-1]["train"]["loss"] for run in (alone, shared)]
         self.assertNotAlmostEqual(*losses, places=4)
 
+    def test_gradients_that_travel_as_bfloat16(self):
+        alone = self.train(self.linear)
+        self.assertEqual(metrics(alone), metrics(self.train(self.linear, "comm.gradients=bfloat16")))
+        for ranks in (2, 3):
+            run = self.train(self.linear, "comm.gradients=bfloat16", ranks=ranks)
+            self.assertSameCurve(alone, run, 2e-2)
+            self.assertNotEqual(metrics(run), metrics(self.train(self.linear, ranks=ranks)))
+
     def test_same_bits_again(self):
         for ranks in (0, 2):
             with self.subTest(ranks=ranks):

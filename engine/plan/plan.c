@@ -1,6 +1,7 @@
 #include "engine/plan/plan.h"
 
 #include "engine/base/memory.h"
+#include "engine/plan/exchange.h"
 #include "engine/plan/layout.h"
 
 #include <math.h>
@@ -33,6 +34,7 @@ struct Plan {
     int arena_version; /* for which the calls' pointers are set; -1: none */
     Bucket *bucket;
     int bucket_count;
+    Exchange *exchange;     /* of the buckets; NULL without */
     bool gradients_missing; /* some parameter of the store gets no gradient here */
     Value *reduced;
     size_t reduced_count, reduced_capacity;
@@ -209,6 +211,9 @@ Status plan_create(const Graph *graph, Store *store, Arena *arena, Collective *c
              memory_new(&plan->is_gradient, (size_t)plan->values + 1, sizeof *plan->is_gradient, "plan"));
     TRY_ELSE(failed, bind_store(plan));
     TRY_ELSE(failed, make_buckets(plan));
+    if (plan->bucket_count > 0)
+        TRY_ELSE(failed, exchange_create(plan->device, collective, store_gradients(store),
+                                         store_flat_count(store), options.gradient_type, &plan->exchange));
     TRY_ELSE(failed, layout_create(graph, device_kind(plan->device), plan->is_gradient, options.share_memory,
                                    &plan->layout));
     for (int n = 0; n < plan->nodes; ++n)
@@ -236,6 +241,7 @@ void plan_free(Plan *plan)
             kernel->release(&plan->call[n]);
     }
     layout_free(&plan->layout);
+    exchange_free(plan->exchange);
     free(plan->call);
     free(plan->cost);
     free(plan->seconds);
@@ -328,8 +334,7 @@ static Status reduce_ready(Plan *plan, int n, const float *gathered, int *next)
         float *gradient = store_gradients(plan->store) + bucket->first;
         if (gathered != NULL)
             TRY(device_accumulate(plan->device, gradient, gathered + bucket->first, bucket->count));
-        TRY(plan->collective->sum(plan->collective, (Span){gradient, bucket->count, FLOAT32},
-                                  device_stream(plan->device)));
+        TRY(exchange_start(plan->exchange, bucket->first, bucket->count));
     }
     return OK;
 }
@@ -388,6 +393,7 @@ Status plan_run(Plan *plan)
     }
     const double start = now();
     TRY(plan->collective->join(plan->collective, device_stream(plan->device)));
+    if (plan->exchange != NULL) TRY(exchange_finish(plan->exchange));
     plan->join_seconds += now() - start;
     return OK;
 }

@@ -14,6 +14,7 @@
 
 typedef struct {
     int64_t bucket_bytes; /* gradients are reduced in slices of at least this size; 0: 4 MiB */
+    DType gradient_type;  /* in which they are reduced: FLOAT32, or BFLOAT16 for half the traffic */
     bool share_memory; /* reuse memory of dead values, alias concat/slice, run in place; false: debugging */
     bool profile;      /* time every node (plan_profile) */
 } PlanOptions;
