@@ -6,6 +6,7 @@
 
 #include <dlfcn.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static World *world;
 
@@ -43,10 +44,20 @@ static Status follow(Device *device, Stream stream, Stream earlier)
     return OK;
 }
 
+/* As a GPU whose work waits for a rank that does not come, until the communicator is aborted. */
+static Collective *hung;
+
 static Status synchronize(Device *device)
 {
     (void)device;
-    return OK;
+    if (hung == NULL) return OK;
+    Status status = OK;
+    while (status == OK) {
+        (void)usleep(10000);
+        status = hung->health(hung);
+    }
+    status_free(status);
+    return fail(STATUS_INTERNAL, "the GPU: unspecified launch failure");
 }
 
 static const DeviceMethods methods = {.stream_open = open_stream,
@@ -152,6 +163,24 @@ static void test_device_that_does_not_fit(void **state)
     collective->free(collective);
 }
 
+/* The last one: the ranks do not come back from it. */
+static void test_step_that_takes_too_long(void **state)
+{
+    (void)state;
+    Collective *collective;
+    const CommOptions options = {.kind = "nccl", .timeout_seconds = 60, .step_seconds = 1};
+    assert_ok(comm_device_collective(world, &device, &options, &collective));
+    assert_ok(collective->wait(collective, &device));
+    hung = collective;
+    assert_fails(collective->wait(collective, &device), STATUS_COMMUNICATION,
+                 " waited 1 s for the step of all ranks: ");
+    float value = 0;
+    assert_fails(collective->sum(collective, (Span){&value, 1, FLOAT32}, &main_stream), STATUS_COMMUNICATION,
+                 " waited 1 s for the step of all ranks: ");
+    assert_fails(collective->join(collective, &main_stream), STATUS_COMMUNICATION, " waited 1 s ");
+    collective->free(collective);
+}
+
 int main(int argc, char **argv)
 {
     (void)setenv("CMOCKA_TEST_ABORT", "1", 1); /* after one failure the ranks are out of step */
@@ -161,6 +190,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_streams),
         cmocka_unit_test(test_user_chooses_the_algorithm),
         cmocka_unit_test(test_device_that_does_not_fit),
+        cmocka_unit_test(test_step_that_takes_too_long),
     };
     const int failures = cmocka_run_group_tests(tests, NULL, NULL);
     if (failures > 0) return 1;

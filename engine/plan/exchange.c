@@ -15,16 +15,22 @@ struct Exchange {
     bool started;
 };
 
+static Status cast_on(Device *device, const Call *call)
+{
+    static const Kernel *const kernels[DEVICE_KINDS] = {[DEVICE_CPU] = &cast_cpu, [DEVICE_CUDA] = &cast_cuda};
+    return kernels[device_kind(device)]->run(call);
+}
+
 /* Enqueues the conversion of `count` elements from one type to the other. */
 static Status convert(Device *device, void *from, DType from_type, void *to, DType to_type, int64_t count)
 {
-    static const Kernel *const kernels[DEVICE_KINDS] = {[DEVICE_CPU] = &cast_cpu, [DEVICE_CUDA] = &cast_cuda};
     const Call call = {
         .device = device,
         .in = {{.data = from, .shape = shape_of(from_type, 1, &count), .stride = count}},
         .out = {{.data = to, .shape = shape_of(to_type, 1, &count), .stride = count}},
     };
-    return kernels[device_kind(device)]->run(&call);
+    TRY(cast_on(device, &call));
+    return OK;
 }
 
 Status exchange_create(Device *device, Collective *collective, float *gradients, int64_t count, DType type,
