@@ -13,6 +13,7 @@ typedef struct World {
     char host[256];
     const struct Transport *transport; /* what connects them; NULL for one rank alone */
     struct Star *star;                 /* looks after them; NULL while nobody needs that */
+    struct AtStop *at_stop;            /* what all ranks do together as they stop */
     void *implementation;
 } World;
 

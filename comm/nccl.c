@@ -17,12 +17,13 @@
 #include <string.h>
 
 typedef struct {
+    AtStop at_stop;
+    World *world;
     Collective collective;
     NcclLibrary library;
     Device *device;
     Stream stream;
     ncclComm_t communicator;
-    Star *star;
     Watch *watch;
     double step_seconds;
 } CollectiveNccl;
@@ -125,22 +126,34 @@ static Status wait_nccl(Collective *collective, Device *device)
 
 static Status health_nccl(Collective *collective) { return watch_failure(self_of(collective)->watch); }
 
-static void free_nccl(Collective *collective)
+static void destroy(AtStop *at_stop)
 {
-    CollectiveNccl *self = self_of(collective);
-    Status status = self->watch != NULL ? watch_failure(self->watch) : OK;
-    if (status == OK && self->star != NULL) status = star_failure(self->star);
+    CollectiveNccl *self = (CollectiveNccl *)(void *)at_stop; /* its first member */
+    Status status = watch_failure(self->watch);
+    if (status == OK) status = star_failure(self->world->star);
+    if (status != OK) status = watch_failed(self->watch, status); /* which aborts the communicator */
     if (self->communicator != NULL && status == OK) {
-        /* It may wait for the others too; and must not be aborted meanwhile. */
-        watch_communicator(self->watch, NULL);
+        watch_communicator(self->watch, NULL); /* it must not be aborted meanwhile */
         watch_enter(self->watch, "the end of NCCL", -1, FLOAT32, self->step_seconds);
         (void)self->library.comm_destroy(self->communicator);
         watch_leave(self->watch);
     }
     status_free(status);
     watch_stop(self->watch);
-    if (self->stream != NULL) device_stream_close(self->device, self->stream);
     free(self);
+}
+
+static void free_nccl(Collective *collective)
+{
+    CollectiveNccl *self = self_of(collective);
+    if (self->stream != NULL) device_stream_close(self->device, self->stream);
+    if (self->watch == NULL) {
+        free(self);
+        return;
+    }
+    /* The ranks of a host may wait for one another in it. */
+    self->at_stop.release = destroy;
+    world_leave_to_stop(self->world, &self->at_stop);
 }
 
 /* ---- start ---- */
@@ -201,7 +214,6 @@ static Status open_communicator(World *world, const CommOptions *options, Collec
     TRY(comm_agree(world, status));
     TRY(check_versions(world, self->library.version));
     TRY(world_open_star(world, options->timeout_seconds));
-    self->star = world->star;
     if (options->deterministic) pin_order();
     TRY(comm_agree(world, device_stream_open(self->device, &self->stream)));
     ncclUniqueId id;
@@ -223,6 +235,7 @@ Status nccl_collective(World *world, Device *device, const CommOptions *options,
     *collective = NULL;
     CollectiveNccl *self = NULL;
     TRY(comm_agree(world, memory_new(&self, 1, sizeof *self, "the collective")));
+    self->world = world;
     self->device = device;
     self->step_seconds = options->step_seconds > 0 ? options->step_seconds : options->timeout_seconds;
     self->collective = (Collective){.rank = world->rank,

@@ -39,6 +39,13 @@ CHECKED Status mpi_start(int *argc, char ***argv, World *);
 /* Lets the ranks look after each other from now on: one that is killed or stopped ends all, also while others
  * compute or wait for their GPUs. Collective; once is enough. */
 CHECKED Status world_open_star(World *, double timeout_seconds);
+/* What waits for all ranks is left to comm_stop: a rank that fails alone does not come to it. Part of what is
+ * released; `release` is called in the order of leaving it. */
+typedef struct AtStop {
+    struct AtStop *next;
+    void (*release)(struct AtStop *);
+} AtStop;
+void world_leave_to_stop(World *, AtStop *);
 /* False when the ranks cannot agree on anything any more. Not collective. */
 bool world_in_step(const World *);
 

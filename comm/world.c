@@ -83,6 +83,11 @@ Status comm_start(int *argc, char ***argv, World **world)
 void comm_stop(World *world)
 {
     if (world == NULL) return;
+    while (world->at_stop != NULL) {
+        AtStop *first = world->at_stop;
+        world->at_stop = first->next;
+        first->release(first);
+    }
     if (world->transport != NULL) world->transport->stop(world);
     if (world->star != NULL) star_close(world->star);
     free(full(world));
@@ -139,6 +144,15 @@ Status world_open_star(World *world, double timeout_seconds)
     if (status == OK) return comm_agree(world, star_open(&options, hub, find_known, &address, &world->star));
     if (hub != NULL) hub_stop(hub, 0);
     return status;
+}
+
+void world_leave_to_stop(World *world, AtStop *what)
+{
+    AtStop **at = &world->at_stop;
+    while (*at != NULL)
+        at = &(*at)->next;
+    what->next = NULL;
+    *at = what;
 }
 
 bool world_in_step(const World *world)

@@ -47,6 +47,7 @@ struct ncclComm {
     int rank, size;
     int64_t operations;
     atomic_bool aborted;
+    ncclComm_t kept_before; /* when it was aborted */
     _Atomic ncclResult_t asynchronous;
 };
 
@@ -181,6 +182,7 @@ ncclResult_t ncclCommInitRank(ncclComm_t *out, int size, ncclUniqueId id, int ra
 
 ncclResult_t ncclCommDestroy(ncclComm_t comm)
 {
+    if (!barrier(comm)) return ncclInternalError; /* so NCCL may do with the ranks of a host */
     (void)munmap(comm->shared, sizeof(Shared) + (size_t)comm->size * SLOT);
     free(comm);
     return ncclSuccess;
@@ -188,9 +190,9 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm)
 
 ncclResult_t ncclCommAbort(ncclComm_t comm)
 {
-    static ncclComm_t kept; /* another thread may still be in an operation of it */
-    kept = comm;
-    atomic_store(&kept->aborted, true);
+    static _Atomic ncclComm_t kept; /* another thread may still be in an operation of one */
+    comm->kept_before = atomic_exchange(&kept, comm);
+    atomic_store(&comm->aborted, true);
     return ncclSuccess;
 }
 

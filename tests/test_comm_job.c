@@ -71,6 +71,12 @@ static int play_training(World *world, const char *part)
             if (strcmp(part, "abort") == 0)
                 comm_abort(world, fail(STATUS_NUMERIC, "step 20: the loss is NaN"));
             if (strcmp(part, "leave") == 0) _exit(3);
+            if (strcmp(part, "quit") == 0) {
+                free(values);
+                collective->free(collective);
+                device_close(device);
+                return comm_finish(world, fail(STATUS_IO, "step 20: the disk is gone"));
+            }
         }
         status = collective->sum(collective, (Span){.data = values, .count = 100000, .type = FLOAT32}, NULL);
         if (status == OK) status = collective->join(collective, NULL);
@@ -183,6 +189,16 @@ static void test_rank_that_leaves(void **state)
     Job job = job_run(three, "leave");
     assert_true(job.seconds < END_WITHIN);
     assert_true(job.exit_code == 3 || (!is_kind("mpi") && job.exit_code == STATUS_COMMUNICATION));
+}
+
+/* It releases everything before it says why; the others wait for it in the next sum. */
+static void test_rank_that_quits(void **state)
+{
+    (void)state;
+    Job job = job_run(three, "quit");
+    assert_true(job.seconds < END_WITHIN);
+    assert_output(&job, "rank 1: step 20: the disk is gone");
+    assert_int_equal(job.exit_code, STATUS_IO);
 }
 
 static void test_hung_rank(void **state)
@@ -315,15 +331,14 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_killed_rank),
         cmocka_unit_test(test_failed_rank),
         cmocka_unit_test(test_rank_that_leaves),
+        cmocka_unit_test(test_rank_that_quits),
         cmocka_unit_test(test_hung_rank),
         cmocka_unit_test(test_ends),
     };
     const struct CMUnitTest of_collective[] = {
-        cmocka_unit_test(test_killed_rank),
-        cmocka_unit_test(test_failed_rank),
-        cmocka_unit_test(test_rank_that_leaves),
-        cmocka_unit_test(test_hung_rank),
-        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_killed_rank),      cmocka_unit_test(test_failed_rank),
+        cmocka_unit_test(test_rank_that_leaves), cmocka_unit_test(test_rank_that_quits),
+        cmocka_unit_test(test_hung_rank),        cmocka_unit_test(test_ends),
     };
     if (!is_kind("mpi")) return cmocka_run_group_tests(of_collective, NULL, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
