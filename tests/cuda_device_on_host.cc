@@ -32,6 +32,7 @@ bool is_set(const char *name)
 std::map<void *, size_t> guarded; /* blocks, by address */
 std::mutex guarded_mutex;
 int opened;
+size_t taken; /* bytes of blocks that are guarded */
 
 int count_host(Status *) { return 1; }
 
@@ -42,15 +43,19 @@ Status open_host(Device *device, int, int threads)
     const char *memory = std::getenv("PLUMB_TEST_MEMORY"); /* bytes: how large it says it is */
     device->memory = memory != nullptr ? std::strtoull(memory, nullptr, 10) : static_cast<size_t>(1) << 30;
     device->bfloat16 = 1;
+    const char *identity = std::getenv("PLUMB_TEST_IDENTITY"); /* the same for ranks that share a GPU */
+    if (identity != nullptr) (void)std::snprintf(device->identity, sizeof device->identity, "%s", identity);
     (void)std::snprintf(device->name, sizeof device->name, "CUDA on the host");
     return OK;
 }
 
 void close_host(Device *) {}
 
-Status allocate_host(Device *, size_t bytes, const char *what, void **memory)
+Status allocate_host(Device *device, size_t bytes, const char *what, void **memory)
 {
     const bool guard = is_set("PLUMB_TEST_GUARD");
+    if (guard && taken + bytes > device->memory)
+        return fail(STATUS_MEMORY, "%s needs %zu bytes of a GPU that has %zu", what, bytes, device->memory);
     const size_t size = (bytes + 64) / 64 * 64;
     void *block = guard ? mmap(nullptr, size, opened > 0 ? PROT_READ | PROT_WRITE : PROT_NONE,
                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
@@ -59,6 +64,7 @@ Status allocate_host(Device *, size_t bytes, const char *what, void **memory)
     if (guard) {
         const std::lock_guard<std::mutex> lock(guarded_mutex);
         guarded[block] = size;
+        taken += size;
     } else {
         std::memset(block, 0, size);
     }
@@ -74,6 +80,7 @@ void free_host(Device *, void *memory)
         std::free(memory);
     } else {
         (void)munmap(memory, found->second);
+        taken -= found->second;
         guarded.erase(found);
     }
 }

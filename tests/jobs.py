@@ -34,7 +34,7 @@ def soon():
 
 EVERY_STEP = "checkpoint.minutes=1e-7"  # a setting: a checkpoint after every step
 
-USAGE, INPUT, IO, NUMERIC, COMMUNICATION, BUSY, INTERRUPTED = 2, 3, 4, 6, 7, 9, 75
+USAGE, INPUT, IO, MEMORY, NUMERIC, COMMUNICATION, UNSUPPORTED, BUSY, INTERRUPTED = 2, 3, 4, 5, 6, 7, 8, 9, 75
 
 
 class Job:

@@ -77,5 +77,36 @@ class Cuda(Suite):
         self.assertEqual(results(undisturbed), results(run))
 
 
+class Trouble(Suite):
+    """Each with a clear message."""
+
+    def refused(self, code, *texts, program=ON_HOST, ranks=0, environment=None, settings=()):
+        command = [program, "train", self.resnet, "device=cuda", *settings, "--run", self.folder()]
+        job = jobs.Job([], environment=dict(AS_A_GPU, **(environment or {})),
+                       command=["mpirun", "-n", str(ranks), *command] if ranks else command).wait()
+        self.assertEnds(job, code)
+        for text in texts:
+            self.assertIn(text, job.errors)
+
+    def test_memory_of_the_gpu(self):
+        self.refused(jobs.MEMORY, "the arena of activations needs", "of a GPU that has 3000000", "the largest of them",
+                     "float32[48, 28, 28,", environment={"PLUMB_TEST_MEMORY": "3000000"})
+
+    def test_ranks_that_share_a_gpu(self):
+        shared = {"PLUMB_TEST_IDENTITY": "GPU-1", "LD_LIBRARY_PATH": f"{STAND_IN}:{LIBRARIES}"}
+        self.refused(jobs.INPUT, "ranks 0 and 1 share one GPU", "share_gpus", ranks=2, environment=shared)
+
+    def test_no_gpu(self):
+        """The program itself, on a machine without a GPU."""
+        if not os.path.exists("/dev/nvidiactl"):
+            self.refused(jobs.UNSUPPORTED, "device: cpu", program=jobs.PLUMB)
+
+    def test_library_that_cannot_be_loaded(self):
+        if LIBRARIES:
+            self.write("broken/libcudnn.so.9", "")
+            self.refused(jobs.UNSUPPORTED, "cuDNN 9", "cannot be loaded", "LD_LIBRARY_PATH",
+                         environment={"LD_LIBRARY_PATH": f"{self.scratch}/broken"})
+
+
 if __name__ == "__main__":
     main()

@@ -19,6 +19,8 @@ typedef struct {
     void *data; /* NULL for an absent optional tensor */
     Shape shape;
     int64_t stride;
+    const void
+        *rounded; /* of a parameter, dense: its values as BFLOAT16, if the plan keeps them; else NULL */
 } Tensor;
 
 /* One node made ready on a device. Kernels read it; only prepare and release may change `state`. */

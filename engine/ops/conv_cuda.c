@@ -122,10 +122,12 @@ static Status run(const Call *call, const Tensor *x, const Tensor *weights, cons
     const bool writes_y = state->kind == CONVOLUTION_FORWARD;
     void *x_data = state->x_copied ? scratch + state->x_at : x->data;
     void *y_data = state->y_copied ? scratch + state->y_at : y->data;
+    const bool round = state->weights_in_bf16 && !writes_weights;
     void *weights_data = state->weights_in_bf16 ? scratch + state->weights_at : weights->data;
+    if (round && weights->rounded != NULL) weights_data = (void *)(uintptr_t)weights->rounded;
     if (state->x_copied && !writes_x) TRY(copy(call, x, x_data, true));
     if (state->y_copied && !writes_y) TRY(copy(call, y, y_data, true));
-    if (state->weights_in_bf16 && !writes_weights)
+    if (round && weights->rounded == NULL)
         TRY(to_bfloat16_cuda(call->device, weights->data, weights_data, state->weights));
     TRY(cuda_convolution_run(state->convolution, call->device, x_data, weights_data, y_data,
                              scratch + state->workspace_at));

@@ -1,7 +1,10 @@
 /* The linear layer on a GPU: matrix products of cuBLASLt, whose matrices are column-major: a row-major matrix
- * is its transpose. So with rows x channels X, features x channels W and rows x features Y it computes Y^T =
- * W X^T + bias        dX^T = W^T dY^T        dW^T = X^T dY Products are accumulated in float32. Weights are
- * float32 in the store; beside bfloat16 inputs they are rounded to bfloat16 first, into scratch. */
+ * is its transpose. So with rows x channels X, features x channels W and rows x features Y it computes
+ *
+ *     Y^T = W X^T + bias        dX^T = W^T dY^T        dW^T = X^T dY
+ *
+ * Products are accumulated in float32. Weights are float32 in the store; beside bfloat16 inputs the plan gives
+ * them rounded, else they are rounded into scratch. */
 #include "engine/base/memory.h"
 #include "engine/device/cuda_library.h"
 #include "engine/ops/elementwise.h"
@@ -171,14 +174,14 @@ static Status multiply(const Call *call, const void *a, const void *b, void *d)
 }
 
 /* The operand as bfloat16, if it must be. */
-static Status rounded(const Call *call, const void *data, bool round, size_t at, int64_t count,
+static Status rounded(const Call *call, const Tensor *tensor, bool round, size_t at, int64_t count,
                       const void **out)
 {
-    *out = data;
-    if (!round) return OK;
+    *out = round && tensor->rounded != NULL ? tensor->rounded : tensor->data;
+    if (!round || tensor->rounded != NULL) return OK;
     void *to = (char *)call->scratch + at;
     *out = to;
-    return to_bfloat16_cuda(call->device, data, to, count);
+    return to_bfloat16_cuda(call->device, tensor->data, to, count);
 }
 
 static Status forward_run(const Call *call)
@@ -186,7 +189,7 @@ static Status forward_run(const Call *call)
     const LinearAttributes *a = call->attributes;
     const Product *product = call->state;
     const void *weight;
-    TRY(rounded(call, call->in[1].data, product->weights_in_bf16, product->weights_at, product->weights,
+    TRY(rounded(call, &call->in[1], product->weights_in_bf16, product->weights_at, product->weights,
                 &weight));
     const bool bias = call->node->input_count > 2;
     if (bias && a->out_type == FLOAT32)
@@ -200,9 +203,9 @@ static Status data_run(const Call *call)
 {
     const Product *product = call->state;
     const void *weight, *d_y;
-    TRY(rounded(call, call->in[1].data, product->weights_in_bf16, product->weights_at, product->weights,
+    TRY(rounded(call, &call->in[1], product->weights_in_bf16, product->weights_at, product->weights,
                 &weight));
-    TRY(rounded(call, call->in[0].data, product->other_in_bf16, product->other_at, product->other, &d_y));
+    TRY(rounded(call, &call->in[0], product->other_in_bf16, product->other_at, product->other, &d_y));
     return multiply(call, weight, d_y, call->out[0].data);
 }
 
@@ -210,7 +213,7 @@ static Status weights_run(const Call *call)
 {
     const Product *product = call->state;
     const void *d_y;
-    TRY(rounded(call, call->in[1].data, product->other_in_bf16, product->other_at, product->other, &d_y));
+    TRY(rounded(call, &call->in[1], product->other_in_bf16, product->other_at, product->other, &d_y));
     return multiply(call, call->in[0].data, d_y, call->out[0].data);
 }
 

@@ -1,6 +1,7 @@
 #include "engine/plan/plan.h"
 
 #include "engine/base/memory.h"
+#include "engine/ops/table.h"
 #include "engine/plan/exchange.h"
 #include "engine/plan/layout.h"
 
@@ -34,7 +35,8 @@ struct Plan {
     int arena_version; /* for which the calls' pointers are set; -1: none */
     Bucket *bucket;
     int bucket_count;
-    Exchange *exchange;     /* of the buckets; NULL without */
+    Exchange *exchange; /* of the buckets; NULL without */
+    char *rounded; /* the store's parameters as BFLOAT16, made anew in each run; NULL: nobody wants them */
     bool gradients_missing; /* some parameter of the store gets no gradient here */
     Value *reduced;
     size_t reduced_count, reduced_capacity;
@@ -214,6 +216,8 @@ Status plan_create(const Graph *graph, Store *store, Arena *arena, Collective *c
     if (plan->bucket_count > 0)
         TRY_ELSE(failed, exchange_create(plan->device, collective, store_gradients(store),
                                          store_flat_count(store), options.gradient_type, &plan->exchange));
+    if (device_kind(plan->device) == DEVICE_CUDA && graph_compute_type(graph) == BFLOAT16)
+        TRY_ELSE(failed, store_rounded(store, (void **)(void *)&plan->rounded));
     TRY_ELSE(failed, layout_create(graph, device_kind(plan->device), plan->is_gradient, options.share_memory,
                                    &plan->layout));
     for (int n = 0; n < plan->nodes; ++n)
@@ -285,6 +289,11 @@ static void resolve(Plan *plan)
         Call *call = &plan->call[n];
         for (int i = 0; i < node->input_count; ++i)
             call->in[i].data = value_exists(node->input[i]) ? address(plan, node->input[i]) : NULL;
+        for (int i = 0; i < node->input_count && plan->rounded != NULL; ++i)
+            if (value_exists(node->input[i]) && graph_role(plan->graph, node->input[i]) == ROLE_PARAMETER)
+                call->in[i].rounded =
+                    plan->rounded + ((const float *)call->in[i].data - store_parameters(plan->store)) *
+                                        (ptrdiff_t)dtype_size(BFLOAT16);
         for (int i = 0; i < node->output_count; ++i)
             call->out[i].data = address(plan, node->output[i]);
         const Buffer *scratch = &plan->layout.buffer[plan->layout.scratch + n];
@@ -352,6 +361,24 @@ static Status reduce_results(Plan *plan, int n)
     return OK;
 }
 
+/* Parameters are float32; a GPU's libraries want them in the activations' type. All at once, because rounding
+ * each where it is used would cost a launch a layer, forward and backward. */
+static Status round_parameters(Plan *plan)
+{
+    if (plan->rounded == NULL) return OK;
+    const int64_t count = store_flat_count(plan->store);
+    const Node node = {.op = &cast_op, .scope = "parameters", .input_count = 1, .output_count = 1};
+    const Call call = {
+        .node = &node,
+        .in = {{.data = store_parameters(plan->store),
+                .shape = shape_of(FLOAT32, 1, &count),
+                .stride = count}},
+        .out = {{.data = plan->rounded, .shape = shape_of(BFLOAT16, 1, &count), .stride = count}},
+        .device = plan->device,
+        .collective = plan->collective};
+    return cast_op.kernel[device_kind(plan->device)]->run(&call);
+}
+
 static Status run_node(Plan *plan, int n)
 {
     const Node *node = plan->call[n].node;
@@ -377,6 +404,7 @@ Status plan_run(Plan *plan)
     if (plan->gradients_missing && plan->bucket_count > 0)
         TRY(device_clear(plan->device, store_gradients(plan->store),
                          (size_t)store_flat_count(plan->store) * sizeof(float)));
+    TRY(round_parameters(plan));
     int next = 0;
     for (int n = 0; n < plan->nodes; ++n) {
         TRY(run_node(plan, n));

@@ -19,6 +19,7 @@ struct Store {
     int count;
     int64_t parameter_count, flat_count;
     float *parameters, *gradients, *accumulator;
+    void *rounded;
     FlatArray *flat;
     size_t flat_arrays, flat_capacity;
 };
@@ -163,6 +164,7 @@ void store_free(Store *store)
     device_free(store->device, store->parameters);
     device_free(store->device, store->gradients);
     device_free(store->device, store->accumulator);
+    device_free(store->device, store->rounded);
     free(store->flat);
     free(store->entry);
     free(store);
@@ -190,6 +192,15 @@ Status store_accumulator(Store *store, float **data)
         TRY(device_allocate(store->device, (size_t)store->flat_count * sizeof(float), "accumulated gradients",
                             (void **)&store->accumulator));
     *data = store->accumulator;
+    return OK;
+}
+
+Status store_rounded(Store *store, void **data)
+{
+    if (store->rounded == NULL)
+        TRY(device_allocate(store->device, (size_t)store->flat_count * dtype_size(BFLOAT16),
+                            "rounded parameters", &store->rounded));
+    *data = store->rounded;
     return OK;
 }
 

@@ -43,6 +43,10 @@ float *store_gradients(const Store *);
 /* A flat array in which micro-steps gather their gradients; made on first use, not part of checkpoints. */
 CHECKED Status store_accumulator(Store *, float **data);
 
+/* A flat BFLOAT16 array like the parameters, for plans that keep their parameters rounded; made on first use,
+ * not part of checkpoints. */
+CHECKED Status store_rounded(Store *, void **data);
+
 /* A further flat float32 array like the parameters, zeroed, named in checkpoints ("momentum"): optimizer
  * state. The same memory when asked again. */
 CHECKED Status store_flat(Store *, const char *name, float **data);
