@@ -226,15 +226,36 @@ static Status upload_batch(Trainer *trainer, const Batch *batch, int part)
     return device_upload(session->device, plan_data(step->plan, step->clock), clock, sizeof clock);
 }
 
+/* The sum over ranks carries a NaN to all of them. Whose is it? The step's last part once more, without
+ * reducing gradients: OK on a rank whose own results are finite. */
+static Status check_own_gradients(Trainer *trainer, const Batch *batch)
+{
+    Session *session = trainer->session;
+    Plan *plan = session->train.plan;
+    plan_set_micro_step(plan, 0, 2);
+    Status status = upload_batch(trainer, batch, session->micro_batches - 1);
+    if (status == OK) status = plan_run(plan);
+    if (status == OK) status = plan_check_finite(plan);
+    return comm_agree(session->world, status);
+}
+
 /* Loss or gradient is NaN or infinite: says where, as exactly as can be known. Always an error. */
-static Status explain_not_finite(Trainer *trainer, double loss)
+static Status explain_not_finite(Trainer *trainer, const Batch *batch, double loss)
 {
     Session *session = trainer->session;
     Status status = plan_check_finite(session->train.plan);
+    if (session->world->size > 1) {
+        Status own = check_own_gradients(trainer, batch);
+        if (own != OK) {
+            status_free(status);
+            status = own;
+        } else {
+            status = comm_agree(session->world, status);
+        }
+    }
     if (status == OK && !isfinite(loss))
-        status = fail(STATUS_NUMERIC, "the loss is %s, though the logits of this rank are finite",
+        status = fail(STATUS_NUMERIC, "the loss is %s, though the logits are finite",
                       isnan(loss) ? "NaN" : "infinite");
-    status = comm_agree(session->world, status);
     if (status == OK) status = fail(STATUS_NUMERIC, "the gradient's norm is not finite");
     return status_context(status,
                           "step %" PRId64 " (epoch %" PRId64 ", batch %" PRId64
@@ -287,7 +308,7 @@ static Status run_step(Trainer *trainer, const Batch *batch)
     for (int part = 0; part < trainer->session->micro_batches; ++part)
         TRY(run_part(trainer, batch, part, sums));
     if (!isfinite(sums[LOSS_SUM]) || !isfinite(trainer->gradient_norm))
-        return explain_not_finite(trainer, sums[LOSS_SUM]);
+        return explain_not_finite(trainer, batch, sums[LOSS_SUM]);
     for (int i = 0; i < LOSS_SUMS; ++i)
         trainer->place.sums[i] += sums[i];
     return OK;

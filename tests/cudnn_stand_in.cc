@@ -167,6 +167,9 @@ struct Problem {
                 for (int64_t c = 0; c < result.extent[2]; ++c)
                     for (int64_t d = 0; d < result.extent[3]; ++d)
                         result.set(result.at(a, b, c, d), sums[static_cast<size_t>(result.at(a, b, c, d))]);
+        const char *bad = std::getenv("CUDNN_STAND_IN_NAN_RANK"), *rank = std::getenv("OMPI_COMM_WORLD_RANK");
+        if (kind == 2 && bad != nullptr && rank != nullptr && std::strcmp(bad, rank) == 0)
+            result.set(0, std::strtod("nan", nullptr));
     }
 };
 

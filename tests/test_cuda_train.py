@@ -96,6 +96,13 @@ class Trouble(Suite):
         shared = {"PLUMB_TEST_IDENTITY": "GPU-1", "LD_LIBRARY_PATH": f"{STAND_IN}:{LIBRARIES}"}
         self.refused(jobs.INPUT, "ranks 0 and 1 share one GPU", "share_gpus", ranks=2, environment=shared)
 
+    def test_nan_of_one_rank(self):
+        """The sum over ranks has it everywhere; the message names the rank and the tensor it comes from."""
+        environment = {"CUDNN_STAND_IN_NAN_RANK": "1", "LD_LIBRARY_PATH": f"{STAND_IN}:{LIBRARIES}"}
+        for record in ("true", "false"):
+            self.refused(jobs.NUMERIC, "step 1 (epoch 1, batch 1)", "rank 1: ", "the gradient of", ".weight", "NaN",
+                         ranks=2, environment=environment, settings=("graph=" + record,))
+
     def test_no_gpu(self):
         """The program itself, on a machine without a GPU."""
         if not os.path.exists("/dev/nvidiactl"):
