@@ -157,7 +157,7 @@ Status device_time(Device *device, Status (*enqueue)(void *), void *argument, do
 {
     enum { TIMES = 4 };
     for (int i = 0; i < TIMES; ++i) {
-        double once;
+        double once = 0;
         TRY((device->methods->time_once != NULL ? device->methods->time_once
                                                 : time_by_clock)(device, enqueue, argument, &once));
         if (i <= 1 || once < *seconds) *seconds = once; /* the first only warms up */
