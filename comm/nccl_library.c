@@ -30,8 +30,11 @@ Status nccl_load(NcclLibrary *library)
     *library = (NcclLibrary){.version = 0};
     void *handle = dlopen(library_name, RTLD_NOW | RTLD_LOCAL);
     if (handle == NULL)
-        return fail(STATUS_UNSUPPORTED, "NCCL, which moves data between GPUs, cannot be loaded: %s",
-                    dlerror());
+        return fail(
+            STATUS_UNSUPPORTED,
+            "NCCL, which moves data between GPUs, cannot be loaded: %s. Install it, name its folder in "
+            "LD_LIBRARY_PATH, or use one rank",
+            dlerror());
     const struct {
         const char *name;
         void *function; /* a pointer to a function, to be set through void * as dlsym gives it */
