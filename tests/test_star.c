@@ -374,8 +374,8 @@ static void test_rendezvous(void **state)
         "plumb-rendezvous-1 12 34 70000\n10.0.0.1\nend\n",
         "plumb-rendezvous-1 12 34 5\nend\n",
         "plumb-rendezvous-1 12 34 5\n10.0.0.1\n", /* half of it */
-        "plumb-rendezvous-1 12 34 5\n"
-        "1000000000000000000000000000000000000000000000000000000000000000\nend\n"};
+        ("plumb-rendezvous-1 12 34 5\n"
+         "1000000000000000000000000000000000000000000000000000000000000000\nend\n")};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; ++i) {
         write_text(path, bad[i]);
         assert_fails(rendezvous_read(path, &read), STATUS_INPUT, "is not rank 0's");
