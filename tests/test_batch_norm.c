@@ -289,13 +289,8 @@ static void test_large_results(void **state)
                                  mask}};
             assert_ok(kernel_call(&batch_norm_op, &call, BATCH_NORM_INPUTS, 2, 0, NULL));
             call = (Call){.attributes = &all_options,
-                          .in = {in,
-                                 in,
-                                 tensor_vector(weight, CHANNELS),
-                                 tensor_vector(bias, CHANNELS),
-                                 tensor_vector(other[2], CHANNELS),
-                                 tensor_vector(other[3], CHANNELS),
-                                 mask},
+                          .in = {in, in, tensor_vector(weight, CHANNELS), tensor_vector(bias, CHANNELS),
+                                 tensor_vector(other[2], CHANNELS), tensor_vector(other[3], CHANNELS), mask},
                           .out = {{.data = out[odd][1], .shape = shape, .stride = stride},
                                   tensor_vector(other[4], CHANNELS),
                                   tensor_vector(other[5], CHANNELS),

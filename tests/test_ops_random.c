@@ -245,7 +245,7 @@ static void test_augment(void **state)
 static Status augment_two(int64_t index, int32_t top, int32_t left, int32_t flip)
 {
     uint8_t table[3 * 4 * 4] = {0};
-    float y[2 * 4 * 4];
+    float y[2 * 4 * 4] = {0};
     int64_t rows[2] = {0, index};
     int32_t crop[6] = {0, 0, 0, top, left, flip};
     const AugmentAttributes attributes = {.padding = 2, .flip = true, .deviation = {1}};

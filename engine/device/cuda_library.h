@@ -9,16 +9,16 @@
 #include <cudnn.h>
 
 /* The functions that are used, under their own names less the prefix. */
-#define CUDNN_FUNCTIONS(F)                                                                                   \
-    F(Create)                                                                                                \
-    F(Destroy) F(SetStream) F(GetVersion) F(GetErrorString) F(GetLastErrorString) F(BackendCreateDescriptor) \
-        F(BackendDestroyDescriptor) F(BackendSetAttribute) F(BackendGetAttribute) F(BackendFinalize)         \
-            F(BackendExecute)
-#define CUBLASLT_FUNCTIONS(F)                                                                                \
-    F(Create)                                                                                                \
-    F(Destroy) F(GetVersion) F(GetStatusString) F(MatmulDescCreate) F(MatmulDescDestroy)                     \
-        F(MatmulDescSetAttribute) F(MatrixLayoutCreate) F(MatrixLayoutDestroy) F(MatmulPreferenceCreate)     \
-            F(MatmulPreferenceDestroy) F(MatmulPreferenceSetAttribute) F(MatmulAlgoGetHeuristic) F(Matmul)
+/* clang-format off */
+#define CUDNN_FUNCTIONS(F) \
+    F(Create) F(Destroy) F(SetStream) F(GetVersion) F(GetErrorString) F(GetLastErrorString) \
+    F(BackendCreateDescriptor) F(BackendDestroyDescriptor) F(BackendSetAttribute) F(BackendGetAttribute) \
+    F(BackendFinalize) F(BackendExecute)
+#define CUBLASLT_FUNCTIONS(F) \
+    F(Create) F(Destroy) F(GetVersion) F(GetStatusString) F(MatmulDescCreate) F(MatmulDescDestroy) \
+    F(MatmulDescSetAttribute) F(MatrixLayoutCreate) F(MatrixLayoutDestroy) F(MatmulPreferenceCreate) \
+    F(MatmulPreferenceDestroy) F(MatmulPreferenceSetAttribute) F(MatmulAlgoGetHeuristic) F(Matmul)
+/* clang-format on */
 
 #define CUDNN_MEMBER(name) __typeof__(cudnn##name) *name;
 typedef struct {

@@ -3,8 +3,8 @@
  *
  *     Y^T = W X^T + bias        dX^T = W^T dY^T        dW^T = X^T dY
  *
- * Products are accumulated in float32. Weights are float32 in the store; beside bfloat16 inputs the plan gives
- * them rounded, else they are rounded into scratch. */
+ * Products are accumulated in float32. Weights are float32 in the store; beside bfloat16 inputs the plan
+ * gives them rounded, else they are rounded into scratch. */
 #include "engine/base/memory.h"
 #include "engine/device/cuda_library.h"
 #include "engine/ops/elementwise.h"

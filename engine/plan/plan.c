@@ -376,7 +376,8 @@ static Status round_parameters(Plan *plan)
         .out = {{.data = plan->rounded, .shape = shape_of(BFLOAT16, 1, &count), .stride = count}},
         .device = plan->device,
         .collective = plan->collective};
-    return cast_op.kernel[device_kind(plan->device)]->run(&call);
+    const Status status = cast_op.kernel[device_kind(plan->device)]->run(&call);
+    return status;
 }
 
 static Status run_node(Plan *plan, int n)
