@@ -68,7 +68,7 @@ def plumb(chosen, network, batch, compute, ranks=1):
         launcher
         + [chosen.program, "--profile", "--steps", str(chosen.steps), "--warmup", str(chosen.warmup)]
         + [f"model.name={network}", f"batch={batch}"]
-        + [f"compute={compute}", f"threads={threads}"],
+        + ["device=cpu", f"compute={compute}", f"threads={threads}"],
         threads,
     )
 

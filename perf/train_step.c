@@ -3,8 +3,9 @@
  *
  *     train_step [--size 32] [--channels 3] [--classes 10] [--steps 5] [--warmup 2] [--profile] key=value ...
  *
- * The settings are plumb's (model.name, batch, compute, threads, loss.name, optimizer.*, plan.*); mpirun
- * gives several ranks, which share the batch. */
+ * The settings are plumb's (model.name, batch, compute, device, graph, threads, loss.name, optimizer.*,
+ * plan.*); mpirun gives several ranks, which share the batch. As in training, a step on a GPU is recorded
+ * once (not with --profile) and each is waited for. */
 #include "comm/comm.h"
 #include "engine/base/memory.h"
 #include "engine/base/random.h"
@@ -41,6 +42,14 @@ typedef struct {
     Optimizer *optimizer;
     Value images, target, weight, sums;
     int64_t batch; /* of this rank */
+    /* The same batch for all steps, where the device reads it. */
+    struct {
+        Value value;
+        void *data;
+        size_t bytes;
+    } input[4];
+    int inputs;
+    Recording recording;
 } Training;
 
 static double now(void)
@@ -104,14 +113,33 @@ static Status build(Training *training, const Options *options)
     return graph_finish(graph);
 }
 
+static Status open_device(Training *training, World *world)
+{
+    const Config *config = training->config;
+    const char *wish = config_text(config, "device");
+    const int64_t threads = config_integer(config, "threads");
+    const int gpus = strcmp(wish, "cpu") != 0 ? device_count(DEVICE_CUDA, NULL) : 0;
+    const bool on_gpu = gpus > 0 || strcmp(wish, "cuda") == 0;
+    TRY(device_open(on_gpu ? DEVICE_CUDA : DEVICE_CPU, gpus > 0 ? world->local_rank % gpus : 0,
+                    threads > 0 ? (int)threads : comm_threads(world), &training->device));
+    device_set_numerics(training->device,
+                        (DeviceNumerics){.deterministic = config_flag(config, "deterministic"),
+                                         .tf32 = config_flag(config, "tf32")});
+    return OK;
+}
+
 static Status prepare(Training *training, const Options *options, World *world)
 {
     const Config *config = training->config;
-    const int64_t batch = config_integer(config, "batch"), threads = config_integer(config, "threads");
+    const int64_t batch = config_integer(config, "batch");
     if (batch % world->size != 0) return fail(STATUS_USAGE, "the batch must be a multiple of the ranks");
     training->batch = batch / world->size;
-    TRY(device_open(DEVICE_CPU, 0, threads > 0 ? (int)threads : comm_threads(world), &training->device));
-    TRY(comm_collective(world, config_real(config, "comm.timeout_seconds"), &training->collective));
+    TRY(comm_agree(world, open_device(training, world)));
+    const CommOptions options_of_ranks = {.kind = config_text(config, "collective"),
+                                          .timeout_seconds = config_real(config, "comm.timeout_seconds"),
+                                          .step_seconds = config_real(config, "comm.step_seconds"),
+                                          .deterministic = config_flag(config, "deterministic")};
+    TRY(comm_device_collective(world, training->device, &options_of_ranks, &training->collective));
     TRY(arena_create(training->device, &training->arena));
     TRY(build(training, options));
     TRY(store_create(training->device, training->graph, 1, &training->store));
@@ -135,6 +163,9 @@ static Status prepare(Training *training, const Options *options, World *world)
 
 static void release(Training *training)
 {
+    if (training->device != NULL) device_forget(training->device, &training->recording);
+    for (int i = 0; i < training->inputs; ++i)
+        device_free(training->device, training->input[i].data);
     optimizer_free(training->optimizer);
     plan_free(training->plan);
     store_free(training->store);
@@ -145,33 +176,84 @@ static void release(Training *training)
     config_free(training->config);
 }
 
-/* Inputs lie in the arena, where later tensors may take their place: they are written before every run. */
-static void fill(Training *training, const float *pixels, const int32_t *targets)
+static Status add_input(Training *training, Value value, const void *host)
 {
-    const Shape shape = graph_shape(training->graph, training->images);
-    void *images = plan_data(training->plan, training->images);
-    if (shape.type == FLOAT32)
-        memcpy(images, pixels, shape_bytes(shape));
-    else
-        for (int64_t i = 0; i < shape_count(shape); ++i)
-            ((bfloat16 *)images)[i] = bfloat16_from_float(pixels[i]);
-    memcpy(plan_data(training->plan, training->target), targets, (size_t)training->batch * sizeof *targets);
-    float *weight = plan_data(training->plan, training->weight);
-    for (int64_t i = 0; i < training->batch; ++i)
-        weight[i] = 1;
-    const Value clock = graph_find(training->graph, "clock");
-    if (value_exists(clock)) memset(plan_data(training->plan, clock), 0, CLOCK_COUNT * sizeof(int64_t));
+    const size_t bytes = shape_bytes(graph_shape(training->graph, value));
+    void *data;
+    TRY(device_allocate(training->device, bytes, "an input", &data));
+    training->input[training->inputs].value = value;
+    training->input[training->inputs].data = data;
+    training->input[training->inputs].bytes = bytes;
+    ++training->inputs;
+    return device_upload(training->device, data, host, bytes);
 }
 
-static Status step(Training *training, int64_t index, double *loss)
+/* Random pixels and labels, the same in every run. */
+static Status make_inputs(Training *training, const Options *options, const World *world)
 {
+    const Shape shape = graph_shape(training->graph, training->images);
+    const int64_t pixels = shape_count(shape);
+    const int64_t clock[CLOCK_COUNT] = {0};
+    float *images = NULL, *weight = NULL;
+    bfloat16 *rounded = NULL;
+    int32_t *targets = NULL;
+    Status status;
+    TRY_ELSE(done, memory_new(&images, (size_t)pixels, sizeof *images, "images"));
+    TRY_ELSE(done, memory_new(&rounded, (size_t)pixels, sizeof *rounded, "images"));
+    TRY_ELSE(done, memory_new(&weight, (size_t)training->batch, sizeof *weight, "weights"));
+    TRY_ELSE(done, memory_new(&targets, (size_t)training->batch, sizeof *targets, "targets"));
+    RandomStream random = random_stream(1, RANDOM_TEST, (uint64_t)world->rank);
+    for (int64_t i = 0; i < pixels; ++i) {
+        images[i] = (float)random_normal(&random);
+        rounded[i] = bfloat16_from_float(images[i]);
+    }
+    for (int64_t i = 0; i < training->batch; ++i) {
+        targets[i] = (int32_t)random_below(&random, (uint64_t)options->classes);
+        weight[i] = 1;
+    }
+    TRY_ELSE(done, add_input(training, training->images,
+                             shape.type == BFLOAT16 ? (const void *)rounded : (const void *)images));
+    TRY_ELSE(done, add_input(training, training->target, targets));
+    TRY_ELSE(done, add_input(training, training->weight, weight));
+    const Value time = graph_find(training->graph, "clock");
+    if (value_exists(time)) TRY_ELSE(done, add_input(training, time, clock));
+    TRY_ELSE(done, device_synchronize(training->device));
+done:
+    free(targets);
+    free(weight);
+    free(rounded);
+    free(images);
+    return status;
+}
+
+/* Inputs lie in the arena, where later tensors may take their place: they are written before every run. */
+static Status enqueue_step(void *argument)
+{
+    Training *training = argument;
+    for (int i = 0; i < training->inputs; ++i)
+        TRY(device_copy_rows(training->device, plan_data(training->plan, training->input[i].value),
+                             training->input[i].bytes, training->input[i].data, training->input[i].bytes,
+                             training->input[i].bytes, 1));
     TRY(plan_run(training->plan));
-    const double *sums = plan_data(training->plan, training->sums);
-    *loss = sums[LOSS_SUM] / sums[LOSS_WEIGHT];
-    const bool mean = loss_reduction(training->loss, training->config) == REDUCTION_MEAN;
-    TRY(optimizer_set(training->optimizer, index, config_real(training->config, "optimizer.learning_rate"),
-                      mean ? 1 / sums[LOSS_WEIGHT] : 1));
     return optimizer_step(training->optimizer);
+}
+
+static Status step(Training *training, const Options *options, const World *world, int64_t index,
+                   double *loss)
+{
+    const bool mean = loss_reduction(training->loss, training->config) == REDUCTION_MEAN;
+    const double batch = (double)(training->batch * world->size);
+    double sums[LOSS_SUMS];
+    TRY(optimizer_set(training->optimizer, index, config_real(training->config, "optimizer.learning_rate"),
+                      mean ? 1 / batch : 1));
+    if (config_flag(training->config, "graph") && !options->profile)
+        TRY(device_repeat(training->device, &training->recording, enqueue_step, training));
+    else
+        TRY(enqueue_step(training));
+    TRY(device_download(training->device, sums, plan_data(training->plan, training->sums), sizeof sums));
+    TRY(training->collective->wait(training->collective, training->device));
+    *loss = sums[LOSS_SUM] / sums[LOSS_WEIGHT];
+    return OK;
 }
 
 static int by_size(const void *a, const void *b)
@@ -245,23 +327,13 @@ static void report(Training *training, const Options *options, const World *worl
 
 static Status measure(Training *training, const Options *options, const World *world, size_t base_bytes)
 {
-    const int64_t pixels = shape_count(graph_shape(training->graph, training->images));
-    float *images = NULL;
-    int32_t *targets = NULL;
     double *seconds = NULL, loss = 0, optimizer_seconds = 0;
     Status status;
-    TRY_ELSE(done, memory_new(&images, (size_t)pixels, sizeof *images, "images"));
-    TRY_ELSE(done, memory_new(&targets, (size_t)training->batch, sizeof *targets, "targets"));
+    TRY_ELSE(done, make_inputs(training, options, world));
     TRY_ELSE(done, memory_new(&seconds, (size_t)options->steps, sizeof *seconds, "times"));
-    RandomStream random = random_stream(1, RANDOM_TEST, (uint64_t)world->rank);
-    for (int64_t i = 0; i < pixels; ++i)
-        images[i] = (float)random_normal(&random);
-    for (int64_t i = 0; i < training->batch; ++i)
-        targets[i] = (int32_t)random_below(&random, (uint64_t)options->classes);
     for (int64_t i = 0; i < options->warmup + options->steps; ++i) {
         const double start = now();
-        fill(training, images, targets);
-        TRY_ELSE(done, step(training, i + 1, &loss));
+        TRY_ELSE(done, step(training, options, world, i + 1, &loss));
         if (i >= options->warmup) seconds[i - options->warmup] = now() - start;
     }
     const double learning_rate = 0; /* the optimizer's share, without going anywhere */
@@ -270,12 +342,11 @@ static Status measure(Training *training, const Options *options, const World *w
              optimizer_set(training->optimizer, options->warmup + options->steps + 1, learning_rate, 1));
     for (int64_t i = 0; i < options->steps; ++i)
         TRY_ELSE(done, optimizer_step(training->optimizer));
+    TRY_ELSE(done, device_synchronize(training->device));
     optimizer_seconds = now() - start;
     if (world->rank == 0) report(training, options, world, base_bytes, seconds, optimizer_seconds, loss);
 done:
     free(seconds);
-    free(targets);
-    free(images);
     return status;
 }
 

@@ -3,6 +3,7 @@
 Device memory can be read by kernels and copies alone (PLUMB_TEST_GUARD), and a step is recorded once and replayed
 (PLUMB_TEST_RECORD) as on a GPU: whatever the host would slip in between is missing then."""
 
+import json
 import os
 import unittest
 
@@ -52,6 +53,18 @@ class Cuda(Suite):
     def test_table_that_is_too_large_for_the_gpu(self):
         streamed = self.on_cuda(self.linear, environment=dict(AS_A_GPU, PLUMB_TEST_MEMORY="1000000"))
         self.assertEqual(metrics(streamed), metrics(self.on_cuda(self.linear)))
+
+    def test_step_that_is_measured(self):
+        """perf/train_step does the same work on both devices, recorded or not."""
+        program = os.path.join(os.path.dirname(ON_HOST), "train_step")
+        small = ("--size", "8", "--steps", "3", "model.name=resnet8", "model.width=4", "batch=8", "optimizer.learning_rate=0.001")
+        losses = {}
+        for settings in (("device=cpu",), ("device=cuda",), ("device=cuda", "graph=false"), ("device=cuda", "--profile")):
+            job = jobs.Job((), command=[program, *small, *settings], environment=AS_A_GPU).wait()
+            self.assertEnds(job, 0)
+            losses[settings] = json.loads(job.output)["loss"]
+        for settings, loss in losses.items():
+            self.assertAlmostEqual(loss, losses["device=cpu",], delta=1e-4, msg=settings)
 
     @unittest.skipIf(STAND_IN == "", "built without NCCL's header")
     def test_ranks(self):
