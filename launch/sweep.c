@@ -344,6 +344,21 @@ static Status read_launcher(Sweep *sweep)
     return OK;
 }
 
+/* This program; a script that starts it in some way of its own (bin/plumb of a bundle) names itself. */
+static Status find_program(Sweep *sweep)
+{
+    const char *starter = getenv("PLUMB_PROGRAM");
+    if (starter != NULL) {
+        if (strlen(starter) >= sizeof sweep->program) return fail(STATUS_USAGE, "PLUMB_PROGRAM is too long");
+        memcpy(sweep->program, starter, strlen(starter) + 1);
+        return OK;
+    }
+    const ssize_t length = readlink("/proc/self/exe", sweep->program, sizeof sweep->program - 1);
+    if (length < 0) return fail(STATUS_IO, "cannot find the program itself: %s", strerror(errno));
+    sweep->program[length] = '\0';
+    return OK;
+}
+
 static Status run_sweep(Sweep *sweep)
 {
     Arguments *arguments = &sweep->arguments;
@@ -355,9 +370,7 @@ static Status run_sweep(Sweep *sweep)
     TRY(read_launcher(sweep));
     TRY(file_make_folder(sweep->folder));
     TRY(write_list(sweep));
-    const ssize_t length = readlink("/proc/self/exe", sweep->program, sizeof sweep->program - 1);
-    if (length < 0) return fail(STATUS_IO, "cannot find the program itself: %s", strerror(errno));
-    sweep->program[length] = '\0';
+    TRY(find_program(sweep));
     TRY(memory_new(&sweep->job, (size_t)sweep->plan.run_count, sizeof *sweep->job, "sweep"));
     mark_complete(sweep);
     struct sigaction action = {.sa_handler = ask_to_stop}; /* no SA_RESTART: waitpid must return */

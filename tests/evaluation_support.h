@@ -32,11 +32,11 @@ static inline LogitSet set_open(const World *world, const char *values, const ch
 {
     char path[4096];
     LogitSet set = {0};
-    (void)snprintf(path, sizeof path, "%s/%s", TEST_GOLDEN, values);
+    (void)snprintf(path, sizeof path, "%s/%s", golden_folder(), values);
     assert_ok(npy_open(path, &set.values));
     assert_int_equal(set.values.rank, 2);
     if (labels != NULL) {
-        (void)snprintf(path, sizeof path, "%s/%s", TEST_GOLDEN, labels);
+        (void)snprintf(path, sizeof path, "%s/%s", golden_folder(), labels);
         assert_ok(npy_open(path, &set.labels));
         assert_int_equal(set.labels.extent[0], set.values.extent[0]);
     }

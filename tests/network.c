@@ -11,7 +11,7 @@
 cJSON *golden_json(const char *name)
 {
     char path[4096];
-    (void)snprintf(path, sizeof path, "%s/%s", TEST_GOLDEN, name);
+    (void)snprintf(path, sizeof path, "%s/%s", golden_folder(), name);
     FILE *file = fopen(path, "rb");
     assert_non_null(file);
     assert_int_equal(fseek(file, 0, SEEK_END), 0);

@@ -153,7 +153,7 @@ static void compare(Trial *trial, const char *what, const double *got, const dou
 static bool golden_exists(const OpCase *op_case, const char *file)
 {
     char path[4096];
-    (void)snprintf(path, sizeof path, "%s/%s/%s.npy", TEST_GOLDEN, op_case->golden, file);
+    (void)snprintf(path, sizeof path, "%s/%s/%s.npy", golden_folder(), op_case->golden, file);
     return access(path, R_OK) == 0;
 }
 

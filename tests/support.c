@@ -70,10 +70,16 @@ void test_scratch_remove(const char *path)
     assert_int_equal(system(command), 0);
 }
 
+const char *golden_folder(void)
+{
+    const char *wish = getenv("PLUMB_TEST_GOLDEN");
+    return wish != NULL ? wish : TEST_GOLDEN;
+}
+
 double *golden_doubles(const char *name, int64_t *count, int64_t shape[8])
 {
     char path[4096];
-    (void)snprintf(path, sizeof path, "%s/%s", TEST_GOLDEN, name);
+    (void)snprintf(path, sizeof path, "%s/%s", golden_folder(), name);
     Npy npy;
     assert_ok(npy_open(path, &npy));
     double *values = malloc((size_t)npy.count * sizeof *values + 1);

@@ -35,6 +35,9 @@ void assert_close_float(const float *got, const double *want, int64_t count, dou
 void test_scratch_make(char path[4096]);
 void test_scratch_remove(const char *path);
 
+/* Where golden files are: $PLUMB_TEST_GOLDEN (suites may run away from their source), else tests/golden of
+ * the source. */
+const char *golden_folder(void);
 /* tests/golden/NAME as doubles (any number type), released with free(). shape may be NULL. */
 double *golden_doubles(const char *name, int64_t *count, int64_t shape[8]);
 

@@ -58,7 +58,7 @@ static const char *golden(const char *name)
     static char paths[4][4096];
     static int next;
     char *path = paths[next++ % 4];
-    (void)snprintf(path, 4096, "%s/%s", TEST_GOLDEN, name);
+    (void)snprintf(path, 4096, "%s/%s", golden_folder(), name);
     return path;
 }
 

@@ -174,7 +174,9 @@ static double evaluate(const Set *set, const LossHead *head, bool alone, int64_t
 
 static cJSON *read_cases(void)
 {
-    FILE *file = fopen(TEST_GOLDEN "/loss/cases.json", "rb");
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s/loss/cases.json", golden_folder());
+    FILE *file = fopen(path, "rb");
     assert_non_null(file);
     enum { MOST = 1 << 20 };
     char *text = allocate(MOST, 1);

@@ -142,7 +142,9 @@ static const char *const golden_names[EVALUATED_LOSSES] = {
 
 static cJSON *read_cases(void)
 {
-    FILE *file = fopen(TEST_GOLDEN "/loss/cases.json", "rb");
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s/loss/cases.json", golden_folder());
+    FILE *file = fopen(path, "rb");
     assert_non_null(file);
     enum { MOST_BYTES = 1 << 20 };
     char *text = calloc(MOST_BYTES, 1);
