@@ -169,37 +169,45 @@ static const PoolCase pool_cases[] = {
     ADAPTIVE("more windows than pixels", 2, 3, 2, 8, 5, 7, 8, 8),
 };
 
+/* wide_x, wide_y: does x (or y), and its gradient, lie in rows with the case's gap and offset? */
+static void check_pooling(const PoolCase *c, DType type, bool wide_x, bool wide_y)
+{
+    const PoolAttributes *a = &c->a;
+    const Op *average = a->kernel == 0 ? &adaptive_average_pool2d_op : &average_pool2d_op;
+    const Op *back = a->kernel == 0 ? &adaptive_average_pool2d_backward_op : &average_pool2d_backward_op;
+    const Shape in = shape_of(type, 4, (int64_t[]){a->samples, a->height, a->width, a->channels});
+    const Shape out = shape_of(type, 4, (int64_t[]){a->samples, a->out_height, a->out_width, a->channels});
+    Shape index = out;
+    index.type = a->kernel * a->kernel <= 256 ? UINT8 : INT32;
+    const int64_t x_gap = wide_x ? c->gap : 0, x_offset = wide_x ? c->offset : 0;
+    const int64_t y_gap = wide_y ? c->gap : 0, y_offset = wide_y ? c->offset : 0;
+    const Tensor x = tensor_new(in, x_gap, x_offset), d_y = tensor_new(out, y_gap, y_offset);
+    fill(&x, true, 5);
+    fill(&d_y, false, 6);
+    Call forward = {.attributes = a, .in = {x}, .out = {tensor_new(out, y_gap, y_offset)}};
+    compare(c->what, average, &forward, 1, 0);
+    /* Products are summed, which compilers may do with one rounding or with two. */
+    Call backward = {.attributes = a, .in = {d_y}, .out = {tensor_new(in, x_gap, x_offset)}};
+    compare(c->what, back, &backward, 1, type == FLOAT32 ? 1e-5 : 3e-2);
+    if (a->kernel > 0) {
+        Call max = {
+            .attributes = a, .in = {x}, .out = {tensor_new(out, y_gap, y_offset), tensor_new(index, 0, 0)}};
+        compare(c->what, &max_pool2d_op, &max, 1, 0);
+        Call max_backward = {
+            .attributes = a, .in = {d_y, max.out[1]}, .out = {tensor_new(in, x_gap, x_offset)}};
+        compare(c->what, &max_pool2d_backward_op, &max_backward, 2, 0);
+    }
+    free_held();
+}
+
 static void test_pooling(void **state)
 {
     (void)state;
-    for (int i = 0; i < 2 * COUNT(pool_cases); ++i) {
-        const PoolCase *c = &pool_cases[i / 2];
-        const PoolAttributes *a = &c->a;
-        const DType type = i % 2 == 0 ? FLOAT32 : BFLOAT16;
-        const Shape in = shape_of(type, 4, (int64_t[]){a->samples, a->height, a->width, a->channels});
-        Shape out = shape_of(type, 4, (int64_t[]){a->samples, a->out_height, a->out_width, a->channels});
-        Shape index = out;
-        index.type = a->kernel * a->kernel <= 256 ? UINT8 : INT32;
-        const Tensor x = tensor_new(in, c->gap, c->offset), d_y = tensor_new(out, c->gap, c->offset);
-        fill(&x, true, 5);
-        fill(&d_y, false, 6);
-        Call forward = {.attributes = a, .in = {x}, .out = {tensor_new(out, c->gap, c->offset)}};
-        compare(c->what, a->kernel == 0 ? &adaptive_average_pool2d_op : &average_pool2d_op, &forward, 1, 0);
-        /* Products are summed, which compilers may do with one rounding or with two. */
-        Call backward = {.attributes = a, .in = {d_y}, .out = {tensor_new(in, c->gap, c->offset)}};
-        compare(c->what, a->kernel == 0 ? &adaptive_average_pool2d_backward_op : &average_pool2d_backward_op,
-                &backward, 1, type == FLOAT32 ? 1e-5 : 3e-2);
-        if (a->kernel > 0) {
-            Call max = {.attributes = a,
-                        .in = {x},
-                        .out = {tensor_new(out, c->gap, c->offset), tensor_new(index, 0, 0)}};
-            compare(c->what, &max_pool2d_op, &max, 1, 0);
-            Call max_backward = {
-                .attributes = a, .in = {d_y, max.out[1]}, .out = {tensor_new(in, c->gap, c->offset)}};
-            compare(c->what, &max_pool2d_backward_op, &max_backward, 2, 0);
-        }
-        free_held();
-    }
+    for (int i = 0; i < COUNT(pool_cases); ++i)
+        for (int which = 0; which < 3; ++which)
+            if (which == 0 || pool_cases[i].gap + pool_cases[i].offset > 0)
+                for (int bf16 = 0; bf16 < 2; ++bf16)
+                    check_pooling(&pool_cases[i], bf16 ? BFLOAT16 : FLOAT32, which != 1, which != 2);
 }
 
 /* ---- concat, slice, flatten ---- */
@@ -217,6 +225,8 @@ static const MoveCase move_cases[] = {
     {"the last columns", 7, 8, 8, 0, 0, 0},
     {"16 bytes", 9, 16, 32, 48, 16, 16},
     {"8 bytes", 9, 4, 12, 4, 0, 0},
+    {"a place in the middle that is not aligned", 9, 3, 16, 13, 0, 0},
+    {"rows that are not aligned", 9, 0, 16, 13, 0, 0},
     {"single elements", 9, 1, 3, 5, 1, 1},
     {"many blocks", 333, 8, 24, 32, 0, 0},
     {"more than a grid", 1601, 351, 341, 357, 0, 0},
@@ -257,8 +267,9 @@ static void test_concat_and_slice(void **state)
 static void test_flatten(void **state)
 {
     (void)state;
-    static const int64_t extents[][4] = {{1, 1, 1, 1},  {3, 2, 5, 7},  {2, 4, 3, 1},    {2, 1, 1, 9},
-                                         {2, 8, 8, 64}, {3, 5, 7, 33}, {750, 3, 3, 65}, {1, 33, 1, 31}};
+    static const int64_t extents[][4] = {{1, 1, 1, 1}, {3, 2, 5, 7},    {2, 4, 3, 1},
+                                         {2, 1, 1, 9}, {2, 8, 8, 64},   {3, 5, 7, 33},
+                                         {5, 4, 4, 3}, {750, 3, 3, 65}, {1, 33, 1, 31}};
     for (int i = 0; i < 2 * COUNT(extents); ++i) {
         const Shape x = shape_of(i % 2 == 0 ? FLOAT32 : BFLOAT16, 4, extents[i / 2]);
         const FlattenAttributes a = {.x = x};
