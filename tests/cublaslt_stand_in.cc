@@ -53,6 +53,16 @@ const Operation *as_operation(cublasLtMatmulDesc_t operation)
 }
 const Layout *as_layout(cublasLtMatrixLayout_t layout) { return reinterpret_cast<const Layout *>(layout); }
 
+constexpr size_t WORKSPACE = 1000;
+struct Preference {
+    uint32_t alignment[4] = {256, 256, 256, 256}; /* of A, B, C, D: the library's default */
+};
+
+bool is_aligned(const void *data, uint64_t alignment)
+{
+    return reinterpret_cast<uintptr_t>(data) % alignment == 0;
+}
+
 bool fits(const Operation &operation, const Layout &a, const Layout &b, const Layout &d)
 {
     const bool turn_a = operation.get(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_N) == CUBLAS_OP_T;
@@ -112,30 +122,38 @@ cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout)
 }
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *out)
 {
-    *out = reinterpret_cast<cublasLtMatmulPreference_t>(new int(0));
+    *out = reinterpret_cast<cublasLtMatmulPreference_t>(new Preference);
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference)
 {
-    delete reinterpret_cast<int *>(preference);
+    delete reinterpret_cast<Preference *>(preference);
     return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t,
-                                                    cublasLtMatmulPreferenceAttributes_t, const void *,
-                                                    size_t)
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
+                                                    cublasLtMatmulPreferenceAttributes_t name,
+                                                    const void *value, size_t size)
 {
+    auto *alignment = reinterpret_cast<Preference *>(preference)->alignment;
+    if (name >= CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES &&
+        name <= CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES) {
+        if (size != sizeof(uint32_t)) return CUBLAS_STATUS_INVALID_VALUE;
+        std::memcpy(&alignment[name - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], value, size);
+    }
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t operation,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                               cublasLtMatrixLayout_t, cublasLtMatrixLayout_t d,
-                                              cublasLtMatmulPreference_t, int,
+                                              cublasLtMatmulPreference_t preference, int,
                                               cublasLtMatmulHeuristicResult_t results[], int *found)
 {
     if (!fits(*as_operation(operation), *as_layout(a), *as_layout(b), *as_layout(d)))
         return CUBLAS_STATUS_INVALID_VALUE;
     results[0] = {};
-    results[0].workspaceSize = 1000;
+    results[0].workspaceSize = WORKSPACE;
+    for (int i = 0; i < 4; ++i)
+        results[0].algo.data[i] = reinterpret_cast<const Preference *>(preference)->alignment[i];
     *found = 1;
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -144,7 +162,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
                               const void *a_data, cublasLtMatrixLayout_t a_layout, const void *b_data,
                               cublasLtMatrixLayout_t b_layout, const void *beta, const void *,
                               cublasLtMatrixLayout_t, void *d_data, cublasLtMatrixLayout_t d_layout,
-                              const cublasLtMatmulAlgo_t *, void *workspace, size_t workspace_bytes,
+                              const cublasLtMatmulAlgo_t *algorithm, void *workspace, size_t workspace_bytes,
                               cudaStream_t)
 {
     struct Work {
@@ -154,7 +172,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
         void *d_data, *workspace;
     };
     if (*static_cast<const float *>(alpha) != 1 || *static_cast<const float *>(beta) != 0 ||
-        workspace_bytes < 1000 ||
+        workspace_bytes < WORKSPACE || !is_aligned(workspace, 256) ||
+        !is_aligned(a_data, algorithm->data[0]) || !is_aligned(b_data, algorithm->data[1]) ||
+        !is_aligned(d_data, algorithm->data[3]) ||
         !fits(*as_operation(operation), *as_layout(a_layout), *as_layout(b_layout), *as_layout(d_layout)))
         return CUBLAS_STATUS_INVALID_VALUE;
     auto *work = new Work{*as_operation(operation),
@@ -173,7 +193,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
                                CUBLASLT_EPILOGUE_BIAS;
         const auto *bias = w->operation.get<const float *>(CUBLASLT_MATMUL_DESC_BIAS_POINTER, nullptr);
         const int64_t depth = turn_a ? w->a.rows : w->a.columns;
-        std::memset(w->workspace, 0x7f, 1000); /* it is ours to spoil */
+        std::memset(w->workspace, 0x7f, WORKSPACE); /* it is ours to spoil */
         for (int64_t column = 0; column < w->d.columns; ++column)
             for (int64_t row = 0; row < w->d.rows; ++row) {
                 double sum = 0;

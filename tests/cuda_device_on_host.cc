@@ -56,10 +56,11 @@ Status allocate_host(Device *device, size_t bytes, const char *what, void **memo
     const bool guard = is_set("PLUMB_TEST_GUARD");
     if (guard && taken + bytes > device->memory)
         return fail(STATUS_MEMORY, "%s needs %zu bytes of a GPU that has %zu", what, bytes, device->memory);
-    const size_t size = (bytes + 64) / 64 * 64;
+    constexpr size_t LINE = 256; /* as a GPU aligns */
+    const size_t size = (bytes + LINE) / LINE * LINE;
     void *block = guard ? mmap(nullptr, size, opened > 0 ? PROT_READ | PROT_WRITE : PROT_NONE,
                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-                        : std::aligned_alloc(64, size);
+                        : std::aligned_alloc(LINE, size);
     if (block == nullptr || block == MAP_FAILED) return fail(STATUS_MEMORY, "%s: %zu bytes", what, bytes);
     if (guard) {
         const std::lock_guard<std::mutex> lock(guarded_mutex);

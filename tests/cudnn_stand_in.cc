@@ -42,14 +42,15 @@ Bag *as_bag(cudnnBackendDescriptor_t descriptor) { return static_cast<Bag *>(des
 struct Tensor {
     cudnnDataType_t type;
     std::vector<int64_t> extent, stride;
-    int64_t uid;
+    int64_t uid, alignment;
     char *data;
 
     explicit Tensor(const Bag &bag)
         : type(bag.one<cudnnDataType_t>(CUDNN_ATTR_TENSOR_DATA_TYPE)),
           extent(bag.all<int64_t>(CUDNN_ATTR_TENSOR_DIMENSIONS)),
           stride(bag.all<int64_t>(CUDNN_ATTR_TENSOR_STRIDES)),
-          uid(bag.one<int64_t>(CUDNN_ATTR_TENSOR_UNIQUE_ID)), data(nullptr)
+          uid(bag.one<int64_t>(CUDNN_ATTR_TENSOR_UNIQUE_ID)),
+          alignment(bag.one<int64_t>(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT)), data(nullptr)
     {
     }
     bool is_dense() const
@@ -334,8 +335,15 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t, cudnnBackendDescriptor_t plan, 
     for (Tensor *tensor : tensors)
         for (size_t i = 0; i < uid.size(); ++i)
             if (uid[i] == tensor->uid) tensor->data = data[i];
+    constexpr uintptr_t LINE = 256; /* as the device's allocator aligns, which the library may count on */
+    bool sound = reinterpret_cast<uintptr_t>(work->workspace) % LINE == 0;
     for (const Tensor *tensor : tensors)
-        if (tensor->data == nullptr) return CUDNN_STATUS_BAD_PARAM;
+        sound = sound && tensor->data != nullptr &&
+                reinterpret_cast<uintptr_t>(tensor->data) % static_cast<uintptr_t>(tensor->alignment) == 0;
+    if (!sound) {
+        delete work;
+        return CUDNN_STATUS_BAD_PARAM;
+    }
     enqueue_device_work(
         [](void *argument) {
             const auto *w = static_cast<const Work *>(argument);

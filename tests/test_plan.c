@@ -154,7 +154,7 @@ static void live_buffers_do_not_overlap(void **state)
     assert_ok(layout_assign_offsets(&layout));
     for (int i = 0; i < layout.buffer_count; ++i) {
         const Buffer *a = &layout.buffer[i];
-        assert_true(a->offset % 64 == 0 && a->offset + a->bytes <= layout.arena_bytes);
+        assert_true(a->offset % 256 == 0 && a->offset + a->bytes <= layout.arena_bytes);
         for (int k = 0; k < i; ++k) {
             const Buffer *b = &layout.buffer[k];
             const bool together = a->first <= b->last && b->first <= a->last;

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct {
@@ -9,15 +10,29 @@ typedef struct {
     void *function; /* where the pointer to it goes, through void * as dlsym gives it */
 } Symbol;
 
-static Status load(const char *file, const char *what, const Symbol symbol[], int count)
+/* From the folder `lib` of what the environment variable `home` names, as builds of other programs find the
+ * library, else from where the system finds libraries. */
+static void *open_library(const char *file, const char *home)
 {
-    void *library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
+    const char *root = getenv(home);
+    char path[4096];
+    if (root != NULL && root[0] != '\0') {
+        (void)snprintf(path, sizeof path, "%s/lib/%s", root, file);
+        void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+        if (library != NULL) return library;
+    }
+    return dlopen(file, RTLD_NOW | RTLD_LOCAL);
+}
+
+static Status load(const char *file, const char *what, const char *home, const Symbol symbol[], int count)
+{
+    void *library = open_library(file, home);
     if (library == NULL)
-        return fail(
-            STATUS_UNSUPPORTED,
-            "%s, which plumb needs on a GPU, cannot be loaded: %s. Install it, or name its folder in "
-            "LD_LIBRARY_PATH (of the Python packages: .../site-packages/nvidia/*/lib), or use device: cpu",
-            what, dlerror());
+        return fail(STATUS_UNSUPPORTED,
+                    "%s, which plumb needs on a GPU, cannot be loaded: %s. Install it, or name its folder in "
+                    "LD_LIBRARY_PATH (of the Python packages: .../site-packages/nvidia/*/lib) or the folder "
+                    "above it in %s, or use device: cpu",
+                    what, dlerror(), home);
     for (int i = 0; i < count; ++i) {
         void *found = dlsym(library, symbol[i].name);
         if (found == NULL)
@@ -53,7 +68,7 @@ Status cudnn_load(const Cudnn **out)
     static const Symbol symbol[] = {CUDNN_FUNCTIONS(CUDNN_SYMBOL)};
     *out = NULL;
     if (cudnn.handle == NULL) {
-        TRY(load("libcudnn.so.9", "cuDNN 9", symbol, (int)(sizeof symbol / sizeof *symbol)));
+        TRY(load("libcudnn.so.9", "cuDNN 9", "CUDNN_PATH", symbol, (int)(sizeof symbol / sizeof *symbol)));
         cudnn.version = cudnn.GetVersion();
         if (cudnn.version < OLDEST)
             return fail(STATUS_UNSUPPORTED,
@@ -74,7 +89,7 @@ Status cublaslt_load(const CublasLt **out)
     if (blas.handle == NULL) {
         (void)snprintf(file, sizeof file, "libcublasLt.so.%d", CUBLAS_VER_MAJOR);
         (void)snprintf(what, sizeof what, "cuBLASLt %d", CUBLAS_VER_MAJOR);
-        TRY(load(file, what, symbol, (int)(sizeof symbol / sizeof *symbol)));
+        TRY(load(file, what, "CUDA_PATH", symbol, (int)(sizeof symbol / sizeof *symbol)));
         blas.version = blas.GetVersion();
         TRY(cublaslt_status(&blas, blas.Create(&blas.handle), "cublasLtCreate"));
     }

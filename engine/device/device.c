@@ -153,16 +153,61 @@ static Status time_by_clock(Device *device, Status (*enqueue)(void *), void *arg
     return OK;
 }
 
+static Status time_once(Device *device, Status (*enqueue)(void *), void *argument, double *seconds)
+{
+    return (device->methods->time_once != NULL ? device->methods->time_once
+                                               : time_by_clock)(device, enqueue, argument, seconds);
+}
+
+/* Several times the same, recorded. */
+typedef struct {
+    Device *device;
+    Status (*enqueue)(void *);
+    void *argument;
+    int times;
+    Recording recording;
+} Repeated;
+
+static Status enqueue_repeated(void *argument)
+{
+    const Repeated *r = argument;
+    for (int i = 0; i < r->times; ++i)
+        TRY(r->enqueue(r->argument));
+    return OK;
+}
+
+static Status replay_repeated(void *argument)
+{
+    const Repeated *r = argument;
+    return r->device->methods->replay(r->device, &r->recording);
+}
+
+/* Enqueuing a short kernel takes longer than the kernel: short work is recorded some times over, and its
+ * record is timed. */
 Status device_time(Device *device, Status (*enqueue)(void *), void *argument, double *seconds)
 {
-    enum { TIMES = 4 };
-    for (int i = 0; i < TIMES; ++i) {
-        double once = 0;
-        TRY((device->methods->time_once != NULL ? device->methods->time_once
-                                                : time_by_clock)(device, enqueue, argument, &once));
-        if (i <= 1 || once < *seconds) *seconds = once; /* the first only warms up */
+    enum { ROUNDS = 3, REPEATS = 8 };
+    static const double short_seconds = 1e-3;
+    Repeated r = {.device = device, .enqueue = enqueue, .argument = argument, .times = 1};
+    TRY(time_once(device, enqueue, argument, seconds)); /* warms up */
+    TRY(time_once(device, enqueue, argument, seconds));
+    if (device->methods->record != NULL && *seconds < short_seconds) {
+        r.times = REPEATS;
+        const Status status = device->methods->record(device, &r.recording, enqueue_repeated, &r);
+        if (status != OK) {
+            device_forget(device, &r.recording);
+            return status;
+        }
     }
-    return OK;
+    Status status = OK;
+    for (int i = 0; i < ROUNDS && status == OK; ++i) {
+        double all = 0;
+        status = r.times > 1 ? time_once(device, replay_repeated, &r, &all)
+                             : time_once(device, enqueue, argument, &all);
+        if (status == OK && (i == 0 || all / r.times < *seconds)) *seconds = all / r.times;
+    }
+    device_forget(device, &r.recording);
+    return status;
 }
 
 void device_set_numerics(Device *device, DeviceNumerics numerics) { device->numerics = numerics; }

@@ -72,7 +72,9 @@ typedef struct {
 CHECKED Status device_repeat(Device *, Recording *, Status (*enqueue)(void *argument), void *argument);
 void device_forget(Device *, Recording *);
 
-/* Seconds that what `enqueue` enqueues takes, the shortest of three times after one to warm up. Waits. */
+/* Seconds that what `enqueue` enqueues takes, the shortest of three times after two to warm up; of short work
+ * the average of eight in a row, recorded where the device can, so that the time to enqueue is not counted.
+ * Waits. */
 CHECKED Status device_time(Device *, Status (*enqueue)(void *argument), void *argument, double *seconds);
 
 /* How kernels may choose among ways to compute the same (libraries on a GPU; the CPU has one way). */

@@ -19,6 +19,7 @@ typedef struct {
     void *data; /* NULL for an absent optional tensor */
     Shape shape;
     int64_t stride;
+    int64_t column; /* inside wider rows: at which of theirs it begins; `data` is there already */
     const void
         *rounded; /* of a parameter, dense: its values as BFLOAT16, if the plan keeps them; else NULL */
 } Tensor;

@@ -17,7 +17,7 @@ typedef struct {
     size_t weights_at, x_at, y_at, workspace_at;
 } State;
 
-enum { LINE = 256 };
+enum { LINE = 256, ALIGNED = 16 };
 
 static void release(Call *call)
 {
@@ -42,7 +42,10 @@ static Status find(Device *device, ConvolutionProblem problem, State *state)
     const bool strided = x_stride != problem.shape.channels || y_stride != problem.shape.out_channels;
     const bool gradient = problem.kind == CONVOLUTION_WEIGHTS;
     Status status = OK;
+    const int64_t x_alignment = problem.x_alignment, y_alignment = problem.y_alignment;
     for (int dense = 0; dense <= (strided ? 1 : 0); ++dense) {
+        problem.x_alignment = dense ? ALIGNED : x_alignment;
+        problem.y_alignment = dense ? ALIGNED : y_alignment;
         problem.x_stride = dense ? problem.shape.channels : x_stride;
         problem.y_stride = dense ? problem.shape.out_channels : y_stride;
         for (int half = problem.type == BFLOAT16 && !gradient; half <= (problem.type == BFLOAT16 ? 1 : 0);
@@ -62,6 +65,13 @@ static Status find(Device *device, ConvolutionProblem problem, State *state)
     return status;
 }
 
+/* Bytes of which the tensor's address will be a multiple. */
+static int64_t alignment_of(const Tensor *tensor)
+{
+    const int64_t size = (int64_t)dtype_size(tensor->shape.type);
+    return tensor->column * size % ALIGNED == 0 ? ALIGNED : size;
+}
+
 static Status prepare(Call *call, ConvolutionKind kind, const Tensor *x, const Tensor *y,
                       size_t *scratch_bytes)
 {
@@ -72,8 +82,13 @@ static Status prepare(Call *call, ConvolutionKind kind, const Tensor *x, const T
     state->kind = kind;
     state->weights = a->out_channels * a->kernel_height * a->kernel_width * a->channels;
     const DType type = kind == CONVOLUTION_DATA ? y->shape.type : x->shape.type;
-    const ConvolutionProblem problem = {
-        .kind = kind, .shape = *a, .type = type, .x_stride = x->stride, .y_stride = y->stride};
+    const ConvolutionProblem problem = {.kind = kind,
+                                        .shape = *a,
+                                        .type = type,
+                                        .x_stride = x->stride,
+                                        .y_stride = y->stride,
+                                        .x_alignment = alignment_of(x),
+                                        .y_alignment = alignment_of(y)};
     const Status status = find(call->device, problem, state);
     if (status != OK) {
         release(call);

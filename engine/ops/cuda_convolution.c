@@ -1,5 +1,5 @@
-/* cuDNN_deprecated attributes: plans still take a handle in all versions 9, the newer way only the newest
- * ones. */
+/* Attributes that cuDNN calls deprecated: a plan takes its handle so in all versions 9, the other way in the
+ * newest alone. */
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 #include "engine/ops/cuda_convolution.h"
 
@@ -23,6 +23,7 @@ enum {
     MOST_CONFIGS = 64,
     MOST_DESCRIPTORS = 16 + MOST_CONFIGS,
     KEY_BYTES = 512,
+    ALIGNED = 16, /* bytes, of whole tensors */
     UID_X = 'x',
     UID_WEIGHTS = 'w',
     UID_Y = 'y'
@@ -38,7 +39,7 @@ struct CudaConvolution {
     /* All that was made for it, in order: a plan may refer to what it was made of. */
     cudnnBackendDescriptor_t made[MOST_DESCRIPTORS];
     int made_count;
-    cudnnBackendDescriptor_t graph, config[MOST_CONFIGS], plan, pack;
+    cudnnBackendDescriptor_t graph, config[MOST_CONFIGS], plan;
     int configs;
     int64_t workspace;
 };
@@ -80,14 +81,9 @@ static cudnnDataType_t data_type(DType type)
 
 /* extent and stride as cuDNN counts: [N, C, H, W] whatever the order in memory. */
 static Status make_tensor(CudaConvolution *c, int64_t uid, DType type, const int64_t extent[4],
-                          const int64_t stride[4], bool dense, Descriptor *out)
+                          const int64_t stride[4], int64_t alignment, Descriptor *out)
 {
     const cudnnDataType_t element = data_type(type);
-    /* A tensor inside a wider one begins at some column of it. */
-    enum { ALIGNED = 16 };
-    const int64_t pitch = stride[3], size = (int64_t)dtype_size(type);
-    const int64_t alignment =
-        dense || (pitch * size % ALIGNED == 0 && extent[1] * size % ALIGNED == 0) ? ALIGNED : size;
     TRY(make(c, CUDNN_BACKEND_TENSOR_DESCRIPTOR, out));
     TRY(set(c, *out, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &uid));
     TRY(set(c, *out, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &element));
@@ -99,11 +95,11 @@ static Status make_tensor(CudaConvolution *c, int64_t uid, DType type, const int
 
 /* Pixels of `channels` elements, `pitch` apart. */
 static Status make_image(CudaConvolution *c, int64_t uid, int64_t channels, int64_t height, int64_t width,
-                         int64_t pitch, Descriptor *out)
+                         int64_t pitch, int64_t alignment, Descriptor *out)
 {
     const int64_t extent[] = {c->problem.shape.samples, channels, height, width};
     const int64_t stride[] = {height * width * pitch, 1, width * pitch, pitch};
-    return make_tensor(c, uid, c->problem.type, extent, stride, pitch == channels, out);
+    return make_tensor(c, uid, c->problem.type, extent, stride, alignment, out);
 }
 
 static Status make_convolution(CudaConvolution *c, Descriptor *out)
@@ -161,9 +157,9 @@ static Status make_graph(CudaConvolution *c)
                               a->kernel_width * a->channels, a->channels};
     const float one = 1, zero = 0;
     Descriptor x, weights, y, convolution, operation;
-    TRY(make_image(c, UID_X, a->channels, a->height, a->width, p->x_stride, &x));
-    TRY(make_tensor(c, UID_WEIGHTS, p->weights_type, extent, stride, true, &weights));
-    TRY(make_image(c, UID_Y, a->out_channels, a->out_height, a->out_width, p->y_stride, &y));
+    TRY(make_image(c, UID_X, a->channels, a->height, a->width, p->x_stride, p->x_alignment, &x));
+    TRY(make_tensor(c, UID_WEIGHTS, p->weights_type, extent, stride, ALIGNED, &weights));
+    TRY(make_image(c, UID_Y, a->out_channels, a->out_height, a->out_width, p->y_stride, p->y_alignment, &y));
     TRY(make_convolution(c, &convolution));
     TRY(make(c, names[p->kind].operation, &operation));
     TRY(set(c, operation, names[p->kind].convolution, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &convolution));
@@ -232,6 +228,10 @@ static bool is_allowed(const CudaConvolution *c, Descriptor config, DeviceNumeri
             allowed = false;
         if (note[i] == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION)
             allowed = false; /* sums are float32 */
+        /* Winograd's large tiles lose what float32 is asked for. */
+        if (c->problem.type == FLOAT32 && (note[i] == CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6 ||
+                                           note[i] == CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13))
+            allowed = false;
     }
     (void)cudnn->BackendDestroyDescriptor(engine);
     return allowed;
@@ -258,6 +258,13 @@ static bool build_plan(const CudaConvolution *c, Descriptor config, Descriptor *
     (void)cudnn->BackendDestroyDescriptor(*plan);
     *plan = NULL;
     return false;
+}
+
+/* Takes that engine, if it may be taken and takes the problem. */
+static bool take(CudaConvolution *c, int index, DeviceNumerics numerics)
+{
+    return index >= 0 && index < c->configs && is_allowed(c, c->config[index], numerics) &&
+           build_plan(c, c->config[index], &c->plan, &c->workspace);
 }
 
 /* ---- running ---- */
@@ -377,24 +384,48 @@ static bool cache_path(char path[4096])
     return make_folder(folder);
 }
 
-/* The first whole line "key<TAB>index"; anything else in the file is passed over. -1: none. */
-static int look_up(FILE *file, const char *key, int configs)
+/* The index in "key<TAB>index\n"; -1: the line is not of that form. Ends the key there. */
+static int parse_line(char *line)
 {
+    char *tab = strrchr(line, '\t'), *end;
+    if (tab == NULL || tab[1] < '0' || tab[1] > '9') return -1;
+    const long index = strtol(tab + 1, &end, 10);
+    *tab = '\0';
+    return *end == '\n' && end[1] == '\0' && index < MOST_CONFIGS ? (int)index : -1;
+}
+
+/* The last line with the key counts: a choice that has become impossible is followed by a better one. Lines
+ * that no plumb wrote whole are passed over. -1: none. */
+static int look_up(FILE *file, const char *path, const char *key)
+{
+    static bool warned;
     char line[KEY_BYTES + 32];
-    const size_t length = strlen(key);
+    int found = -1, number = 0;
     rewind(file);
     while (fgets(line, sizeof line, file) != NULL) {
-        char *end;
-        if (strncmp(line, key, length) != 0 || line[length] != '\t') continue;
-        const long index = strtol(line + length + 1, &end, 10);
-        if (end != line + length + 1 && *end == '\n' && index >= 0 && index < configs) return (int)index;
+        const int index = parse_line(line);
+        ++number;
+        if (index >= 0 && strcmp(line, key) == 0) found = index;
+        if (index < 0 && !warned) log_warning("%s:%d: passed over: not a choice of an engine", path, number);
+        warned = warned || index < 0;
     }
-    return -1;
+    return found;
+}
+
+/* A line of its own, also after a torn one. */
+static void note_choice(FILE *file, const char *key, int index)
+{
+    const bool torn = fseek(file, -1, SEEK_END) == 0 && fgetc(file) != '\n';
+    (void)fseek(file, 0, SEEK_END);
+    (void)fprintf(file, "%s%s\t%d\n", torn ? "\n" : "", key, index);
+    (void)fflush(file);
 }
 
 /* Ranks of a host take turns, so that one times and the others read what it found. */
-static Status choose_with_cache(Device *device, CudaConvolution *c, int *best)
+static Status choose_with_cache(Device *device, CudaConvolution *c)
 {
+    const DeviceNumerics numerics = device_numerics(device);
+    int best;
     char path[4096];
     FILE *file = cache_path(path) ? fopen(path, "a+e") : NULL;
     static bool warned;
@@ -402,17 +433,15 @@ static Status choose_with_cache(Device *device, CudaConvolution *c, int *best)
         if (!warned)
             log_warning("no cache of convolutions (set PLUMB_CACHE to a folder): engines are timed anew");
         warned = true;
-        return time_engines(device, c, best);
+        TRY(time_engines(device, c, &best));
+        (void)take(c, best, numerics);
+        return OK;
     }
     (void)flock(fileno(file), LOCK_EX);
-    *best = look_up(file, c->key, c->configs);
     Status status = OK;
-    if (*best < 0) {
-        status = time_engines(device, c, best);
-        if (status == OK && *best >= 0) {
-            (void)fprintf(file, "%s\t%d\n", c->key, *best);
-            (void)fflush(file);
-        }
+    if (!take(c, look_up(file, path, c->key), numerics)) {
+        status = time_engines(device, c, &best);
+        if (status == OK && take(c, best, numerics)) note_choice(file, c->key, best);
     }
     (void)flock(fileno(file), LOCK_UN);
     (void)fclose(file);
@@ -428,12 +457,12 @@ static void write_key(const ConvolutionProblem *p, const Cudnn *cudnn, Device *d
     const DeviceNumerics numerics = device_numerics(device);
     (void)snprintf(key, KEY_BYTES,
                    "%.100s cudnn %zu %s %s %s %" PRId64 "x%" PRId64 "x%" PRId64 "x%" PRId64 "/%" PRId64
-                   " to %" PRId64 "x%" PRId64 "x%" PRId64 "/%" PRId64 " kernel %" PRId64 "x%" PRId64
-                   " stride %" PRId64 " padding %" PRId64 "x%" PRId64 "%s%s",
+                   "@%" PRId64 " to %" PRId64 "x%" PRId64 "x%" PRId64 "/%" PRId64 "@%" PRId64
+                   " kernel %" PRId64 "x%" PRId64 " stride %" PRId64 " padding %" PRId64 "x%" PRId64 "%s%s",
                    device_name(device), cudnn->version, kinds[p->kind], dtype_name(p->type),
                    dtype_name(p->weights_type), a->samples, a->height, a->width, a->channels, p->x_stride,
-                   a->out_height, a->out_width, a->out_channels, p->y_stride, a->kernel_height,
-                   a->kernel_width, a->stride, a->padding_height, a->padding_width,
+                   p->x_alignment, a->out_height, a->out_width, a->out_channels, p->y_stride, p->y_alignment,
+                   a->kernel_height, a->kernel_width, a->stride, a->padding_height, a->padding_width,
                    numerics.tf32 ? " tf32" : "", numerics.deterministic ? " deterministic" : "");
 }
 
@@ -445,33 +474,16 @@ static void destroy(CudaConvolution *c)
     free(c);
 }
 
-/* The first engine whose result is the same in every run. */
-static int first_allowed(const CudaConvolution *c, DeviceNumerics numerics)
-{
-    for (int i = 0; i < c->configs; ++i) {
-        Descriptor plan;
-        int64_t workspace;
-        if (!is_allowed(c, c->config[i], numerics) || !build_plan(c, c->config[i], &plan, &workspace))
-            continue;
-        (void)c->cudnn->BackendDestroyDescriptor(plan);
-        return i;
-    }
-    return -1;
-}
-
 static Status build(Device *device, CudaConvolution *c)
 {
-    int best = -1;
+    const DeviceNumerics numerics = device_numerics(device);
     TRY(make_graph(c));
     TRY(ask_heuristics(c, CUDNN_HEUR_MODE_A));
     TRY(ask_heuristics(c, CUDNN_HEUR_MODE_FALLBACK));
-    if (device_numerics(device).deterministic)
-        best = first_allowed(c, device_numerics(device));
-    else
-        TRY(choose_with_cache(device, c, &best));
-    if (best < 0 || !build_plan(c, c->config[best], &c->plan, &c->workspace))
-        return fail(STATUS_UNSUPPORTED, "cuDNN %zu has no engine for the convolution: %s", c->cudnn->version,
-                    c->key);
+    if (!numerics.deterministic) TRY(choose_with_cache(device, c));
+    for (int i = 0; numerics.deterministic && i < c->configs && c->plan == NULL; ++i)
+        (void)take(c, i, numerics); /* the heuristics' order is the same in every run */
+    if (c->plan == NULL) return fail(STATUS_UNSUPPORTED, "cuDNN %zu has no engine for it", c->cudnn->version);
     return OK;
 }
 
@@ -495,6 +507,7 @@ Status cuda_convolution(Device *device, const ConvolutionProblem *problem, CudaC
             memcpy(c->key, key, sizeof key);
             status = build(device, c);
             if (status != OK) {
+                status = status_context(status, "convolution %s", key);
                 destroy(c);
                 c = NULL;
             } else {

@@ -3,8 +3,9 @@
  *
  * An engine is chosen among those that cuDNN's heuristics name, by timing on this GPU; the choice is kept in
  * convolutions.txt in PLUMB_CACHE (or $XDG_CACHE_HOME/plumb, ~/.cache/plumb), a line a problem, GPU and
- * version, so that the next run starts at once and uses the same engine. With DeviceNumerics.deterministic
- * nothing is timed: the first engine is taken whose result is the same in every run. */
+ * version, so that the next run starts at once and uses the same engine, and so do all ranks of the host.
+ * With DeviceNumerics.deterministic nothing is timed: the first engine is taken whose result is the same in
+ * every run. */
 #ifndef PLUMB_ENGINE_OPS_CUDA_CONVOLUTION_H
 #define PLUMB_ENGINE_OPS_CUDA_CONVOLUTION_H
 
@@ -16,9 +17,11 @@ typedef enum { CONVOLUTION_FORWARD, CONVOLUTION_DATA, CONVOLUTION_WEIGHTS } Conv
 typedef struct {
     ConvolutionKind kind;
     ConvAttributes shape;
-    DType type;                 /* of x and y */
-    DType weights_type;         /* of the weights, or of their gradient */
-    int64_t x_stride, y_stride; /* elements from pixel to pixel: at least the channels */
+    DType type;                       /* of x and y */
+    DType weights_type;               /* of the weights, or of their gradient */
+    int64_t x_stride, y_stride;       /* elements from pixel to pixel: at least the channels */
+    int64_t x_alignment, y_alignment; /* bytes of which their addresses will be multiples: 16, or an element's
+                                       */
 } ConvolutionProblem;
 
 typedef struct CudaConvolution CudaConvolution;

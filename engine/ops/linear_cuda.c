@@ -65,6 +65,12 @@ static Status choose(Product *product)
     const CublasLt *blas = product->blas;
     cublasLtMatmulPreference_t preference;
     const uint64_t most = WORKSPACE;
+    /* Unless told, it counts on 256 bytes; parameters and their gradients begin wherever the one before ends,
+     * at a multiple of 16 elements. More than 16 bytes help no kernel. */
+    static const cublasLtMatmulPreferenceAttributes_t alignments[] = {
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
+    const uint32_t aligned = 16;
     int found = 0;
     TRY(cublaslt_status(blas, blas->MatmulPreferenceCreate(&preference), "a preference"));
     Status status =
@@ -72,6 +78,10 @@ static Status choose(Product *product)
                         blas->MatmulPreferenceSetAttribute(
                             preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &most, sizeof most),
                         "a preference");
+    for (int i = 0; i < 4 && status == OK; ++i)
+        status = cublaslt_status(
+            blas, blas->MatmulPreferenceSetAttribute(preference, alignments[i], &aligned, sizeof aligned),
+            "a preference");
     if (status == OK)
         status = cublaslt_status(blas,
                                  blas->MatmulAlgoGetHeuristic(blas->handle, product->operation, product->a,

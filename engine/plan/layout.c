@@ -4,7 +4,8 @@
 
 #include <stdlib.h>
 
-enum { NOWHERE = -1, OFFSET_ALIGNMENT = 64 };
+/* As memory that a GPU's own allocator gives: its libraries count on it for their workspace. */
+enum { NOWHERE = -1, OFFSET_ALIGNMENT = 256 };
 
 typedef struct {
     const Graph *graph;

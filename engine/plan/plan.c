@@ -135,14 +135,18 @@ static Status prepare_node(Plan *plan, int n)
     if (kernel == NULL)
         return fail(STATUS_UNSUPPORTED, "%s: op %s has no kernel for this device", node->scope,
                     node->op->name);
-    for (int i = 0; i < node->input_count; ++i)
-        call->in[i] = (Tensor){
-            .shape = graph_shape(plan->graph, node->input[i]),
-            .stride = value_exists(node->input[i]) ? plan->layout.place[node->input[i].id].stride : 0};
+    for (int i = 0; i < node->input_count; ++i) {
+        call->in[i].shape = graph_shape(plan->graph, node->input[i]);
+        if (!value_exists(node->input[i])) continue;
+        const Place *place = &plan->layout.place[node->input[i].id];
+        call->in[i].stride = place->stride;
+        call->in[i].column = place->column;
+    }
     for (int i = 0; i < node->output_count; ++i) {
         const Value output = node->output[i];
         call->out[i] = (Tensor){.shape = graph_shape(plan->graph, output),
-                                .stride = plan->layout.place[output.id].stride};
+                                .stride = plan->layout.place[output.id].stride,
+                                .column = plan->layout.place[output.id].column};
         call->wanted[i] = plan->layout.place[output.id].last > n;
     }
     size_t scratch = 0;
