@@ -373,12 +373,21 @@ static void test_dot(void **state)
     }
 }
 
+/* After a test that failed too, so that the next one finds nothing. */
+static int free_all(void **state)
+{
+    (void)state;
+    free_held();
+    return 0;
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pooling), cmocka_unit_test(test_concat_and_slice),
-        cmocka_unit_test(test_flatten), cmocka_unit_test(test_dropout),
-        cmocka_unit_test(test_augment), cmocka_unit_test(test_dot),
-    };
+    const struct CMUnitTest tests[] = {cmocka_unit_test_teardown(test_pooling, free_all),
+                                       cmocka_unit_test_teardown(test_concat_and_slice, free_all),
+                                       cmocka_unit_test_teardown(test_flatten, free_all),
+                                       cmocka_unit_test_teardown(test_dropout, free_all),
+                                       cmocka_unit_test_teardown(test_augment, free_all),
+                                       cmocka_unit_test_teardown(test_dot, free_all)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
