@@ -43,6 +43,14 @@ typedef struct {
  * an error on all. Release through its free, before the device. Collective. */
 CHECKED Status comm_device_collective(World *, Device *, const CommOptions *, Collective **);
 
+/* What connects the ranks, in a line ("Open MPI v4.1.4, threads: multiple"), and NCCL's version or why it
+ * cannot be used. *threads: does it allow a rank to have threads? Not collective. */
+typedef struct {
+    char transport[256], nccl[256];
+    bool threads, has_nccl;
+} CommLibraries;
+void comm_libraries(const World *, CommLibraries *);
+
 /* ---- agreement: collective, small, host memory ---- */
 
 /* If any rank's status is an error all ranks get one: the lowest failing rank's message, prefixed with "rank

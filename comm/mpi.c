@@ -4,6 +4,7 @@
 #include "engine/base/memory.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -177,7 +178,23 @@ static void abort_all(World *world, int code)
     (void)MPI_Abort(MPI_COMM_WORLD, code);
 }
 
-static const Transport transport = {.gather = gather,
+static void describe(char text[256], bool *threads)
+{
+    static const char *const names[] = {"single", "funneled", "serialized", "multiple"};
+    char library[MPI_MAX_LIBRARY_VERSION_STRING] = "MPI";
+    int length = 0, level = MPI_THREAD_SINGLE;
+    (void)MPI_Get_library_version(library, &length);
+    (void)MPI_Query_thread(&level);
+    *threads = level >= MPI_THREAD_FUNNELED; /* one thread of a rank calls it */
+    (void)snprintf(text, 256, "%.*s, threads: %s", (int)strcspn(library, ",\n"), library,
+                   names[level == MPI_THREAD_SINGLE       ? 0
+                         : level == MPI_THREAD_FUNNELED   ? 1
+                         : level == MPI_THREAD_SERIALIZED ? 2
+                                                          : 3]);
+}
+
+static const Transport transport = {.describe = describe,
+                                    .gather = gather,
                                     .gather_local = gather_local,
                                     .broadcast = broadcast,
                                     .maximum = maximum,

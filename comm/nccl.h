@@ -8,4 +8,7 @@
  * nccl.h it fails (nccl_absent.c). */
 CHECKED Status nccl_collective(World *, Device *, const CommOptions *, Collective **);
 
+/* NCCL's version as text, or why it cannot be used (false). */
+bool nccl_describe(char text[256]);
+
 #endif

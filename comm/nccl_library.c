@@ -1,6 +1,7 @@
 #if PLUMB_HAVE_NCCL
 
 #include "comm/nccl_library.h"
+#include "comm/nccl.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
@@ -67,6 +68,21 @@ Status nccl_load(NcclLibrary *library)
     }
     library->version = version;
     return OK;
+}
+
+bool nccl_describe(char text[256])
+{
+    NcclLibrary library;
+    char version[32];
+    const Status status = nccl_load(&library);
+    if (status != OK) {
+        (void)snprintf(text, 256, "none (%s)", status_message(status));
+        status_free(status);
+        return false;
+    }
+    nccl_version_text(library.version, version);
+    (void)snprintf(text, 256, "NCCL %s", version);
+    return true;
 }
 
 #endif

@@ -102,7 +102,14 @@ static void abort_all(World *world, int code)
     _exit(code);
 }
 
-static const Transport transport = {.gather = gather,
+static void describe(char text[256], bool *threads)
+{
+    (void)snprintf(text, 256, "sockets (TCP), without MPI");
+    *threads = true;
+}
+
+static const Transport transport = {.describe = describe,
+                                    .gather = gather,
                                     .gather_local = gather_local,
                                     .broadcast = broadcast,
                                     .maximum = maximum,

@@ -18,6 +18,8 @@ typedef struct Transport {
     Status (*maximum)(World *, int64_t *value, const char *what);
     /* For host memory, as comm_collective. */
     Status (*collective)(World *, double timeout_seconds, Collective **);
+    /* A line about itself; *threads: does it allow a rank to have threads? Not collective. */
+    void (*describe)(char text[256], bool *threads);
     /* False after a wait ended without the others: exchanges would only wait again. Not collective. */
     bool (*in_step)(const World *);
     /* Did all ranks call this within `seconds`? Nothing else may follow but the end. */

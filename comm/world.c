@@ -95,6 +95,16 @@ void comm_stop(World *world)
 
 int comm_threads(const World *world) { return ((const FullWorld *)(const void *)world)->threads; }
 
+void comm_libraries(const World *world, CommLibraries *libraries)
+{
+    *libraries = (CommLibraries){.threads = true};
+    if (world->transport != NULL)
+        world->transport->describe(libraries->transport, &libraries->threads);
+    else
+        (void)snprintf(libraries->transport, sizeof libraries->transport, "none (one rank alone)");
+    libraries->has_nccl = nccl_describe(libraries->nccl);
+}
+
 Status comm_collective(World *world, double timeout_seconds, Collective **collective)
 {
     *collective = NULL;

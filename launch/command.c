@@ -1,6 +1,7 @@
 #include "launch/command.h"
 
 #include "engine/base/log.h"
+#include "launch/doctor.h"
 #include "launch/evaluate.h"
 #include "launch/list.h"
 #include "launch/report.h"
@@ -15,6 +16,7 @@ static const Command commands[] = {
     {"evaluate", "measure calibration, of a run or of any logits", evaluate_help, command_evaluate},
     {"sweep", "train every run of a sweep file", sweep_help, command_sweep},
     {"report", "one HTML page of runs side by side", report_help, command_report},
+    {"doctor", "what the ranks run on, how fast it is, what is wrong with it", doctor_help, command_doctor},
     {"list", "models, losses, data sets and settings", list_help, command_list},
 };
 

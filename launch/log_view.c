@@ -69,6 +69,9 @@ static void print_plan(const Session *session)
 
 static void print_rows(const Row row[], int count, const DevicePeaks *peaks)
 {
+    /* A GPU's layers are matrix products. */
+    const bool matrix = peaks->matrix_flops_per_second > 0;
+    const double flops = matrix ? peaks->matrix_flops_per_second : peaks->flops_per_second;
     double total = 0;
     for (int i = 0; i < count; ++i)
         total += row[i].maximum;
@@ -80,8 +83,7 @@ static void print_rows(const Row row[], int count, const DevicePeaks *peaks)
                      total > 0 ? 100 * r->maximum / total : 0,
                      r->minimum > 0 ? r->maximum / r->minimum : 1.0);
         if (r->seconds > 0 && r->flops > 0)
-            (void)printf(" %10.1f %5.1f%%", r->flops / r->seconds / 1e9,
-                         100 * r->flops / r->seconds / peaks->flops_per_second);
+            (void)printf(" %10.1f %5.1f%%", r->flops / r->seconds / 1e9, 100 * r->flops / r->seconds / flops);
         else
             (void)printf(" %10s %6s", "", "");
         if (r->seconds > 0 && r->bytes > 0)
@@ -90,9 +92,10 @@ static void print_rows(const Row row[], int count, const DevicePeaks *peaks)
         (void)printf("\n");
     }
     (void)printf("%-32s %-9s %6s %9.3f\n", "total", "", "", total);
-    (void)printf("measured peaks of rank 0: %.1f Gflop/s (float32 multiply-add), %.2f GB/s (copy); ratio: "
-                 "slowest to fastest rank\n",
-                 peaks->flops_per_second / 1e9, peaks->bytes_per_second / 1e9);
+    (void)printf(
+        "measured peaks of rank 0: %.1f Gflop/s (%s), %.2f GB/s (copy); ratio: slowest to fastest rank\n",
+        flops / 1e9, matrix ? "bfloat16 matrix product" : "float32 multiply-add",
+        peaks->bytes_per_second / 1e9);
 }
 
 Status log_view_print(const LogView *view, Session *session)

@@ -176,26 +176,30 @@ void enqueue_device_work(void (*run)(void *), void (*drop)(void *), void *argume
     enqueue_on_host([=] { run(kept.get()); });
 }
 
-const DeviceMethods device_cuda_methods = {.count = count_host,
-                                           .open = open_host,
-                                           .close = close_host,
-                                           .allocate = allocate_host,
-                                           .free = free_host,
-                                           .upload = copy_host,
-                                           .download = copy_host,
-                                           .copy_rows = copy_rows_host,
-                                           .clear = clear_host,
-                                           .accumulate = accumulate_cuda,
-                                           .synchronize = synchronize_host,
-                                           .time_once = nullptr,
-                                           .measure_peaks = [](Device *, DevicePeaks *peaks) -> Status {
-                                               *peaks = {1, 1};
-                                               return OK;
-                                           },
-                                           .stream_open = nullptr,
-                                           .stream_close = nullptr,
-                                           .stream_follow = nullptr,
-                                           .record = record_host,
-                                           .replay = replay_host,
-                                           .forget = forget_host};
+const DeviceMethods device_cuda_methods = {
+    .count = count_host,
+    .open = open_host,
+    .close = close_host,
+    .allocate = allocate_host,
+    .free = free_host,
+    .upload = copy_host,
+    .download = copy_host,
+    .copy_rows = copy_rows_host,
+    .clear = clear_host,
+    .accumulate = accumulate_cuda,
+    .synchronize = synchronize_host,
+    .time_once = nullptr,
+    .measure_peaks = [](Device *, DevicePeaks *peaks) -> Status {
+        *peaks = {1e9, 1e9, 1e9};
+        return OK;
+    },
+    .libraries = [](const Device *,
+                    char text[1024]) { (void)std::snprintf(text, 1024, "no CUDA: kernels run on the host"); },
+    .measure_link = nullptr,
+    .stream_open = nullptr,
+    .stream_close = nullptr,
+    .stream_follow = nullptr,
+    .record = record_host,
+    .replay = replay_host,
+    .forget = forget_host};
 }

@@ -153,7 +153,7 @@ static Status measure_peaks_cpu(Device *device, DevicePeaks *peaks)
     const int threads = device->threads;
     char *from, *to;
     volatile float sink = 0;
-    *peaks = (DevicePeaks){0, 0};
+    *peaks = (DevicePeaks){0};
     TRY(allocate_cpu(device, COPY_BYTES, "the measurement of peaks", (void **)&from));
     Status status = allocate_cpu(device, COPY_BYTES, "the measurement of peaks", (void **)&to);
     for (int repeat = 0; repeat < REPEATS && status == OK; ++repeat) {

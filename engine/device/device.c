@@ -100,6 +100,20 @@ Status device_measure_peaks(Device *device, DevicePeaks *peaks)
     return device->methods->measure_peaks(device, peaks);
 }
 
+void device_libraries(const Device *device, char text[1024])
+{
+    text[0] = '\0';
+    if (device->methods->libraries != NULL) device->methods->libraries(device, text);
+}
+
+Status device_measure_link(Device *device, int other, DeviceLink *link)
+{
+    *link = (DeviceLink){0};
+    if (device->methods->measure_link == NULL)
+        return fail(STATUS_UNSUPPORTED, "%s has no links to other devices", device->name);
+    return device->methods->measure_link(device, other, link);
+}
+
 /* ---- streams, recordings ---- */
 
 Status device_stream_open(Device *device, Stream *stream)

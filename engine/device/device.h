@@ -90,7 +90,18 @@ DeviceNumerics device_numerics(const Device *);
  * multiply-adds counted as two, and bytes read and written by a copy too large for any cache. */
 typedef struct {
     double flops_per_second, bytes_per_second;
+    double matrix_flops_per_second; /* of bfloat16 matrix products, summed in float32; 0: not measured */
 } DevicePeaks;
 CHECKED Status device_measure_peaks(Device *, DevicePeaks *);
+
+/* Versions of driver and libraries, or why one cannot be used, a line each; "" for a CPU. */
+void device_libraries(const Device *, char text[1024]);
+
+/* How copies go from this GPU to another that this process sees (by number). */
+typedef struct {
+    bool direct;             /* without a detour through the host's memory */
+    double bytes_per_second; /* measured */
+} DeviceLink;
+CHECKED Status device_measure_link(Device *, int other, DeviceLink *);
 
 #endif

@@ -21,6 +21,8 @@ typedef struct {
     /* Seconds between the first and the last of it; NULL: by the clock. */
     Status (*time_once)(Device *, Status (*enqueue)(void *), void *argument, double *seconds);
     Status (*measure_peaks)(Device *, DevicePeaks *);
+    void (*libraries)(const Device *, char text[1024]);                                 /* may be NULL */
+    Status (*measure_link)(Device *, int other, DeviceLink *);                          /* may be NULL */
     Status (*stream_open)(Device *, Stream *);                                          /* may be NULL */
     void (*stream_close)(Device *, Stream);                                             /* may be NULL */
     Status (*stream_follow)(Device *, Stream stream, Stream earlier);                   /* may be NULL */

@@ -1,0 +1,59 @@
+"""plumb doctor: what it finds out, and what it warns of."""
+
+import os
+import re
+import unittest
+
+import jobs
+from jobs import Suite, main, plumb
+
+ON_HOST = os.environ.get("PLUMB_ON_HOST", "build/tests/on_host/plumb")
+STAND_IN = os.environ.get("PLUMB_NCCL_STAND_IN", "")
+LIBRARIES = os.environ.get("PLUMB_DEVICE_LIBRARIES", "")
+
+
+class Doctor(Suite):
+    def on_host(self, ranks, **variables):
+        program, jobs.PLUMB = jobs.PLUMB, ON_HOST
+        try:
+            return plumb("doctor", ranks=ranks, environment=dict(LD_LIBRARY_PATH=f"{STAND_IN}:{LIBRARIES}", **variables))
+        finally:
+            jobs.PLUMB = program
+
+    def test_one_rank(self):
+        job = plumb("doctor", "cpu")
+        self.assertEnds(job, 0)
+        for text in ("plumb 0.", "one rank alone", "oneDNN", "float32 multiply-adds"):
+            self.assertIn(text, job.output)
+        self.assertNotIn("sums of float32", job.output)
+
+    def test_two_ranks(self):
+        job = plumb("doctor", "cpu", ranks=2)
+        self.assertEnds(job, 0)
+        self.assertIn("Open MPI" if "Open MPI" in job.output else "connected by", job.output)
+        sums = re.findall(r"^ +(\d+) +([\d.]+) +([\d.]+) +([\d.]+)$", job.output, re.M)
+        self.assertGreaterEqual(len(sums), 3, self.said(job))
+        for size, milliseconds, speed, bus in sums:
+            if int(size) >= 1 << 20:  # else three digits of a millisecond are too few
+                self.assertAlmostEqual(float(speed), int(size) / float(milliseconds) / 1e6, delta=0.01 + 0.01 * float(speed))
+            self.assertAlmostEqual(float(bus), float(speed), delta=0.02)  # 2 (n - 1) / n is 1
+
+    def test_words(self):
+        self.assertEnds(plumb("doctor", "gpu"), jobs.USAGE)
+        self.assertEnds(plumb("doctor", "--help"), 0)
+        if not os.path.exists("/dev/nvidiactl"):
+            self.assertEnds(plumb("doctor", "cuda"), jobs.UNSUPPORTED)
+
+    @unittest.skipIf(STAND_IN == "", "built without NCCL's header")
+    def test_gpu_that_is_shared(self):
+        job = self.on_host(2, PLUMB_TEST_IDENTITY="GPU-1")
+        self.assertEnds(job, 0)
+        self.assertIn("sums of float32 over 2 ranks", job.output)
+        self.assertIn("ranks 0 and 1 share one GPU", job.output)
+        apart = self.on_host(2)
+        self.assertEnds(apart, 0)
+        self.assertNotIn("share one GPU", apart.output)
+
+
+if __name__ == "__main__":
+    main()
