@@ -13,7 +13,7 @@ typedef struct {
     size_t bytes;
 } Piece;
 
-enum { MOST_PIECES = 2 * CALL_MAX_TENSORS };
+enum { MOST_PIECES = 2 * CALL_MAX_TENSORS, GUARD = 64, GUARD_BYTE = 0xa5 };
 
 static size_t tensor_bytes(const Tensor *tensor)
 {
@@ -60,10 +60,13 @@ static int copy_tensors(Call *call, int inputs, int outputs, Piece piece[])
     for (int i = 0; i < count; ++i) {
         /* The same alignment as on the host, of up to 64 bytes. */
         const size_t ahead = (uintptr_t)piece[i].host % 64;
-        assert_ok(device_allocate(call->device, piece[i].bytes + ahead, "a test's tensor",
+        char guard[GUARD];
+        memset(guard, GUARD_BYTE, sizeof guard);
+        assert_ok(device_allocate(call->device, piece[i].bytes + ahead + GUARD, "a test's tensor",
                                   (void **)&piece[i].copy));
         piece[i].copy += ahead;
         assert_ok(device_upload(call->device, piece[i].copy, piece[i].host, piece[i].bytes));
+        assert_ok(device_upload(call->device, piece[i].copy + piece[i].bytes, guard, sizeof guard));
     }
     for (int i = 0; i < inputs; ++i)
         move_tensor(piece, count, &call->in[i]);
@@ -76,10 +79,12 @@ static int copy_tensors(Call *call, int inputs, int outputs, Piece piece[])
 static void copy_back(Call *call, const Piece piece[], int count)
 {
     for (int i = 0; i < count; ++i) {
-        char *now = malloc(piece[i].bytes);
+        char *now = malloc(piece[i].bytes + GUARD);
         assert_non_null(now);
-        assert_ok(device_download(call->device, now, piece[i].copy, piece[i].bytes));
+        assert_ok(device_download(call->device, now, piece[i].copy, piece[i].bytes + GUARD));
         assert_ok(device_synchronize(call->device));
+        for (size_t b = 0; b < GUARD; ++b) /* nothing was written behind the tensor */
+            assert_int_equal((unsigned char)now[piece[i].bytes + b], GUARD_BYTE);
         if (memcmp(now, piece[i].host, piece[i].bytes) != 0) memcpy(piece[i].host, now, piece[i].bytes);
         free(now);
         device_free(call->device, piece[i].copy - (uintptr_t)piece[i].host % 64);

@@ -196,14 +196,20 @@ static void free_cuda(Device *device, void *memory)
     (void)cudaFreeAsync(memory, cuda->stream);
 }
 
-/* The next part of the ring. What lies in it is used before it is given out again: the halves' events say so.
- */
-static Status stage(Cuda *cuda, size_t bytes, char **part)
+/* The next part of the ring. What lies in it is used before it is given out again: the halves' events say so,
+ * and downloads that wait for device_synchronize are brought to their place before the ring goes on to
+ * another half. */
+static Status stage(Device *device, size_t bytes, char **part)
 {
     enum { LINE = 64 };
+    Cuda *cuda = device->implementation;
     const size_t rounded = (bytes + LINE - 1) / LINE * LINE;
     size_t at = cuda->staged % STAGING_BYTES;
-    if (at % STAGING_HALF + rounded > STAGING_HALF) { /* on to the other half */
+    if (at % STAGING_HALF + rounded > STAGING_HALF && cuda->copies > 0) {
+        TRY(synchronize_cuda(device));
+        at = cuda->staged;
+    }
+    if (at % STAGING_HALF + rounded > STAGING_HALF) {
         const int filled = at >= STAGING_HALF, other = !filled;
         TRY(cuda_status(cudaEventRecord(cuda->half_done[filled], cuda->stream), "a copy"));
         TRY(cuda_status(cudaEventSynchronize(cuda->half_done[other]), "a copy"));
@@ -222,7 +228,7 @@ static Status upload_cuda(Device *device, void *to, const void *host, size_t byt
         return cuda_status(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, cuda->stream),
                            "a copy to it");
     char *part;
-    TRY(stage(cuda, bytes, &part));
+    TRY(stage(device, bytes, &part));
     memcpy(part, host, bytes);
     return cuda_status(cudaMemcpyAsync(to, part, bytes, cudaMemcpyHostToDevice, cuda->stream),
                        "a copy to it");
@@ -239,7 +245,7 @@ static Status download_cuda(Device *device, void *host, const void *from, size_t
     if (cuda->copies == STAGED_COPIES || cuda->staged + STAGED_MOST > STAGING_HALF)
         TRY(synchronize_cuda(device));
     char *part;
-    TRY(stage(cuda, bytes, &part));
+    TRY(stage(device, bytes, &part));
     TRY(cuda_status(cudaMemcpyAsync(part, from, bytes, cudaMemcpyDeviceToHost, cuda->stream),
                     "a copy from it"));
     cuda->copy[cuda->copies++] = (StagedCopy){host, part, bytes};
