@@ -97,7 +97,11 @@ static void write_results_notes(FILE *page, const RunSummary runs[], int count, 
     (void)fputs("<p class=\"note\">", page);
     if (measured > 1)
         (void)fputs("<span class=\"best\"><strong>Bold</strong></span>: the best of its column. ", page);
-    if (intervals) (void)fputs("Small: 90&nbsp;% bootstrap interval over the test samples. ", page);
+    if (intervals)
+        (void)fputs("Small: 90&nbsp;% bootstrap interval over the test samples; calibration errors of "
+                    "resamples are biased "
+                    "upwards, so it may lie above its value. ",
+                    page);
     if (stages)
         (void)fputs(
             "After: logits divided by <var>T</var>, the temperature with the smallest ECE on the validation "

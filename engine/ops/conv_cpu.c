@@ -1,7 +1,7 @@
 /* Convolution on the CPU: oneDNN. */
 #include "engine/ops/conv.h"
 
-#include "engine/ops/onednn.h"
+#include "engine/ops/onednn_kernel.h"
 
 static OneDnnConvolution convolution_of(const Call *call)
 {
@@ -49,23 +49,9 @@ static Status backward_weights_prepare(Call *call, size_t *scratch_bytes)
     return OK;
 }
 
-static Status run(const Call *call)
-{
-    void *tensors[4];
-    const int inputs = call->node->input_count;
-    for (int i = 0; i < inputs; ++i)
-        tensors[i] = call->in[i].data;
-    tensors[inputs] = call->out[0].data;
-    return onednn_run(call->state, tensors, call->scratch);
-}
-
-static void release(Call *call)
-{
-    onednn_free(call->state);
-    call->state = NULL;
-}
-
-const Kernel conv2d_cpu = {.prepare = forward_prepare, .run = run, .release = release};
-const Kernel conv2d_backward_data_cpu = {.prepare = backward_data_prepare, .run = run, .release = release};
+const Kernel conv2d_cpu = {
+    .prepare = forward_prepare, .run = onednn_kernel_run, .release = onednn_kernel_release};
+const Kernel conv2d_backward_data_cpu = {
+    .prepare = backward_data_prepare, .run = onednn_kernel_run, .release = onednn_kernel_release};
 const Kernel conv2d_backward_weights_cpu = {
-    .prepare = backward_weights_prepare, .run = run, .release = release};
+    .prepare = backward_weights_prepare, .run = onednn_kernel_run, .release = onednn_kernel_release};

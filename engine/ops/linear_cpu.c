@@ -1,7 +1,7 @@
 /* The linear layer on the CPU: oneDNN's inner product over rows; and the bias gradient, ours. */
 #include "engine/ops/linear.h"
 
-#include "engine/ops/onednn.h"
+#include "engine/ops/onednn_kernel.h"
 
 #include <string.h>
 
@@ -44,26 +44,12 @@ static Status backward_weights_prepare(Call *call, size_t *scratch_bytes)
     return OK;
 }
 
-static Status run(const Call *call)
-{
-    void *tensors[4];
-    const int inputs = call->node->input_count;
-    for (int i = 0; i < inputs; ++i)
-        tensors[i] = call->in[i].data;
-    tensors[inputs] = call->out[0].data;
-    return onednn_run(call->state, tensors, call->scratch);
-}
-
-static void release(Call *call)
-{
-    onednn_free(call->state);
-    call->state = NULL;
-}
-
-const Kernel linear_cpu = {.prepare = forward_prepare, .run = run, .release = release};
-const Kernel linear_backward_data_cpu = {.prepare = backward_data_prepare, .run = run, .release = release};
+const Kernel linear_cpu = {
+    .prepare = forward_prepare, .run = onednn_kernel_run, .release = onednn_kernel_release};
+const Kernel linear_backward_data_cpu = {
+    .prepare = backward_data_prepare, .run = onednn_kernel_run, .release = onednn_kernel_release};
 const Kernel linear_backward_weights_cpu = {
-    .prepare = backward_weights_prepare, .run = run, .release = release};
+    .prepare = backward_weights_prepare, .run = onednn_kernel_run, .release = onednn_kernel_release};
 
 /* ---- bias gradient ---- */
 
