@@ -1,6 +1,7 @@
 """Runs plumb as a user does, alone or under mpirun, and looks at what it left behind. Standard library only.
 
-The environment says what is tested: PLUMB is the program, PLUMB_FAULT the library of fault.c."""
+The environment says what is tested: PLUMB is the program, PLUMB_FAULT the library of fault.c,
+PLUMB_FASHION_MNIST the folder of the data set's four files."""
 
 import array
 import ast
@@ -20,7 +21,7 @@ import uuid
 
 PLUMB = os.environ.get("PLUMB", "build/plumb")
 FAULT = os.environ.get("PLUMB_FAULT", "")
-FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
+FASHION_MNIST = os.environ.get("PLUMB_FASHION_MNIST", "/usr/share/datasets/fashion-mnist")
 SKIP = 77  # CTest's exit code for a suite that cannot run here
 
 # A build with sanitizers may set a factor for all times.

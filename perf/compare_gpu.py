@@ -1,0 +1,202 @@
+#!/usr/bin/env python3
+"""Training steps of plumb on a GPU beside PyTorch's best of three: eager, channels-last with bfloat16 autocast, and that with torch.compile
+(max-autotune, CUDA graphs). Prints a table in Markdown; tests/run_gpu.sh speed calls it.
+
+Needs the program train_step (launch/bundle.sh --with-tests) and a Python with torch. A measurement takes minutes where torch compiles:
+each is kept as a line of --state, and what is there is not measured again, so a call that runs out of --seconds is gone on with by the
+next one.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+# name, network, batch, size, classes, images/s: at least, reach for, times PyTorch's best
+ROWS = [
+    ("ResNet-50, 32x32", "resnet50", 128, 32, 10, 22500, 29500, 1.25),
+    ("ResNet-110, 32x32", "resnet110", 128, 32, 10, 13400, 17500, 1.25),
+    ("Wide-ResNet-26-10, 32x32", "wide_resnet", 128, 32, 10, 12500, 16400, 1.15),
+    ("DenseNet-121, 32x32", "densenet121", 128, 32, 10, 16500, 23000, 1.25),
+    ("ResNet-50, Tiny-ImageNet 64x64", "tiny_imagenet_resnet50", 64, 64, 200, 5700, 7400, 1.25),
+]
+PEERS = {
+    "eager": ["--dtype", "float32"],
+    "channels-last bfloat16": ["--dtype", "bfloat16", "--memory-format", "channels_last"],
+    "compiled": ["--dtype", "bfloat16", "--memory-format", "channels_last", "--compile"],
+}
+# What this GPU's matrix units and memory can do, as torch reaches it: a large product of random numbers, a large copy.
+PEAKS = """
+import json, torch
+def seconds(function):
+    for _ in range(3): function()
+    best = float("inf")
+    for _ in range(10):
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record(); function(); end.record(); end.synchronize()
+        best = min(best, 1e-3 * start.elapsed_time(end))
+    return best
+n = 8192
+a, b = (torch.randn(n, n, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+x = torch.empty(1 << 30, device="cuda", dtype=torch.uint8)
+y = torch.empty_like(x)
+print(json.dumps({"program": "torch " + torch.__version__, "device": torch.cuda.get_device_name(),
+                  "flops": 2 * n**3 / seconds(lambda: a @ b), "bytes": 2 * x.numel() / seconds(lambda: y.copy_(x))}))
+"""
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", required=True, help="train_step")
+    parser.add_argument("--python", default=sys.executable, help="a Python that has torch")
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"], help="cpu: to try this script out")
+    parser.add_argument("--state", required=True, help="file of measurements, one JSON object a line")
+    parser.add_argument("--seconds", type=float, default=540, help="begin nothing, and end what runs, after so many")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--warmup", type=int, default=10)
+    parser.add_argument("--networks", default="", help="only these (names as model.name), with commas between them")
+    parser.add_argument("--no-peers", action="store_true", help="plumb only")
+    return parser.parse_args()
+
+
+class State:
+    """Measurements by name, kept in a file."""
+
+    def __init__(self, chosen):
+        self.path, self.deadline = chosen.state, time.monotonic() + chosen.seconds
+        self.known, self.missing = {}, []
+        if os.path.exists(self.path):
+            with open(self.path, encoding="utf-8") as file:
+                self.known = {entry["name"]: entry["result"] for entry in map(json.loads, file)}
+
+    def measure(self, name, command):
+        """The last line that the command prints, or None: it failed or its time is up."""
+        left = self.deadline - time.monotonic()
+        if name in self.known:
+            return self.known[name]
+        if left < 5:
+            self.missing.append(f"{name}: no time was left; the same command goes on")
+            return None
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=left)
+        except subprocess.TimeoutExpired:
+            self.missing.append(f"{name}: not done when the time was up; the same command measures it first")
+            return None
+        except OSError as error:
+            self.missing.append(f"{name}: {error}")
+            return None
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            self.missing.append(f"{name}: ended with code {done.returncode}: {last}")
+            return None
+        self.known[name] = json.loads(done.stdout.strip().splitlines()[-1])
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"name": name, "result": self.known[name]}) + "\n")
+        return self.known[name]
+
+
+def ours(state, chosen, row, profile):
+    _, network, batch, size, classes, *_ = row
+    return state.measure(
+        f"{network} plumb" + (" profile" if profile else ""),
+        [chosen.program, "--size", str(size), "--classes", str(classes), "--steps", str(chosen.steps)]
+        + ["--warmup", str(chosen.warmup)]
+        + (["--profile"] if profile else [])
+        + [f"model.name={network}", f"batch={batch}", f"device={chosen.device}", "compute=bfloat16"],
+    )
+
+
+def peer(state, chosen, row, kind):
+    _, network, batch, size, classes, *_ = row
+    return state.measure(
+        f"{network} torch {kind}",
+        [chosen.python, os.path.join(HERE, "train_step_peer.py"), "--device", chosen.device, "--network", network]
+        + ["--batch", str(batch), "--size", str(size), "--classes", str(classes)]
+        + ["--steps", str(chosen.steps), "--warmup", str(chosen.warmup)]
+        + PEERS[kind],
+    )
+
+
+def line(cells):
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def rate(result):
+    return f"{result['images_per_second']:.0f}" if result else "-"
+
+
+def table_row(row, mine, peers, peaks):
+    name, _, batch, _, _, wanted, reach, ratio = row
+    best = max((result["images_per_second"] for result in peers.values() if result), default=None)
+    complete = all(peers.values())
+    cells = [name, batch, rate(mine), wanted, reach, *(rate(result) for result in peers.values())]
+    cells.append(f"{mine['images_per_second'] / best:.2f}{'' if complete else ' (of those here)'}" if mine and best else "-")
+    cells.append(f"{ratio:.2f}")
+    if mine and peaks:
+        steps = mine["images_per_second"] / batch
+        cells += [f"{100 * mine['plan'][kind] * steps / peaks[kind]:.0f} %" for kind in ("flops", "bytes")]
+    else:
+        cells += ["-", "-"]
+    return line(cells)
+
+
+def profile_rows(name, batch, profile, count=12):
+    rows = sorted(profile["profile"], key=lambda row: -row["milliseconds"])[:count]
+    for row in rows:
+        flops, moved = row["gflops_per_second"] or 0, row["gbytes_per_second"] or 0
+        yield line([name, row["op"], row["phase"], row["nodes"], f"{row['milliseconds']:.3f}", f"{1e-3 * flops:.1f}", f"{1e-3 * moved:.2f}"])
+    yield line([name, "optimizer", "step", "", f"{profile['optimizer_milliseconds']:.3f}", "", ""])
+
+
+def main():
+    chosen = arguments()
+    state = State(chosen)
+    wanted = [name for name in chosen.networks.split(",") if name]
+    rows = [row for row in ROWS if not wanted or row[1] in wanted]
+    if not rows:
+        sys.exit(f"no network is one of {chosen.networks}; there are {', '.join(row[1] for row in ROWS)}")
+    mine = {row[1]: ours(state, chosen, row, False) for row in rows}  # ours first: they take seconds
+    profiles = {row[1]: ours(state, chosen, row, True) for row in rows}
+    peaks, peers = None, {row[1]: {} for row in rows}
+    if not chosen.no_peers:
+        if chosen.device == "cuda":
+            peaks = state.measure("peaks", [chosen.python, "-c", PEAKS])
+        for kind in PEERS:  # what compiles for minutes comes last
+            for row in rows:
+                peers[row[1]][kind] = peer(state, chosen, row, kind)
+
+    device = next((result["device"] for result in mine.values() if result), "no device")
+    print(f"# Training steps on a GPU beside PyTorch, {datetime.date.today()}\n")
+    print(f"{device}; {peaks['program'] if peaks else 'peaks of matrix units and memory not measured'}.")
+    if peaks:
+        print(f"Measured by torch: {1e-12 * peaks['flops']:.0f} TFLOP/s (bfloat16 product of 8192 x 8192), {1e-12 * peaks['bytes']:.2f} TB/s (copy).")
+    print("One step: forward, summed cross-entropy, backward, clipping at 2, SGD with momentum and weight decay. Images a second, median")
+    print("of steps; plumb's steps are waited for one by one, as in training, PyTorch's ten at a time. Shares: the flops of the network's")
+    print("products, and the bytes that its nodes read and write, against the measured peaks.\n")
+    header = ["network", "batch", "plumb", "wanted", "reach for", *(f"torch {kind}" for kind in PEERS)]
+    header += ["ratio to the best", "wanted", "of matrix peak", "of memory peak"]
+    print(line(header))
+    print(line(["---"] * len(header)))
+    for row in rows:
+        print(table_row(row, mine[row[1]], peers[row[1]] or dict.fromkeys(PEERS), peaks))
+    if any(profiles.values()):
+        print("\nWhere plumb's step goes, nodes launched and waited for one by one (so small ones seem slower than they are):\n")
+        print(line(["network", "op", "phase", "nodes", "ms", "TFLOP/s", "TB/s"]))
+        print(line(["---"] * 7))
+        for row in rows:
+            if profiles[row[1]]:
+                print("\n".join(profile_rows(row[0], row[2], profiles[row[1]])))
+    if state.missing:
+        print("\nNot measured:\n")
+        print("\n".join(f"- {text}" for text in state.missing))
+    sys.exit(1 if state.missing else 0)
+
+
+if __name__ == "__main__":
+    main()

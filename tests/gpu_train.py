@@ -1,0 +1,140 @@
+"""Training on a GPU: as on the CPU, the same bits after a kill, and two ranks on one GPU as one. Part of tests/run_gpu.sh, which says
+where the program is (PLUMB) and what the loader needs to find cuDNN, cuBLASLt and NCCL.
+
+usage: gpu_train.py Curves | Ranks
+
+Without Fashion-MNIST (PLUMB_FASHION_MNIST) images are made up."""
+
+import gzip
+import math
+import os
+import random
+import signal
+import tempfile
+import time
+import unittest
+
+import jobs
+from jobs import COMMUNICATION, EVERY_STEP, Job, Suite, idx, metrics, results, wait_for
+
+ON_GPU = ("device=cuda", "deterministic=true")
+
+
+def make_up_images(folder):
+    """Files like Fashion-MNIST's: ten patterns under noise."""
+    noise = random.Random(1)
+    pattern = [[noise.randrange(256) for _ in range(784)] for _ in range(10)]
+    for part, count in (("train", 4500), ("t10k", 500)):
+        labels = bytes(noise.randrange(10) for _ in range(count))
+        images = bytearray()
+        for label in labels:
+            images += bytes((pixel + noise.randrange(400)) // 3 for pixel in pattern[label])
+        for name, kind, data in (("images-idx3", (count, 28, 28), bytes(images)), ("labels-idx1", (count,), labels)):
+            with gzip.open(f"{folder}/{part}-{name}-ubyte.gz", "wb", compresslevel=1) as file:
+                file.write(idx(8, kind, data))
+
+
+class OnGpu(Suite):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        jobs.small_fashion_mnist(f"{cls.scratch}/larger", train=4500, test=500)
+        text = jobs.SMALL.replace("FOLDER", f"{cls.scratch}/larger").replace("epochs: 2", "epochs: 3")
+        text = text.replace("validation: 80", "validation: 500").replace("batch: 48", "batch: 100")
+        cls.longer = cls.write_class("longer.yaml", text.replace("MODEL", "resnet8, width: 8"))
+
+
+class Curves(OnGpu):
+    def assertSimilar(self, config, *settings, tolerance):
+        """Losses within the tolerance, errors too; other measures jump when one sample changes its bin."""
+        with self.subTest(config=config, settings=settings):
+            cpu = metrics(self.undisturbed(config, "device=cpu", *settings))
+            gpu = metrics(self.undisturbed(config, *ON_GPU, *settings))
+            for a, b in zip(cpu, gpu, strict=True):
+                for split, name in (("train", "loss"), ("train", "error"), ("validation", "nll"), ("validation", "error"),
+                                    ("test", "nll"), ("test", "error")):
+                    x, y = a[split][name], b[split][name]
+                    print(f"{os.path.basename(config)} {' '.join(settings)}: epoch {a['epoch']} {split} {name}: CPU {x:.6f}, GPU {y:.6f}")
+                    self.assertTrue(math.isclose(x, y, rel_tol=tolerance, abs_tol=tolerance), f"{split} {name}: {x} and {y}")
+
+    def test_curves(self):
+        slowly = ("optimizer.learning_rate=0.001",)
+        for loss in (("cross_entropy",), ("brier",), ("mmce_weighted",), ("focal", "loss.policy=sample")):
+            self.assertSimilar(self.linear, "loss.name=" + loss[0], *loss[1:], tolerance=1e-4)
+        self.assertSimilar(self.longer, *slowly, tolerance=5e-3)
+        self.assertSimilar(self.longer, *slowly, "compute=bfloat16", tolerance=5e-2)
+        self.assertSimilar(self.longer, *slowly, "model.name=densenet121", "model.blocks=[2,2,2,2]", "epochs=1", tolerance=1e-2)
+        self.assertSimilar(self.longer, *slowly, "model.name=wide_resnet", "model.depth=8", "model.widen=2", "model.dropout=0.2",
+                           "epochs=1", tolerance=1e-2)
+
+    def test_recorded_or_not(self):
+        """The recorded step makes the same bits as its parts launched one by one."""
+        for compute in ("float32", "bfloat16"):
+            recorded = self.undisturbed(self.longer, *ON_GPU, "compute=" + compute, "epochs=1")
+            plain = self.undisturbed(self.longer, *ON_GPU, "compute=" + compute, "epochs=1", "graph=false")
+            self.assertEqual(metrics(recorded), metrics(plain))
+            self.assertEqual(jobs.contents(f"{recorded}/test.logits.npy"), jobs.contents(f"{plain}/test.logits.npy"))
+
+    def test_same_bits_after_a_kill(self):
+        settings = (*ON_GPU, "graph=true", "compute=bfloat16", EVERY_STEP)
+        undisturbed = self.train(self.longer, *settings)
+        run = self.folder()
+        job = Job(["train", self.longer, *settings, "--run", run])
+        wait_for(f"{run}/checkpoints/best.model.safetensors")  # after the first epoch
+        time.sleep(0.3)
+        job.signal("", signal.SIGKILL)
+        self.assertEnds(job.wait(), -signal.SIGKILL)
+        self.train(self.longer, *settings, run=run)
+        self.assertIn("going on after step", self.job.output + self.job.errors)
+        self.assertEqual(results(undisturbed), results(run))
+
+
+class Ranks(OnGpu):
+    def start(self, config, *settings, ranks, run):
+        """Ranks that take one GPU for those of as many hosts: NCCL refuses two of one host on a GPU, or must be told."""
+        file = f"{self.folder()}.rendezvous"
+        return [Job(["train", config, *ON_GPU, "share_gpus=true", "collective=nccl", *settings, "--run", run],
+                    environment={"PLUMB_RENDEZVOUS": file, "RANK": str(rank), "WORLD_SIZE": str(ranks),
+                                 "NCCL_HOSTID": f"host-{rank}", "NCCL_MULTI_RANK_GPU_ENABLE": "1"})
+                for rank in range(ranks)]
+
+    def test_same_curve(self):
+        smooth = ("model.sync_batch_norm=true", "optimizer.learning_rate=0.001")
+        for config, settings, tolerance in ((self.linear, (), 1e-5), (self.linear, ("loss.name=mmce",), 1e-5),
+                                            (self.linear, ("graph=false",), 1e-5),
+                                            (self.linear, ("micro_batches=4", "comm.bucket_bytes=64"), 1e-5),
+                                            (self.linear, ("comm.gradients=bfloat16",), 2e-2),
+                                            (self.resnet, smooth, 5e-3)):
+            with self.subTest(config=config, settings=settings):
+                alone, run = self.train(config, *ON_GPU, *settings), self.folder()
+                both = self.start(config, *settings, ranks=2, run=run)
+                for job in both:
+                    self.assertEnds(job.wait(), 0)
+                self.assertIn("connects 2 ranks", both[0].output)
+                self.assertSameCurve(alone, run, tolerance)
+
+    def test_rank_that_is_lost(self):
+        """The other ends within a minute, and names it."""
+        for number in (signal.SIGKILL, signal.SIGSTOP):
+            for which in (0, 1):
+                with self.subTest(signal=number.name, which=which):
+                    run = self.folder()
+                    both = self.start(self.linear, "epochs=1000000", ranks=2, run=run)
+                    wait_for(f"{run}/checkpoints/best.model.safetensors")
+                    both[which].signal("", number)
+                    lost, other = time.monotonic(), both[1 - which]
+                    self.assertEnds(other.wait(90), COMMUNICATION)
+                    self.assertLess(time.monotonic() - lost, 60)
+                    self.assertIn(f"rank {which} on host", other.errors)
+                    both[which].signal("", signal.SIGKILL)
+                    both[which].wait()
+
+
+if __name__ == "__main__":
+    if os.path.exists(jobs.FASHION_MNIST):
+        unittest.main(verbosity=2)
+    with tempfile.TemporaryDirectory() as made_up:
+        print("no Fashion-MNIST here: images are made up")
+        make_up_images(made_up)
+        jobs.FASHION_MNIST = made_up
+        unittest.main(verbosity=2)
