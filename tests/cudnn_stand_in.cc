@@ -304,6 +304,9 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const descriptor
     } else if (name == CUDNN_ATTR_ENGINECFG_ENGINE) {
         as_bag(*static_cast<cudnnBackendDescriptor_t *>(values))->engine = bag->engine;
         *count = 1;
+    } else if (name == CUDNN_ATTR_ENGINE_GLOBAL_INDEX) {
+        *static_cast<int64_t *>(values) = bag->engine;
+        *count = 1;
     } else if (name == CUDNN_ATTR_ENGINE_NUMERICAL_NOTE) {
         auto *note = static_cast<cudnnBackendNumericalNote_t *>(values);
         *count = bag->engine == 1 && room >= 2 ? 2 : 0;

@@ -18,8 +18,8 @@
 #include <unistd.h>
 
 enum {
-    MOST_CANDIDATES =
-        8, /* that are timed: the heuristics' order is good, and building one may take a second */
+    MOST_CANDIDATES = 10, /* are timed: the heuristics' order is good, and building one may take a second */
+    MOST_OF_ONE_ENGINE = 4,
     MOST_CONFIGS = 64,
     MOST_DESCRIPTORS = 16 + MOST_CONFIGS,
     KEY_BYTES = 512,
@@ -205,8 +205,9 @@ static Status ask_heuristics(CudaConvolution *c, cudnnBackendHeurMode_t mode)
     return OK;
 }
 
-/* Does what an engine says of its arithmetic allow it? */
-static bool is_allowed(const CudaConvolution *c, Descriptor config, DeviceNumerics numerics)
+/* Does what an engine says of its arithmetic allow it? *number: which engine of cuDNN's it is; -1: unknown.
+ */
+static bool is_allowed(const CudaConvolution *c, Descriptor config, DeviceNumerics numerics, int64_t *number)
 {
     const Cudnn *cudnn = c->cudnn;
     cudnnBackendNumericalNote_t note[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
@@ -219,6 +220,10 @@ static bool is_allowed(const CudaConvolution *c, Descriptor config, DeviceNumeri
                                    &count, &engine) == CUDNN_STATUS_SUCCESS &&
         cudnn->BackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
                                    CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &count, note) == CUDNN_STATUS_SUCCESS;
+    int64_t numbers = 0;
+    if (cudnn->BackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &numbers,
+                                   number) != CUDNN_STATUS_SUCCESS)
+        *number = -1;
     for (int64_t i = 0; i < count && allowed; ++i) {
         if (note[i] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC && numerics.deterministic) allowed = false;
         /* float32 on tensor cores is TF32. */
@@ -263,7 +268,8 @@ static bool build_plan(const CudaConvolution *c, Descriptor config, Descriptor *
 /* Takes that engine, if it may be taken and takes the problem. */
 static bool take(CudaConvolution *c, int index, DeviceNumerics numerics)
 {
-    return index >= 0 && index < c->configs && is_allowed(c, c->config[index], numerics) &&
+    int64_t engine;
+    return index >= 0 && index < c->configs && is_allowed(c, c->config[index], numerics, &engine) &&
            build_plan(c, c->config[index], &c->plan, &c->workspace);
 }
 
@@ -323,9 +329,14 @@ static Status time_engines(Device *device, CudaConvolution *c, int *best)
     Descriptor plan[MOST_CANDIDATES];
     int index[MOST_CANDIDATES], count = 0;
     int64_t workspace[MOST_CANDIDATES], most = 0;
+    int64_t engine[MOST_CANDIDATES];
     for (int i = 0; i < c->configs && count < MOST_CANDIDATES; ++i) {
-        if (!is_allowed(c, c->config[i], device_numerics(device)) ||
-            !build_plan(c, c->config[i], &plan[count], &workspace[count]))
+        int same = 0;
+        if (!is_allowed(c, c->config[i], device_numerics(device), &engine[count])) continue;
+        /* The heuristics often name one engine many times, with other tiles; others deserve a trial too. */
+        for (int other = 0; other < count; ++other)
+            same += engine[other] >= 0 && engine[other] == engine[count] ? 1 : 0;
+        if (same >= MOST_OF_ONE_ENGINE || !build_plan(c, c->config[i], &plan[count], &workspace[count]))
             continue;
         if (workspace[count] > most) most = workspace[count];
         index[count++] = i;
