@@ -289,6 +289,7 @@ __global__ void penalty_kernel(const Judged *all, const Pairs *pairs, int64_t co
 {
     __shared__ double shared[WARP];
     double right = 0, wrong = 0, both_right = 0, both_wrong = 0, mixed = 0, bad = 0;
+    double signs = 0; /* + for right, - for wrong: would cancel if it were formed from the other three */
     for (int64_t i = threadIdx.x; i < count; i += blockDim.x) {
         const Judged sample = all[i];
         if (sample.weight == 0) continue;
@@ -298,9 +299,11 @@ __global__ void penalty_kernel(const Judged *all, const Pairs *pairs, int64_t co
             right += sample.weight;
             both_right += u * pairs[i].right;
             mixed += u * pairs[i].wrong;
+            signs += u * (pairs[i].right - pairs[i].wrong);
         } else {
             wrong += sample.weight;
             both_wrong += sample.weight * sample.confidence * pairs[i].wrong;
+            signs += sample.weight * sample.confidence * (pairs[i].wrong - pairs[i].right);
         }
     }
     right = block_sum(right, shared);
@@ -308,6 +311,7 @@ __global__ void penalty_kernel(const Judged *all, const Pairs *pairs, int64_t co
     both_right = block_sum(both_right, shared);
     both_wrong = block_sum(both_wrong, shared);
     mixed = block_sum(mixed, shared);
+    signs = block_sum(signs, shared);
     bad = block_sum(bad, shared);
     if (threadIdx.x != 0) return;
     const double total = right + wrong;
@@ -318,7 +322,7 @@ __global__ void penalty_kernel(const Judged *all, const Pairs *pairs, int64_t co
     } else if (form == PENALTY_MMCE && total > 0) {
         scale.right = scale.wrong = 1 / (total * total);
         scale.mixed = -2 / (total * total);
-        value = (both_right + both_wrong - 2 * mixed) / (total * total);
+        value = signs / (total * total);
     } else if (form == PENALTY_MMCE_WEIGHTED && right > 0 && wrong > 0) {
         scale.right = 1 / (right * right * (right * right + 1e-5));
         scale.wrong = 1 / (wrong * wrong * (wrong * wrong + 1e-5));

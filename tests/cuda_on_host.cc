@@ -10,7 +10,20 @@
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(PLUMB_SANITIZED)
+/* The address sanitizer must be told of other stacks. */
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifdef SANITIZED
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+#if defined(__x86_64__)
 #define FAST_SWITCH 1
 extern "C" void switch_stacks(void **leave, void *enter);
 asm(R"(
@@ -58,12 +71,34 @@ struct Warp {
  * preserves is kept, on the stack that is left. */
 struct Context {
     void *stack;
+    const void *bottom; /* of its memory; of the scheduler's known once it was left */
+    size_t bytes;
 };
 
-void switch_context(Context *leave, Context *enter) { switch_stacks(&leave->stack, enter->stack); }
+/* In a context that was just entered: where it came from was the scheduler, or a fibre. */
+void arrive([[maybe_unused]] void *fake, [[maybe_unused]] Context *from)
+{
+#ifdef SANITIZED
+    __sanitizer_finish_switch_fiber(fake, &from->bottom, &from->bytes);
+#endif
+}
+
+void switch_context(Context *leave, Context *enter)
+{
+    void *fake = nullptr;
+#ifdef SANITIZED
+    __sanitizer_start_switch_fiber(&fake, enter->bottom, enter->bytes);
+#endif
+    switch_stacks(&leave->stack, enter->stack);
+    Context from;
+    arrive(fake, &from);
+}
 
 void make_context(Context *context, char *stack, size_t bytes, void (*begin)())
 {
+#ifdef SANITIZED
+    __asan_unpoison_memory_region(stack, bytes); /* what an earlier fibre left there */
+#endif
     /* As a call would find it: the stack is 8 bytes off a multiple of 16, and nobody to return to. */
     auto **top = reinterpret_cast<void **>((reinterpret_cast<uintptr_t>(stack) + bytes) / 16 * 16);
     *--top = nullptr;
@@ -71,11 +106,15 @@ void make_context(Context *context, char *stack, size_t bytes, void (*begin)())
     for (int i = 0; i < 6; ++i)
         *--top = nullptr;
     context->stack = top;
+    context->bottom = stack;
+    context->bytes = bytes;
 }
 
 #else
 
 typedef ucontext_t Context;
+
+void arrive(void *, Context *) {}
 
 void switch_context(Context *leave, Context *enter) { swapcontext(leave, enter); }
 
@@ -127,6 +166,7 @@ void release_warp(Warp &warp)
 
 void begin_fibre()
 {
+    arrive(nullptr, &scheduler);
     (*running)();
     fibres[current].ended = true;
     ++block.progress;

@@ -766,6 +766,44 @@ static void test_head_weights(void **state)
     set_free(&set);
 }
 
+/* Rows that a GPU gives to a whole block, as long as a vocabulary. */
+static void test_head_many_classes(void **state)
+{
+    (void)state;
+    enum { N = 3, K = 37001 };
+    Device *device;
+    Collective *self;
+    assert_ok(device_open(test_device(), 0, 2, &device));
+    assert_ok(collective_self(&self));
+    Set set = random_set(N, K, 5);
+    float *logits = allocate((int64_t)N * K, sizeof *logits), *got = allocate((int64_t)N * K, sizeof *got);
+    double *want = allocate((int64_t)N * K, sizeof *want);
+    float confidence[N], correct[N];
+    const float weight[N] = {1, 1, 1};
+    int32_t target[N];
+    for (int64_t i = 0; i < (int64_t)N * K; ++i)
+        set.logits[i] = (double)(logits[i] = (float)set.logits[i]);
+    set.logits[2 * K + K - 1] = (double)(logits[2 * K + K - 1] = 50); /* the last class wins */
+    set.labels[2] = K - 1;
+    for (int n = 0; n < N; ++n)
+        target[n] = (int32_t)set.labels[n];
+    for (int i = 0; i < CASES; ++i) {
+        if (cases[i].alone) continue;
+        HeadOutputs outputs = {.gradient = got, .confidence = confidence, .correct = correct};
+        loss_head_run(device, self, &cases[i].head, (HeadInputs){N, K, logits, target, weight, 0}, &outputs);
+        const double value = evaluate(&set, &cases[i].head, false, 0, want);
+        assert_close(&outputs.sums[LOSS_SUM], &value, 1, 1e-10, 1e-12, cases[i].name);
+        assert_close_float(got, want, (int64_t)N * K, 1e-6, 1e-12, cases[i].name);
+        assert_true(correct[2] == 1);
+    }
+    free(want);
+    free(got);
+    free(logits);
+    self->free(self);
+    device_close(device);
+    set_free(&set);
+}
+
 static void test_head_threads_do_not_matter(void **state)
 {
     (void)state;
@@ -1000,6 +1038,7 @@ int main(void)
         cmocka_unit_test(test_extreme_logits_stay_finite),
         cmocka_unit_test(test_bad_samples_give_nan),
         cmocka_unit_test(test_head_weights),
+        cmocka_unit_test(test_head_many_classes),
         cmocka_unit_test(test_head_threads_do_not_matter),
         cmocka_unit_test(test_head_bad_input),
         cmocka_unit_test(test_head_reads_the_clock),
