@@ -3,8 +3,8 @@
 (max-autotune, CUDA graphs). Prints a table in Markdown; tests/run_gpu.sh speed calls it.
 
 Needs the program train_step (launch/bundle.sh --with-tests) and a Python with torch. A measurement takes minutes where torch compiles:
-each is kept as a line of --state, and what is there is not measured again, so a call that runs out of --seconds is gone on with by the
-next one.
+each is kept as a line of --state, and what is there is not measured again, so a call that runs out of --seconds (exit code 75) is gone
+on with by the next one. Exit code 1: something cannot be measured.
 """
 
 import argparse
@@ -69,7 +69,7 @@ class State:
 
     def __init__(self, chosen):
         self.path, self.deadline = chosen.state, time.monotonic() + chosen.seconds
-        self.known, self.missing = {}, []
+        self.known, self.missing, self.failed = {}, [], False
         if os.path.exists(self.path):
             with open(self.path, encoding="utf-8") as file:
                 self.known = {entry["name"]: entry["result"] for entry in map(json.loads, file)}
@@ -90,10 +90,12 @@ class State:
             return None
         except OSError as error:
             self.missing.append(f"{name}: {error}")
+            self.failed = True
             return None
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             self.missing.append(f"{name}: ended with code {done.returncode}: {last}")
+            self.failed = True
             return None
         self.known[name] = json.loads(done.stdout.strip().splitlines()[-1])
         with open(self.path, "a", encoding="utf-8") as file:
@@ -195,7 +197,7 @@ def main():
     if state.missing:
         print("\nNot measured:\n")
         print("\n".join(f"- {text}" for text in state.missing))
-    sys.exit(1 if state.missing else 0)
+    sys.exit(1 if state.failed else 75 if state.missing else 0)
 
 
 if __name__ == "__main__":

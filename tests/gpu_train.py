@@ -61,7 +61,7 @@ class Curves(OnGpu):
         slowly = ("optimizer.learning_rate=0.001",)
         for loss in (("cross_entropy",), ("brier",), ("mmce_weighted",), ("focal", "loss.policy=sample")):
             self.assertSimilar(self.linear, "loss.name=" + loss[0], *loss[1:], tolerance=1e-4)
-        self.assertSimilar(self.longer, *slowly, tolerance=5e-3)
+        self.assertSimilar(self.longer, tolerance=2e-2)
         self.assertSimilar(self.longer, *slowly, "compute=bfloat16", tolerance=5e-2)
         self.assertSimilar(self.longer, *slowly, "model.name=densenet121", "model.blocks=[2,2,2,2]", "epochs=1", tolerance=1e-2)
         self.assertSimilar(self.longer, *slowly, "model.name=wide_resnet", "model.depth=8", "model.widen=2", "model.dropout=0.2",
@@ -81,7 +81,6 @@ class Curves(OnGpu):
         run = self.folder()
         job = Job(["train", self.longer, *settings, "--run", run])
         wait_for(f"{run}/checkpoints/best.model.safetensors")  # after the first epoch
-        time.sleep(0.3)
         job.signal("", signal.SIGKILL)
         self.assertEnds(job.wait(), -signal.SIGKILL)
         self.train(self.longer, *settings, run=run)

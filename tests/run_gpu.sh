@@ -183,7 +183,8 @@ part_speed() {
   have_tests || return
   "$python" perf/compare_gpu.py --program "$root/bin/train_step" --python "$python" --state runs/gpu-speed.jsonl --seconds "$(left)" \
     --networks "${PLUMB_NETWORKS:-}" | record
-  [ "${PIPESTATUS[0]}" -eq 0 ] || note 75
+  local code=${PIPESTATUS[0]}
+  [ "$code" -eq 0 ] || note "$code"
   cp runs/gpu-speed.jsonl "$results/$(date +%F)-gpu-speed.jsonl" 2>/dev/null || true
 }
 
