@@ -46,7 +46,7 @@ class OnGpu(Suite):
 
 class Curves(OnGpu):
     def assertSimilar(self, config, *settings, tolerance):
-        """Losses within the tolerance, errors too; other measures jump when one sample changes its bin."""
+        """Losses within the tolerance. Errors count samples, some of which are near a tie; other measures jump when one changes its bin."""
         with self.subTest(config=config, settings=settings):
             cpu = metrics(self.undisturbed(config, "device=cpu", *settings))
             gpu = metrics(self.undisturbed(config, *ON_GPU, *settings))
@@ -55,7 +55,8 @@ class Curves(OnGpu):
                                     ("test", "nll"), ("test", "error")):
                     x, y = a[split][name], b[split][name]
                     print(f"{os.path.basename(config)} {' '.join(settings)}: epoch {a['epoch']} {split} {name}: CPU {x:.6f}, GPU {y:.6f}")
-                    self.assertTrue(math.isclose(x, y, rel_tol=tolerance, abs_tol=tolerance), f"{split} {name}: {x} and {y}")
+                    allowed = max(tolerance, 0.03) if name == "error" else tolerance
+                    self.assertTrue(math.isclose(x, y, rel_tol=allowed, abs_tol=allowed), f"{split} {name}: {x} and {y}")
 
     def test_curves(self):
         slowly = ("optimizer.learning_rate=0.001",)
