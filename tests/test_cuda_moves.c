@@ -104,7 +104,7 @@ static void fill(const Tensor *tensor, bool special, uint64_t seed)
         if (type == BFLOAT16)
             ((bfloat16 *)of.memory)[i] = bfloat16_from_float(value);
         else if (type == FLOAT32)
-            ((float *)of.memory)[i] = value;
+            memcpy(of.memory + i * sizeof value, &value, sizeof value);
         else
             memset(of.memory + i * dtype_size(type), (int)(state >> 40 & 0xff), dtype_size(type));
     }
