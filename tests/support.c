@@ -128,3 +128,13 @@ DeviceKind test_device(void)
     const char *wish = getenv("PLUMB_TEST_DEVICE");
     return wish != NULL && strcmp(wish, "cuda") == 0 ? DEVICE_CUDA : DEVICE_CPU;
 }
+
+/* In programs whose kernels run on the host (cuda_device_on_host.cc). */
+__attribute__((weak)) void enqueue_device_work(void (*run)(void *), void (*drop)(void *), void *argument);
+
+bool test_reads_device_memory(void)
+{
+    const char *guard = getenv("PLUMB_TEST_GUARD");
+    if (test_device() == DEVICE_CPU) return true;
+    return enqueue_device_work != NULL && (guard == NULL || guard[0] != '1');
+}

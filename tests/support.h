@@ -44,6 +44,9 @@ double *golden_doubles(const char *name, int64_t *count, int64_t shape[8]);
 /* The device to test: DEVICE_CUDA if the environment has PLUMB_TEST_DEVICE=cuda (a GPU, or the kernels on the
  * host, as the suite is linked), else DEVICE_CPU. */
 DeviceKind test_device(void);
+/* Is that device's memory the host's? True of the CPU, and of kernels on the host unless the environment has
+ * PLUMB_TEST_GUARD=1. */
+bool test_reads_device_memory(void);
 
 /* $PLUMB_DATA/NAME if it exists, else prints that the test is skipped and calls skip(). */
 const char *test_data_or_skip(const char *name);
