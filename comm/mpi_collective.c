@@ -226,22 +226,28 @@ static Status wait_mpi(Collective *collective, Device *device)
 static Status health_mpi(Collective *collective)
 {
     CollectiveMpi *self = self_of(collective);
-    TRY(check(self));
     ranks_poll(self->ranks);
     const Status status = queue_advance(self);
+    if (self->failure != 0) { /* what was late may have come nevertheless */
+        status_free(status);
+        return check(self);
+    }
     return status == OK ? OK : failed(self, status_trail(status, __func__, __FILE__, __LINE__));
 }
 
 static void free_mpi(Collective *collective)
 {
     CollectiveMpi *self = self_of(collective);
-    /* After a timeout what was late may have come meanwhile, and then the ranks are in step again; it is not
-     * waited for long a second time. */
-    Status status = queue_drain(self, self->failure != 0 ? 0.5 : self->timeout);
-    if (self->failure != 0 || status != OK)
-        self->ranks->stuck = status != OK || self->ranks->abandoned != NULL;
-    if (status == OK) (void)MPI_Comm_free(&self->communicator);
-    status_free(status);
+    /* After a failure the memory of what is outstanding may be gone, and MPI would write to it: it is not
+     * asked to go on, and the ranks are out of step. */
+    if (self->failure != 0) {
+        self->ranks->stuck = self->head < self->count || self->ranks->abandoned != NULL;
+    } else {
+        Status status = queue_drain(self, self->timeout);
+        if (status != OK) self->ranks->stuck = true;
+        status_free(status);
+    }
+    if (!self->ranks->stuck) (void)MPI_Comm_free(&self->communicator);
     free(self->failure_message);
     free(self->queue);
     free(self);

@@ -79,8 +79,8 @@ static Status send_pieces(CollectiveSockets *self, int kind, const char *part, s
     return OK;
 }
 
-/* Waits for the oldest. */
-static Status take_one(CollectiveSockets *self, double seconds)
+/* Waits for the oldest. Only what is wanted still has a place to go to. */
+static Status take_one(CollectiveSockets *self, double seconds, bool wanted)
 {
     const Pending *pending = &self->queue[self->head];
     const size_t parts = pending->stride > 0 ? (size_t)self->collective.size : 1;
@@ -91,17 +91,17 @@ static Status take_one(CollectiveSockets *self, double seconds)
         free(whole);
         return fail(STATUS_INTERNAL, "%s: the ranks are out of step", pending->operation.what);
     }
-    for (size_t i = 0; i < parts; ++i)
+    for (size_t i = 0; wanted && i < parts; ++i)
         memcpy(pending->to + i * pending->stride, whole + i * pending->bytes, pending->bytes);
     free(whole);
     ++self->head;
     return OK;
 }
 
-static Status drain(CollectiveSockets *self, double seconds)
+static Status drain(CollectiveSockets *self, double seconds, bool wanted)
 {
     while (self->head < self->count)
-        TRY(take_one(self, seconds));
+        TRY(take_one(self, seconds, wanted));
     self->head = self->count = 0;
     return OK;
 }
@@ -109,7 +109,7 @@ static Status drain(CollectiveSockets *self, double seconds)
 static Status take_ready(CollectiveSockets *self)
 {
     while (self->head < self->count && star_ready(self->sockets->star, self->queue[self->head].number))
-        TRY(take_one(self, self->timeout));
+        TRY(take_one(self, self->timeout, true));
     return OK;
 }
 
@@ -174,7 +174,7 @@ static Status join_sockets(Collective *collective, Stream stream)
     (void)stream;
     CollectiveSockets *self = self_of(collective);
     TRY(check(self));
-    const Status status = drain(self, self->timeout);
+    const Status status = drain(self, self->timeout, true);
     return status == OK ? OK : failed(self, status_trail(status, __func__, __FILE__, __LINE__));
 }
 
@@ -199,7 +199,7 @@ static void free_sockets(Collective *collective)
     CollectiveSockets *self = self_of(collective);
     /* After a timeout what was late may have come meanwhile, and then the ranks are in step again; it is not
      * waited for long a second time. */
-    const Status status = drain(self, self->failure != 0 ? 0.5 : self->timeout);
+    const Status status = drain(self, self->failure != 0 ? 0.5 : self->timeout, false);
     if (self->failure != 0 || status != OK) self->sockets->stuck = status != OK;
     status_free(status);
     free(self->failure_message);

@@ -274,6 +274,9 @@ static void close_step(Session *session, Step *step)
 
 void session_close(Session *session)
 {
+    /* First, since what is outstanding goes to the memory of the others. */
+    if (session->collective != NULL) session->collective->free(session->collective);
+    if (session->host != NULL) session->host->free(session->host);
     close_step(session, &session->train);
     for (int split = 0; split < SPLIT_COUNT; ++split)
         close_step(session, &session->evaluate[split]);
@@ -282,9 +285,7 @@ void session_close(Session *session)
     store_free(session->store);
     pixels_close(session->pixels);
     dataset_close(session->dataset);
-    if (session->collective != NULL) session->collective->free(session->collective);
     device_close(session->device);
-    if (session->host != NULL) session->host->free(session->host);
     *session = (Session){0};
 }
 

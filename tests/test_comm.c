@@ -388,11 +388,18 @@ static void stall(bool answering, const char *said)
         /* It stays failed. */
         assert_fails(collective->health(collective), STATUS_COMMUNICATION, "(sum of 1003 float32)");
         assert_fails(collective->sum(collective, first, NULL), STATUS_COMMUNICATION, "(sum of 1003 float32)");
+        if (sockets) { /* nothing is written to it any more */
+            free(second.data);
+            second.data = NULL;
+        }
         while (now() - start < stalled)
             usleep(10000);
     }
     Collective *patient = collective_new(60); /* agreement waits longer again */
     assert_ok(comm_barrier(world));
+    /* It has come meanwhile, so the ranks are in step again. */
+    if (world->rank != last)
+        assert_fails(collective->health(collective), STATUS_COMMUNICATION, "(sum of 1003 float32)");
     collective->free(collective);
     patient->free(patient);
     free(first.data);

@@ -57,7 +57,8 @@ bool is_aligned(const Tensor &tensor, int64_t columns, int64_t stride, int64_t e
            reinterpret_cast<uintptr_t>(tensor.data) % bytes == 0;
 }
 
-template <typename Function, bool BINARY, typename From, typename To> Status run_typed(const Call *call)
+template <typename Function, bool BINARY, typename From, typename To>
+Status run_typed(const Call *call, const char *name)
 {
     const Tensor &a = call->in[0], &b = call->in[BINARY ? 1 : 0], &y = call->out[0];
     int64_t rows = shape_rows(y.shape), columns = shape_columns(y.shape);
@@ -76,25 +77,27 @@ template <typename Function, bool BINARY, typename From, typename To> Status run
     if (is_aligned(a, columns, a_stride, MOST) && is_aligned(b, columns, b_stride, MOST) &&
         is_aligned(y, columns, y_stride, MOST)) {
         const int64_t packs = columns / MOST;
-        return launch(call->node->op->name, elementwise_kernel<Function, BINARY, From, To, MOST>,
+        return launch(name, elementwise_kernel<Function, BINARY, From, To, MOST>,
                       blocks_for(rows * packs, THREADS), THREADS, 0, device_stream(call->device), from_a,
                       from_b, to, rows, packs, a_stride, b_stride, y_stride);
     }
-    return launch(call->node->op->name, elementwise_kernel<Function, BINARY, From, To, 1>,
+    return launch(name, elementwise_kernel<Function, BINARY, From, To, 1>,
                   blocks_for(rows * columns, THREADS), THREADS, 0, device_stream(call->device), from_a,
                   from_b, to, rows, columns, a_stride, b_stride, y_stride);
 }
 
 template <typename Function, bool BINARY> Status run(const Call *call)
 {
-    return call->out[0].shape.type == BFLOAT16 ? run_typed<Function, BINARY, Bfloat16, Bfloat16>(call)
-                                               : run_typed<Function, BINARY, float, float>(call);
+    const char *name = call->node->op->name;
+    return call->out[0].shape.type == BFLOAT16 ? run_typed<Function, BINARY, Bfloat16, Bfloat16>(call, name)
+                                               : run_typed<Function, BINARY, float, float>(call, name);
 }
 
+/* Of an op, or of no node: gradients are converted before they travel. */
 Status run_cast(const Call *call)
 {
-    return call->out[0].shape.type == BFLOAT16 ? run_typed<Identity, false, float, Bfloat16>(call)
-                                               : run_typed<Identity, false, Bfloat16, float>(call);
+    return call->out[0].shape.type == BFLOAT16 ? run_typed<Identity, false, float, Bfloat16>(call, "cast")
+                                               : run_typed<Identity, false, Bfloat16, float>(call, "cast");
 }
 
 template <typename From, typename To> __global__ void convert_kernel(const From *from, To *to, int64_t count)

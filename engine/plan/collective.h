@@ -1,5 +1,7 @@
 /* What a plan may ask of the other ranks: typed spans, asynchronous, in order. comm/ implements it (self,
- * MPI, and NCCL for device memory). Collectivity: every rank makes the same calls in the same order. */
+ * MPI, sockets, and NCCL for device memory). Collectivity: every rank makes the same calls in the same order.
+ * Spans are the caller's, who keeps them until join has returned, be it with an error, or else until after
+ * free. */
 #ifndef PLUMB_ENGINE_PLAN_COLLECTIVE_H
 #define PLUMB_ENGINE_PLAN_COLLECTIVE_H
 
