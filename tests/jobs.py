@@ -346,4 +346,7 @@ def main():
     if not os.path.exists(FASHION_MNIST):
         print(f"skipped: {FASHION_MNIST} is missing")
         sys.exit(SKIP)
-    unittest.main(verbosity=2)
+    # PLUMB_TEST_ONLY: words of which a test's name has one; without any, the whole suite.
+    only = [argument for word in os.environ.get("PLUMB_TEST_ONLY", "").split() for argument in ("-k", word)]
+    result = unittest.main(argv=[sys.argv[0], *only, *sys.argv[1:]], verbosity=2, exit=False).result
+    sys.exit(not result.wasSuccessful() or result.testsRun == 0)
