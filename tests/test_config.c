@@ -228,6 +228,7 @@ static void wrong_settings_name_file_line_and_nearest(void **state)
         {"optimzer:\n  learning_rate: 1\n",
          "c.yaml:2: optimzer.learning_rate: unknown setting; did you mean 'opt"},
         {"zzzzzzzzzzz: 1\n", "c.yaml:1: zzzzzzzzzzz: unknown setting (`plumb list settings` shows all)"},
+        {"sweep: runs/x\n", "c.yaml:1: sweep: this describes a sweep; run it with plumb sweep"},
         {"los: {}\n", "c.yaml:1: los: unknown setting"},
         {"loss: focal\n", "c.yaml:1: loss: is a group of settings, not one; did you mean 'loss.name'?"},
         {"seed: {a: 1}\n", "c.yaml:1: seed: must be a whole number, but a map was given"},

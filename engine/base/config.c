@@ -49,6 +49,8 @@ static Status unknown(const Config *config, Origin origin, const char *name)
 {
     if (strcmp(name, "base") == 0)
         return config_value_error(origin, name, "only a file can name the files that it inherits");
+    if (strcmp(name, "sweep") == 0)
+        return config_value_error(origin, name, "this describes a sweep; run it with plumb sweep");
     const int member = find_in_group(config, name);
     if (member >= 0)
         return config_value_error(origin, name, "is a group of settings, not one; did you mean '%s'?",
