@@ -462,6 +462,19 @@ static dnnl_status_t describe_convolution_backward_data(const OneDnn *one, const
 #endif
 }
 
+/* A fault of the library's kernels for 1x1 convolutions (jit_1x1:avx2 of 2.6, and what its source became
+ * in 3.x): of a stride above 1 each thread gathers its pixels in scratch memory, at places counted in whole
+ * vectors of channels, but of a size counted in channels. With fewer channels than a vector's it writes into
+ * the next thread's part and behind it, into a barrier: the sums are wrong, or threads wait forever. */
+static bool writes_past_scratch(const OneDnnConvolution *p, const_dnnl_primitive_desc_t descriptor)
+{
+    enum { LANES_MOST = 16 };
+    const char *name = NULL;
+    return p->stride > 1 && p->channels < LANES_MOST &&
+           dnnl_primitive_desc_query(descriptor, dnnl_query_impl_info_str, 0, &name) == dnnl_success &&
+           strstr(name, "1x1") != NULL;
+}
+
 /* forms: x, d_y, d_weight. The hint takes the weights' form too, whose type a forward primitive may not have,
  * so it gets one of its own. */
 static dnnl_status_t describe_convolution_backward_weights(const OneDnn *one, const void *parameters,
@@ -484,15 +497,30 @@ static dnnl_status_t describe_convolution_backward_weights(const OneDnn *one, co
     const dnnl_dims_t strides = {p->stride, p->stride}, dilations = {0, 0};
     const dnnl_dims_t padding = {p->padding_height, p->padding_width};
 #if DNNL_VERSION_MAJOR >= 3
-    return dnnl_convolution_backward_weights_primitive_desc_create(
+    status = dnnl_convolution_backward_weights_primitive_desc_create(
         descriptor, one->engine, dnnl_convolution_direct, x, d_weight, NULL, d_y, strides, dilations, padding,
         padding, *hint, one->attributes);
+    while (status == dnnl_success && writes_past_scratch(p, *descriptor))
+        status = dnnl_primitive_desc_next_impl(*descriptor);
+    return status == dnnl_last_impl_reached ? dnnl_unimplemented : status;
 #else
     dnnl_convolution_desc_t operation;
-    const dnnl_status_t made = dnnl_dilated_convolution_backward_weights_desc_init(
+    status = dnnl_dilated_convolution_backward_weights_desc_init(
         &operation, dnnl_convolution_direct, x, d_weight, NULL, d_y, strides, dilations, padding, padding);
-    if (made != dnnl_success) return made;
-    return dnnl_primitive_desc_create(descriptor, &operation, one->attributes, one->engine, *hint);
+    if (status != dnnl_success) return status;
+    dnnl_primitive_desc_iterator_t implementations;
+    status = dnnl_primitive_desc_iterator_create(&implementations, &operation, one->attributes, one->engine,
+                                                 *hint);
+    if (status != dnnl_success) return status;
+    *descriptor = dnnl_primitive_desc_iterator_fetch(implementations);
+    while (status == dnnl_success && *descriptor != NULL && writes_past_scratch(p, *descriptor)) {
+        (void)dnnl_primitive_desc_destroy(*descriptor);
+        *descriptor = NULL;
+        status = dnnl_primitive_desc_iterator_next(implementations);
+        if (status == dnnl_success) *descriptor = dnnl_primitive_desc_iterator_fetch(implementations);
+    }
+    (void)dnnl_primitive_desc_iterator_destroy(implementations);
+    return status == dnnl_iterator_ends ? dnnl_unimplemented : status;
 #endif
 }
 
