@@ -209,10 +209,14 @@ static Status upload_batch(Trainer *trainer, const Batch *batch, int part)
     Step *step = &session->train;
     const int64_t first = step->batch * part;
     const size_t count = (size_t)step->batch;
+    int64_t padding = 0; /* at the end; of weight 0 */
+    while (padding < step->batch && batch->weight[first + step->batch - 1 - padding] == 0)
+        ++padding;
     const int64_t clock[CLOCK_COUNT] = {[CLOCK_SEED] = config_integer(session->config, "seed"),
                                         [CLOCK_EPOCH] = trainer->place.epoch,
                                         [CLOCK_STEP] = trainer->place.step,
-                                        [CLOCK_FIRST_SAMPLE] = batch->first + first};
+                                        [CLOCK_FIRST_SAMPLE] = batch->first + first,
+                                        [CLOCK_PADDING] = padding};
     const void *table;
     TRY(pixels_batch(session->pixels, SPLIT_TRAIN, batch->row + first, NULL, step->batch,
                      plan_data(step->plan, step->index), &table));

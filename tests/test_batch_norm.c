@@ -45,6 +45,7 @@ typedef struct {
     float *y, *mean, *inverse, *dx, *dresidual, *dweight, *dbias;
     uint8_t *mask;
     int64_t batches;
+    int64_t clock[CLOCK_COUNT];
 } Tensors;
 
 enum { MASK_COLUMNS = (COLUMNS + 7) / 8 };
@@ -87,6 +88,12 @@ static Tensor mask_tensor(uint8_t *mask, int64_t rows)
         .data = mask, .shape = shape_of(UINT8, 2, (int64_t[]){rows, MASK_COLUMNS}), .stride = MASK_COLUMNS};
 }
 
+static Tensor clock_tensor(int64_t clock[CLOCK_COUNT])
+{
+    return (Tensor){
+        .data = clock, .shape = shape_of(INT64, 1, (int64_t[]){CLOCK_COUNT}), .stride = CLOCK_COUNT};
+}
+
 static Status forward(Tensors *t, int64_t rows, const BatchNormAttributes *attributes, int threads,
                       Collective *collective)
 {
@@ -99,6 +106,7 @@ static Status forward(Tensors *t, int64_t rows, const BatchNormAttributes *attri
     call.in[BATCH_NORM_BATCHES_TRACKED] =
         (Tensor){.data = &t->batches, .shape = shape_of(INT64, 0, NULL), .stride = 1};
     call.in[BATCH_NORM_RESIDUAL] = tensor_floats(t->residual, rows, COLUMNS, X_STRIDE);
+    call.in[BATCH_NORM_CLOCK] = clock_tensor(t->clock);
     call.out[BATCH_NORM_Y] = tensor_floats(t->y, rows, COLUMNS, Y_STRIDE);
     call.out[BATCH_NORM_MEAN] = tensor_vector(t->mean, COLUMNS);
     call.out[BATCH_NORM_INVERSE_DEVIATION] = tensor_vector(t->inverse, COLUMNS);
@@ -118,6 +126,7 @@ static Status backward(Tensors *t, int64_t rows, const BatchNormAttributes *attr
     call.in[BATCH_NORM_BACKWARD_INVERSE_DEVIATION] = tensor_vector(t->inverse, COLUMNS);
     call.in[BATCH_NORM_BACKWARD_MASK] = mask_tensor(t->mask, rows);
     call.in[BATCH_NORM_BACKWARD_ADDEND] = tensor_floats(t->addend, rows, COLUMNS, COLUMNS);
+    call.in[BATCH_NORM_BACKWARD_CLOCK] = clock_tensor(t->clock);
     call.out[BATCH_NORM_BACKWARD_DX] = tensor_floats(t->dx, rows, COLUMNS, X_STRIDE);
     call.out[BATCH_NORM_BACKWARD_DRESIDUAL] = tensor_floats(t->dresidual, rows, COLUMNS, Y_STRIDE);
     call.out[BATCH_NORM_BACKWARD_DWEIGHT] = tensor_vector(t->dweight, COLUMNS);
@@ -188,6 +197,76 @@ static void test_addend(void **state)
         }
     free_tensors(&fused);
     free_tensors(&plain);
+}
+
+static void assert_columns_near(const float *got, const float *want, int64_t rows, int64_t stride,
+                                const char *what)
+{
+    for (int64_t row = 0; row < rows; ++row)
+        for (int64_t c = 0; c < COLUMNS; ++c) {
+            const float a = got[row * stride + c], b = want[row * stride + c];
+            if (fabsf(a - b) <= 1e-5F * (1 + fabsf(b))) continue;
+            print_error("%s, row %lld, column %lld: %g, but must be %g\n", what, (long long)row, (long long)c,
+                        (double)a, (double)b);
+            assert_true(false);
+        }
+}
+
+static void assert_rows_are_zero(const float *data, int64_t first, int64_t stride, const char *what)
+{
+    for (int64_t row = first; row < ROWS; ++row)
+        for (int64_t c = 0; c < COLUMNS; ++c) {
+            if (data[row * stride + c] == 0) continue;
+            print_error("%s: padding in row %lld has a gradient\n", what, (long long)row);
+            assert_true(false);
+        }
+}
+
+/* A batch that ends in padding, whatever stands there, is a smaller batch. */
+static void test_padding(void **state)
+{
+    (void)state;
+    static const int64_t paddings[] = {1, 3, 700, ROWS - 2};
+    for (int i = 0; i < COUNT(paddings); ++i) {
+        const int64_t rows = ROWS - paddings[i];
+        Tensors padded = make_tensors(ROWS), smaller = make_tensors(ROWS);
+        padded.clock[CLOCK_PADDING] = paddings[i];
+        assert_ok(forward(&padded, ROWS, &all_options, 2, NULL));
+        assert_ok(backward(&padded, ROWS, &all_options, 2, 0, NULL));
+        assert_ok(forward(&smaller, rows, &all_options, 2, NULL));
+        assert_ok(backward(&smaller, rows, &all_options, 2, 0, NULL));
+        assert_columns_near(padded.y, smaller.y, rows, Y_STRIDE, "y");
+        assert_columns_near(padded.running_mean, smaller.running_mean, 1, COLUMNS, "running_mean");
+        assert_columns_near(padded.running_var, smaller.running_var, 1, COLUMNS, "running_var");
+        assert_columns_near(padded.dx, smaller.dx, rows, X_STRIDE, "dx");
+        assert_columns_near(padded.dresidual, smaller.dresidual, rows, Y_STRIDE, "dresidual");
+        assert_columns_near(padded.dweight, smaller.dweight, 1, COLUMNS, "dweight");
+        assert_columns_near(padded.dbias, smaller.dbias, 1, COLUMNS, "dbias");
+        assert_rows_are_zero(padded.dx, rows, X_STRIDE, "dx");
+        assert_rows_are_zero(padded.dresidual, rows, Y_STRIDE, "dresidual");
+        assert_int_equal(padded.batches, 1);
+        free_tensors(&padded);
+        free_tensors(&smaller);
+    }
+}
+
+static void test_nothing_but_padding(void **state)
+{
+    (void)state;
+    Tensors t = make_tensors(ROWS), before = make_tensors(ROWS);
+    t.clock[CLOCK_PADDING] = ROWS;
+    assert_ok(forward(&t, ROWS, &all_options, 2, NULL));
+    assert_ok(backward(&t, ROWS, &all_options, 2, 0, NULL));
+    ASSERT_SAME(t, before, running_mean, COLUMNS);
+    ASSERT_SAME(t, before, running_var, COLUMNS);
+    assert_int_equal(t.batches, 0);
+    for (int64_t i = 0; i < ROWS * Y_STRIDE; ++i)
+        assert_true(isfinite(t.y[i]));
+    assert_rows_are_zero(t.dx, 0, X_STRIDE, "dx");
+    for (int c = 0; c < COLUMNS; ++c)
+        assert_true(t.dweight[c] == 0 && t.dbias[c] == 0);
+    free_tensors(&t);
+    free_tensors(&before);
 }
 
 /* Columns outside a strided tensor and outputs that nobody wants are left alone. */
@@ -543,6 +622,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_any_number_of_threads_gives_the_same_bits),
         cmocka_unit_test(test_addend),
+        cmocka_unit_test(test_padding),
+        cmocka_unit_test(test_nothing_but_padding),
         cmocka_unit_test(test_writes_only_what_it_must),
         cmocka_unit_test(test_in_place),
         cmocka_unit_test(test_large_results),

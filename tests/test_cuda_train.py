@@ -48,6 +48,7 @@ class Cuda(Suite):
     def test_ways_to_step(self):
         self.assertSame(self.linear, "micro_batches=3")
         self.assertSame(self.linear, "batch=100", "loss.reduction=mean")  # ragged: 240 samples
+        self.assertSame(self.resnet, "dataset.train_limit=32", "optimizer.learning_rate=0.001")  # of 48
         self.assertSame(self.linear, "graph=false")
 
     def test_table_that_is_too_large_for_the_gpu(self):

@@ -94,10 +94,11 @@ static void drop(float *y, int64_t samples, const int64_t clock[CLOCK_COUNT], ui
         y[i] = 1;
     int64_t copy[CLOCK_COUNT];
     memcpy(copy, clock, sizeof copy);
-    Call call = {.attributes = &attributes,
-                 .in = {tensor_floats(y, samples, PER_SAMPLE, PER_SAMPLE),
-                        {.data = copy, .shape = shape_of(INT64, 1, (int64_t[]){CLOCK_COUNT}), .stride = 4}},
-                 .out = {tensor_floats(y, samples, PER_SAMPLE, PER_SAMPLE)}};
+    Call call = {
+        .attributes = &attributes,
+        .in = {tensor_floats(y, samples, PER_SAMPLE, PER_SAMPLE),
+               {.data = copy, .shape = shape_of(INT64, 1, (int64_t[]){CLOCK_COUNT}), .stride = CLOCK_COUNT}},
+        .out = {tensor_floats(y, samples, PER_SAMPLE, PER_SAMPLE)}};
     assert_ok(kernel_call(&dropout_op, &call, 2, threads, 0, NULL));
 }
 
@@ -106,9 +107,9 @@ static void test_dropout_does_not_depend_on_ranks_or_threads(void **state)
     (void)state;
     enum { SAMPLES = 400, PER_SAMPLE = 77 };
     static float whole[SAMPLES * PER_SAMPLE], parts[SAMPLES * PER_SAMPLE], other[SAMPLES * PER_SAMPLE];
-    drop(whole, SAMPLES, (int64_t[]){1, 0, 9, 0}, 4, 1);
-    drop(parts, 123, (int64_t[]){1, 0, 9, 0}, 4, 3);
-    drop(parts + 123 * PER_SAMPLE, SAMPLES - 123, (int64_t[]){1, 0, 9, 123}, 4, 2);
+    drop(whole, SAMPLES, (int64_t[CLOCK_COUNT]){1, 0, 9, 0}, 4, 1);
+    drop(parts, 123, (int64_t[CLOCK_COUNT]){1, 0, 9, 0}, 4, 3);
+    drop(parts + 123 * PER_SAMPLE, SAMPLES - 123, (int64_t[CLOCK_COUNT]){1, 0, 9, 123}, 4, 2);
     assert_memory_equal(whole, parts, sizeof whole);
     int kept = 0;
     for (int i = 0; i < SAMPLES * PER_SAMPLE; ++i)

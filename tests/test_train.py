@@ -61,6 +61,17 @@ class Ranks(Suite):
         ragged = self.train(self.linear, "batch=100", "evaluate_batch=20")
         self.assertSameCurve(ragged, self.train(self.linear, "batch=100", "evaluate_batch=20", ranks=4), 1e-5)
 
+    def test_padding_of_a_ragged_batch_has_no_part_in_batch_norm(self):
+        """32 samples are a batch of 32, or one of 48 with 16 that do not count, or a whole micro-batch that does not."""
+        few = ("dataset.train_limit=32", "optimizer.learning_rate=0.001")
+        whole = self.train(self.resnet, *few, "batch=32")
+        self.assertSameCurve(whole, self.train(self.resnet, *few), 1e-5)
+        self.assertSameCurve(whole, self.train(self.resnet, *few, "batch=96", "micro_batches=2"), 1e-5)
+        shared = ("model.sync_batch_norm=true",)
+        for ranks in (2, 4):
+            with self.subTest(ranks=ranks):  # of 4 ranks with 12 samples each, the last has none that counts
+                self.assertSameCurve(whole, self.train(self.resnet, *few, *shared, ranks=ranks), 1e-3)
+
 
 class NotFinite(Suite):
     def test_learning_rate_that_explodes(self):

@@ -88,10 +88,11 @@ Value graph_external_input(Graph *, const char *name, Shape);
 Value graph_parameter(Graph *, const char *name, Shape, Init);
 Value graph_state(Graph *, const char *name, Shape, Init);
 
-/* The clock: an int64[4] input {seed, epoch, step, index of this rank's first sample in the global batch},
- * from which ops take what changes between runs (dropout's mask, a scheduled gamma), so that nothing is
+/* The clock: an int64[5] input {seed, epoch, step, index of this rank's first sample in the global batch, how
+ * many samples at the end of this rank's batch are padding}, from which ops take what changes between runs
+ * (dropout's mask, a scheduled gamma, the rows of a ragged batch that batch norm counts), so that nothing is
  * rebuilt when it does. The same value whenever asked. Filled by the trainer. */
-enum { CLOCK_SEED, CLOCK_EPOCH, CLOCK_STEP, CLOCK_FIRST_SAMPLE, CLOCK_COUNT };
+enum { CLOCK_SEED, CLOCK_EPOCH, CLOCK_STEP, CLOCK_FIRST_SAMPLE, CLOCK_PADDING, CLOCK_COUNT };
 Value graph_clock(Graph *);
 
 /* Appends a node; attributes are copied. Returns its first output, or NO_VALUE after an error.

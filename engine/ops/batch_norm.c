@@ -27,6 +27,7 @@ Value batch_norm(Graph *graph, const char *name, Value x, BatchNorm options)
         [BATCH_NORM_BATCHES_TRACKED] =
             graph_state(graph, "num_batches_tracked", shape_of(INT64, 0, NULL), (Init){.kind = INIT_ZEROS}),
         [BATCH_NORM_RESIDUAL] = NO_VALUE,
+        [BATCH_NORM_CLOCK] = attributes.train ? graph_clock(graph) : NO_VALUE,
     };
     const Value y =
         graph_node(graph, &batch_norm_op, inputs, BATCH_NORM_INPUTS, &attributes, sizeof attributes);
@@ -40,6 +41,12 @@ static Status check_x(const Node *node, Shape x)
     if (x.rank >= 2 && op_is_activation_type(x.type)) return OK;
     return fail(STATUS_INPUT, "%s: x must be float32 or bfloat16 with two dimensions or more, not %s",
                 node->op->name, shape_text(x, text));
+}
+
+static Status check_clock(Shape clock)
+{
+    if (clock.rank < 0) return OK;
+    return op_expect_shape(clock, shape_of(INT64, 1, (int64_t[]){CLOCK_COUNT}), "the clock");
 }
 
 static Shape mask_shape(Shape x)
@@ -60,6 +67,7 @@ static Status infer(const Node *node, const Shape in[], Shape out[])
     TRY(op_expect_shape(in[BATCH_NORM_RUNNING_MEAN], vector, "running_mean"));
     TRY(op_expect_shape(in[BATCH_NORM_RUNNING_VAR], vector, "running_var"));
     if (in[BATCH_NORM_RESIDUAL].rank >= 0) TRY(op_expect_shape(in[BATCH_NORM_RESIDUAL], x, "the residual"));
+    TRY(check_clock(in[BATCH_NORM_CLOCK]));
     if (!(attributes->epsilon > 0) || !(attributes->momentum > 0 && attributes->momentum <= 1))
         return fail(STATUS_INPUT, "batch_norm: epsilon %g must be positive, momentum %g in (0, 1]",
                     attributes->epsilon, attributes->momentum);
@@ -92,6 +100,7 @@ static void gradient(Graph *graph, const Node *node, const Value d_out[], const 
         [BATCH_NORM_BACKWARD_MASK] =
             has_residual && attributes->relu ? node->output[BATCH_NORM_MASK] : NO_VALUE,
         [BATCH_NORM_BACKWARD_ADDEND] = NO_VALUE,
+        [BATCH_NORM_BACKWARD_CLOCK] = node->input[BATCH_NORM_CLOCK],
     };
     const Value dx = graph_node(graph, &batch_norm_backward_op, inputs, BATCH_NORM_BACKWARD_INPUTS,
                                 attributes, sizeof *attributes);
@@ -112,6 +121,7 @@ static Status infer_backward(const Node *node, const Shape in[], Shape out[])
     TRY(op_expect_shape(in[BATCH_NORM_BACKWARD_DY], x, "dy"));
     if (in[BATCH_NORM_BACKWARD_ADDEND].rank >= 0)
         TRY(op_expect_shape(in[BATCH_NORM_BACKWARD_ADDEND], x, "the addend"));
+    TRY(check_clock(in[BATCH_NORM_BACKWARD_CLOCK]));
     TRY(op_expect_shape(in[BATCH_NORM_BACKWARD_WEIGHT], vector, "weight"));
     TRY(op_expect_shape(in[BATCH_NORM_BACKWARD_BIAS], vector, "bias"));
     TRY(op_expect_shape(in[BATCH_NORM_BACKWARD_MEAN], vector, "mean"));

@@ -4,6 +4,8 @@
 
 #include "engine/graph/op.h"
 
+#include <stddef.h>
+
 /* Per channel, with the batch's mean m and biased variance v (GRAPH_EVALUATE: the running ones):
  *     y = [relu] ((x - m) / sqrt(v + epsilon) * weight + bias [+ residual])
  * Ioffe and Szegedy, "Batch Normalization", 2015, algorithms 1 and 2. */
@@ -11,6 +13,16 @@ typedef struct {
     double epsilon, momentum;
     bool relu, synchronize, train;
 } BatchNormAttributes;
+
+/* Padding at the end of a ragged batch (CLOCK_PADDING) has no part in the statistics, so that they are those
+ * of a smaller batch; its rows of y are as arbitrary as its rows of x, those of all gradients are 0. A rank
+ * that has nothing but padding leaves its running statistics as they are. */
+static inline int64_t batch_norm_counted_rows(const Tensor *x, const Tensor *clock)
+{
+    const int64_t rows = shape_rows(x->shape), samples = x->shape.extent[0];
+    if (clock->data == NULL || samples == 0) return rows;
+    return rows - ((const int64_t *)clock->data)[CLOCK_PADDING] * (rows / samples);
+}
 
 enum {
     BATCH_NORM_X,
@@ -20,6 +32,7 @@ enum {
     BATCH_NORM_RUNNING_VAR,
     BATCH_NORM_BATCHES_TRACKED,
     BATCH_NORM_RESIDUAL, /* optional; type and shape of y */
+    BATCH_NORM_CLOCK,    /* in GRAPH_TRAIN: says how many samples are padding; optional: none is */
     BATCH_NORM_INPUTS
 };
 enum {
@@ -45,6 +58,7 @@ enum {
     BATCH_NORM_BACKWARD_INVERSE_DEVIATION,
     BATCH_NORM_BACKWARD_MASK,   /* exactly with relu and a residual */
     BATCH_NORM_BACKWARD_ADDEND, /* optional: another gradient of x */
+    BATCH_NORM_BACKWARD_CLOCK,  /* as forward's */
     BATCH_NORM_BACKWARD_INPUTS
 };
 enum {

@@ -237,7 +237,7 @@ static Status set_channels(const Call *call, const Scratch *s, RowBlocks blocks)
         TRY(collective->join(collective, stream));
         rows = s->total[2 * columns];
     }
-    for (int64_t c = 0; c < columns; ++c) {
+    for (int64_t c = 0; c < columns && rows > 0; ++c) {
         const double scale = (double)s->scale[c], i = (double)inverse[c];
         s->constant[c] = (float)(-scale * s->total[c] / rows);
         s->factor[c] = (float)(-scale * i * i * s->total[columns + c] / rows);
@@ -245,11 +245,22 @@ static Status set_channels(const Call *call, const Scratch *s, RowBlocks blocks)
     return OK;
 }
 
+/* Padding behind the rows that count. */
+static void clear_rows(const Tensor *tensor, int64_t first)
+{
+    const size_t size = dtype_size(tensor->shape.type);
+    for (int64_t row = first; tensor->data != NULL && row < shape_rows(tensor->shape); ++row)
+        memset((char *)tensor->data + (size_t)(row * tensor->stride) * size, 0,
+               (size_t)shape_columns(tensor->shape) * size);
+}
+
 static Status run(const Call *call)
 {
     const BatchNormAttributes *attributes = call->attributes;
     const Tensor *x = &call->in[BATCH_NORM_BACKWARD_X], *mask = &call->in[BATCH_NORM_BACKWARD_MASK];
-    const RowBlocks blocks = row_blocks(shape_rows(x->shape), shape_columns(x->shape));
+    /* No more blocks than there is scratch memory for: it was measured without padding. */
+    const RowBlocks blocks =
+        row_blocks(batch_norm_counted_rows(x, &call->in[BATCH_NORM_BACKWARD_CLOCK]), shape_columns(x->shape));
     const Scratch s = scratch_at(call->scratch, blocks);
     const bool bf16 = x->shape.type == BFLOAT16, train = attributes->train;
     const int threads = threads_for(call->device, 2 * blocks.rows * blocks.columns);
@@ -288,6 +299,10 @@ static Status run(const Call *call)
         combine(blocks, &s, first, last);
     }
     write_parameter_gradients(call, s.total, blocks.columns);
+    if (result) {
+        clear_rows(&pass.dx, blocks.rows);
+        clear_rows(&pass.dresidual, blocks.rows);
+    }
     if (!train) return OK;
     /* Every rank must take part in the exchange, whatever it wants itself. */
     TRY(set_channels(call, &s, blocks));

@@ -130,7 +130,7 @@ static void sum_block_bfloat16(const Tensor *x, int64_t first, int64_t last, flo
     sum_block(x, first, last, shift, sum, square, true);
 }
 
-/* Means and summed squared differences of columns [first, last) over all blocks. */
+/* Means and summed squared differences of columns [first, last) over all blocks; 0 without any. */
 static void combine(RowBlocks blocks, const Scratch *s, int64_t first, int64_t last)
 {
     enum { CHUNK = 64 };
@@ -145,7 +145,7 @@ static void combine(RowBlocks blocks, const Scratch *s, int64_t first, int64_t l
             for (int c = 0; c < count; ++c)
                 mean[c] += rows * (double)shift[c] + (double)sum[c];
         }
-        for (int c = 0; c < count; ++c)
+        for (int c = 0; c < count && blocks.rows > 0; ++c)
             mean[c] /= (double)blocks.rows;
         for (int64_t b = 0; b < blocks.blocks; ++b) {
             const int64_t left = blocks.rows - b * blocks.block_rows;
@@ -180,7 +180,7 @@ static Status combine_ranks(Collective *collective, Stream stream, double *total
                         stream));
     TRY(collective->join(collective, stream));
     *rows = total[2 * columns];
-    for (int64_t c = 0; c < columns; ++c) {
+    for (int64_t c = 0; c<columns && * rows> 0; ++c) {
         total[c] /= *rows;
         const double square = total[columns + c] - *rows * total[c] * total[c];
         total[columns + c] = square > 0 ? square : 0;
@@ -216,7 +216,8 @@ static void set_channels(const Call *call, const Scratch *s, double rows)
     float *saved_inverse = call->out[BATCH_NORM_INVERSE_DEVIATION].data;
     for (int64_t c = 0; c < columns; ++c) {
         const double mean = attributes->train ? s->total[c] : (double)running_mean[c];
-        const double variance = attributes->train ? s->total[columns + c] / rows : (double)running_var[c];
+        const double of_batch = rows > 0 ? s->total[columns + c] / rows : 1;
+        const double variance = attributes->train ? of_batch : (double)running_var[c];
         const double scale = (double)weight[c] / sqrt(variance + attributes->epsilon);
         s->mean[c] = (float)mean;
         s->scale[c] = (float)scale;
@@ -323,26 +324,28 @@ static Status run(const Call *call)
     const Scratch s = scratch_at(call->scratch, blocks, attributes->train);
     const bool bf16 = x->shape.type == BFLOAT16;
     const int threads = threads_for(call->device, blocks.rows * blocks.columns);
-    double rows = (double)blocks.rows;
+    const RowBlocks counted =
+        row_blocks(batch_norm_counted_rows(x, &call->in[BATCH_NORM_CLOCK]), blocks.columns);
+    double rows = (double)counted.rows;
     if (attributes->train) {
 #pragma omp parallel num_threads(threads)
         {
             int64_t first, last;
-            thread_share(blocks.blocks, &first, &last);
+            thread_share(counted.blocks, &first, &last);
             for (int64_t b = last - 1; b >= first; --b) {
-                const int64_t row = b * blocks.block_rows, at = b * blocks.columns;
+                const int64_t row = b * counted.block_rows, at = b * counted.columns;
                 const int64_t end =
-                    row + blocks.block_rows < blocks.rows ? row + blocks.block_rows : blocks.rows;
+                    row + counted.block_rows < counted.rows ? row + counted.block_rows : counted.rows;
                 (bf16 ? sum_block_bfloat16 : sum_block_float)(x, row, end, s.shift + at, s.sum + at,
                                                               s.square + at);
             }
 #pragma omp barrier
             thread_share(blocks.columns, &first, &last);
-            combine(blocks, &s, first, last);
+            combine(counted, &s, first, last);
         }
         if (attributes->synchronize && call->collective->size > 1)
             TRY(combine_ranks(call->collective, device_stream(call->device), s.total, blocks.columns, &rows));
-        update_running(call, s.total, rows);
+        if (rows > 0) update_running(call, s.total, rows);
     }
     set_channels(call, &s, rows);
     const Tensor *y = &call->out[BATCH_NORM_Y];

@@ -13,6 +13,19 @@ extern "C" {
 namespace
 {
 
+/* How many rows count: all but those of padding, of which the clock knows. */
+struct CountedRows {
+    const int64_t *clock; /* null: no padding */
+    int64_t all, a_sample;
+
+    CountedRows(const Shape &x, const Tensor &time)
+        : clock(static_cast<const int64_t *>(time.data)), all(shape_rows(x)),
+          a_sample(x.extent[0] > 0 ? all / x.extent[0] : 0)
+    {
+    }
+    __device__ int64_t get() const { return clock != nullptr ? all - clock[CLOCK_PADDING] * a_sample : all; }
+};
+
 /* Parts of the scratch memory. */
 struct Scratch {
     double *total; /* [2C + 1], synchronised: sums of x and of x^2 over the rows, and their number */
@@ -57,6 +70,7 @@ struct Channel {
     /* squares: the sum of squared differences from `average` over `rows` rows. */
     __device__ void train(int c, double average, double squares, double rows) const
     {
+        if (!(rows > 0)) return set(c, 0, 1);                                 /* nothing but padding */
         const double sound = squares > 0 || squares != squares ? squares : 0; /* NaN stays */
         running_mean[c] =
             static_cast<float>((1 - momentum) * static_cast<double>(running_mean[c]) + momentum * average);
@@ -81,15 +95,17 @@ __device__ inline void merge(float *count, float *mean, float *squares, float ot
 
 template <typename T, bool PACKED>
 __global__ void __launch_bounds__(COLUMN_THREADS, 2)
-    statistics_kernel(const T *x, int64_t stride, ColumnGrid grid, Scratch scratch, Channel channel,
-                      bool synchronize, unsigned int *done)
+    statistics_kernel(const T *x, int64_t stride, ColumnGrid grid, CountedRows counted_rows, Scratch scratch,
+                      Channel channel, bool synchronize, unsigned int *done)
 {
     constexpr int WARPS = COLUMN_THREADS / WARP;
     __shared__ float means[WARPS][COLUMN_TILE], squares_of[WARPS][COLUMN_TILE],
         counts[WARPS][COLUMN_TILE / COLUMNS_A_THREAD];
     const int present = grid.present();
     const T *from = x + grid.column();
-    const int64_t first = grid.first_row() + grid.line(), end = grid.end_row();
+    const int64_t counted = counted_rows.get();
+    const int64_t first = grid.first_row() + grid.line(),
+                  end = grid.end_row() < counted ? grid.end_row() : counted;
     float origin[COLUMNS_A_THREAD] = {}, pivot[COLUMNS_A_THREAD] = {}, sum[COLUMNS_A_THREAD] = {},
           square[COLUMNS_A_THREAD] = {};
     float count = 0;
@@ -157,16 +173,19 @@ __global__ void __launch_bounds__(COLUMN_THREADS, 2)
     combine_blocks(
         grid,
         [=](int block, int at, double pair[2]) {
-            const int64_t left = grid.rows - block * grid.rows_a_block;
-            const double rows = static_cast<double>(left < grid.rows_a_block ? left : grid.rows_a_block);
+            const int64_t left = counted - block * grid.rows_a_block;
+            const double rows = static_cast<double>(left < 0                   ? 0
+                                                    : left < grid.rows_a_block ? left
+                                                                               : grid.rows_a_block);
             const double apart = mean_of(block, at) - mean_of(0, at);
             pair[0] = rows * apart;
             pair[1] = static_cast<double>(scratch.squares[static_cast<int64_t>(block) * grid.columns + at]) +
                       rows * apart * apart;
         },
         [=](int at, double apart, double squares) {
-            const double rows = static_cast<double>(grid.rows), average = mean_of(0, at) + apart / rows;
-            squares -= apart * apart / rows;
+            const double rows = static_cast<double>(counted), share = counted > 0 ? 1 / rows : 0;
+            const double average = mean_of(0, at) + apart * share;
+            squares -= apart * apart * share;
             if (synchronize) {
                 scratch.total[at] = rows * average;
                 scratch.total[grid.columns + at] = squares + rows * average * average;
@@ -293,8 +312,8 @@ template <typename T, bool PACKED> Status run_typed(const Call *call)
     const unsigned int few = static_cast<unsigned int>((grid.columns + APPLY_THREADS - 1) / APPLY_THREADS);
     if (a->train)
         TRY(launch("batch_norm", statistics_kernel<T, PACKED>, grid.blocks(), COLUMN_THREADS, 0, stream, from,
-                   x.stride, grid, scratch, channel, is_synchronized(call),
-                   static_cast<unsigned int *>(call->state)));
+                   x.stride, grid, CountedRows(x.shape, call->in[BATCH_NORM_CLOCK]), scratch, channel,
+                   is_synchronized(call), static_cast<unsigned int *>(call->state)));
     if (a->train && is_synchronized(call)) {
         TRY(sum_ranks(call, scratch.total, grid.columns));
         TRY(launch("batch_norm", synchronized_kernel, few, APPLY_THREADS, 0, stream, grid.columns, scratch,
@@ -333,14 +352,16 @@ template <typename T, bool PACKED, Gate GATE> struct Gradient {
     const uint8_t *mask;
     int64_t mask_stride;
     const float *mean, *weight, *inverse, *bias;
+    CountedRows rows;
 
     struct Columns {
         const Gradient &g;
         int column, present;
+        int64_t counted;
         float mean[COLUMNS_A_THREAD], scale[COLUMNS_A_THREAD], bias[COLUMNS_A_THREAD];
 
         __device__ Columns(const Gradient &gradient, int c, int there)
-            : g(gradient), column(c), present(there)
+            : g(gradient), column(c), present(there), counted(gradient.rows.get())
         {
             for (int k = 0; k < COLUMNS_A_THREAD; ++k) {
                 const bool here = k < present;
@@ -367,6 +388,7 @@ template <typename T, bool PACKED, Gate GATE> struct Gradient {
         }
         __device__ void add(int64_t row, float a[COLUMNS_A_THREAD], float b[COLUMNS_A_THREAD]) const
         {
+            if (row >= counted) return;
             float gradient[COLUMNS_A_THREAD], less[COLUMNS_A_THREAD];
             read(row, gradient, less);
             for (int k = 0; k < COLUMNS_A_THREAD; ++k) {
@@ -382,7 +404,8 @@ struct BackwardChannel {
     const float *weight, *inverse;
     float *dweight, *dbias, *constant, *factor;
     double *total; /* synchronised: the sums; else null */
-    double rows;   /* 0: in GRAPH_EVALUATE, where no gradient goes through the statistics */
+    CountedRows rows;
+    bool train; /* false: no gradient goes through the statistics */
     int columns;
 
     __device__ void set(int c, double sum, double product, double all_rows) const
@@ -395,12 +418,13 @@ struct BackwardChannel {
     {
         dbias[c] = static_cast<float>(sum);
         dweight[c] = static_cast<float>(product * static_cast<double>(inverse[c]));
+        const double counted = train ? static_cast<double>(rows.get()) : 0;
         if (total != nullptr) {
             total[c] = sum;
             total[columns + c] = product;
-            if (c == 0) total[2 * columns] = rows;
+            if (c == 0) total[2 * columns] = counted;
         } else {
-            set(c, sum, product, rows);
+            set(c, sum, product, counted);
         }
     }
 };
@@ -429,9 +453,16 @@ __global__ void backward_kernel(ColumnGrid grid, Gradient<T, PACKED, GATE> sourc
     for (int64_t row = grid.first_row() + grid.line(); row < grid.end_row(); row += grid.lines()) {
         float gradient[COLUMNS_A_THREAD], less[COLUMNS_A_THREAD];
         columns.read(row, gradient, less);
+        const bool counts = row < columns.counted;
+        for (int k = 0; k < COLUMNS_A_THREAD && !counts; ++k)
+            gradient[k] = 0;
         if (dresidual != nullptr)
             store_columns<PACKED>(dresidual + row * dresidual_stride + column, gradient, present);
         if (dx == nullptr) continue;
+        if (!counts) {
+            store_columns<PACKED>(dx + row * dx_stride + column, gradient, present);
+            continue;
+        }
         for (int k = 0; k < COLUMNS_A_THREAD; ++k)
             gradient[k] = gradient[k] * columns.scale[k] + (less[k] * factor[k] + constant[k]);
         if (addend != nullptr) {
@@ -477,6 +508,7 @@ template <typename T, bool PACKED, Gate GATE> Status backward_typed(const Call *
     const ColumnGrid grid = sum_grid(x.shape), apply = column_grid(x.shape, APPLY_THREADS, APPLY_WAVES);
     const BackwardScratch scratch(call->scratch, grid);
     const Stream stream = device_stream(call->device);
+    const CountedRows rows(x.shape, call->in[BATCH_NORM_BACKWARD_CLOCK]);
     const Gradient<T, PACKED, GATE> source = {static_cast<const T *>(dy.data),
                                               static_cast<const T *>(x.data),
                                               dy.stride,
@@ -486,7 +518,8 @@ template <typename T, bool PACKED, Gate GATE> Status backward_typed(const Call *
                                               floats(call->in[BATCH_NORM_BACKWARD_MEAN]),
                                               floats(call->in[BATCH_NORM_BACKWARD_WEIGHT]),
                                               floats(call->in[BATCH_NORM_BACKWARD_INVERSE_DEVIATION]),
-                                              floats(call->in[BATCH_NORM_BACKWARD_BIAS])};
+                                              floats(call->in[BATCH_NORM_BACKWARD_BIAS]),
+                                              rows};
     const bool synchronized = a->train && is_synchronized(call);
     const BackwardChannel channel = {source.weight,
                                      source.inverse,
@@ -495,7 +528,8 @@ template <typename T, bool PACKED, Gate GATE> Status backward_typed(const Call *
                                      scratch.constant,
                                      scratch.factor,
                                      synchronized ? scratch.total : nullptr,
-                                     a->train ? static_cast<double>(grid.rows) : 0,
+                                     rows,
+                                     a->train,
                                      grid.columns};
     TRY(launch("batch_norm_backward", column_sums_kernel<Gradient<T, PACKED, GATE>, BackwardChannel>,
                grid.blocks(), COLUMN_THREADS, 0, stream, source, channel, grid, scratch.partial,

@@ -35,7 +35,7 @@ typedef struct {
 } BatchNorm;
 /* Over all but the last dimension, any rank >= 2. Parameters weight, bias; states running_mean,
  * running_var (unbiased), num_batches_tracked (INT64, rank 0). In GRAPH_EVALUATE the running statistics are
- * used. */
+ * used. Samples that the clock calls padding (CLOCK_PADDING) have no part in the statistics. */
 Value batch_norm(Graph *, const char *name, Value x, BatchNorm);
 
 /* Over the last dimension. Parameters weight, bias. epsilon 0: 1e-5. */
