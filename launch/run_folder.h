@@ -1,10 +1,13 @@
 /* A run's directory: its state is its files.
  *
- *   config.yaml          the resolved config          environment.json  machine, versions, ranks
- *   metrics.jsonl        one object an epoch          checkpoints/      step-NNNNNNNNNN.*, best.*,
- * epoch-NNNN.* test.logits.npy, test.labels.npy, validation.*    predictions of the end evaluation.json the
- * final evaluation; its presence says that the run is complete lock                 held while a job works on
- * the run
+ *   config.yaml                  the resolved config
+ *   environment.json             machine, versions, ranks
+ *   metrics.jsonl                one object an epoch
+ *   checkpoints/                 step-NNNNNNNNNN.*, best.*, epoch-NNNN.*
+ *   test.logits.npy, test.labels.npy, validation.*
+ *                                predictions of the end
+ *   evaluation.json              the final evaluation; its presence says that the run is complete
+ *   lock                         held while a job works on the run
  *
  * All functions are called by rank 0 alone unless said otherwise. */
 #ifndef PLUMB_LAUNCH_RUN_FOLDER_H

@@ -3,8 +3,9 @@
  *
  * inputs:  logits FLOAT32 [N,K], target INT32 [N], weight FLOAT32 [N], the clock (absent unless gamma
  *          follows the epoch).
- * outputs: sums FLOAT64 [LOSS_SUMS]; d_logits FLOAT32 [N,K], times the sample's weight; confidence FLOAT32
- * [N], the highest probability; correct FLOAT32 [N], 1 if the first index of the maximum is the target.
+ * outputs: sums FLOAT64 [LOSS_SUMS]; d_logits FLOAT32 [N,K], times the sample's weight;
+ *          confidence FLOAT32 [N], the highest probability;
+ *          correct FLOAT32 [N], 1 if the first index of the maximum is the target.
  *
  * A sample of weight 0 is padding: it is not looked at, and all its outputs are 0. A target that is no class
  * gives a NaN loss.
