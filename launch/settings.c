@@ -64,7 +64,7 @@ static const Setting settings[] = {
     {"schedule.model_width", SETTING_INTEGER, "512", "1..", "inverse_square_root: width of the Transformer"},
 
     {"evaluate.every", SETTING_INTEGER, "1", "0..", "epochs between evaluations of validation and test splits; 0: only at the end"},
-    {"evaluate.bins", SETTING_INTEGER, "15", "1..10000", "bins of the calibration errors"},
+    {"evaluate.bins", SETTING_INTEGER, "15", "1..200", "bins of the calibration errors"},
     {"evaluate.bootstrap", SETTING_INTEGER, "1000", "0..", "resamples for confidence intervals at the end"},
     {"checkpoint.epochs", SETTING_INTEGER, "1", "0..", "save every so many epochs; 0: never by epochs"},
     {"checkpoint.minutes", SETTING_REAL, "10", "0..", "and when so many minutes have passed; 0: never by time"},
