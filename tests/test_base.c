@@ -813,6 +813,39 @@ static void npy_reads_other_spellings(void **state)
     }
 }
 
+static void npy_widens_other_integers(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *descr;
+        size_t item;
+        uint64_t bits;
+        int64_t value;
+    } cases[] = {
+        {"|i1", 1, 0x85, -123},           {"<i2", 2, 0x8001, -32767},
+        {"<u2", 2, 0xfffe, 65534},        {"<u4", 4, 0xfffffffe, 4294967294},
+        {"<u8", 8, INT64_MAX, INT64_MAX},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        uint8_t bytes[512];
+        char dict[128];
+        (void)snprintf(dict, sizeof dict, "{'descr': '%s', 'fortran_order': False, 'shape': (3,), }",
+                       cases[i].descr);
+        const size_t size = make_npy(bytes, 1, dict, 3 * cases[i].item);
+        memset(bytes + size - 3 * cases[i].item, 0, 3 * cases[i].item);
+        memcpy(bytes + size - cases[i].item, &cases[i].bits, cases[i].item);
+        Npy npy;
+        assert_ok(npy_parse("mem", bytes, size, &npy));
+        assert_int_equal(npy.type, INT64);
+        assert_true(((const int64_t *)npy.data)[1] == 0);
+        assert_true(((const int64_t *)npy.data)[2] == cases[i].value);
+        npy_close(&npy);
+        bytes[size - 1] |= 0x80;
+        if (cases[i].item == 8) /* no 64-bit signed integer has this value */
+            assert_fails(npy_parse("mem", bytes, size, &npy), STATUS_INPUT, "element 2 is");
+    }
+}
+
 static void npy_refuses_what_is_not(void **state)
 {
     (void)state;
@@ -911,6 +944,7 @@ int main(void)
         SCRATCH(npy_round_trips),
         SCRATCH(npy_writes_numpys_bytes),
         SCRATCH(npy_reads_other_spellings),
+        SCRATCH(npy_widens_other_integers),
         SCRATCH(npy_refuses_what_is_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

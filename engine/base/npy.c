@@ -12,11 +12,18 @@
 enum { MAGIC_BYTES = 8, MAX_HEADER = 65536 };
 static const uint8_t magic[6] = {0x93, 'N', 'U', 'M', 'P', 'Y'};
 
-static const struct {
+typedef enum { AS_IT_IS, WIDEN_SIGNED, WIDEN_UNSIGNED } Reading;
+typedef struct {
     const char *name; /* as in 'descr' */
-    DType type;
-} types[] = {
-    {"<f4", FLOAT32}, {"<f8", FLOAT64}, {"<i4", INT32}, {"<i8", INT64}, {"|u1", UINT8}, {"|b1", UINT8},
+    size_t bytes;     /* of an element in the file */
+    DType type;       /* as which it is read; written is the first of that type */
+    Reading reading;
+} FileType;
+static const FileType types[] = {
+    {"<f4", 4, FLOAT32, AS_IT_IS},     {"<f8", 8, FLOAT64, AS_IT_IS},     {"<i4", 4, INT32, AS_IT_IS},
+    {"<i8", 8, INT64, AS_IT_IS},       {"|u1", 1, UINT8, AS_IT_IS},       {"|b1", 1, UINT8, AS_IT_IS},
+    {"|i1", 1, INT64, WIDEN_SIGNED},   {"<i2", 2, INT64, WIDEN_SIGNED},   {"<u2", 2, INT64, WIDEN_UNSIGNED},
+    {"<u4", 4, INT64, WIDEN_UNSIGNED}, {"<u8", 8, INT64, WIDEN_UNSIGNED},
 };
 enum { TYPE_COUNT = sizeof types / sizeof *types };
 
@@ -25,6 +32,7 @@ enum { TYPE_COUNT = sizeof types / sizeof *types };
 typedef struct {
     const char *name; /* of the file */
     const char *at, *end;
+    const FileType *type; /* what 'descr' says */
 } Reader;
 
 static Status malformed(const Reader *reader, const char *what)
@@ -82,13 +90,15 @@ static Status read_type(Reader *reader, Npy *npy)
     TRY(read_quoted(reader, descr, sizeof descr));
     for (int i = 0; i < TYPE_COUNT; ++i) {
         if (strcmp(descr, types[i].name) != 0) continue;
+        reader->type = &types[i];
         npy->type = types[i].type;
         return OK;
     }
     if (descr[0] == '>')
         return fail(STATUS_INPUT, "%s: element type '%s' is big-endian, which is not supported", reader->name,
                     descr);
-    return fail(STATUS_INPUT, "%s: element type '%s' is not supported (only <f4 <f8 <i4 <i8 |u1 |b1 are)",
+    return fail(STATUS_INPUT,
+                "%s: element type '%s' is not supported (only float32, float64, integers and bool are)",
                 reader->name, descr);
 }
 
@@ -174,7 +184,7 @@ static Status read_header(Reader *reader, Npy *npy)
 
 /* ---- The file ---- */
 
-static Status count_items(const char *name, Npy *npy, size_t *bytes)
+static Status count_items(const char *name, Npy *npy, size_t item, size_t *bytes)
 {
     npy->count = 1;
     bool empty = false, overflow = false;
@@ -183,8 +193,29 @@ static Status count_items(const char *name, Npy *npy, size_t *bytes)
     if (empty) npy->count = 0;
     for (int i = 0; i < npy->rank && !empty; ++i)
         overflow |= __builtin_mul_overflow(npy->count, npy->extent[i], &npy->count);
-    overflow = overflow || __builtin_mul_overflow((size_t)npy->count, dtype_size(npy->type), bytes);
+    overflow = overflow || __builtin_mul_overflow((size_t)npy->count, item, bytes);
     if (overflow) return fail(STATUS_INPUT, "%s: the shape is too large for any memory", name);
+    return OK;
+}
+
+/* npy->copy = the integers as INT64. */
+static Status widen(const char *name, const FileType *type, const uint8_t *data, Npy *npy)
+{
+    int64_t *wide;
+    TRY(memory_new(&wide, (size_t)npy->count, sizeof *wide, name));
+    npy->copy = wide;
+    for (int64_t i = 0; i < npy->count; ++i) {
+        uint64_t value = 0;
+        memcpy(&value, data + (size_t)i * type->bytes, type->bytes);
+        const int unused = 64 - 8 * (int)type->bytes;
+        if (type->reading == WIDEN_UNSIGNED && value > INT64_MAX) {
+            free(wide);
+            npy->copy = NULL;
+            return fail(STATUS_INPUT, "%s: element %lld is %llu, more than 64-bit signed integers hold", name,
+                        (long long)i, (unsigned long long)value);
+        }
+        wide[i] = type->reading == WIDEN_SIGNED ? (int64_t)(value << unused) >> unused : (int64_t)value;
+    }
     return OK;
 }
 
@@ -211,10 +242,10 @@ Status npy_parse(const char *name, const uint8_t *bytes, size_t size, Npy *npy)
         return fail(STATUS_INPUT, "%s: the .npy file is cut short in its header", name);
 
     Npy read = {.type = FLOAT32};
-    Reader reader = {name, (const char *)bytes + start, (const char *)bytes + start + header};
+    Reader reader = {name, (const char *)bytes + start, (const char *)bytes + start + header, NULL};
     TRY(read_header(&reader, &read));
     size_t needed;
-    TRY(count_items(name, &read, &needed));
+    TRY(count_items(name, &read, reader.type->bytes, &needed));
     const size_t present = size - start - header;
     if (present != needed)
         return fail(STATUS_INPUT, "%s: the shape needs %zu bytes of data, but the file holds %zu%s", name,
@@ -222,6 +253,9 @@ Status npy_parse(const char *name, const uint8_t *bytes, size_t size, Npy *npy)
     const uint8_t *data = bytes + start + header;
     if (needed == 0) {
         data = NULL;
+    } else if (reader.type->reading != AS_IT_IS) {
+        TRY(widen(name, reader.type, data, &read));
+        data = read.copy;
     } else if ((uintptr_t)data % dtype_size(read.type) != 0) {
         TRY(memory_new(&read.copy, needed, 1, name));
         memcpy(read.copy, data, needed);
@@ -270,7 +304,7 @@ Status npy_write(const char *path, DType type, int rank, const int64_t extent[],
                            (long long)extent[i], rank == 1 ? "," : "");
     }
     size_t bytes;
-    TRY(count_items(path, &npy, &bytes));
+    TRY(count_items(path, &npy, dtype_size(type), &bytes));
 
     /* Spaces and a newline make the header a multiple of 64 bytes, so that the data are aligned in a map. */
     char header[512];
