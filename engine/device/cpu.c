@@ -123,8 +123,16 @@ static Status synchronize_cpu(Device *device)
 
 /* ---- peaks ---- */
 
-typedef float Vector __attribute__((vector_size(64)));
-enum { CHAINS = 10, LANES = 16 };
+/* One register: gcc keeps wider vectors in memory. */
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#elif defined(__AVX__)
+#define VECTOR_BYTES 32
+#else
+#define VECTOR_BYTES 16
+#endif
+typedef float Vector __attribute__((vector_size(VECTOR_BYTES)));
+enum { CHAINS = 10, LANES = VECTOR_BYTES / 4 };
 
 /* Independent chains of multiply-adds: enough of them to fill the pipelines. Returns something that depends
  * on all, so that the compiler cannot drop them. */

@@ -17,8 +17,7 @@ VECTOR_INLINE Vector load_less(const void *x, int64_t c, int64_t columns, bool b
     const int lanes = lanes_at(c, columns);
     const Vector difference = vector_load(x, c, lanes, bf16) - value;
     if (lanes == LANES) return difference;
-    const IntVector lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    return (Vector)((IntVector)difference & (lane < (IntVector){0} + lanes));
+    return (Vector)((IntVector)difference & vector_present(lanes));
 }
 
 /* The differences from the row's first element are summed first, then those from the mean so found; what its

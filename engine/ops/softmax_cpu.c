@@ -32,17 +32,10 @@ VECTOR_INLINE Vector select_vector(IntVector where, Vector yes, Vector no)
     return (Vector)((where & (IntVector)yes) | (~where & (IntVector)no));
 }
 
-/* Lanes that exist. */
-VECTOR_INLINE IntVector present(int lanes)
-{
-    const IntVector lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    return lane < (IntVector){0} + lanes;
-}
-
 VECTOR_INLINE Vector load_or(const void *row, int64_t c, int lanes, bool bf16, float otherwise)
 {
     const Vector x = vector_load(row, c, lanes, bf16);
-    return lanes == LANES ? x : select_vector(present(lanes), x, vector_all(otherwise));
+    return lanes == LANES ? x : select_vector(vector_present(lanes), x, vector_all(otherwise));
 }
 
 VECTOR_INLINE int lanes_at(int64_t c, int64_t columns)

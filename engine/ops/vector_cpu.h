@@ -1,6 +1,7 @@
-/* Sixteen floats at a time, for kernels whose speed is that of memory. Arithmetic is written with C operators
- * (compilers' vector extensions: one AVX-512 register, two of AVX2, four of NEON or SSE); float32 and
- * bfloat16 differ only in how a vector is loaded and stored, which the constant argument `bf16` selects.
+/* As many floats at a time as a register holds, for kernels whose speed is that of memory: sixteen with AVX-512,
+ * else eight (one register of AVX2, two of NEON or SSE; gcc makes slow code of vectors wider than registers).
+ * Arithmetic is written with C operators (compilers' vector extensions); float32 and bfloat16 differ only in
+ * how a vector is loaded and stored, which the constant argument `bf16` selects.
  *
  * A row is walked in whole vectors and one part: every function here takes the number of lanes that exist,
  * and with the constant LANES compiles to one plain load or store. Absent lanes read as zero. */
@@ -15,9 +16,15 @@
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 #define VECTOR_AVX512 1
+#define VECTOR_AVX2 0
+#include <immintrin.h>
+#elif defined(__AVX2__)
+#define VECTOR_AVX512 0
+#define VECTOR_AVX2 1
 #include <immintrin.h>
 #else
 #define VECTOR_AVX512 0
+#define VECTOR_AVX2 0
 #endif
 
 /* Inlined always, so that the conventions for passing wide vectors do not matter (the build says -Wno-psabi);
@@ -28,11 +35,12 @@
 #define VECTOR_INLINE static inline __attribute__((always_inline))
 #endif
 
-enum { LANES = 16 };
-typedef float Vector __attribute__((vector_size(64)));
-typedef int32_t IntVector __attribute__((vector_size(64)));
-typedef uint32_t BitsVector __attribute__((vector_size(64)));
-typedef uint16_t HalfVector __attribute__((vector_size(32)));
+#define VECTOR_BYTES (VECTOR_AVX512 ? 64 : 32)
+enum { LANES = VECTOR_BYTES / 4 };
+typedef float Vector __attribute__((vector_size(VECTOR_BYTES)));
+typedef int32_t IntVector __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint32_t BitsVector __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint16_t HalfVector __attribute__((vector_size(VECTOR_BYTES / 2)));
 
 VECTOR_INLINE Vector vector_all(float value) { return value - (Vector){0}; }
 
@@ -51,6 +59,15 @@ VECTOR_INLINE void vector_prefetch(const void *data, int64_t index, int vectors,
         __builtin_prefetch((const char *)vector_at(data, index, bf16) + byte, 0, 2);
 }
 
+/* All ones in the lanes that exist. */
+VECTOR_INLINE IntVector vector_present(int lanes)
+{
+    IntVector lane;
+    for (int i = 0; i < LANES; ++i)
+        lane[i] = i;
+    return lane < (IntVector){0} + lanes;
+}
+
 VECTOR_INLINE Vector vector_load(const void *data, int64_t index, int lanes, bool bf16)
 {
     const void *from = vector_at(data, index, bf16);
@@ -67,6 +84,8 @@ VECTOR_INLINE Vector vector_load(const void *data, int64_t index, int lanes, boo
         }
 #if VECTOR_AVX512 /* gcc makes five instructions of the conversion below */
         return (Vector)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)half), 16);
+#elif VECTOR_AVX2
+        return (Vector)_mm256_slli_epi32(_mm256_cvtepu16_epi32((__m128i)half), 16);
 #else
         return (Vector)(__builtin_convertvector(half, BitsVector) << 16);
 #endif
@@ -77,6 +96,8 @@ VECTOR_INLINE Vector vector_load(const void *data, int64_t index, int lanes, boo
     } else {
 #if VECTOR_AVX512
         vector = (Vector)_mm512_maskz_loadu_ps((__mmask16)((1U << lanes) - 1), from);
+#elif VECTOR_AVX2
+        vector = (Vector)_mm256_maskload_ps(from, (__m256i)vector_present(lanes));
 #else
         memcpy(&vector, from, (size_t)lanes * sizeof(float));
 #endif
@@ -94,7 +115,13 @@ VECTOR_INLINE HalfVector vector_to_half(Vector vector)
     const BitsVector bits = (BitsVector)vector;
     const BitsVector nan = (BitsVector)(vector != vector);
     const BitsVector rounded = bits + 0x7fffU + ((bits >> 16) & 1U);
-    return __builtin_convertvector(((rounded & ~nan) | ((bits | 0x400000U) & nan)) >> 16, HalfVector);
+    const BitsVector high = ((rounded & ~nan) | ((bits | 0x400000U) & nan)) >> 16;
+#if VECTOR_AVX2 /* packs within 128 bits */
+    const __m256i packed = _mm256_packus_epi32((__m256i)high, (__m256i)high);
+    return (HalfVector)_mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08));
+#else
+    return __builtin_convertvector(high, HalfVector);
+#endif
 #endif
 }
 
@@ -119,6 +146,8 @@ VECTOR_INLINE void vector_store(void *data, int64_t index, int lanes, bool bf16,
     } else {
 #if VECTOR_AVX512
         _mm512_mask_storeu_ps(to, (__mmask16)((1U << lanes) - 1), (__m512)vector);
+#elif VECTOR_AVX2
+        _mm256_maskstore_ps(to, (__m256i)vector_present(lanes), (__m256)vector);
 #else
         memcpy(to, &vector, (size_t)lanes * sizeof(float));
 #endif
@@ -135,6 +164,12 @@ VECTOR_INLINE void vector_stream(void *data, int64_t index, bool bf16, Vector ve
         _mm256_stream_si256(to, (__m256i)vector_to_half(vector));
     else
         _mm512_stream_ps(to, (__m512)vector);
+#elif VECTOR_AVX2
+    void *to = (char *)data + index * (bf16 ? 2 : 4);
+    if (bf16)
+        _mm_stream_si128(to, (__m128i)vector_to_half(vector));
+    else
+        _mm256_stream_ps(to, (__m256)vector);
 #else
     vector_store(data, index, LANES, bf16, vector);
 #endif
@@ -142,7 +177,7 @@ VECTOR_INLINE void vector_stream(void *data, int64_t index, bool bf16, Vector ve
 
 VECTOR_INLINE void vector_fence(void)
 {
-#if VECTOR_AVX512
+#if VECTOR_AVX512 || VECTOR_AVX2
     _mm_sfence();
 #endif
 }
@@ -182,15 +217,13 @@ VECTOR_INLINE void mask_store(uint8_t *row, int64_t column, int lanes, Mask mask
 {
 #if VECTOR_AVX512
     const uint16_t bits = (uint16_t)mask;
+#elif VECTOR_AVX2
+    const uint16_t bits = (uint16_t)_mm256_movemask_ps((__m256)mask);
 #else
     uint16_t bits = 0;
     for (int i = 0; i < LANES; ++i)
         bits |= (uint16_t)((mask[i] & 1) << i);
 #endif
-    if (lanes == LANES) {
-        memcpy(row + column / 8, &bits, sizeof bits);
-        return;
-    }
     row[column / 8] = (uint8_t)bits;
     if (lanes > 8) row[column / 8 + 1] = (uint8_t)(bits >> 8);
 }
@@ -198,12 +231,12 @@ VECTOR_INLINE void mask_store(uint8_t *row, int64_t column, int lanes, Mask mask
 VECTOR_INLINE Mask mask_load(const uint8_t *row, int64_t column, int lanes)
 {
     uint16_t bits = row[column / 8];
-    if (lanes == LANES)
-        memcpy(&bits, row + column / 8, sizeof bits);
-    else if (lanes > 8)
-        bits |= (uint16_t)(row[column / 8 + 1] << 8);
+    if (lanes > 8) bits |= (uint16_t)(row[column / 8 + 1] << 8);
 #if VECTOR_AVX512
     return (Mask)bits;
+#elif VECTOR_AVX2
+    const __m256i of_lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    return (Mask)_mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bits), of_lane), of_lane);
 #else
     Mask mask = {0};
     for (int i = 0; i < LANES; ++i)
