@@ -26,9 +26,18 @@ typedef struct {
     ncclComm_t communicator;
     Watch *watch;
     double step_seconds;
+    bool outstanding; /* something was asked for since the last join */
 } CollectiveNccl;
 
 static CollectiveNccl *self_of(Collective *collective) { return collective->implementation; }
+
+/* Operations wait on their stream for what makes their operands. */
+static Status follow(CollectiveNccl *self, Stream after)
+{
+    TRY(device_stream_follow(self->device, self->stream, after));
+    self->outstanding = true;
+    return OK;
+}
 
 /* Called before NCCL is: the watch looks from here on whether it returns. */
 static Status begin(CollectiveNccl *self, const char *what, Span span)
@@ -65,7 +74,7 @@ static Status sum_nccl(Collective *collective, Span span, Stream after)
     CollectiveNccl *self = self_of(collective);
     TRY(span_check(span, "sum"));
     if (span.count == 0) return OK;
-    TRY(device_stream_follow(self->device, self->stream, after));
+    TRY(follow(self, after));
     TRY(begin(self, "sum", span));
     return finish(self,
                   self->library.all_reduce(span.data, span.data, (size_t)span.count, types[span.type],
@@ -83,7 +92,7 @@ static Status gather_nccl(Collective *collective, Span part, Span all, Stream af
         return fail(STATUS_INTERNAL, "gather of %lld %s of %d ranks into %lld %s", (long long)part.count,
                     dtype_name(part.type), collective->size, (long long)all.count, dtype_name(all.type));
     if (part.count == 0) return OK;
-    TRY(device_stream_follow(self->device, self->stream, after));
+    TRY(follow(self, after));
     TRY(begin(self, "gather", part));
     return finish(self,
                   self->library.all_gather(part.data, all.data, (size_t)part.count, types[part.type],
@@ -98,7 +107,7 @@ static Status broadcast_nccl(Collective *collective, Span span, int root, Stream
     if (root < 0 || root >= collective->size)
         return fail(STATUS_INTERNAL, "broadcast from rank %d of %d", root, collective->size);
     if (span.count == 0) return OK;
-    TRY(device_stream_follow(self->device, self->stream, after));
+    TRY(follow(self, after));
     TRY(begin(self, "broadcast", span));
     return finish(self,
                   self->library.broadcast(span.data, span.data, (size_t)span.count, types[span.type], root,
@@ -106,10 +115,14 @@ static Status broadcast_nccl(Collective *collective, Span span, int root, Stream
                   "ncclBroadcast");
 }
 
+/* Where nothing was asked for nothing is waited for: a stream that is recorded may not be made to wait for
+ * one that is not, and a plan that only evaluates asks the other ranks for nothing. */
 static Status join_nccl(Collective *collective, Stream stream)
 {
     CollectiveNccl *self = self_of(collective);
     TRY(watch_failure(self->watch));
+    if (!self->outstanding) return OK;
+    self->outstanding = false;
     return device_stream_follow(self->device, stream, self->stream);
 }
 

@@ -124,6 +124,12 @@ static void test_streams(void **state)
     assert_int_equal(follows, 3);
     assert_ok(collective->join(collective, &main_stream));
     assert_followed(4, &main_stream, &own_stream);
+    /* Once: a recording of a step without operations must not wait for a stream outside of it. */
+    assert_ok(collective->join(collective, &main_stream));
+    assert_int_equal(follows, 4);
+    assert_ok(collective->sum(collective, span, &main_stream));
+    assert_ok(collective->join(collective, &main_stream));
+    assert_followed(6, &main_stream, &own_stream);
     assert_ok(collective->wait(collective, &device));
     collective->free(collective);
     assert_int_equal(streams_open, 0);
