@@ -33,7 +33,8 @@ typedef struct {
     cudaEvent_t
         order; /* of device_stream_follow; a wait refers to the event as it was recorded last before */
     char *staging;
-    size_t staged;            /* bytes of the ring in use since the last wrap */
+    size_t staged;            /* where the ring's next part begins */
+    int half;                 /* the one that it is given out from */
     cudaEvent_t half_done[2]; /* recorded when a half was filled */
     StagedCopy copy[STAGED_COPIES];
     int copies;
@@ -204,17 +205,17 @@ static Status stage(Device *device, size_t bytes, char **part)
     enum { LINE = 64 };
     Cuda *cuda = device->implementation;
     const size_t rounded = (bytes + LINE - 1) / LINE * LINE;
-    size_t at = cuda->staged % STAGING_BYTES;
-    if (at % STAGING_HALF + rounded > STAGING_HALF && cuda->copies > 0) {
-        TRY(synchronize_cuda(device));
-        at = cuda->staged;
-    }
-    if (at % STAGING_HALF + rounded > STAGING_HALF) {
-        const int filled = at >= STAGING_HALF, other = !filled;
-        TRY(cuda_status(cudaEventRecord(cuda->half_done[filled], cuda->stream), "a copy"));
+    const size_t end = cuda->half == 0 ? STAGING_HALF : STAGING_BYTES;
+    if (cuda->staged + rounded > end && cuda->copies > 0) {
+        TRY(synchronize_cuda(device)); /* the ring begins anew */
+    } else if (cuda->staged + rounded > end) {
+        const int other = !cuda->half;
+        TRY(cuda_status(cudaEventRecord(cuda->half_done[cuda->half], cuda->stream), "a copy"));
         TRY(cuda_status(cudaEventSynchronize(cuda->half_done[other]), "a copy"));
-        at = other ? STAGING_HALF : 0;
+        cuda->half = other;
+        cuda->staged = other ? STAGING_HALF : 0;
     }
+    const size_t at = cuda->staged;
     *part = cuda->staging + at;
     cuda->staged = at + rounded;
     return OK;
@@ -277,6 +278,7 @@ static Status synchronize_cuda(Device *device)
         memcpy(cuda->copy[i].to, cuda->copy[i].from, cuda->copy[i].bytes);
     cuda->copies = 0;
     cuda->staged = 0;
+    cuda->half = 0;
     return OK;
 }
 
