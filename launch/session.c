@@ -32,7 +32,8 @@ static Status open_chosen(Session *session)
         Status why;
         if (device_count(DEVICE_CUDA, &why) > 0) return open_gpu(session, threads);
         /* Where there is a driver somebody expects it to be used. */
-        if (access("/dev/nvidiactl", F_OK) == 0) log_warning("running on the CPU: %s", status_message(why));
+        if (device_has_driver(DEVICE_CUDA) || access("/dev/nvidiactl", F_OK) == 0)
+            log_warning("running on the CPU: %s", status_message(why));
         status_free(why);
     }
     return device_open(DEVICE_CPU, 0, threads, &session->device);

@@ -9,10 +9,12 @@ import signal
 import struct
 import subprocess
 import time
+import unittest
 
-from jobs import (BUSY, COMMUNICATION, INPUT, IO, PLUMB, USAGE, Job, Suite, checkpoint, contents, idx, main,
-                  plumb, safetensors, soon, write_safetensors)
+from jobs import (BUSY, COMMUNICATION, INPUT, IO, PLUMB, UNSUPPORTED, USAGE, Job, Suite, checkpoint, contents, idx, main,
+                  metrics, plumb, safetensors, soon, write_safetensors)
 
+OLD_DRIVER = os.environ.get("PLUMB_DRIVER_STAND_IN", "")  # folder of a libcuda.so.1 that is older than the toolkit
 AT_ONCE = 4  # jobs; mpirun mostly waits
 
 
@@ -420,6 +422,22 @@ class BadInput(Suite):
             "checkpoint": Case(("train", "{config}", "--run", run), IO, "rank 1: ", run, ranks=(2,),
                                fault=dict(deny, FAULT_FOLDER=run)),
         })
+
+    @unittest.skipIf(OLD_DRIVER == "", "built without CUDA")
+    def test_driver_older_than_the_toolkit(self):
+        """As CUDA's own runtime finds it out. Who asked for a GPU is refused; who did not is told, and gets the CPU."""
+        environment = {"LD_LIBRARY_PATH": OLD_DRIVER}
+        for ranks in (0, 2):
+            with self.subTest(ranks=ranks):
+                job = Job(["train", self.linear, "device=cuda", "--run", self.folder()], ranks, environment).wait()
+                self.check(job, UNSUPPORTED, ["the NVIDIA driver is too old: it supports CUDA 11.8, and this build needs 1",
+                                              "Update the driver", "device: cpu"])
+                self.assertNotIn("rank 0: ", job.errors)  # it is the same on all
+                run = self.train(self.linear, "device=auto", "epochs=1", ranks=ranks, environment=environment)
+                self.assertEqual(self.job.messages()[0].split(":")[:3],
+                                 ["warning", " running on the CPU", " the NVIDIA driver is too old"], self.said(self.job))
+                self.assertEqual(len(self.job.messages()), 1, self.said(self.job))
+                self.assertEqual(metrics(run), metrics(self.undisturbed(self.linear, "device=cpu", "epochs=1", ranks=ranks)))
 
     def test_ranks_that_disagree(self):
         """Two commands under one mpirun."""

@@ -10,6 +10,7 @@ from jobs import Suite, main, plumb
 ON_HOST = os.environ.get("PLUMB_ON_HOST", "build/tests/on_host/plumb")
 STAND_IN = os.environ.get("PLUMB_NCCL_STAND_IN", "")
 LIBRARIES = os.environ.get("PLUMB_DEVICE_LIBRARIES", "")
+OLD_DRIVER = os.environ.get("PLUMB_DRIVER_STAND_IN", "")
 
 
 class Doctor(Suite):
@@ -43,6 +44,15 @@ class Doctor(Suite):
         self.assertEnds(plumb("doctor", "--help"), 0)
         if not os.path.exists("/dev/nvidiactl"):
             self.assertEnds(plumb("doctor", "cuda"), jobs.UNSUPPORTED)
+
+    @unittest.skipIf(OLD_DRIVER == "", "built without CUDA")
+    def test_driver_older_than_the_toolkit(self):
+        job = plumb("doctor", environment={"LD_LIBRARY_PATH": OLD_DRIVER})
+        self.assertEnds(job, 0)
+        self.assertRegex(job.output, r"Warnings\n(.*\n)*  - this build could use GPUs, but: the NVIDIA driver is too old")
+        refused = plumb("doctor", "cuda", environment={"LD_LIBRARY_PATH": OLD_DRIVER})
+        self.assertEnds(refused, jobs.UNSUPPORTED)
+        self.assertIn("the NVIDIA driver is too old", refused.errors)
 
     @unittest.skipIf(STAND_IN == "", "built without NCCL's header")
     def test_gpu_that_is_shared(self):

@@ -79,6 +79,12 @@ static int count_cuda(Status *why)
     return 0;
 }
 
+static bool has_driver_cuda(void)
+{
+    int version = 0;
+    return cudaDriverGetVersion(&version) == cudaSuccess && version > 0;
+}
+
 static void read_identity(const struct cudaDeviceProp *properties, char identity[64])
 {
     int at = snprintf(identity, 64, "GPU-");
@@ -552,6 +558,7 @@ static Status measure_link_cuda(Device *device, int other, DeviceLink *out)
 }
 
 const DeviceMethods device_cuda_methods = {.count = count_cuda,
+                                           .has_driver = has_driver_cuda,
                                            .open = open_cuda,
                                            .close = close_cuda,
                                            .allocate = allocate_cuda,

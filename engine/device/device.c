@@ -22,6 +22,12 @@ int device_count(DeviceKind kind, Status *why)
     return count;
 }
 
+bool device_has_driver(DeviceKind kind)
+{
+    const DeviceMethods *methods = methods_table[kind];
+    return methods != NULL && methods->has_driver != NULL && methods->has_driver();
+}
+
 Status device_open(DeviceKind kind, int index, int threads, Device **out)
 {
     *out = NULL;

@@ -18,6 +18,8 @@ typedef void *Stream; /* NULL on the CPU */
  * it see. 0 with an error in *why (the caller hands it on or frees it) says what is missing: CUDA in this
  * build, the driver, a driver new enough. why may be NULL. */
 int device_count(DeviceKind, Status *why);
+/* Has this machine a driver for that kind, be it one that cannot be used? */
+bool device_has_driver(DeviceKind);
 
 /* index: which GPU of this host (ignored by the CPU). threads: CPU threads for kernels; 0: as OpenMP says. */
 CHECKED Status device_open(DeviceKind, int index, int threads, Device **);
