@@ -29,20 +29,19 @@ static Status failure_locked(const Watch *watch)
     return fail(watch->failure, "%s", watch->message != NULL ? watch->message : "out of memory");
 }
 
-/* The first failure: tells all ranks, then ends what waits. */
+/* The first failure: tells all ranks. The communicator is then aborted by the watch's own thread, since that
+ * may take until every recording that holds operations of it is gone, and those are the rank's own thread's
+ * to drop. */
 static void trip(Watch *watch, Status status)
 {
     (void)pthread_mutex_lock(&watch->lock);
     const bool first = watch->failure == 0;
-    const ncclComm_t communicator = watch->communicator;
     if (first) {
         watch->failure = status_code(status);
         watch->message = strdup(status_message(status));
-        watch->communicator = NULL;
     }
     (void)pthread_mutex_unlock(&watch->lock);
     if (first) star_fail(watch->star, status_code(status), status_message(status));
-    if (first && communicator != NULL) (void)watch->library->comm_abort(communicator);
     status_free(status);
 }
 
@@ -83,6 +82,16 @@ static Status look(Watch *watch, double passed)
     return late ? star_waited_in_vain(watch->star, &operation, seconds, false, operation.number) : OK;
 }
 
+/* Ends what waits in NCCL. */
+static void abort_communicator(Watch *watch)
+{
+    (void)pthread_mutex_lock(&watch->lock);
+    const ncclComm_t communicator = watch->communicator;
+    watch->communicator = NULL;
+    (void)pthread_mutex_unlock(&watch->lock);
+    if (communicator != NULL) (void)watch->library->comm_abort(communicator);
+}
+
 static void *run(void *argument)
 {
     Watch *watch = argument;
@@ -90,13 +99,18 @@ static void *run(void *argument)
     for (;;) {
         pause_for(interval);
         (void)pthread_mutex_lock(&watch->lock);
-        const bool stopping = watch->stopping, failed = watch->failure != 0;
+        const bool stopping = watch->stopping;
+        bool failed = watch->failure != 0;
         (void)pthread_mutex_unlock(&watch->lock);
-        if (stopping) return NULL;
         const double now = seconds_now();
-        const Status status = failed ? OK : look(watch, now - last);
+        const Status status = failed || stopping ? OK : look(watch, now - last);
         last = now;
-        if (status != OK) trip(watch, status);
+        if (status != OK) {
+            trip(watch, status);
+            failed = true;
+        }
+        if (failed) abort_communicator(watch);
+        if (stopping) return NULL;
     }
 }
 

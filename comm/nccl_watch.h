@@ -24,7 +24,7 @@ void watch_leave(Watch *);
 /* The first failure, if there was one; then the communicator is not to be used any more. */
 CHECKED Status watch_failure(Watch *);
 /* The rank has met a failure itself: it becomes the first, unless it follows from one. Consumes the status
- * and returns the first failure; the communicator is aborted. */
+ * and returns the first failure; the communicator is aborted soon. */
 CHECKED Status watch_failed(Watch *, Status);
 
 #endif

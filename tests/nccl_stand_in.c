@@ -46,6 +46,7 @@ struct ncclComm {
     Shared *shared;
     int rank, size;
     int64_t operations;
+    atomic_int enqueued; /* that a device still holds; a recorded one until its recording is gone */
     atomic_bool aborted;
     ncclComm_t kept_before; /* when it was aborted */
     _Atomic ncclResult_t asynchronous;
@@ -180,8 +181,16 @@ ncclResult_t ncclCommInitRank(ncclComm_t *out, int size, ncclUniqueId id, int ra
     return ncclSuccess;
 }
 
+/* NCCL itself waits so before it gives memory back, also after an abort. */
+static void wait_for_recordings(const struct ncclComm *comm)
+{
+    while (atomic_load(&comm->enqueued) > 0)
+        pause_shortly();
+}
+
 ncclResult_t ncclCommDestroy(ncclComm_t comm)
 {
+    wait_for_recordings(comm);
     if (!barrier(comm)) return ncclInternalError; /* so NCCL may do with the ranks of a host */
     (void)munmap(comm->shared, sizeof(Shared) + (size_t)comm->size * SLOT);
     free(comm);
@@ -193,6 +202,7 @@ ncclResult_t ncclCommAbort(ncclComm_t comm)
     static _Atomic ncclComm_t kept; /* another thread may still be in an operation of one */
     comm->kept_before = atomic_exchange(&kept, comm);
     atomic_store(&comm->aborted, true);
+    wait_for_recordings(comm);
     return ncclSuccess;
 }
 
@@ -360,6 +370,13 @@ static void perform_enqueued(void *argument)
     if (result != ncclSuccess) atomic_store(&work->comm->asynchronous, result);
 }
 
+static void drop_enqueued(void *argument)
+{
+    const Work *work = argument;
+    (void)atomic_fetch_sub(&work->comm->enqueued, 1);
+    free(argument);
+}
+
 static ncclResult_t submit(Work work, cudaStream_t stream)
 {
     nccl_stand_in_stream = stream;
@@ -367,7 +384,8 @@ static ncclResult_t submit(Work work, cudaStream_t stream)
     Work *copy = malloc(sizeof *copy);
     if (copy == NULL) return ncclSystemError;
     *copy = work;
-    enqueue_device_work(perform_enqueued, free, copy);
+    (void)atomic_fetch_add(&work.comm->enqueued, 1);
+    enqueue_device_work(perform_enqueued, drop_enqueued, copy);
     return ncclSuccess;
 }
 

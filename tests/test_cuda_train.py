@@ -5,6 +5,7 @@ Device memory can be read by kernels and copies alone (PLUMB_TEST_GUARD), and a 
 
 import json
 import os
+import time
 import unittest
 
 import jobs
@@ -94,8 +95,8 @@ class Cuda(Suite):
 class Trouble(Suite):
     """Each with a clear message."""
 
-    def refused(self, code, *texts, program=ON_HOST, ranks=0, environment=None, settings=()):
-        command = [program, "train", self.resnet, "device=cuda", *settings, "--run", self.folder()]
+    def refused(self, code, *texts, program=ON_HOST, ranks=0, environment=None, settings=(), config=None):
+        command = [program, "train", config or self.resnet, "device=cuda", *settings, "--run", self.folder()]
         job = jobs.Job([], environment=dict(AS_A_GPU, **(environment or {})),
                        command=["mpirun", "-n", str(ranks), *command] if ranks else command).wait()
         self.assertEnds(job, code)
@@ -118,6 +119,15 @@ class Trouble(Suite):
         for record in ("true", "false"):
             self.refused(jobs.NUMERIC, "step 1 (epoch 1, batch 1)", "rank 1: ", "the gradient of", ".weight", "NaN",
                          ranks=2, environment=environment, settings=("graph=" + record,))
+
+    @unittest.skipIf(STAND_IN == "", "built without NCCL's header")
+    def test_failure_in_a_recorded_step(self):
+        """NCCL's abort returns when the recordings with its operations are gone: who drops them must not be the one who waits."""
+        environment = {"NCCL_STAND_IN_FAULT": "1:error:60", "LD_LIBRARY_PATH": f"{STAND_IN}:{LIBRARIES}"}
+        started = time.monotonic()
+        self.refused(jobs.COMMUNICATION, "remote process exited", ranks=2, environment=environment, config=self.linear,
+                     settings=("epochs=1000000",))
+        self.assertLess(time.monotonic() - started, 2 + jobs.soon())
 
     def test_no_gpu(self):
         """The program itself, on a machine without a GPU."""
