@@ -23,7 +23,7 @@ const char doctor_help[] = "usage: [mpirun -n RANKS] plumb doctor [cpu|cuda]\n"
 /* What each rank tells the others. */
 typedef struct {
     char host[256], name[256], identity[64], libraries[1024];
-    int32_t kind, local_rank, threads;
+    int32_t kind, local_rank, threads, may_share;
     cpu_set_t processors;
     DevicePeaks peaks;
 } Patient;
@@ -71,7 +71,9 @@ static Status examine(Doctor *d)
     const World *world = d->world;
     Patient mine = {.kind = device_kind(d->device),
                     .local_rank = world->local_rank,
-                    .threads = device_threads(d->device)};
+                    .threads = device_threads(d->device),
+                    .may_share =
+                        getenv("NCCL_HOSTID") != NULL || getenv("NCCL_MULTI_RANK_GPU_ENABLE") != NULL};
     (void)snprintf(mine.host, sizeof mine.host, "%s", world->host);
     (void)snprintf(mine.name, sizeof mine.name, "%s", device_name(d->device));
     (void)snprintf(mine.identity, sizeof mine.identity, "%s", device_identity(d->device));
@@ -227,6 +229,11 @@ static Status measure_sums(Doctor *d)
 
 /* ---- what is wrong ---- */
 
+static bool share_a_gpu(const Patient *a, const Patient *b)
+{
+    return a->identity[0] != '\0' && strcmp(a->identity, b->identity) == 0 && strcmp(a->host, b->host) == 0;
+}
+
 static void find_shared(Doctor *d)
 {
     for (int i = 1; i < d->world->size; ++i)
@@ -234,7 +241,7 @@ static void find_shared(Doctor *d)
             const Patient *a = &d->all[j], *b = &d->all[i];
             cpu_set_t both;
             if (strcmp(a->host, b->host) != 0) continue;
-            if (a->identity[0] != '\0' && strcmp(a->identity, b->identity) == 0)
+            if (share_a_gpu(a, b))
                 warn(d, "ranks %d and %d share one GPU of host %s: start as many ranks there as it has GPUs",
                      j, i, a->host);
             CPU_AND(&both, &a->processors, &b->processors);
@@ -305,10 +312,26 @@ static void find_faults(Doctor *d, Status no_gpu)
 
 /* ---- the visit ---- */
 
+/* NCCL refuses two ranks on one GPU of a host, unless it is told that it may or that they are of two hosts.
+ */
+static bool nccl_would_refuse(const Doctor *d)
+{
+    for (int i = 1; i < d->world->size; ++i)
+        for (int j = 0; j < i; ++j)
+            if (share_a_gpu(&d->all[i], &d->all[j]) && !(d->all[i].may_share && d->all[j].may_share))
+                return true;
+    return false;
+}
+
 static Status open_collective(Doctor *d)
 {
     const CommOptions options = {.kind = "auto", .timeout_seconds = 120};
     if (d->world->size > 1 && device_kind(d->device) == DEVICE_CUDA && !d->comm.has_nccl) return OK;
+    if (nccl_would_refuse(d)) {
+        if (speaks(d))
+            (void)printf("\nsums over ranks: not measured, since NCCL refuses ranks that share a GPU\n");
+        return OK;
+    }
     return comm_device_collective(d->world, d->device, &options, &d->collective);
 }
 

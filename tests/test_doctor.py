@@ -56,10 +56,15 @@ class Doctor(Suite):
 
     @unittest.skipIf(STAND_IN == "", "built without NCCL's header")
     def test_gpu_that_is_shared(self):
+        """NCCL refuses such ranks: the doctor says so itself, and asks it only where it is told to take them."""
         job = self.on_host(2, PLUMB_TEST_IDENTITY="GPU-1")
         self.assertEnds(job, 0)
-        self.assertIn("sums of float32 over 2 ranks", job.output)
+        self.assertIn("NCCL refuses ranks that share a GPU", job.output)
         self.assertIn("ranks 0 and 1 share one GPU", job.output)
+        told = self.on_host(2, PLUMB_TEST_IDENTITY="GPU-1", NCCL_MULTI_RANK_GPU_ENABLE="1")
+        self.assertEnds(told, 0)
+        self.assertIn("sums of float32 over 2 ranks", told.output)
+        self.assertIn("ranks 0 and 1 share one GPU", told.output)
         apart = self.on_host(2)
         self.assertEnds(apart, 0)
         self.assertNotIn("share one GPU", apart.output)
