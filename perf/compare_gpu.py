@@ -4,11 +4,13 @@
 
 Needs the program train_step (launch/bundle.sh --with-tests) and a Python with torch. A measurement takes minutes where torch compiles:
 each is kept as a line of --state, and what is there is not measured again, so a call that runs out of --seconds (exit code 75) is gone
-on with by the next one. Exit code 1: something cannot be measured.
+on with by the next one. Only what the same programs measured on the same kind of GPU stands in one table: the rest of the file is passed
+over. Exit code 1: something cannot be measured.
 """
 
 import argparse
 import datetime
+import hashlib
 import json
 import os
 import subprocess
@@ -64,15 +66,37 @@ def arguments():
     return parser.parse_args()
 
 
+def gpu(chosen):
+    if chosen.device == "cpu":
+        return "cpu"
+    try:
+        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.strip() or "unknown GPU"
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown GPU"
+
+
+def contents(path):
+    """A few digits that tell one version of a program from another. In a bundle bin/ has a script, libexec/ the program."""
+    folder, name = os.path.split(os.path.abspath(path))
+    real = os.path.join(os.path.dirname(folder), "libexec", name)
+    try:
+        with open(real if os.path.exists(real) else path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()[:12]
+    except OSError:
+        return "absent"
+
+
 class State:
     """Measurements by name, kept in a file."""
 
     def __init__(self, chosen):
         self.path, self.deadline = chosen.state, time.monotonic() + chosen.seconds
         self.known, self.missing, self.failed = {}, [], False
+        self.of = f"{gpu(chosen)}, {contents(chosen.program)}, {contents(os.path.join(HERE, 'train_step_peer.py'))}"
         if os.path.exists(self.path):
             with open(self.path, encoding="utf-8") as file:
-                self.known = {entry["name"]: entry["result"] for entry in map(json.loads, file)}
+                self.known = {entry["name"]: entry["result"] for entry in map(json.loads, file) if entry.get("of") == self.of}
 
     def measure(self, name, command):
         """The last line that the command prints, or None: it failed or its time is up."""
@@ -99,7 +123,7 @@ class State:
             return None
         self.known[name] = json.loads(done.stdout.strip().splitlines()[-1])
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"name": name, "result": self.known[name]}) + "\n")
+            file.write(json.dumps({"name": name, "of": self.of, "result": self.known[name]}) + "\n")
         return self.known[name]
 
 

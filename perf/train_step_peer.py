@@ -45,6 +45,7 @@ def main():
     chosen = arguments()
     torch.set_num_threads(chosen.threads)
     torch.manual_seed(1)
+    torch.backends.cudnn.benchmark = True  # times the engines of each convolution, as plumb does
     layout = torch.channels_last if chosen.memory_format == "channels_last" else torch.contiguous_format
     net = peer_networks.network(chosen.network, classes=chosen.classes, size=chosen.size, width=chosen.width)
     net = net.to(device=chosen.device, memory_format=layout).train()
