@@ -352,12 +352,14 @@ static Status time_engines(Device *device, CudaConvolution *c, int *best)
         status = device_allocate(device, trial.workspace_at + (size_t)most, "timing convolutions",
                                  (void **)(void *)&trial.memory);
     double shortest = 0;
+    Status failure = OK; /* the last engine's that did not run */
     for (int i = 0; i < count && count > 1 && status == OK; ++i) {
         double seconds;
         c->plan = plan[i];
         Status timed = device_time(device, run_trial, &trial, &seconds);
         if (timed != OK) { /* an engine that does not run is not chosen */
-            status_free(timed);
+            status_free(failure);
+            failure = timed;
             continue;
         }
         if (shortest == 0 || seconds < shortest) {
@@ -366,6 +368,9 @@ static Status time_engines(Device *device, CudaConvolution *c, int *best)
         }
     }
     c->plan = NULL;
+    if (status == OK && failure != OK && shortest == 0)
+        status = fail(STATUS_UNSUPPORTED, "none of %d engines runs: %s", count, status_message(failure));
+    status_free(failure);
     device_free(device, trial.memory);
     for (int i = 0; i < count; ++i)
         (void)c->cudnn->BackendDestroyDescriptor(plan[i]);
