@@ -65,12 +65,12 @@ find_bundle() {
   root=$(cd "$bundle" && pwd)
 }
 
-# Python packages keep their libraries where the loader does not look: site-packages/nvidia/*/lib.
+# Python packages keep their libraries where the loader does not look: site-packages/nvidia/*/lib. cuDNN compiles some engines with NVRTC.
 find_libraries() {
   local folders
   folders=$("$python" -c '
 import glob, os, sys
-print(":".join(sorted({os.path.dirname(f) for p in sys.path for n in ("libcudnn.so.9", "libcublasLt.so.*", "libnccl.so.2", "libcudart.so.*")
+print(":".join(sorted({os.path.dirname(f) for p in sys.path for n in ("libcudnn.so.9", "libcublasLt.so.*", "libnccl.so.2", "libcudart.so.*", "libnvrtc.so.*")
                        for f in glob.glob(os.path.join(p, "nvidia", "*", "lib", n))})))' 2>/dev/null)
   [ -z "$folders" ] || export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folders"
 }

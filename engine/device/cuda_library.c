@@ -10,14 +10,15 @@ typedef struct {
     void *function; /* where the pointer to it goes, through void * as dlsym gives it */
 } Symbol;
 
-/* From the folder `lib` of what the environment variable `home` names, as builds of other programs find the
- * library, else from where the system finds libraries. */
+/* From the folder `lib` or, as NVIDIA's toolkit has it, `lib64` of what the environment variable `home`
+ * names, as builds of other programs find the library, else from where the system finds libraries. */
 static void *open_library(const char *file, const char *home)
 {
+    static const char *const folders[] = {"lib", "lib64"};
     const char *root = getenv(home);
     char path[4096];
-    if (root != NULL && root[0] != '\0') {
-        (void)snprintf(path, sizeof path, "%s/lib/%s", root, file);
+    for (size_t i = 0; i < sizeof folders / sizeof *folders && root != NULL && root[0] != '\0'; ++i) {
+        (void)snprintf(path, sizeof path, "%s/%s/%s", root, folders[i], file);
         void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
         if (library != NULL) return library;
     }

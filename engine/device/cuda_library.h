@@ -35,8 +35,8 @@ typedef struct {
 } CublasLt;
 
 /* The library with a handle for the GPU that is current, loaded at the first call from where the system finds
- * libraries (LD_LIBRARY_PATH, the loader's cache), or from lib in $CUDNN_PATH or $CUDA_PATH. It stays loaded.
- * The error says what to install. */
+ * libraries (LD_LIBRARY_PATH, the loader's cache), or from lib or lib64 in $CUDNN_PATH or $CUDA_PATH. It
+ * stays loaded. The error says what to install. */
 CHECKED Status cudnn_load(const Cudnn **);
 CHECKED Status cublaslt_load(const CublasLt **);
 
