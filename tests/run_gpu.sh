@@ -36,13 +36,26 @@ results=${OUT:-perf/results}
 python=${PLUMB_PYTHON:-python3}
 part_seconds=${PLUMB_SECONDS:-540}
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 mkdir -p "$results" runs || exit 1
 
 say() { echo "run_gpu.sh: $*" >&2; }
 left() { echo $((part_seconds - (SECONDS - part_started))); }
 worst=0
 note() { [ "$worst" -eq 1 ] || worst=$1; } # 1 stands over 75
+
+# What took minutes to find out goes with the results, and is taken over where runs/ is new, as on a machine that is lent anew. Its lines
+# say for which GPU, library and program they hold.
+take_over() {
+  local newest
+  [ -f "$PLUMB_CACHE/convolutions.txt" ] || cp perf/results/gpu-convolutions.txt "$PLUMB_CACHE/convolutions.txt" 2>/dev/null
+  newest=$(find perf/results -name '*-gpu-speed.jsonl' 2>/dev/null | sort | tail -n 1)
+  [ -f runs/gpu-speed.jsonl ] || [ -z "$newest" ] || cp "$newest" runs/gpu-speed.jsonl
+}
+leave() {
+  [ ! -f "${PLUMB_CACHE:-absent}/convolutions.txt" ] || cp "$PLUMB_CACHE/convolutions.txt" "$results/gpu-convolutions.txt"
+  rm -rf "$work"
+}
+trap leave EXIT
 
 # ---- what there is ----
 
@@ -260,6 +273,7 @@ find_libraries
 check_gpu
 export PLUMB_CACHE=${PLUMB_CACHE:-$PWD/runs/gpu-cache}
 mkdir -p "$PLUMB_CACHE"
+take_over
 fashion_mnist=$(find_data fashion_mnist train-images-idx3-ubyte.gz)
 fashion_mnist=${fashion_mnist:-absent}
 cifar10=$(find_data cifar10 data_batch_1.bin)
