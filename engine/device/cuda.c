@@ -231,9 +231,11 @@ static Status upload_cuda(Device *device, void *to, const void *host, size_t byt
 {
     Cuda *cuda = device->implementation;
     if (bytes == 0) return OK;
-    if (bytes > STAGED_MOST) /* the runtime has read pageable memory when it returns */
-        return cuda_status(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, cuda->stream),
-                           "a copy to it");
+    if (bytes > STAGED_MOST) { /* pageable memory may be read later: some GPUs reach the host's themselves */
+        TRY(cuda_status(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, cuda->stream),
+                        "a copy to it"));
+        return cuda_status(cudaStreamSynchronize(cuda->stream), "a copy to it");
+    }
     char *part;
     TRY(stage(device, bytes, &part));
     memcpy(part, host, bytes);
