@@ -62,7 +62,7 @@ VECTOR_INLINE void vector_prefetch(const void *data, int64_t index, int vectors,
 /* All ones in the lanes that exist. */
 VECTOR_INLINE IntVector vector_present(int lanes)
 {
-    IntVector lane;
+    IntVector lane = {0};
     for (int i = 0; i < LANES; ++i)
         lane[i] = i;
     return lane < (IntVector){0} + lanes;
