@@ -6,18 +6,19 @@
  * confidence or probability, y 1 if right (for a class: if it is the label) else 0; S_b = sum over the
  * samples of bin b of (q - y).
  *
- *   ece            sum_b |S_b| / N. Bins are (lower, upper] with edges b/B rounded to float32, as the
- * published ECELoss has them; a probability of exactly 0 is in no bin. ece_debiased   2 ece - E[ece'], ece'
- * with each bin's accuracy a drawn from Normal(a, a (1 - a) / n): Kumar, Liang and Ma (2019), in closed form.
- * May fall a little below 0. mce, ece_l2    max_b |S_b| / n_b, and sqrt(sum_b n_b / N (S_b / n_b)^2), over
- * the bins of the published test_utils: ceil(B q) - 1 in double precision. Empty bins count as 0.
+ *   ece              sum_b |S_b| / N. Bins are (lower, upper] with edges b/B rounded to float32, as the
+ *                    published ECELoss has them; a probability of exactly 0 is in no bin.
+ *   ece_debiased     2 ece - E[ece'], ece' with each bin's accuracy a drawn from Normal(a, a (1 - a) / n): Kumar,
+ *                    Liang and Ma (2019), in closed form. May fall a little below 0.
+ *   mce, ece_l2      max_b |S_b| / n_b, and sqrt(sum_b n_b / N (S_b / n_b)^2), over the bins of the published
+ *                    test_utils: ceil(B q) - 1 in double precision. Empty bins count as 0.
  *   ece_l2_debiased  sqrt(max(0, sum_b n_b / N ((S_b / n_b)^2 - a (1 - a) / (n_b - 1)))), bins with n_b > 1.
- *   ada_ece        sum_b |S_b| / N with edges at the positions b N / B of the sorted confidences, linearly
- *                  interpolated, position N meaning the last: bins (lower, upper], so the smallest confidence
- *                  and its copies are in no bin.
- *   classwise_ece  mean over the classes 0 .. max label of the class' ece (the published rule);
- *                  classwise_ece_all: over all K classes.
- *   s99            samples with confidence >= 0.99: their fraction, and accuracy among them (NaN if none).
+ *   ada_ece          sum_b |S_b| / N with edges at the positions b N / B of the sorted confidences, linearly
+ *                    interpolated, position N meaning the last: bins (lower, upper], so the smallest confidence
+ *                    and its copies are in no bin.
+ *   classwise_ece    mean over the classes 0 .. max label of the class' ece (the published rule);
+ *                    classwise_ece_all: over all K classes.
+ *   s99              samples with confidence >= 0.99: their fraction, and accuracy among them (NaN if none).
  */
 #ifndef PLUMB_LOSSES_CALIBRATION_H
 #define PLUMB_LOSSES_CALIBRATION_H
