@@ -46,7 +46,7 @@ done
 suites=()
 programs=(plumb)
 if [ -n "$with_tests" ]; then
-  suites=(test_ops_basic test_ops_norm test_ops_random test_ops_shape test_ops_conv test_batch_norm test_losses test_optimizer)
+  suites=(test_ops_basic test_ops_norm test_ops_random test_ops_shape test_ops_conv test_batch_norm test_losses test_calibration_pass test_optimizer)
   programs+=(train_step "${suites[@]}")
 fi
 

@@ -14,18 +14,7 @@ Status epoch_metrics_measure(Session *session, EpochMetrics *metrics)
     const int bins = (int)config_integer(session->config, "evaluate.bins");
     for (int split = 0; split < SPLIT_COUNT; ++split) {
         if (session->evaluate[split].plan == NULL) continue;
-        Logits set;
-        float *logits = NULL;
-        int32_t *labels = NULL;
-        Status status = session_logits(session, (Split)split, &set, &logits, &labels);
-        if (status == OK) status = logits_check(&set, device_threads(session->device));
-        status = comm_agree(session->world, status);
-        if (status == OK)
-            status = calibration_measure(session->host, &set, 1.0, bins, device_threads(session->device),
-                                         &metrics->split[split], NULL);
-        free(logits);
-        free(labels);
-        TRY(status);
+        TRY(session_calibration(session, (Split)split, bins, &metrics->split[split]));
         metrics->has[split] = true;
     }
     return OK;

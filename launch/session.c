@@ -310,9 +310,10 @@ static Status share_states(Session *session)
 
 static Status enqueue_plan(void *plan) { return plan_run(plan); }
 
-/* Samples first .. first + count - 1 of the split; the rest of the batch repeats the first. */
-static Status evaluate_batch(Session *session, Split which, int64_t first, int64_t count, int64_t *row,
-                             int64_t *sample, float *logits)
+/* Enqueues the network on samples first .. first + count - 1 of the split; the rest of the batch repeats the
+ * first. */
+static Status enqueue_batch(Session *session, Split which, int64_t first, int64_t count, int64_t *row,
+                            int64_t *sample)
 {
     Device *device = session->device;
     Step *step = &session->evaluate[which];
@@ -326,56 +327,107 @@ static Status evaluate_batch(Session *session, Split which, int64_t first, int64
     plan_bind(step->plan, step->table, (void *)(uintptr_t)table);
     TRY(device_clear(device, plan_data(step->plan, step->crop), (size_t)step->batch * 3 * sizeof(int32_t)));
     if (config_flag(session->config, "graph"))
-        TRY(device_repeat(device, &step->recording, enqueue_plan, step->plan));
-    else
-        TRY(plan_run(step->plan));
-    const size_t bytes = (size_t)(count * session->dataset->classes) * sizeof(float);
-    TRY(device_download(device, logits, plan_data(step->plan, step->logits), bytes));
-    return device_synchronize(device);
+        return device_repeat(device, &step->recording, enqueue_plan, step->plan);
+    return plan_run(step->plan);
+}
+
+/* Takes the logits of the next `rows` samples, which are in the device's memory until the next batch. */
+typedef Status TakeLogits(void *taker, const float *logits, int64_t rows);
+
+/* Runs the network on this rank's share of a split. Collective. */
+static Status evaluate_share(Session *session, Split which, TakeLogits *take, void *taker)
+{
+    const Step *step = &session->evaluate[which];
+    int64_t *row = NULL, *sample = NULL;
+    int64_t first, count;
+    logits_share(session->dataset->split[which].count, session->world->rank, session->world->size, &first,
+                 &count);
+    Status status;
+    TRY_ELSE(done, memory_new(&row, (size_t)step->batch, sizeof *row, "evaluation"));
+    TRY_ELSE(done, memory_new(&sample, (size_t)step->batch, sizeof *sample, "evaluation"));
+    TRY_ELSE(done, share_states(session));
+    for (int64_t done = 0; done < count; done += step->batch) {
+        const int64_t here = count - done < step->batch ? count - done : step->batch;
+        TRY_ELSE(done, enqueue_batch(session, which, first + done, here, row, sample));
+        TRY_ELSE(done, take(taker, plan_data(step->plan, step->logits), here));
+    }
+done:
+    free(row);
+    free(sample);
+    return status;
+}
+
+/* This rank's share of a split: its labels, and where its logits belong. */
+static Status describe_share(const Session *session, Split which, Logits *out)
+{
+    const DataSplit *split = &session->dataset->split[which];
+    if (session->evaluate[which].plan == NULL)
+        return fail(STATUS_INPUT, "the %s split of %s is empty", split_name(which), session->dataset->name);
+    *out = (Logits){.name = split_name(which),
+                    .type = FLOAT32,
+                    .label_type = INT32,
+                    .total = split->count,
+                    .classes = session->dataset->classes};
+    logits_share(split->count, session->world->rank, session->world->size, &out->first, &out->count);
+    out->labels = split->label + out->first;
+    return OK;
+}
+
+typedef struct {
+    Device *device;
+    float *next;
+    int64_t classes;
+} Download;
+
+static Status take_download(void *taker, const float *logits, int64_t rows)
+{
+    Download *download = taker;
+    const int64_t count = rows * download->classes;
+    TRY(device_download(download->device, download->next, logits, (size_t)count * sizeof *logits));
+    download->next += count;
+    return device_synchronize(download->device);
 }
 
 Status session_logits(Session *session, Split which, Logits *out, float **logits, int32_t **labels)
 {
-    const DataSplit *split = &session->dataset->split[which];
-    const int64_t classes = session->dataset->classes;
-    const Step *step = &session->evaluate[which];
-    const int64_t batch = step->batch;
-    int64_t first, count;
-    int64_t *row = NULL, *sample = NULL;
     Status status;
     *logits = NULL;
     *labels = NULL;
-    if (step->plan == NULL)
-        return fail(STATUS_INPUT, "the %s split of %s is empty", split_name(which), session->dataset->name);
-    logits_share(split->count, session->world->rank, session->world->size, &first, &count);
-    TRY_ELSE(done, memory_new(logits, (size_t)(count * classes) + 1, sizeof **logits, "logits"));
-    TRY_ELSE(done, memory_new(labels, (size_t)count + 1, sizeof **labels, "labels"));
-    TRY_ELSE(done, memory_new(&row, (size_t)batch, sizeof *row, "evaluation"));
-    TRY_ELSE(done, memory_new(&sample, (size_t)batch, sizeof *sample, "evaluation"));
-    TRY_ELSE(done, share_states(session));
-    for (int64_t done = 0; done < count; done += batch) {
-        const int64_t here = count - done < batch ? count - done : batch;
-        TRY_ELSE(done,
-                 evaluate_batch(session, which, first + done, here, row, sample, *logits + done * classes));
-    }
-    memcpy(*labels, split->label + first, (size_t)count * sizeof **labels);
-    *out = (Logits){.name = split_name(which),
-                    .type = FLOAT32,
-                    .values = *logits,
-                    .label_type = INT32,
-                    .labels = *labels,
-                    .count = count,
-                    .first = first,
-                    .total = split->count,
-                    .classes = classes};
+    TRY(describe_share(session, which, out));
+    TRY_ELSE(done, memory_new(logits, (size_t)(out->count * out->classes) + 1, sizeof **logits, "logits"));
+    TRY_ELSE(done, memory_new(labels, (size_t)out->count + 1, sizeof **labels, "labels"));
+    Download download = {.device = session->device, .next = *logits, .classes = out->classes};
+    TRY_ELSE(done, evaluate_share(session, which, take_download, &download));
+    memcpy(*labels, out->labels, (size_t)out->count * sizeof **labels);
+    out->values = *logits;
+    out->labels = *labels;
 done:
-    free(row);
-    free(sample);
     if (status != OK) {
         free(*logits);
         free(*labels);
         *logits = NULL;
         *labels = NULL;
     }
+    return status;
+}
+
+static Status take_calibration(void *pass, const float *logits, int64_t rows)
+{
+    return calibration_pass_add(pass, logits, rows);
+}
+
+Status session_calibration(Session *session, Split which, int bins, Calibration *result)
+{
+    Logits share;
+    CalibrationPass *pass = NULL;
+    TRY(describe_share(session, which, &share));
+    Status status = comm_agree(session->world, calibration_pass_open(session->device, &share, bins, &pass));
+    if (status == OK) {
+        status = evaluate_share(session, which, take_calibration, pass);
+        if (status == OK) status = calibration_pass_collect(pass);
+        status = comm_agree(session->world, status);
+    }
+    if (status == OK) status = calibration_pass_measure(pass, session->host, result);
+    calibration_pass_close(pass);
     return status;
 }

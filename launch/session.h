@@ -9,6 +9,7 @@
 #include "engine/optim/optimizer.h"
 #include "engine/plan/plan.h"
 #include "launch/pixels.h"
+#include "losses/calibration.h"
 #include "losses/logits.h"
 #include "losses/loss.h"
 #include "models/model.h"
@@ -50,5 +51,9 @@ void session_close(Session *);
  * mode and without augmentation. `out` refers to *logits (FLOAT32 [count, classes]) and *labels, released
  * with free() by the caller. */
 CHECKED Status session_logits(Session *, Split, Logits *out, float **logits, int32_t **labels);
+
+/* Collective. The same pass, of which only the calibration at temperature 1 is kept: the logits stay where the
+ * device makes them. */
+CHECKED Status session_calibration(Session *, Split, int bins, Calibration *);
 
 #endif

@@ -2,6 +2,7 @@
 #ifndef PLUMB_LOSSES_BINS_H
 #define PLUMB_LOSSES_BINS_H
 
+#include "engine/base/shared_function.h"
 #include "losses/calibration.h"
 
 #include <math.h>
@@ -17,7 +18,7 @@ static inline void bins_edges(int bins, double *edge)
 
 /* The bin (edge[b], edge[b + 1]] that holds q in [0, 1]; -1 for 0. The edges are so close to b / bins that
  * the first guess is wrong by one at most. */
-static inline int bins_find(const double *edge, int bins, double q)
+SHARED_FUNCTION int bins_find(const double *edge, int bins, double q)
 {
     int bin = (int)(q * bins);
     bin = bin > bins - 1 ? bins - 1 : bin;
@@ -25,7 +26,7 @@ static inline int bins_find(const double *edge, int bins, double q)
 }
 
 /* The other published rule: ceil(bins q) - 1 in double precision. */
-static inline int bins_find_ceiling(int bins, double q)
+SHARED_FUNCTION int bins_find_ceiling(int bins, double q)
 {
     const int bin = (int)ceil(q * bins) - 1;
     return bin < 0 ? 0 : bin > bins - 1 ? bins - 1 : bin;

@@ -4,10 +4,6 @@
 
 #include <stdlib.h>
 
-/* A sum travels as four limbs of 32 bits in int64, the highest one signed: the ranks' limbs add up without
- * overflow for up to 2^31 ranks, and carries are resolved on arrival. */
-enum { LIMBS = 4 };
-
 Status counts_reduce(Collective *collective, int64_t *counts, int64_t count)
 {
     TRY(collective->sum(collective, (Span){.data = counts, .count = count, .type = INT64}, NULL));
@@ -19,22 +15,13 @@ Status exact_sum_reduce(Collective *collective, ExactSum *sums, int64_t count)
 {
     if (collective->size == 1) return OK;
     int64_t *limbs;
-    TRY(memory_new(&limbs, (size_t)count * LIMBS, sizeof *limbs, "exact sums"));
-    for (int64_t i = 0; i < count; ++i) {
-        __int128 rest = sums[i].units;
-        for (int limb = 0; limb < LIMBS - 1; ++limb) {
-            limbs[i * LIMBS + limb] = (int64_t)(rest & 0xffffffff);
-            rest >>= 32;
-        }
-        limbs[i * LIMBS + LIMBS - 1] = (int64_t)rest;
-    }
-    Status status = counts_reduce(collective, limbs, count * LIMBS);
-    for (int64_t i = 0; status == OK && i < count; ++i) {
-        __int128 units = 0;
-        for (int limb = LIMBS - 1; limb >= 0; --limb)
-            units = units * ((__int128)1 << 32) + limbs[i * LIMBS + limb];
-        sums[i].units = units;
-    }
+    TRY(memory_new(&limbs, (size_t)count * EXACT_SUM_LIMBS, sizeof *limbs, "exact sums"));
+    for (int64_t i = 0; i < count; ++i)
+        for (int limb = 0; limb < EXACT_SUM_LIMBS; ++limb)
+            limbs[i * EXACT_SUM_LIMBS + limb] = exact_sum_limb(sums[i].units, limb);
+    Status status = counts_reduce(collective, limbs, count * EXACT_SUM_LIMBS);
+    for (int64_t i = 0; status == OK && i < count; ++i)
+        sums[i] = exact_sum_of_limbs(limbs + i * EXACT_SUM_LIMBS);
     free(limbs);
     return status;
 }

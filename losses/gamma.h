@@ -4,6 +4,7 @@
 #define PLUMB_LOSSES_GAMMA_H
 
 #include "engine/base/config.h"
+#include "engine/base/shared_function.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,14 +20,7 @@ typedef struct {
     bool by_epoch;
 } GammaPolicy;
 
-/* Arithmetic that CUDA kernels share. */
-#ifdef __CUDACC__
-#define GAMMA_FUNCTION __host__ __device__ static inline
-#else
-#define GAMMA_FUNCTION static inline
-#endif
-
-GAMMA_FUNCTION double gamma_choose(const GammaPolicy *policy, double probability, int64_t epoch)
+SHARED_FUNCTION double gamma_choose(const GammaPolicy *policy, double probability, int64_t epoch)
 {
     const double x = policy->by_epoch ? (double)epoch : probability;
     int32_t i = 0;
@@ -46,7 +40,7 @@ CHECKED Status gamma_read(const Config *, GammaPolicy *);
  * The published form divides by (1-p). Factored as (1-p)^gamma (1 + gamma p (-log p)/(1-p)) nothing is lost
  * near p = 1, where (-log p)/(1-p) tends to 1, nor for gamma < 1, where (1-p)^(gamma-1) grows without bound.
  */
-GAMMA_FUNCTION double focal_growth(double probability, double complement, double negative_log, double gamma)
+SHARED_FUNCTION double focal_growth(double probability, double complement, double negative_log, double gamma)
 {
     double ratio = 1;
     if (complement > 0) ratio = probability > 0 ? negative_log / complement : 0;

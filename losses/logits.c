@@ -27,18 +27,22 @@ static bool row_is_finite(const Logits *logits, int64_t row)
     return bad == 0;
 }
 
+Status logits_fail(const Logits *logits, int64_t row, int64_t column, double value)
+{
+    return fail(STATUS_NUMERIC, "%s: the logit of row %lld, column %lld is %s", logits->name,
+                (long long)(logits->first + row), (long long)column,
+                isnan(value) ? "NaN"
+                : value > 0  ? "infinity"
+                             : "-infinity");
+}
+
 static Status bad_value(const Logits *logits, int64_t row)
 {
     for (int64_t k = 0; k < logits->classes; ++k) {
         const int64_t at = row * logits->classes + k;
         const double value = logits->type == FLOAT32 ? (double)((const float *)logits->values)[at]
                                                      : ((const double *)logits->values)[at];
-        if (!isfinite(value))
-            return fail(STATUS_NUMERIC, "%s: the logit of row %lld, column %lld is %s", logits->name,
-                        (long long)(logits->first + row), (long long)k,
-                        isnan(value) ? "NaN"
-                        : value > 0  ? "infinity"
-                                     : "-infinity");
+        if (!isfinite(value)) return logits_fail(logits, row, k, value);
     }
     return fail(STATUS_INTERNAL, "%s: row %lld is finite after all", logits->name, (long long)row);
 }
@@ -49,7 +53,7 @@ Status logits_check(const Logits *logits, int threads)
     if (logits->classes < 2)
         return fail(STATUS_INPUT, "%s: %lld class; at least 2 are needed", logits->name,
                     (long long)logits->classes);
-    if (logits->type != FLOAT32 && logits->type != FLOAT64)
+    if (logits->values && logits->type != FLOAT32 && logits->type != FLOAT64)
         return fail(STATUS_INPUT, "%s: logits are %s; float32 or float64 is needed", logits->name,
                     dtype_name(logits->type));
     if (logits->labels && logits->label_type != UINT8 && logits->label_type != INT32 &&
@@ -65,7 +69,7 @@ Status logits_check(const Logits *logits, int threads)
     for (int64_t block = 0; block < blocks; ++block) {
         const int64_t end = (block + 1) * BLOCK < logits->count ? (block + 1) * BLOCK : logits->count;
         for (int64_t row = block * BLOCK; row < end; ++row) {
-            if (!row_is_finite(logits, row) && row < bad_row) bad_row = row;
+            if (logits->values && !row_is_finite(logits, row) && row < bad_row) bad_row = row;
             if (logits->labels && row < bad_label) {
                 const int64_t label = logits_label(logits, row);
                 if (label < 0 || label >= logits->classes) bad_label = row;

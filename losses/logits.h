@@ -11,7 +11,7 @@
 typedef struct {
     const char *name;   /* for messages: the file, or "test" */
     DType type;         /* FLOAT32 or FLOAT64 */
-    const void *values; /* [count, classes] */
+    const void *values; /* [count, classes]; NULL where only the labels are meant */
     DType label_type;   /* UINT8, INT32 or INT64 */
     const void *labels; /* [count]; NULL for a set without labels (out of distribution) */
     int64_t count;      /* rows of this rank; may be 0 */
@@ -36,6 +36,9 @@ static inline int64_t logits_label(const Logits *logits, int64_t row)
  * of the first label outside [0, classes); rows are counted in the whole set. Also shapes and types. Not
  * collective: the caller makes the ranks agree. threads: 0 means as OpenMP says. */
 CHECKED Status logits_check(const Logits *, int threads);
+
+/* The error of a logit that is NaN or infinite; row counts in this rank's rows. */
+CHECKED Status logits_fail(const Logits *, int64_t row, int64_t column, double value);
 
 /* Rows [*first, *first + *count) of `total` belong to `rank` of `size`: contiguous, in the order of ranks. */
 void logits_share(int64_t total, int rank, int size, int64_t *first, int64_t *count);

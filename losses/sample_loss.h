@@ -45,7 +45,7 @@ typedef struct {
 } SampleLoss;
 
 /* -log p_y */
-GAMMA_FUNCTION SampleLoss sample_cross_entropy(const Sample *sample)
+SHARED_FUNCTION SampleLoss sample_cross_entropy(const Sample *sample)
 {
     SampleLoss loss = {0, 0, 0, 0, 0, 0, false};
     loss.value = sample->negative_log;
@@ -60,7 +60,7 @@ typedef struct {
 } Smoothing;
 
 /* s = (1-a) q + a (1-q)/(K-1); with one class there is nothing to give alpha to. */
-GAMMA_FUNCTION Smoothing smoothing_paper(double alpha, int64_t classes)
+SHARED_FUNCTION Smoothing smoothing_paper(double alpha, int64_t classes)
 {
     Smoothing smoothing = {0, 0};
     if (classes < 2) return smoothing;
@@ -70,14 +70,14 @@ GAMMA_FUNCTION Smoothing smoothing_paper(double alpha, int64_t classes)
 }
 
 /* s = (1-a) q + a/K */
-GAMMA_FUNCTION Smoothing smoothing_uniform(double alpha, int64_t classes)
+SHARED_FUNCTION Smoothing smoothing_uniform(double alpha, int64_t classes)
 {
     Smoothing smoothing = {0, alpha / (double)classes};
     smoothing.removed = smoothing.other * (double)(classes - 1);
     return smoothing;
 }
 
-GAMMA_FUNCTION SampleLoss sample_label_smoothing(const Sample *sample, Smoothing smoothing)
+SHARED_FUNCTION SampleLoss sample_label_smoothing(const Sample *sample, Smoothing smoothing)
 {
     if (smoothing.other == 0) return sample_cross_entropy(sample);
     SampleLoss loss = {0, 0, 0, 0, 0, 0, false};
@@ -91,7 +91,7 @@ GAMMA_FUNCTION SampleLoss sample_label_smoothing(const Sample *sample, Smoothing
 
 /* sum over k of (p_k - [k = y])^2. With t = sum p_k (p_k - [k = y]), the derivative by logit j is
  * 2 p_j (p_j - [j = y] - t). */
-GAMMA_FUNCTION SampleLoss sample_brier(const Sample *sample)
+SHARED_FUNCTION SampleLoss sample_brier(const Sample *sample)
 {
     const double p = sample->probability, complement = sample->complement;
     const double t = sample->other_squares - p * complement;
@@ -105,7 +105,7 @@ GAMMA_FUNCTION SampleLoss sample_brier(const Sample *sample)
 
 /* base^exponent for base >= 0; the usual small integers by multiplication, several times faster than pow.
  */
-GAMMA_FUNCTION double power_of(double base, double exponent)
+SHARED_FUNCTION double power_of(double base, double exponent)
 {
     const double most = 8;
     if (!(exponent >= 0 && exponent <= most && exponent == floor(exponent))) return pow(base, exponent);
@@ -116,7 +116,7 @@ GAMMA_FUNCTION double power_of(double base, double exponent)
 }
 
 /* -(1 - p_y)^gamma log p_y; gamma is a constant under differentiation. */
-GAMMA_FUNCTION SampleLoss sample_focal(const Sample *sample, double gamma)
+SHARED_FUNCTION SampleLoss sample_focal(const Sample *sample, double gamma)
 {
     const double complement = sample->complement;
     const double power = power_of(complement, gamma);
@@ -130,7 +130,7 @@ GAMMA_FUNCTION SampleLoss sample_focal(const Sample *sample, double gamma)
 
 /* Adds scale times the gradient of the confidence r (the probability of `prediction`), once a loss:
  * dr / d logit_j = r ([j = prediction] - p_j). */
-GAMMA_FUNCTION void sample_couple(const Sample *sample, double scale, SampleLoss *loss)
+SHARED_FUNCTION void sample_couple(const Sample *sample, double scale, SampleLoss *loss)
 {
     const double r = sample->confidence;
     const double own = scale * r * sample->confidence_complement;

@@ -1,17 +1,23 @@
 /* Double-precision exp and log over vector registers, for the loops of evaluation. Internal to losses/.
  * Written with the compilers' vector extensions: the width is that of the processor built for, and every lane
- * computes the same whatever its neighbours hold. */
+ * computes the same whatever its neighbours hold. In CUDA kernels a vector is one number. In a file that is
+ * compiled without contraction (no fused multiply-adds of the compiler's own) a lane's bits are the same on
+ * every processor. */
 #ifndef PLUMB_LOSSES_VECTOR_MATH_H
 #define PLUMB_LOSSES_VECTOR_MATH_H
+
+#include "engine/base/shared_function.h"
 
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__AVX__)
+#if defined(__AVX__) && !defined(__cplusplus)
 #include <immintrin.h>
 #endif
 
-#if defined(__AVX512F__)
+#if defined(__cplusplus)
+#define VECTOR_BYTES 8
+#elif defined(__AVX512F__)
 #define VECTOR_BYTES 64
 #elif defined(__AVX__)
 #define VECTOR_BYTES 32
@@ -20,10 +26,40 @@
 #endif
 enum { LANES = VECTOR_BYTES / 8 };
 
+#ifdef __cplusplus /* a CUDA kernel, or its source compiled for the host */
+typedef double VectorDouble;
+typedef int64_t VectorInt;
+#define VECTOR_INLINE SHARED_FUNCTION
+#else
 typedef double VectorDouble __attribute__((vector_size(VECTOR_BYTES)));
 typedef int64_t VectorInt __attribute__((vector_size(VECTOR_BYTES)));
-
 #define VECTOR_INLINE static inline __attribute__((always_inline))
+#endif
+
+/* The same bits as another type. */
+VECTOR_INLINE VectorInt vector_bits(VectorDouble v)
+{
+    VectorInt bits;
+    memcpy(&bits, &v, sizeof bits);
+    return bits;
+}
+
+VECTOR_INLINE VectorDouble vector_of_bits(VectorInt bits)
+{
+    VectorDouble v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+/* All ones in the lanes where a > b. */
+VECTOR_INLINE VectorInt vector_above(VectorDouble a, VectorDouble b)
+{
+#ifdef __cplusplus
+    return a > b ? -1 : 0;
+#else
+    return (VectorInt)(a > b);
+#endif
+}
 
 VECTOR_INLINE VectorDouble vector_load(const double *from)
 {
@@ -42,14 +78,15 @@ VECTOR_INLINE VectorDouble vector_all(double value)
 
 VECTOR_INLINE VectorDouble vector_select(VectorInt mask, VectorDouble yes, VectorDouble no)
 {
-    return (VectorDouble)((mask & (VectorInt)yes) | (~mask & (VectorInt)no));
+    return vector_of_bits((mask & vector_bits(yes)) | (~mask & vector_bits(no)));
 }
 
 VECTOR_INLINE VectorDouble vector_maximum(VectorDouble a, VectorDouble b)
 {
-    return vector_select((VectorInt)(a > b), a, b);
+    return vector_select(vector_above(a, b), a, b);
 }
 
+#ifndef __cplusplus
 /* One bit a lane, the first lane's lowest. The compilers' vector extensions have no word for it. */
 #if defined(__AVX512F__)
 VECTOR_INLINE unsigned vector_lanes_above(VectorDouble v, double limit)
@@ -85,21 +122,13 @@ VECTOR_INLINE unsigned vector_lanes_equal(VectorDouble v, double value)
     return lanes;
 }
 #endif
-
-/* In the order of the lanes: the same bits every time. */
-VECTOR_INLINE double vector_sum(VectorDouble v)
-{
-    double sum = v[0];
-    for (int lane = 1; lane < LANES; ++lane)
-        sum += v[lane];
-    return sum;
-}
+#endif
 
 /* round(v * 2^shift) for |v * 2^shift| < 2^51: adding 1.5 * 2^52 leaves the integer in the low bits. */
 VECTOR_INLINE VectorInt vector_fixed(VectorDouble v, double scale)
 {
     const VectorDouble shifter = vector_all(0x1.8p52);
-    return (VectorInt)(v * scale + shifter) - (VectorInt)shifter;
+    return vector_bits(v * scale + shifter) - vector_bits(shifter);
 }
 
 /* 2^y for y in [-1021, 1023]. 2^y = 2^n 2^f with |f| <= 1/2, 2^f by Chebyshev interpolation of degree 10:
@@ -120,7 +149,7 @@ VECTOR_INLINE VectorDouble vector_exp2(VectorDouble y)
     p = p * f + 0x1.ebfbdff82c598p-3;
     p = p * f + 0x1.62e42fefa3a19p-1;
     p = p * f + 1.0;
-    return (VectorDouble)((VectorInt)p + ((VectorInt)shifted << 52));
+    return vector_of_bits(vector_bits(p) + (vector_bits(shifted) << 52));
 }
 
 /* e^z for z <= 0. Where the true value is below the smallest normal number the result is 0 if the nearest
@@ -148,8 +177,8 @@ VECTOR_INLINE VectorDouble vector_exp(VectorDouble z)
     p = p * f + 0x1.ebfbdff82c5aep-3;
     p = p * f + 0x1.62e42fefa39efp-1;
     p = p * f + 1.0;
-    const VectorDouble e = (VectorDouble)((VectorInt)p + ((VectorInt)shifted << 52));
-    return (VectorDouble)((VectorInt)e & (VectorInt)(z >= -745.1332191019412));
+    const VectorDouble e = vector_of_bits(vector_bits(p) + (vector_bits(shifted) << 52));
+    return vector_of_bits(vector_bits(e) & ~vector_above(vector_all(-745.1332191019412), z));
 }
 
 /* log(v) for normal v > 0: v = 2^k m with m in [sqrt(1/2), sqrt(2)), log m = 2 atanh((m - 1) / (m + 1)).
@@ -157,11 +186,11 @@ VECTOR_INLINE VectorDouble vector_exp(VectorDouble z)
 VECTOR_INLINE VectorDouble vector_log(VectorDouble v)
 {
     const int64_t sqrt_half = 0x3fe6a09e667f3bcd;
-    const VectorInt offset = (VectorInt)v - sqrt_half;
+    const VectorInt offset = vector_bits(v) - sqrt_half;
     const VectorInt k = offset >> 52;
-    const VectorDouble m = (VectorDouble)((VectorInt)v - (k << 52));
+    const VectorDouble m = vector_of_bits(vector_bits(v) - (k << 52));
     const VectorDouble shifter = vector_all(0x1.8p52);
-    const VectorDouble exponent = (VectorDouble)(k + (VectorInt)shifter) - shifter;
+    const VectorDouble exponent = vector_of_bits(k + vector_bits(shifter)) - shifter;
     const VectorDouble s = (m - 1.0) / (m + 1.0);
     const VectorDouble u = s * s;
     VectorDouble r = vector_all(0x1.0c039c49989c6p-3);
@@ -173,6 +202,16 @@ VECTOR_INLINE VectorDouble vector_log(VectorDouble v)
     r = r * u + 0x1.9999999999a38p-2;
     r = r * u + 0x1.5555555555555p-1;
     return exponent * 0x1.62e42fefa39efp-1 + (2.0 * s + s * u * r);
+}
+
+/* The same of one number. */
+VECTOR_INLINE double number_log(double v)
+{
+#ifdef __cplusplus
+    return vector_log(v);
+#else
+    return vector_log(vector_all(v))[0];
+#endif
 }
 
 #endif

@@ -124,7 +124,7 @@ record() { tee -a "$report"; }
 
 # ---- parts ----
 
-suites=${PLUMB_SUITES:-test_ops_basic test_ops_norm test_ops_random test_ops_shape test_ops_conv test_batch_norm test_losses test_optimizer}
+suites=${PLUMB_SUITES:-test_ops_basic test_ops_norm test_ops_random test_ops_shape test_ops_conv test_batch_norm test_losses test_calibration_pass test_optimizer}
 
 # The outcome of one suite as a row. SUITE WORDS-BEFORE-IT...
 run_suite() {

@@ -2,16 +2,12 @@
 #ifndef PLUMB_ENGINE_BASE_PHILOX_H
 #define PLUMB_ENGINE_BASE_PHILOX_H
 
+#include "engine/base/shared_function.h"
+
 #include <stdint.h>
 
-#ifdef __CUDACC__
-#define PHILOX_FUNCTION __host__ __device__ static inline
-#else
-#define PHILOX_FUNCTION static inline
-#endif
-
 /* Philox4x32-10 with the published round and key constants: c becomes the random bits. */
-PHILOX_FUNCTION void philox(uint32_t k0, uint32_t k1, uint32_t c[4])
+SHARED_FUNCTION void philox(uint32_t k0, uint32_t k1, uint32_t c[4])
 {
     for (int round = 0; round < 10; ++round) {
         const uint64_t product0 = (uint64_t)0xD2511F53U * c[0];
@@ -27,7 +23,7 @@ PHILOX_FUNCTION void philox(uint32_t k0, uint32_t k1, uint32_t c[4])
 
 /* Epoch and index fill the 128-bit counter, so the purpose goes into the key: a bijection of
  * seed + purpose * odd constant (the finaliser of SplitMix64). For one seed no two purposes share a key. */
-PHILOX_FUNCTION uint64_t philox_key(uint64_t seed, uint64_t purpose)
+SHARED_FUNCTION uint64_t philox_key(uint64_t seed, uint64_t purpose)
 {
     uint64_t z = seed + purpose * 0x9E3779B97F4A7C15U;
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9U;
