@@ -1,5 +1,5 @@
 /* oneDNN behind a surface of our own: convolution and inner product as our ops need them. All that differs
- * between oneDNN 2.x and 3.x stays in onednn.c.
+ * between oneDNN 2.x and 3.x stays in onednn_*.[ch].
  *
  * Activations are dense NHWC (or rows) of FLOAT32 or BFLOAT16; weights are FLOAT32 [out, kernel height,
  * kernel width, in] (or [out, in]), biases FLOAT32. Where the library wants other layouts or types, it
