@@ -233,7 +233,9 @@ void evaluation_print(const EvaluationResult *result, FILE *file)
 {
     (void)fprintf(file, "%lld samples, %lld classes, %d bins%s\n\n", (long long)result->samples,
                   (long long)result->classes, result->measured[EVALUATE_BEFORE].bins,
-                  result->has_intervals ? ", [90% intervals by the bootstrap]" : "");
+                  result->has_intervals ? ", [90% intervals by the bootstrap: resamples have "
+                                          "larger\ncalibration errors, so one may lie above its value]"
+                                        : "");
     print_stages(result, file);
     (void)fprintf(file, "\nlosses, mean over the samples\n");
     for (int i = 0; i < EVALUATED_LOSSES; ++i)

@@ -345,7 +345,9 @@ static void print_notes(FILE *stream, const RunSummary runs[], int count, bool i
     if (measured == 0) return;
     (void)fprintf(stream, "%sAll in percent but NLL (nats) and T.",
                   measured > 1 ? "* best of its column. " : "");
-    if (intervals && has_intervals) (void)fprintf(stream, " [90 %% intervals, bootstrap]");
+    if (intervals && has_intervals)
+        (void)fprintf(stream, " [90 %% intervals, bootstrap: resamples have\nlarger calibration errors, so "
+                              "one may lie above its value.]");
     (void)fputc('\n', stream);
     if (any_after(runs, count))
         (void)fprintf(stream,
