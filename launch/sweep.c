@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -53,6 +54,7 @@ typedef struct {
     pid_t process;
     double started;
     int code;
+    off_t log_start; /* where this attempt begins in its log */
 } Job;
 
 enum { MAX_LAUNCHER = 64 };
@@ -205,6 +207,8 @@ static Status start(Sweep *sweep, int index)
     TRY(file_join(folder, sweep->folder, run->name));
     TRY(file_make_folder(folder));
     TRY(file_join(log, folder, "log.txt"));
+    struct stat earlier;
+    job->log_start = stat(log, &earlier) == 0 ? earlier.st_size : 0;
     TRY(make_command(sweep, run, folder, &words));
     /* Runs side by side share the processors. */
     const long processors = sysconf(_SC_NPROCESSORS_ONLN);
@@ -221,11 +225,14 @@ static Status start(Sweep *sweep, int index)
     return OK;
 }
 
-/* The last lines of a failed run's log, for those who will not open it. */
-static void show_log_end(const Sweep *sweep, const SweepRun *run)
+/* What a failed run's log says of the cause, for those who will not open it: the errors of this attempt (launchers
+ * have much to say after them), else its last lines. */
+static void show_log_end(const Sweep *sweep, const SweepRun *run, off_t attempt)
 {
-    enum { TAIL = 600 };
-    char folder[PATH_MAX], log[PATH_MAX], tail[TAIL + 1];
+    enum { TAIL = 600, MOST = 5 };
+    char folder[PATH_MAX], log[PATH_MAX], tail[TAIL + 1], *line = NULL;
+    size_t room = 0;
+    int errors = 0;
     Status status = file_join(folder, sweep->folder, run->name);
     if (status == OK) status = file_join(log, folder, "log.txt");
     if (status != OK) {
@@ -234,12 +241,23 @@ static void show_log_end(const Sweep *sweep, const SweepRun *run)
     }
     FILE *file = fopen(log, "r");
     if (file == NULL) return;
-    if (fseek(file, -TAIL, SEEK_END) != 0) (void)fseek(file, 0, SEEK_SET);
-    const size_t length = fread(tail, 1, TAIL, file);
+    (void)fseeko(file, attempt, SEEK_SET);
+    for (ssize_t length; errors < MOST && (length = getline(&line, &room, file)) > 0;) {
+        if (strncmp(line, "error: ", 7) != 0) continue;
+        if (line[length - 1] == '\n') line[length - 1] = '\0';
+        log_info("    %s", line);
+        ++errors;
+    }
+    free(line);
+    if (errors == 0) {
+        if (fseek(file, -TAIL, SEEK_END) != 0) (void)fseek(file, 0, SEEK_SET);
+        const size_t length = fread(tail, 1, TAIL, file);
+        tail[length] = '\0';
+        const char *first = strchr(tail, '\n');
+        log_info("    ...%s", first != NULL && length == TAIL ? first : tail);
+    }
+    log_info("    (all of it: %s)", log);
     (void)fclose(file);
-    tail[length] = '\0';
-    const char *first = strchr(tail, '\n');
-    log_info("    ...%s    (all of it: %s)", first != NULL && length == TAIL ? first : tail, log);
 }
 
 static void finish(Sweep *sweep, int index, int wait_status, int done)
@@ -254,7 +272,7 @@ static void finish(Sweep *sweep, int index, int wait_status, int done)
                                                    : FAILED;
     log_info("[%d/%d] %s: %s after %.0f s", done, sweep->plan.run_count, run->name, state_name[job->state],
              progress_clock() - job->started);
-    if (job->state == FAILED) show_log_end(sweep, run);
+    if (job->state == FAILED) show_log_end(sweep, run, job->log_start);
 }
 
 /* ---- all runs ---- */

@@ -80,16 +80,24 @@ static Status append_settings(const Reader *reader, SweepRun *run, const char *p
 
 /* ---- axes ---- */
 
-/* A name becomes part of a path. */
+/* A name becomes part of a path. "-" stands between names; it may be in numbers. */
 static Status check_name(const Reader *reader, const char *name, int line)
 {
+    char *end;
+    (void)strtod(name, &end);
     bool good = name[0] != '\0' && name[0] != '.';
     for (const char *c = name; *c != '\0'; ++c)
-        good = good && (isalnum((unsigned char)*c) || strchr("._+", *c) != NULL);
+        good = good && (isalnum((unsigned char)*c) || strchr(*end == '\0' ? "._+-" : "._+", *c) != NULL);
     if (good) return OK;
     return fail(STATUS_INPUT,
                 "%s:%d: \"%s\" cannot be part of a run's name: use letters, digits, \".\", \"_\" and \"+\"",
                 reader->path, line, name);
+}
+
+/* Of an axis that is a list of values the entries are called as they are written. */
+static const char *entry_name(const YamlNode *axis, int entry)
+{
+    return axis->kind == YAML_LIST ? axis->item[entry]->text : axis->key[entry];
 }
 
 static Status read_axes(Reader *reader)
@@ -104,14 +112,29 @@ static Status read_axes(Reader *reader)
                     MAX_AXES);
     for (int i = 0; i < axes->count; ++i) {
         const YamlNode *axis = axes->item[i];
-        if (axis->kind != YAML_MAP || axis->count == 0)
-            return fail(STATUS_INPUT, "%s:%d: axis %s is a map of entries, each with its settings",
-                        reader->path, axes->key_line[i], axes->key[i]);
+        if (axis->kind == YAML_SCALAR || axis->count == 0)
+            return fail(
+                STATUS_INPUT,
+                "%s:%d: axis %s is a map of entries, each with its settings, or, named after a setting, "
+                "the list of its values",
+                reader->path, axes->key_line[i], axes->key[i]);
         for (int k = 0; k < axis->count; ++k) {
-            TRY(check_name(reader, axis->key[k], axis->key_line[k]));
-            if (axis->item[k]->kind != YAML_MAP)
+            const YamlNode *item = axis->item[k];
+            if (axis->kind == YAML_LIST && item->kind != YAML_SCALAR)
+                return fail(
+                    STATUS_INPUT,
+                    "%s:%d: a list of values holds plain ones; for others give %s a map of entries, each "
+                    "with its settings",
+                    reader->path, item->line, axes->key[i]);
+            if (axis->kind == YAML_MAP && item->kind != YAML_MAP)
                 return fail(STATUS_INPUT, "%s:%d: entry %s needs its settings as a map", reader->path,
                             axis->key_line[k], axis->key[k]);
+            TRY(check_name(reader, entry_name(axis, k),
+                           axis->kind == YAML_LIST ? item->line : axis->key_line[k]));
+            for (int before = 0; before < k; ++before)
+                if (strcmp(entry_name(axis, before), entry_name(axis, k)) == 0)
+                    return fail(STATUS_INPUT, "%s:%d: %s has the value %s twice", reader->path, item->line,
+                                axes->key[i], entry_name(axis, k));
         }
         reader->axis_name[reader->axis_count] = axes->key[i];
         reader->axis[reader->axis_count++] = axis;
@@ -137,7 +160,8 @@ static Status matches(const Reader *reader, const YamlNode *when, const int choi
             return fail(STATUS_INPUT, "%s:%d: there is no axis %s", reader->path, when->key_line[i],
                         when->key[i]);
         const char *wanted = when->item[i]->kind == YAML_SCALAR ? when->item[i]->text : "";
-        while (entry < reader->axis[axis]->count && strcmp(reader->axis[axis]->key[entry], wanted) != 0)
+        while (entry < reader->axis[axis]->count &&
+               strcmp(entry_name(reader->axis[axis], entry), wanted) != 0)
             ++entry;
         if (entry == reader->axis[axis]->count)
             return fail(STATUS_INPUT, "%s:%d: axis %s has no entry \"%s\"", reader->path, when->key_line[i],
@@ -184,6 +208,7 @@ static Status find_base(const Reader *reader, const int choice[], char **config)
 {
     const YamlNode *base = yaml_find(reader->root, "base");
     for (int a = 0; a < reader->axis_count; ++a) {
+        if (reader->axis[a]->kind != YAML_MAP) continue;
         const YamlNode *of_entry = yaml_find(reader->axis[a]->item[choice[a]], "base");
         if (of_entry != NULL) base = of_entry;
     }
@@ -203,12 +228,23 @@ static Status make_run(const Reader *reader, const int choice[], int override_co
     TRY(find_base(reader, choice, &run->config));
     if (set != NULL) TRY(append_settings(reader, run, "", set));
     for (int a = 0; a < reader->axis_count; ++a) {
-        char *longer;
-        TRY(text_format(&longer, "%s%s%s", run->name != NULL ? run->name : "", run->name != NULL ? "-" : "",
-                        reader->axis[a]->key[choice[a]]));
+        const YamlNode *axis = reader->axis[a];
+        const char *name = entry_name(axis, choice[a]), *setting = "";
+        if (axis->kind == YAML_LIST) { /* a value says little without the last part of its setting's name */
+            const char *dot = strrchr(reader->axis_name[a], '.');
+            setting = dot != NULL ? dot + 1 : reader->axis_name[a];
+        }
+        char *longer, *value;
+        TRY(text_format(&longer, "%s%s%s%s", run->name != NULL ? run->name : "", run->name != NULL ? "-" : "",
+                        setting, name));
         free(run->name);
         run->name = longer;
-        TRY(append_settings(reader, run, "", reader->axis[a]->item[choice[a]]));
+        if (axis->kind == YAML_LIST) {
+            TRY(text_format(&value, "%s=%s", reader->axis_name[a], name));
+            TRY(append(run, value));
+        } else {
+            TRY(append_settings(reader, run, "", axis->item[choice[a]]));
+        }
     }
     TRY(adjust(reader, choice, run));
     for (int i = 0; i < override_count; ++i) {

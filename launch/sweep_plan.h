@@ -10,13 +10,15 @@
  *         flsd_53: {loss: {name: focal, policy: sample}}
  *       dataset:
  *         cifar10: {base: cifar10.yaml}    # an entry may name the config to start from
+ *       seed: [1, 2, 3]              # an axis named after a setting may list its values
  *     adjust:                        # settings of some combinations, later ones win
  *       - when: {loss: flsd_53, dataset: cifar10}
  *         set: {optimizer.learning_rate: 0.05}
  *     exclude:                       # combinations that are not runs
  *       - {loss: cross_entropy, dataset: cifar10}
  *
- * A run's name is its entries joined by "-", in the order of the axes. */
+ * A run's name is its entries joined by "-", in the order of the axes; of a value with its setting's name before it
+ * (flsd_53-cifar10-seed2). */
 #ifndef PLUMB_LAUNCH_SWEEP_PLAN_H
 #define PLUMB_LAUNCH_SWEEP_PLAN_H
 

@@ -104,12 +104,13 @@ exclude:
         text = self.TEXT.replace("one: {seed: 1}", "one: {seed: 1, dataset.folder: FOLDER}")
         broken = f"{self.scratch}/no-data"
         text = text.replace("FOLDER", broken)
-        job, path, folder = self.sweep(text)
+        job, path, folder = self.sweep(text, "--ranks", "2")
         job.wait()
         self.assertNotIn(job.code, (0, None))
         self.assertIn("2 of 3 runs failed", job.errors)
         self.assertIn("cross_entropy-one: failed", job.output)
-        self.assertIn(broken, job.output)  # the end of its log
+        self.assertRegex(job.output, f"    error: .*{broken}")  # of its log the cause, not the launcher's words about it
+        self.assertNotIn("mpirun", job.output)
         self.assertTrue(os.path.exists(f"{folder}/cross_entropy-two/evaluation.json"))
         shutil.copytree(self.data, broken)
         self.assertEnds(plumb("sweep", path, "--folder", folder), 0)

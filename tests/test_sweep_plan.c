@@ -81,6 +81,28 @@ static void combinations_in_order(void **state)
     assert_null(plan.run);
 }
 
+static void an_axis_may_list_values(void **state)
+{
+    (void)state;
+    SweepPlan plan;
+    assert_ok(load("sweep: s\n"
+                   "base: base.yaml\n"
+                   "axes:\n"
+                   "  loss: {x: {loss.name: brier}}\n"
+                   "  seed: [1, 2]\n"
+                   "  optimizer.learning_rate: [0.1, 5e-3]\n"
+                   "exclude:\n"
+                   "  - {seed: 1, optimizer.learning_rate: 5e-3}\n",
+                   &plan));
+    static const char *const names[] = {"x-seed1-learning_rate0.1", "x-seed2-learning_rate0.1",
+                                        "x-seed2-learning_rate5e-3"};
+    assert_int_equal(plan.run_count, 3);
+    for (int i = 0; i < plan.run_count; ++i)
+        assert_string_equal(plan.run[i].name, names[i]);
+    assert_overrides(&plan.run[2], OVERRIDES("loss.name=brier", "seed=2", "optimizer.learning_rate=5e-3"));
+    sweep_plan_free(&plan);
+}
+
 static void later_settings_win(void **state)
 {
     (void)state;
@@ -155,7 +177,11 @@ static const Mistake mistakes[] = {
     {"sweep: s\nbase: b.yaml\n", "has no axes"},
     {"sweep: s\nbase: b.yaml\naxes: {}\n", "sweep.yaml:3: axes is a map of axes"},
     {"sweep: s\nbase: b.yaml\naxes: [a]\n", "sweep.yaml:3: axes is a map of axes"},
-    {"sweep: s\nbase: b.yaml\naxes:\n  a: [x, y]\n", "sweep.yaml:4: axis a is a map of entries"},
+    {"sweep: s\nbase: b.yaml\naxes:\n  a: 3\n", "sweep.yaml:4: axis a is a map of entries"},
+    {"sweep: s\nbase: b.yaml\naxes:\n  a: []\n", "sweep.yaml:4: axis a is a map of entries"},
+    {"sweep: s\nbase: b.yaml\naxes:\n  a: [1, [2]]\n", "sweep.yaml:4: a list of values holds plain ones"},
+    {"sweep: s\nbase: b.yaml\naxes:\n  a:\n  - 1\n  - 2\n  - 1\n", "sweep.yaml:7: a has the value 1 twice"},
+    {"sweep: s\nbase: b.yaml\naxes:\n  a: [x/y]\n", "sweep.yaml:4: \"x/y\" cannot be part"},
     {"sweep: s\nbase: b.yaml\naxes:\n  a: {}\n", "sweep.yaml:4: axis a is a map of entries"},
     {"sweep: s\nbase: b.yaml\naxes:\n  a:\n    x: 3\n", "sweep.yaml:5: entry x needs its settings as a map"},
     {"sweep: s\nbase: b.yaml\naxes:\n  a:\n    x: {}\n    x: {}\n", "sweep.yaml:6"},
@@ -237,9 +263,13 @@ static void sizes_are_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(combinations_in_order),        cmocka_unit_test(later_settings_win),
-        cmocka_unit_test(an_entry_may_name_the_config), cmocka_unit_test(combinations_that_are_not_runs),
-        cmocka_unit_test(mistakes_are_named),           cmocka_unit_test(sizes_are_bounded),
+        cmocka_unit_test(combinations_in_order),
+        cmocka_unit_test(an_axis_may_list_values),
+        cmocka_unit_test(later_settings_win),
+        cmocka_unit_test(an_entry_may_name_the_config),
+        cmocka_unit_test(combinations_that_are_not_runs),
+        cmocka_unit_test(mistakes_are_named),
+        cmocka_unit_test(sizes_are_bounded),
     };
     return cmocka_run_group_tests_name("sweep_plan", tests, set_up, tear_down);
 }
