@@ -11,10 +11,9 @@
 
 Status epoch_metrics_measure(Session *session, EpochMetrics *metrics)
 {
-    const int bins = (int)config_integer(session->config, "evaluate.bins");
     for (int split = 0; split < SPLIT_COUNT; ++split) {
         if (session->evaluate[split].plan == NULL) continue;
-        TRY(session_calibration(session, (Split)split, bins, &metrics->split[split]));
+        TRY(session_calibration(session, (Split)split, &metrics->split[split]));
         metrics->has[split] = true;
     }
     return OK;

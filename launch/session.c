@@ -219,6 +219,32 @@ static Status make_plans(Session *session, bool training, bool profile)
     return OK;
 }
 
+/* This rank's share of a split: its labels, and where its logits belong. */
+static Status describe_share(const Session *session, Split which, Logits *out)
+{
+    const DataSplit *split = &session->dataset->split[which];
+    if (session->evaluate[which].plan == NULL)
+        return fail(STATUS_INPUT, "the %s split of %s is empty", split_name(which), session->dataset->name);
+    *out = (Logits){.name = split_name(which),
+                    .type = FLOAT32,
+                    .label_type = INT32,
+                    .total = split->count,
+                    .classes = session->dataset->classes};
+    logits_share(split->count, session->world->rank, session->world->size, &out->first, &out->count);
+    out->labels = split->label + out->first;
+    return OK;
+}
+
+/* Opened before the first step, since memory that is freed later would make recordings be made anew. */
+static Status open_calibration(Session *session, Split split)
+{
+    Logits share;
+    TRY(describe_share(session, split, &share));
+    return calibration_pass_open(session->device, &share,
+                                 (int)config_integer(session->config, "evaluate.bins"),
+                                 &session->evaluate[split].calibration);
+}
+
 /* What one rank may find wrong alone: its files, its memory. */
 static Status open_here(Session *session, bool training, bool profile)
 {
@@ -242,6 +268,8 @@ static Status open_here(Session *session, bool training, bool profile)
         if (is_evaluated(session, split)) TRY(build_evaluate(session, (Split)split, compute));
     }
     TRY(make_plans(session, training, profile));
+    for (int split = 0; split < SPLIT_COUNT && training; ++split)
+        if (session->evaluate[split].plan != NULL) TRY(open_calibration(session, (Split)split));
     const char *init = config_text(config, "init");
     if (training && init[0] != '\0') TRY(checkpoint_load_weights(session->store, init));
     return OK;
@@ -269,6 +297,7 @@ failed:
 static void close_step(Session *session, Step *step)
 {
     if (session->device != NULL) device_forget(session->device, &step->recording);
+    calibration_pass_close(step->calibration);
     plan_free(step->plan);
     graph_free(step->graph);
 }
@@ -357,22 +386,6 @@ done:
     return status;
 }
 
-/* This rank's share of a split: its labels, and where its logits belong. */
-static Status describe_share(const Session *session, Split which, Logits *out)
-{
-    const DataSplit *split = &session->dataset->split[which];
-    if (session->evaluate[which].plan == NULL)
-        return fail(STATUS_INPUT, "the %s split of %s is empty", split_name(which), session->dataset->name);
-    *out = (Logits){.name = split_name(which),
-                    .type = FLOAT32,
-                    .label_type = INT32,
-                    .total = split->count,
-                    .classes = session->dataset->classes};
-    logits_share(split->count, session->world->rank, session->world->size, &out->first, &out->count);
-    out->labels = split->label + out->first;
-    return OK;
-}
-
 typedef struct {
     Device *device;
     float *next;
@@ -416,18 +429,13 @@ static Status take_calibration(void *pass, const float *logits, int64_t rows)
     return calibration_pass_add(pass, logits, rows);
 }
 
-Status session_calibration(Session *session, Split which, int bins, Calibration *result)
+Status session_calibration(Session *session, Split which, Calibration *result)
 {
-    Logits share;
-    CalibrationPass *pass = NULL;
-    TRY(describe_share(session, which, &share));
-    Status status = comm_agree(session->world, calibration_pass_open(session->device, &share, bins, &pass));
-    if (status == OK) {
-        status = evaluate_share(session, which, take_calibration, pass);
-        if (status == OK) status = calibration_pass_collect(pass);
-        status = comm_agree(session->world, status);
-    }
-    if (status == OK) status = calibration_pass_measure(pass, session->host, result);
-    calibration_pass_close(pass);
-    return status;
+    CalibrationPass *pass = session->evaluate[which].calibration;
+    Status status = comm_agree(session->world, calibration_pass_begin(pass));
+    if (status != OK) return status;
+    status = evaluate_share(session, which, take_calibration, pass);
+    if (status == OK) status = calibration_pass_collect(pass);
+    TRY(comm_agree(session->world, status));
+    return calibration_pass_measure(pass, session->host, result);
 }

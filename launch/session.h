@@ -22,7 +22,8 @@ typedef struct {
     Value logits, sums;                              /* kept results; sums only for training */
     int64_t batch;                                   /* samples of this rank in one run */
     int fused;
-    Recording recording; /* of evaluation */
+    Recording recording;          /* of evaluation */
+    CalibrationPass *calibration; /* of evaluation while training */
 } Step;
 
 typedef struct {
@@ -52,8 +53,8 @@ void session_close(Session *);
  * with free() by the caller. */
 CHECKED Status session_logits(Session *, Split, Logits *out, float **logits, int32_t **labels);
 
-/* Collective. The same pass, of which only the calibration at temperature 1 is kept: the logits stay where the
- * device makes them. */
-CHECKED Status session_calibration(Session *, Split, int bins, Calibration *);
+/* Collective, of a session for training. The same pass, of which only the calibration at temperature 1 is kept: the
+ * logits stay where the device makes them. */
+CHECKED Status session_calibration(Session *, Split, Calibration *);
 
 #endif

@@ -258,6 +258,15 @@ void calibration_pass_close(CalibrationPass *pass)
     free(pass);
 }
 
+Status calibration_pass_begin(CalibrationPass *pass)
+{
+    pass->done = 0;
+    memset(pass->sum, 0, sizeof pass->sum);
+    memset(pass->count, 0, sizeof pass->count);
+    memset(pass->class_sum, 0, (size_t)pass->padded * (size_t)pass->bins * sizeof *pass->class_sum);
+    return pass->kernel->begin(pass);
+}
+
 Status calibration_pass_add(CalibrationPass *pass, const float *logits, int64_t rows)
 {
     if (rows > pass->set.count - pass->done)

@@ -67,24 +67,26 @@ CHECKED Status calibration_measure(Collective *, const Logits *, double temperat
                                    Calibration *, CalibrationScores *scores);
 
 /* The same of logits as a network makes them, batch by batch, on the device that has them: nothing of them is
- * kept but the sums and 9 bytes a sample, and the result has the same bits. For each split of an epoch:
+ * kept but the sums and 9 bytes a sample, and the result has the same bits. Opened once for a set; then, each time
+ * the network has changed:
  *
- *     calibration_pass_open(device, &set, bins, &pass);
+ *     calibration_pass_begin(pass);
  *     for each batch: calibration_pass_add(pass, logits, rows);
  *     calibration_pass_collect(pass);                     // then the ranks agree that all went well
  *     calibration_pass_measure(pass, collective, &result);
  *
  * set: this rank's share; values and type are not looked at, labels are host memory that outlives the pass.
- * A label that is no class is an error of open, with its row. */
+ * A label that is no class is an error of open, with its row. All memory is allocated by open. */
 typedef struct CalibrationPass CalibrationPass;
 CHECKED Status calibration_pass_open(Device *, const Logits *set, int bins, CalibrationPass **);
 void calibration_pass_close(CalibrationPass *); /* NULL is allowed */
+CHECKED Status calibration_pass_begin(CalibrationPass *);
 /* The next rows of the set. logits: device memory [rows, classes], read in the order of the device's stream. */
 CHECKED Status calibration_pass_add(CalibrationPass *, const float *logits, int64_t rows);
-/* Waits until all rows are added. STATUS_NUMERIC, also of add, names row and column of the first NaN
- * or infinity. Not collective. */
+/* Waits until all rows are added. STATUS_NUMERIC, also of add, names row and column of the first NaN or
+ * infinity. Not collective. */
 CHECKED Status calibration_pass_collect(CalibrationPass *);
-/* Collective: collective for host memory. Once. */
+/* Collective: for host memory. Once after each collect. */
 CHECKED Status calibration_pass_measure(CalibrationPass *, Collective *, Calibration *);
 
 /* confidence and entropy of each row of this rank, [count] each. Labels are not looked at. Not collective. */

@@ -205,11 +205,22 @@ Status open_sums(CalibrationPass *pass)
     TRY(allocate(device, count + 1, &state->label));
     TRY(allocate(device, count + 1, &state->confidence));
     TRY(allocate(device, count + 1, &state->correct));
-    const int64_t none = NONE;
-    TRY(device_upload(device, &state->cells->bad, &none, sizeof none));
     TRY(device_upload(device, state->edge, pass->edge, static_cast<size_t>(pass->bins + 1) * sizeof(double)));
     return device_upload(device, state->label, pass->set.labels,
                          static_cast<size_t>(count) * sizeof(int32_t));
+}
+
+Status begin_sums(CalibrationPass *pass)
+{
+    auto *state = static_cast<State *>(pass->state);
+    Device *device = pass->device;
+    const size_t cells = static_cast<size_t>(pass->padded) * static_cast<size_t>(pass->bins);
+    const int64_t none = NONE;
+    state->unflushed = 0;
+    TRY(device_clear(device, state->pending, cells * sizeof *state->pending));
+    TRY(device_clear(device, state->class_sum, cells * sizeof *state->class_sum));
+    TRY(device_clear(device, state->cells, sizeof *state->cells));
+    return device_upload(device, &state->cells->bad, &none, sizeof none);
 }
 
 Status add_rows(CalibrationPass *pass, const Logits *rows)
@@ -292,4 +303,4 @@ void close_sums(CalibrationPass *pass)
 
 } // namespace
 
-const CalibrationKernel calibration_cuda = {open_sums, add_rows, collect_sums, close_sums};
+const CalibrationKernel calibration_cuda = {open_sums, begin_sums, add_rows, collect_sums, close_sums};

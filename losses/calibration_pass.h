@@ -60,6 +60,7 @@ struct CalibrationPass {
 /* Who adds. Errors other than those of memory are as calibration.h says. */
 typedef struct CalibrationKernel {
     Status (*open)(CalibrationPass *);
+    Status (*begin)(CalibrationPass *); /* nothing is added yet */
     /* Rows done .. done + rows - 1 of the set. */
     Status (*add)(CalibrationPass *, const Logits *rows);
     /* Completes sum, count, class_sum and scores. */
