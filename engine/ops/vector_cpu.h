@@ -68,6 +68,12 @@ VECTOR_INLINE IntVector vector_present(int lanes)
     return lane < (IntVector){0} + lanes;
 }
 
+/* Of a part of a vector. The mask changes nothing but what compilers know of its size. */
+VECTOR_INLINE size_t vector_part_bytes(int lanes, size_t element)
+{
+    return ((unsigned)lanes & (LANES - 1)) * element;
+}
+
 VECTOR_INLINE Vector vector_load(const void *data, int64_t index, int lanes, bool bf16)
 {
     const void *from = vector_at(data, index, bf16);
@@ -79,7 +85,7 @@ VECTOR_INLINE Vector vector_load(const void *data, int64_t index, int lanes, boo
 #if VECTOR_AVX512
             half = (HalfVector)_mm256_maskz_loadu_epi16((__mmask16)((1U << lanes) - 1), from);
 #else
-            memcpy(&half, from, (size_t)lanes * sizeof(bfloat16));
+            memcpy(&half, from, vector_part_bytes(lanes, sizeof(bfloat16)));
 #endif
         }
 #if VECTOR_AVX512 /* gcc makes five instructions of the conversion below */
@@ -99,7 +105,7 @@ VECTOR_INLINE Vector vector_load(const void *data, int64_t index, int lanes, boo
 #elif VECTOR_AVX2
         vector = (Vector)_mm256_maskload_ps(from, (__m256i)vector_present(lanes));
 #else
-        memcpy(&vector, from, (size_t)lanes * sizeof(float));
+        memcpy(&vector, from, vector_part_bytes(lanes, sizeof(float)));
 #endif
     }
     return vector;
@@ -136,7 +142,7 @@ VECTOR_INLINE void vector_store(void *data, int64_t index, int lanes, bool bf16,
 #if VECTOR_AVX512
             _mm256_mask_storeu_epi16(to, (__mmask16)((1U << lanes) - 1), (__m256i)half);
 #else
-            memcpy(to, &half, (size_t)lanes * sizeof(bfloat16));
+            memcpy(to, &half, vector_part_bytes(lanes, sizeof(bfloat16)));
 #endif
         }
         return;
@@ -149,7 +155,7 @@ VECTOR_INLINE void vector_store(void *data, int64_t index, int lanes, bool bf16,
 #elif VECTOR_AVX2
         _mm256_maskstore_ps(to, (__m256i)vector_present(lanes), (__m256)vector);
 #else
-        memcpy(to, &vector, (size_t)lanes * sizeof(float));
+        memcpy(to, &vector, vector_part_bytes(lanes, sizeof(float)));
 #endif
     }
 }
