@@ -177,6 +177,8 @@ __global__ void __launch_bounds__(COLUMN_THREADS, 2)
             const double rows = static_cast<double>(left < 0                   ? 0
                                                     : left < grid.rows_a_block ? left
                                                                                : grid.rows_a_block);
+            pair[0] = pair[1] = 0;
+            if (rows == 0) return; /* nothing but padding, where anything may stand: NaN, too */
             const double apart = mean_of(block, at) - mean_of(0, at);
             pair[0] = rows * apart;
             pair[1] = static_cast<double>(scratch.squares[static_cast<int64_t>(block) * grid.columns + at]) +
@@ -184,7 +186,7 @@ __global__ void __launch_bounds__(COLUMN_THREADS, 2)
         },
         [=](int at, double apart, double squares) {
             const double rows = static_cast<double>(counted), share = counted > 0 ? 1 / rows : 0;
-            const double average = mean_of(0, at) + apart * share;
+            const double average = counted > 0 ? mean_of(0, at) + apart * share : 0;
             squares -= apart * apart * share;
             if (synchronize) {
                 scratch.total[at] = rows * average;
