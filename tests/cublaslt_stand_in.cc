@@ -55,7 +55,8 @@ const Layout *as_layout(cublasLtMatrixLayout_t layout) { return reinterpret_cast
 
 constexpr size_t WORKSPACE = 1000;
 struct Preference {
-    uint32_t alignment[4] = {256, 256, 256, 256}; /* of A, B, C, D: the library's default */
+    uint32_t alignment[4] = {256, 256, 256, 256};      /* of A, B, C, D: the library's default */
+    uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_MASK; /* all: likewise */
 };
 
 bool is_aligned(const void *data, uint64_t alignment)
@@ -135,6 +136,10 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
                                                     const void *value, size_t size)
 {
     auto *alignment = reinterpret_cast<Preference *>(preference)->alignment;
+    if (name == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK) {
+        if (size != sizeof(uint32_t)) return CUBLAS_STATUS_INVALID_VALUE;
+        std::memcpy(&reinterpret_cast<Preference *>(preference)->schemes, value, size);
+    }
     if (name >= CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES &&
         name <= CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES) {
         if (size != sizeof(uint32_t)) return CUBLAS_STATUS_INVALID_VALUE;
@@ -148,7 +153,10 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
                                               cublasLtMatmulPreference_t preference, int,
                                               cublasLtMatmulHeuristicResult_t results[], int *found)
 {
-    if (!fits(*as_operation(operation), *as_layout(a), *as_layout(b), *as_layout(d)))
+    /* Sums of plumb's are float32 to their end. */
+    constexpr uint32_t in_type = CUBLASLT_REDUCTION_SCHEME_INPLACE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE;
+    if (!fits(*as_operation(operation), *as_layout(a), *as_layout(b), *as_layout(d)) ||
+        (reinterpret_cast<const Preference *>(preference)->schemes & in_type) != 0)
         return CUBLAS_STATUS_INVALID_VALUE;
     results[0] = {};
     results[0].workspaceSize = WORKSPACE;

@@ -71,6 +71,9 @@ static Status choose(Product *product)
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
     const uint32_t aligned = 16;
+    /* A sum in several parts is put together in float32, in a fixed order. Unless told, the parts may also go
+     * through the result, and its type, one after the other. */
+    const uint32_t scheme = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     int found = 0;
     TRY(cublaslt_status(blas, blas->MatmulPreferenceCreate(&preference), "a preference"));
     Status status =
@@ -78,6 +81,12 @@ static Status choose(Product *product)
                         blas->MatmulPreferenceSetAttribute(
                             preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &most, sizeof most),
                         "a preference");
+    if (status == OK)
+        status = cublaslt_status(
+            blas,
+            blas->MatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                                               &scheme, sizeof scheme),
+            "a preference");
     for (int i = 0; i < 4 && status == OK; ++i)
         status = cublaslt_status(
             blas, blas->MatmulPreferenceSetAttribute(preference, alignments[i], &aligned, sizeof aligned),
