@@ -396,6 +396,12 @@ static void test_dot(void **state)
         assert_true(result[threads] == result[1]);
     }
     assert_true(fabs(result[1] - want) <= 1e-9 * fabs(want));
+    result[0] = 1;
+    Call of_nothing = {
+        .in = {tensor_vector(x, 0), tensor_vector(w, 0)},
+        .out = {{.data = &result[0], .shape = shape_of(FLOAT64, 1, (int64_t[]){1}), .stride = 1}}};
+    assert_ok(kernel_call(&dot_op, &of_nothing, 2, 1, 0, NULL));
+    assert_true(result[0] == 0);
     /* A gradient that is not the root's. */
     double g = -2.5;
     Call call = {.in = {tensor_vector(w, SIZE),

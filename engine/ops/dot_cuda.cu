@@ -47,9 +47,10 @@ template <typename X, typename W> Status run_typed(const Call *call)
     const int64_t pieces = piece_count(x);
     const Stream stream = device_stream(call->device);
     double *piece = static_cast<double *>(call->scratch);
-    TRY(launch("dot", pieces_kernel<X, W>, static_cast<unsigned int>(pieces), THREADS, 0, stream,
-               static_cast<const X *>(x.data), static_cast<const W *>(call->in[1].data), shape_count(x.shape),
-               piece));
+    if (pieces > 0) /* a GPU refuses a launch of no blocks */
+        TRY(launch("dot", pieces_kernel<X, W>, static_cast<unsigned int>(pieces), THREADS, 0, stream,
+                   static_cast<const X *>(x.data), static_cast<const W *>(call->in[1].data),
+                   shape_count(x.shape), piece));
     return launch("dot", total_kernel, 1, THREADS, 0, stream, piece, pieces,
                   static_cast<double *>(call->out[0].data));
 }
