@@ -115,16 +115,19 @@ __global__ void __launch_bounds__(COLUMN_THREADS, 2)
         for (int k = 0; k < COLUMNS_A_THREAD; ++k)
             pivot[k] -= origin[k];
         count = 1;
-        UNROLL(4)
-        for (int64_t row = first + grid.lines(); row < end; row += grid.lines()) {
-            float value[COLUMNS_A_THREAD];
-            load_columns<PACKED>(value, from + row * stride, present);
-            for (int k = 0; k < COLUMNS_A_THREAD; ++k) {
-                const float d = (value[k] - origin[k]) - pivot[k];
-                sum[k] += d;
-                square[k] += d * d;
+        constexpr int AT_ONCE = PACKED && sizeof(T) == 2 ? 4 : 1; /* else registers do not suffice */
+        for (int64_t row = first + grid.lines(); row < end; row += AT_ONCE * grid.lines()) {
+            float value[AT_ONCE][COLUMNS_A_THREAD];
+            load_lines<PACKED>(value, from, stride, row, grid.lines(), end, present);
+            for (int i = 0; i < AT_ONCE; ++i) {
+                const bool there = row + i * grid.lines() < end;
+                for (int k = 0; k < COLUMNS_A_THREAD; ++k) {
+                    const float d = there ? (value[i][k] - origin[k]) - pivot[k] : 0;
+                    sum[k] += d;
+                    square[k] += d * d;
+                }
+                count += there ? 1 : 0;
             }
-            count += 1;
         }
     }
     for (int k = 0; k < COLUMNS_A_THREAD;
@@ -228,29 +231,32 @@ __global__ void apply_kernel(ColumnGrid grid, const T *x, int64_t x_stride, cons
     load_columns<false>(mean, means + column, present);
     load_columns<false>(scale, scales + column, present);
     load_columns<false>(offset, offsets + column, present);
-    UNROLL(2)
-    for (int64_t row = grid.first_row() + grid.line(); row < grid.end_row(); row += grid.lines()) {
-        float value[COLUMNS_A_THREAD];
-        load_columns<PACKED>(value, x + row * x_stride + column, present);
-        for (int k = 0; k < COLUMNS_A_THREAD; ++k)
-            value[k] = (value[k] - mean[k]) * scale[k] + offset[k];
-        if (residual != nullptr) {
-            float beside[COLUMNS_A_THREAD];
-            load_columns<PACKED>(beside, residual + row * residual_stride + column, present);
-            for (int k = 0; k < COLUMNS_A_THREAD; ++k)
-                value[k] += beside[k];
-        }
-        if (relu) {
-            unsigned int passes = 0;
+    constexpr int AT_ONCE = 2;
+    const int64_t end = grid.end_row();
+    for (int64_t first = grid.first_row() + grid.line(); first < end; first += AT_ONCE * grid.lines()) {
+        float value[AT_ONCE][COLUMNS_A_THREAD], beside[AT_ONCE][COLUMNS_A_THREAD];
+        load_lines<PACKED>(value, x + column, x_stride, first, grid.lines(), end, present);
+        if (residual != nullptr)
+            load_lines<PACKED>(beside, residual + column, residual_stride, first, grid.lines(), end, present);
+        for (int i = 0; i < AT_ONCE; ++i) {
+            const int64_t row = first + i * grid.lines();
+            if (row >= end) break;
             for (int k = 0; k < COLUMNS_A_THREAD; ++k) {
-                const bool through = !(value[k] <= 0); /* NaN passes */
-                if (!through) value[k] = 0;
-                if (through && k < present) passes |= 1u << k;
+                value[i][k] = (value[i][k] - mean[k]) * scale[k] + offset[k];
+                if (residual != nullptr) value[i][k] += beside[i][k];
             }
-            if (mask != nullptr)
-                mask[row * mask_stride + column / COLUMNS_A_THREAD] = static_cast<uint8_t>(passes);
+            if (relu) {
+                unsigned int passes = 0;
+                for (int k = 0; k < COLUMNS_A_THREAD; ++k) {
+                    const bool through = !(value[i][k] <= 0); /* NaN passes */
+                    if (!through) value[i][k] = 0;
+                    if (through && k < present) passes |= 1u << k;
+                }
+                if (mask != nullptr)
+                    mask[row * mask_stride + column / COLUMNS_A_THREAD] = static_cast<uint8_t>(passes);
+            }
+            store_columns<PACKED>(y + row * y_stride + column, value[i], present);
         }
-        store_columns<PACKED>(y + row * y_stride + column, value, present);
     }
 }
 

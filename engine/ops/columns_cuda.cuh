@@ -94,6 +94,18 @@ __device__ inline void store_columns(T *to, const float value[COLUMNS_A_THREAD],
     }
 }
 
+/* A thread's next N rows, `lines` apart, all asked for before the first is used: compilers move no load past
+ * the test for a loop's end or past a store. Rows from `end` on are not there; the first is. */
+template <bool PACKED, int N, typename T>
+__device__ inline void load_lines(float (&value)[N][COLUMNS_A_THREAD], const T *from, int64_t stride,
+                                  int64_t first, int lines, int64_t end, int present)
+{
+    for (int i = 0; i < N; ++i) {
+        const int64_t row = first + i * lines;
+        load_columns<PACKED>(value[i], from + (row < end ? row : first) * stride, present);
+    }
+}
+
 /* The last block's work: finish(column, sum over the blocks of what `read(block, column)` gives: two
  * doubles). */
 template <typename Read, typename Finish>
