@@ -2,7 +2,7 @@
  * formulas are those of sample_loss.h). The logits come from memory once; the later rounds over a row find it
  * in the cache. The block that finishes last adds the samples' losses in their order, so that the sums are
  * the same bits every time. A penalty needs the confidences of the whole batch before any gradient: then rows
- * are gone through twice, and between the rounds a thread takes a sample and goes through all others, so that
+ * are gone through twice, and between the rounds a warp takes a sample and goes through all others, so that
  * no N x N matrix is ever in memory. */
 #include "engine/device/cuda_kernel.cuh"
 
@@ -248,37 +248,30 @@ __global__ void rows_kernel(Arguments a, LossHead head)
     }
 }
 
+/* A warp takes a sample, so that a batch of a few hundred keeps the whole GPU busy. */
 __global__ void pairs_kernel(const Judged *all, int64_t count, double width, Pairs *pairs)
 {
-    __shared__ Judged tile[PAIR_THREADS];
-    const int64_t rounds = (count + PAIR_THREADS - 1) / PAIR_THREADS;
-    for (int64_t first = blockIdx.x * static_cast<int64_t>(PAIR_THREADS); first < count;
-         first += static_cast<int64_t>(gridDim.x) * PAIR_THREADS) {
-        const int64_t i = first + threadIdx.x;
-        const double r = i < count ? all[i].confidence : 0;
+    const double share = 1 / width;
+    for (int64_t i = grid_thread() / WARP; i < count; i += grid_threads() / WARP) {
+        const double r = all[i].confidence;
         Pairs sums = {0, 0, 0, 0};
-        for (int64_t round = 0; round < rounds; ++round) {
-            const int64_t begin = round * PAIR_THREADS;
-            const int here = static_cast<int>(count - begin < PAIR_THREADS ? count - begin : PAIR_THREADS);
-            if (static_cast<int>(threadIdx.x) < here) tile[threadIdx.x] = all[begin + threadIdx.x];
-            __syncthreads();
-            for (int j = 0; j < here; ++j) {
-                const Judged other = tile[j];
-                if (other.weight == 0) continue;
-                const double apart = r - other.confidence;
-                const double k = other.weight * exp(-fabs(apart) / width);
-                const double slope = apart > 0 ? -k / width : apart < 0 ? k / width : 0;
-                if (other.correct != 0) {
-                    sums.right += (1 - other.confidence) * k;
-                    sums.right_slope += (1 - other.confidence) * slope;
-                } else {
-                    sums.wrong += other.confidence * k;
-                    sums.wrong_slope += other.confidence * slope;
-                }
+        for (int64_t j = threadIdx.x % WARP; j < count; j += WARP) {
+            const Judged other = all[j];
+            if (other.weight == 0) continue;
+            const double apart = r - other.confidence;
+            const double k = other.weight * exp(-fabs(apart) * share);
+            const double slope = apart > 0 ? -k * share : apart < 0 ? k * share : 0;
+            if (other.correct != 0) {
+                sums.right += (1 - other.confidence) * k;
+                sums.right_slope += (1 - other.confidence) * slope;
+            } else {
+                sums.wrong += other.confidence * k;
+                sums.wrong_slope += other.confidence * slope;
             }
-            __syncthreads();
         }
-        if (i < count) pairs[i] = sums;
+        sums = {warp_sum(sums.right), warp_sum(sums.wrong), warp_sum(sums.right_slope),
+                warp_sum(sums.wrong_slope)};
+        if (threadIdx.x % WARP == 0) pairs[i] = sums;
     }
 }
 
@@ -393,8 +386,8 @@ Status run(const Call *call)
         TRY(collective->gather(collective, part, all, stream));
         TRY(collective->join(collective, stream));
     }
-    TRY(launch("the penalty", pairs_kernel, blocks_for(everyone, PAIR_THREADS), PAIR_THREADS, 0, stream,
-               layout.all, everyone, head.kernel_width, layout.pairs));
+    TRY(launch("the penalty", pairs_kernel, blocks_for(everyone, PAIR_THREADS / WARP), PAIR_THREADS, 0,
+               stream, layout.all, everyone, head.kernel_width, layout.pairs));
     TRY(launch("the penalty", penalty_kernel, 1, MANY_THREADS, 0, stream, layout.all, layout.pairs, everyone,
                head.penalty, head.lambda, a.sums, layout.scale));
     if (gradient == nullptr) return OK;
