@@ -39,8 +39,10 @@ typedef struct {
     double gradient_norm;
     char restored[64]; /* stem it went on from */
     LogView view;
-    bool record;            /* let the device record the step */
-    bool last_part;         /* of the step that is enqueued: the optimizer follows */
+    bool record;    /* let the device record the step */
+    bool last_part; /* of the step that is enqueued: the optimizer follows */
+    double of_part
+        [LOSS_SUMS]; /* where a part's sums come to; not on the stack, since an error may leave them on their way */
     Recording recording[3]; /* of the first, middle and last micro-step */
 } Trainer;
 
@@ -286,7 +288,6 @@ static Status run_part(Trainer *trainer, const Batch *batch, int part, double su
 {
     Session *session = trainer->session;
     Step *step = &session->train;
-    double of_part[LOSS_SUMS];
     trainer->last_part = part == session->micro_batches - 1;
     TRY(upload_batch(trainer, batch, part));
     plan_set_micro_step(step->plan, part, session->micro_batches);
@@ -294,11 +295,12 @@ static Status run_part(Trainer *trainer, const Batch *batch, int part, double su
     Recording *recording = &trainer->recording[trainer->last_part ? 2 : part > 0 ? 1 : 0];
     TRY(trainer->record ? device_repeat(session->device, recording, enqueue_part, trainer)
                         : enqueue_part(trainer));
-    TRY(device_download(session->device, of_part, plan_data(step->plan, step->sums), sizeof of_part));
+    TRY(device_download(session->device, trainer->of_part, plan_data(step->plan, step->sums),
+                        sizeof trainer->of_part));
     TRY(session->collective->wait(session->collective, session->device));
     if (trainer->last_part) TRY(optimizer_gradient_norm(session->optimizer, &trainer->gradient_norm));
     for (int i = 0; i < LOSS_SUMS; ++i)
-        sums[i] += of_part[i];
+        sums[i] += trainer->of_part[i];
     return session->collective->health(session->collective);
 }
 

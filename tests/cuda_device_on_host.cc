@@ -29,6 +29,13 @@ bool is_set(const char *name)
 
 /* ---- memory ---- */
 
+void refuse_while_recording(const char *what)
+{
+    if (!is_recording_on_host()) return;
+    std::fprintf(stderr, "%s cannot be recorded\n", what);
+    std::abort();
+}
+
 std::map<void *, size_t> guarded; /* blocks, by address */
 std::mutex guarded_mutex;
 int opened;
@@ -53,6 +60,7 @@ void close_host(Device *) {}
 
 Status allocate_host(Device *device, size_t bytes, const char *what, void **memory)
 {
+    refuse_while_recording("an allocation");
     const bool guard = is_set("PLUMB_TEST_GUARD");
     if (guard && taken + bytes > device->memory)
         return fail(STATUS_MEMORY, "%s needs %zu bytes of a GPU that has %zu", what, bytes, device->memory);
@@ -87,13 +95,6 @@ void free_host(Device *, void *memory)
 }
 
 /* ---- copies ---- */
-
-void refuse_while_recording(const char *what)
-{
-    if (!is_recording_on_host()) return;
-    std::fprintf(stderr, "%s cannot be recorded\n", what);
-    std::abort();
-}
 
 Status copy_host(Device *, void *to, const void *from, size_t bytes)
 {

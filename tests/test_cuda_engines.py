@@ -79,6 +79,18 @@ class Engines(Suite):
         self.on_cuda(environment={"PLUMB_CACHE": os.path.join(self.cache, "a", "b")})
         self.assertEqual(self.job.errors.count("no cache of convolutions"), 1)
 
+    def test_no_memory_to_time_engines(self):
+        """The first that the library names is taken, and not remembered."""
+        timed = self.on_cuda(environment={"PLUMB_CACHE": self.made_folder()})
+        curve = metrics(self.run_folder)
+        engines = self.on_cuda(environment={"PLUMB_TEST_GUARD": "1", "PLUMB_TEST_MEMORY": "500000000",
+                                            "CUDNN_STAND_IN_WORKSPACE": "900000000"})
+        self.assertEqual(self.job.errors.count("no memory to time the engines of a convolution, so the first is taken: "), 1)
+        self.assertEqual(self.lines(), [])
+        self.assertEqual({engine for engine, _ in timed}, {2, 3})
+        self.assertEqual(metrics(self.run_folder), curve)
+        self.assertGreater(len(engines), 0)
+
     def test_deterministic(self):
         """Nothing is timed, nothing remembered, and no engine is used whose sums change."""
         engines = self.on_cuda("deterministic=true", "compute=bfloat16")

@@ -321,8 +321,9 @@ static Status run_trial(void *argument)
                                 t->memory + t->y_at, t->memory + t->workspace_at);
 }
 
-/* Builds and times candidates; *best is the index of the fastest. */
-static Status time_engines(Device *device, CudaConvolution *c, int *best)
+/* Builds and times candidates; *best is the index of the fastest. Without memory to time them it is the first that
+ * the heuristics name, and *timed is false. */
+static Status time_engines(Device *device, CudaConvolution *c, int *best, bool *timed)
 {
     const ConvAttributes *a = &c->problem.shape;
     Trial trial = {.convolution = c, .device = device};
@@ -348,18 +349,30 @@ static Status time_engines(Device *device, CudaConvolution *c, int *best)
     trial.workspace_at =
         after(trial.y_at, a->samples * a->out_height * a->out_width * c->problem.y_stride, c->problem.type);
     Status status = OK;
-    if (count > 1)
+    int count_timed = count > 1 ? count : 0;
+    if (count_timed > 0)
         status = device_allocate(device, trial.workspace_at + (size_t)most, "timing convolutions",
                                  (void **)(void *)&trial.memory);
+    *timed = status == OK;
+    if (status != OK && status_code(status) == STATUS_MEMORY) {
+        static bool warned;
+        if (!warned)
+            log_warning("no memory to time the engines of a convolution, so the first is taken: %s",
+                        status_message(status));
+        warned = true;
+        status_free(status);
+        status = OK;
+        count_timed = 0;
+    }
     double shortest = 0;
     Status failure = OK; /* the last engine's that did not run */
-    for (int i = 0; i < count && count > 1 && status == OK; ++i) {
+    for (int i = 0; i < count_timed && status == OK; ++i) {
         double seconds;
         c->plan = plan[i];
-        Status timed = device_time(device, run_trial, &trial, &seconds);
-        if (timed != OK) { /* an engine that does not run is not chosen */
+        Status ran = device_time(device, run_trial, &trial, &seconds);
+        if (ran != OK) { /* an engine that does not run is not chosen */
             status_free(failure);
-            failure = timed;
+            failure = ran;
             continue;
         }
         if (shortest == 0 || seconds < shortest) {
@@ -442,6 +455,7 @@ static Status choose_with_cache(Device *device, CudaConvolution *c)
 {
     const DeviceNumerics numerics = device_numerics(device);
     int best;
+    bool timed;
     char path[4096];
     FILE *file = cache_path(path) ? fopen(path, "a+e") : NULL;
     static bool warned;
@@ -449,15 +463,15 @@ static Status choose_with_cache(Device *device, CudaConvolution *c)
         if (!warned)
             log_warning("no cache of convolutions (set PLUMB_CACHE to a folder): engines are timed anew");
         warned = true;
-        TRY(time_engines(device, c, &best));
+        TRY(time_engines(device, c, &best, &timed));
         (void)take(c, best, numerics);
         return OK;
     }
     (void)flock(fileno(file), LOCK_EX);
     Status status = OK;
     if (!take(c, look_up(file, path, c->key), numerics)) {
-        status = time_engines(device, c, &best);
-        if (status == OK && take(c, best, numerics)) note_choice(file, c->key, best);
+        status = time_engines(device, c, &best, &timed);
+        if (status == OK && take(c, best, numerics) && timed) note_choice(file, c->key, best);
     }
     (void)flock(fileno(file), LOCK_UN);
     (void)fclose(file);

@@ -15,14 +15,14 @@ constexpr int THREADS = 256, WORDS = 4, KEY_SHIFT = 40;
 
 template <typename T>
 __global__ void dropout_kernel(const T *x, T *y, const int64_t *clock, int64_t count, uint64_t per_sample,
-                               uint64_t key, uint32_t threshold, float scale)
+                               uint64_t key, uint32_t threshold, float scale, bool packed)
 {
     const uint64_t philox_word = philox_key(static_cast<uint64_t>(clock[CLOCK_SEED]), RANDOM_DROPOUT);
     const uint64_t step = static_cast<uint64_t>(clock[CLOCK_STEP]);
     /* Element 0 here is element `origin` of the global batch. */
     const uint64_t origin = static_cast<uint64_t>(clock[CLOCK_FIRST_SAMPLE]) * per_sample;
     const uint64_t first = origin / WORDS, last = (origin + static_cast<uint64_t>(count) + WORDS - 1) / WORDS;
-    const bool aligned = origin % WORDS == 0;
+    const bool aligned = packed && origin % WORDS == 0;
     for (uint64_t block = first + static_cast<uint64_t>(grid_thread()); block < last;
          block += static_cast<uint64_t>(grid_threads())) {
         const uint64_t index = (key << KEY_SHIFT) + block;
@@ -50,12 +50,15 @@ template <typename T> Status run_typed(const Call *call)
     const Shape shape = call->out[0].shape;
     const int64_t count = shape_count(shape);
     if (count == 0) return OK;
+    const uintptr_t places =
+        reinterpret_cast<uintptr_t>(call->in[0].data) | reinterpret_cast<uintptr_t>(call->out[0].data);
+    const bool packed = places % (WORDS * sizeof(T)) == 0;
     return launch("dropout", dropout_kernel<T>, blocks_for(count, THREADS * WORDS), THREADS, 0,
                   device_stream(call->device), static_cast<const T *>(call->in[0].data),
                   static_cast<T *>(call->out[0].data), static_cast<const int64_t *>(call->in[1].data), count,
                   count / shape.extent[0], attributes->key,
                   static_cast<uint32_t>(lround(attributes->probability * 0x1p24)),
-                  static_cast<float>(1 / (1 - attributes->probability)));
+                  static_cast<float>(1 / (1 - attributes->probability)), packed);
 }
 
 Status run(const Call *call)
