@@ -192,11 +192,13 @@ static void become(char *const words[], const char *log, int share, const sigset
     (void)setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 0);
     (void)setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 0);
     (void)setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 0);
+    (void)setenv("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe", 0); /* of Open MPI 5 */
     if (share > 0) {
         char threads[16];
         (void)snprintf(threads, sizeof threads, "%d", share);
         (void)setenv("OMP_NUM_THREADS", threads, 0);
         (void)setenv("OMPI_MCA_hwloc_base_binding_policy", "none", 0);
+        (void)setenv("PRTE_MCA_hwloc_default_binding_policy", "none", 0);
     }
     (void)execvp(words[0], words);
     (void)fprintf(stderr, "cannot start %s: %s\n", words[0], strerror(errno));

@@ -45,7 +45,8 @@ class Job:
         self.tag = uuid.uuid4().hex
         variables = dict(os.environ, PLUMB_TEST_JOB=self.tag, OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive",
                          OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
-                         OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_hwloc_base_binding_policy="none")
+                         OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_hwloc_base_binding_policy="none",
+                         PRTE_MCA_rmaps_default_mapping_policy=":oversubscribe", PRTE_MCA_hwloc_default_binding_policy="none")
         variables.update(environment or {})
         if fault is not None:
             variables.update(fault, LD_PRELOAD=FAULT)

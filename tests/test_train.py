@@ -177,7 +177,8 @@ def on_terminal(command, until):
     child, master = pty.fork()
     if child == 0:
         os.environ.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMP_NUM_THREADS="1",
-                          OMPI_MCA_rmaps_base_oversubscribe="1", OMP_WAIT_POLICY="passive")
+                          OMPI_MCA_rmaps_base_oversubscribe="1",
+                          PRTE_MCA_rmaps_default_mapping_policy=":oversubscribe", OMP_WAIT_POLICY="passive")
         os.execvp(command[0], command)
     text = b""
     while until.encode() not in text:
