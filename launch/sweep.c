@@ -66,8 +66,6 @@ typedef struct {
     char launcher_text[1024], *launcher[MAX_LAUNCHER]; /* PLUMB_MPIRUN, and its words */
     int launcher_count;
     Job *job;
-    sigset_t
-        waiting_signals; /* the mask while it waits, and of its children; else those below are held back */
 } Sweep;
 
 /* ---- arguments ---- */
@@ -180,10 +178,8 @@ static Status make_command(const Sweep *sweep, const SweepRun *run, char *folder
 
 /* In the child: output to the log, a parent's death ends it, and Open MPI allowed to do what is meant here.
  */
-static void become(char *const words[], const char *log, int share, const sigset_t *signals)
+static void become(char *const words[], const char *log, int share)
 {
-    (void)signal(SIGUSR1, SIG_DFL); /* one that came before the program could take it ends this process */
-    (void)sigprocmask(SIG_SETMASK, signals, NULL);
     (void)prctl(PR_SET_PDEATHSIG,
                 SIGUSR1); /* which mpirun passes on; it would not wait long after a SIGTERM */
     const int descriptor = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
@@ -222,7 +218,7 @@ static Status start(Sweep *sweep, int index)
     const int share = sweep->arguments.slots == 1 ? 0 : processors > ranks ? (int)(processors / ranks) : 1;
     (void)fflush(NULL);
     job->process = fork();
-    if (job->process == 0) become(words, log, share, &sweep->waiting_signals);
+    if (job->process == 0) become(words, log, share);
     free(words);
     if (job->process < 0)
         return fail(STATUS_IO, "cannot start a process for %s: %s", run->name, strerror(errno));
@@ -284,24 +280,10 @@ static void finish(Sweep *sweep, int index, int wait_status, int done)
 /* ---- all runs ---- */
 
 static volatile sig_atomic_t stop_asked;
-static void take_signal(int signal_number)
+static void ask_to_stop(int signal_number)
 {
-    if (signal_number != SIGCHLD) stop_asked = 1;
-}
-
-/* Signals come only while the sweep waits, so that none is missed between a look and the wait. */
-static void take_signals(Sweep *sweep)
-{
-    static const int taken[] = {SIGTERM, SIGUSR1, SIGINT, SIGCHLD};
-    struct sigaction action = {.sa_handler = take_signal};
-    sigset_t held;
-    (void)sigemptyset(&action.sa_mask);
-    (void)sigemptyset(&held);
-    for (size_t i = 0; i < sizeof taken / sizeof *taken; ++i) {
-        (void)sigaddset(&held, taken[i]);
-        (void)sigaction(taken[i], &action, NULL);
-    }
-    (void)sigprocmask(SIG_BLOCK, &held, &sweep->waiting_signals);
+    (void)signal_number;
+    stop_asked = 1;
 }
 
 static int count_state(const Sweep *sweep, State state)
@@ -338,12 +320,9 @@ static Status run_all(Sweep *sweep)
         }
         if (count_state(sweep, RUNNING) == 0) return OK;
         int wait_status;
-        const pid_t process = waitpid(-1, &wait_status, WNOHANG);
-        if (process < 0) return fail(STATUS_IO, "waiting for the runs: %s", strerror(errno));
-        if (process == 0 && (!stop_asked || forwarded)) {
-            (void)sigsuspend(&sweep->waiting_signals);
-            continue;
-        }
+        const pid_t process = waitpid(-1, &wait_status, 0);
+        if (process < 0 && errno != EINTR)
+            return fail(STATUS_IO, "waiting for the runs: %s", strerror(errno));
         if (stop_asked && !forwarded) {
             forwarded = 1;
             log_info("stopping: the runs finish their step and save");
@@ -414,7 +393,11 @@ static Status run_sweep(Sweep *sweep)
     TRY(find_program(sweep));
     TRY(memory_new(&sweep->job, (size_t)sweep->plan.run_count, sizeof *sweep->job, "sweep"));
     mark_complete(sweep);
-    take_signals(sweep);
+    struct sigaction action = {.sa_handler = ask_to_stop}; /* no SA_RESTART: waitpid must return */
+    (void)sigemptyset(&action.sa_mask);
+    (void)sigaction(SIGTERM, &action, NULL);
+    (void)sigaction(SIGUSR1, &action, NULL);
+    (void)sigaction(SIGINT, &action, NULL);
     log_info("%s: %d runs, %d rank%s each, %d at a time; %d complete already", sweep->plan.name,
              sweep->plan.run_count, sweep->plan.ranks, sweep->plan.ranks == 1 ? "" : "s", arguments->slots,
              count_state(sweep, COMPLETE));
