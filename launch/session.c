@@ -255,7 +255,10 @@ static Status open_here(Session *session, bool training, bool profile)
     session->micro_batches = (int)config_integer(config, "micro_batches");
     const int64_t batch = config_integer(config, "batch");
     int64_t evaluate_batch = config_integer(config, "evaluate_batch");
-    TRY(share_batch(config, session->world, "batch", batch, session->micro_batches, &session->train.batch));
+    /* That of training need not fit the ranks that evaluate. */
+    if (training)
+        TRY(share_batch(config, session->world, "batch", batch, session->micro_batches,
+                        &session->train.batch));
     if (evaluate_batch == 0) evaluate_batch = batch / session->micro_batches;
     int64_t evaluate_share = 0;
     TRY(share_batch(config, session->world, "evaluate_batch", evaluate_batch, 1, &evaluate_share));

@@ -171,6 +171,10 @@ class Talk(Suite):
         for which in ("best", "1", "2"):
             self.assertEnds(plumb("evaluate", run, "--checkpoint", which, "--split", "validation"), 0)
 
+    def test_evaluating_with_ranks_that_do_not_share_the_batch_of_training(self):
+        run = self.train(self.linear, "batch=64", "epochs=1", ranks=2)
+        self.assertEnds(plumb("evaluate", run, "--bootstrap", "0", ranks=3), 0)
+
 
 def on_terminal(command, until):
     """What a command writes to a terminal until it has written `until`; then it is stopped."""
