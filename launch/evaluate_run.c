@@ -135,7 +135,8 @@ Status evaluate_trained(Session *session, const RunFolder *run, bool quiet)
     return comm_agree(session->world, status);
 }
 
-static Status load_checkpoint(Session *session, const RunFolder *run, const char *which)
+/* *file: what was loaded, for safetensors_close. */
+static Status load_checkpoint(Session *session, const RunFolder *run, const char *which, SafeFile **file)
 {
     char stem[64];
     if (strcmp(which, "last") == 0) {
@@ -159,7 +160,21 @@ static Status load_checkpoint(Session *session, const RunFolder *run, const char
                         "%s did not keep the model of epoch %ld: set checkpoint.keep before training",
                         run->path, epoch);
     }
-    return checkpoint_load(session->store, run->checkpoints, stem, NULL);
+    return checkpoint_load(session->store, run->checkpoints, stem, file);
+}
+
+/* While a job trains, checkpoints come and go: ranks that read one after the other may find different ones. */
+static Status load_same_checkpoint(Session *session, const RunFolder *run, const char *which)
+{
+    SafeFile *file = NULL;
+    Status status = comm_agree(session->world, load_checkpoint(session, run, which, &file));
+    if (status == OK) {
+        const char *checksum = safetensors_metadata(file, "checksum");
+        if (checksum == NULL) checksum = "";
+        status = comm_check_equal(session->world, checksum, strlen(checksum), "the checkpoint");
+    }
+    safetensors_close(file);
+    return status;
 }
 
 Status evaluate_run(World *world, const EvaluateRunOptions *options, EvaluationResult *result)
@@ -180,7 +195,7 @@ Status evaluate_run(World *world, const EvaluateRunOptions *options, EvaluationR
     const char *const overrides[] = {batch, "micro_batches=1"};
     TRY_ELSE(done, comm_agree(world, config_load(table, settings, path, 2, overrides, &config)));
     TRY_ELSE(done, session_open(world, config, false, false, &session));
-    TRY_ELSE(done, comm_agree(world, load_checkpoint(&session, &run, options->checkpoint)));
+    TRY_ELSE(done, load_same_checkpoint(&session, &run, options->checkpoint));
     TRY_ELSE(done, evaluate_network(&session, options->split, &options->options, NULL, result));
 done:
     if (session.world != NULL) session_close(&session);

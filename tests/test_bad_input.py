@@ -11,8 +11,8 @@ import subprocess
 import time
 import unittest
 
-from jobs import (BUSY, COMMUNICATION, INPUT, IO, PLUMB, UNSUPPORTED, USAGE, Job, Suite, checkpoint, contents, idx, main,
-                  metrics, plumb, safetensors, soon, write_safetensors)
+from jobs import (BUSY, COMMUNICATION, INPUT, INTERRUPTED, IO, PLUMB, SLOWNESS, UNSUPPORTED, USAGE, Job, Suite,
+                  checkpoint, contents, idx, main, metrics, plumb, safetensors, soon, wait_for, write_safetensors)
 
 OLD_DRIVER = os.environ.get("PLUMB_DRIVER_STAND_IN", "")  # folder of a libcuda.so.1 that is older than the toolkit
 AT_ONCE = 4  # jobs; mpirun mostly waits
@@ -408,6 +408,13 @@ class BadInput(Suite):
             "no validation": Case(("evaluate", run, "--split", "validation", "--checkpoint", "last"), INPUT,
                                   "validation split"),
         })
+
+    def test_ranks_that_read_different_checkpoints(self):
+        """As when a job that trains saves in between."""
+        runs = [self.train(self.linear, "epochs=1", f"seed={seed}") for seed in (1, 2)]
+        first, second = (["-n", "1", PLUMB, "evaluate", run, "--bootstrap", "0"] for run in runs)
+        job = Job((), command=["mpirun", *first, ":", *second]).wait()
+        self.check(job, COMMUNICATION, ["the checkpoint of rank 1", "differs"])
 
     # ---- a rank that fails alone ----
 
