@@ -3,9 +3,9 @@
 /* clang-format off */
 static const Setting settings[] = {
     {"seed", SETTING_INTEGER, "1", "0..", "of initialisation, order, augmentation and dropout"},
-    {"epochs", SETTING_INTEGER, "350", "1..", "passes over the training split"},
+    {"epochs", SETTING_INTEGER, "350", "1..1000000000", "passes over the training split"},
     {"batch", SETTING_INTEGER, "128", "1..", "samples a step, over all ranks; a multiple of the number of ranks"},
-    {"micro_batches", SETTING_INTEGER, "1", "1..", "gradient accumulation: the batch is computed in this many parts"},
+    {"micro_batches", SETTING_INTEGER, "1", "1..1000000", "gradient accumulation: the batch is computed in this many parts"},
     {"evaluate_batch", SETTING_INTEGER, "0", "0..", "samples an evaluation step, over all ranks; 0: as batch"},
     {"device", SETTING_TEXT, "auto", "auto|cpu|cuda", "auto: a GPU if this build and machine have one"},
     {"share_gpus", SETTING_FLAG, "false", NULL, "let several ranks use one GPU (tests); else that is an error"},
@@ -14,7 +14,7 @@ static const Setting settings[] = {
     {"deterministic", SETTING_FLAG, "false", NULL, "on GPUs: the same bits in every run; no algorithm of NCCL or cuDNN is chosen by timing"},
     {"tf32", SETTING_FLAG, "false", NULL, "on GPUs: products of float32 numbers may be rounded to 10 bits (TF32)"},
     {"compute", SETTING_TEXT, "float32", "float32|bfloat16", "type of activations; parameters and losses stay float32"},
-    {"threads", SETTING_INTEGER, "0", "0..", "CPU threads a rank; 0: this rank's share of the host"},
+    {"threads", SETTING_INTEGER, "0", "0..65536", "CPU threads a rank; 0: this rank's share of the host"},
     {"init", SETTING_TEXT, "", NULL, "safetensors file of starting weights, ours or PyTorch's"},
 
     {"dataset.name", SETTING_TEXT, NULL, NULL, "which data set (plumb list datasets)"},
@@ -65,7 +65,7 @@ static const Setting settings[] = {
 
     {"evaluate.every", SETTING_INTEGER, "1", "0..", "epochs between evaluations of validation and test splits; 0: only at the end"},
     {"evaluate.bins", SETTING_INTEGER, "15", "1..200", "bins of the calibration errors"},
-    {"evaluate.bootstrap", SETTING_INTEGER, "1000", "0..", "resamples for confidence intervals at the end"},
+    {"evaluate.bootstrap", SETTING_INTEGER, "1000", "0..100000000", "resamples for confidence intervals at the end"},
     {"checkpoint.epochs", SETTING_INTEGER, "1", "0..", "save every so many epochs; 0: never by epochs"},
     {"checkpoint.minutes", SETTING_REAL, "10", "0..", "and when so many minutes have passed; 0: never by time"},
 
@@ -76,8 +76,8 @@ static const Setting settings[] = {
 
     {"comm.bucket_bytes", SETTING_INTEGER, "4194304", "1..", "gradients are reduced in slices of at least this size"},
     {"comm.gradients", SETTING_TEXT, "float32", "float32|bfloat16", "as which gradients travel between ranks; bfloat16: half the traffic, less exact sums"},
-    {"comm.timeout_seconds", SETTING_REAL, "600", "(0..", "how long a rank waits for the others before it calls them dead"},
-    {"comm.step_seconds", SETTING_REAL, "45", "(0..", "GPUs: how long a rank waits in a step for the others before it calls them dead"},
+    {"comm.timeout_seconds", SETTING_REAL, "600", "(0..1000000000]", "how long a rank waits for the others before it calls them dead"},
+    {"comm.step_seconds", SETTING_REAL, "45", "(0..1000000000]", "GPUs: how long a rank waits in a step for the others before it calls them dead"},
     {"plan.share_memory", SETTING_FLAG, "true", NULL, "reuse the memory of dead tensors; false: for debugging"},
     {"plan.fuse", SETTING_FLAG, "true", NULL, "fuse batch norm, addition and ReLU; false: for debugging"},
 };

@@ -125,6 +125,8 @@ class BadInput(Suite):
             "map for scalar": config_case(["batch: {size: 3}"], "config.yaml:2", "batch: ", "a map"),
             "scalar for section": config_case(["loss: brier"], "config.yaml:2", "loss"),
             "not in range": config_case(["batch: 0"], "config.yaml:2: batch"),
+            "more than counts hold": config_case(["micro_batches: 4294967296"], "config.yaml:2: micro_batches"),
+            "longer than for ever": config_case(["comm.timeout_seconds: 1e20"], "config.yaml:2: comm.timeout_seconds"),
             "NaN": config_case(["optimizer: {learning_rate: .nan}"], "config.yaml:2: optimizer.learning_rate"),
             "not a choice": config_case(["compute: float16"], "config.yaml:2: compute", "bfloat16"),
             "nothing uses it": config_case(["loss: {gamma: 2}"], "loss.gamma", "config.yaml:2"),
