@@ -27,6 +27,7 @@ static const char *const harmless[] = {"device",
                                        "checkpoint.minutes",
                                        "checkpoint.keep",
                                        "comm.timeout_seconds",
+                                       "comm.step_seconds",
                                        "dataset.folder",
                                        NULL};
 

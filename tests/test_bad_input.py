@@ -263,7 +263,7 @@ class BadInput(Suite):
         for ranks in (0, 2):
             job = plumb("train", self.linear, "seed=5", "--run", run, ranks=ranks)
             self.check(job, INPUT, ["begun with another config", "seed: 1", "seed: 5"])
-        for harmless in ("evaluate.bootstrap=10", "checkpoint.minutes=3", "threads=1"):
+        for harmless in ("evaluate.bootstrap=10", "checkpoint.minutes=3", "threads=1", "comm.step_seconds=90"):
             os.path.exists(f"{run}/evaluation.json") and os.remove(f"{run}/evaluation.json")
             self.train(self.linear, harmless, run=run)
 
