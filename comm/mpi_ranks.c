@@ -92,12 +92,12 @@ static Status roll_call(Ranks *ranks, const Operation *operation, double timeout
 
 Status ranks_wait(Ranks *ranks, MPI_Request *request, const Operation *operation, double timeout)
 {
-    const double start = seconds_now();
+    Wait wait = wait_begin();
     for (;;) {
         int done = 0;
         TRY(mpi_status(MPI_Test(request, &done, MPI_STATUS_IGNORE), operation->what));
         if (done) return OK;
-        const double waited = seconds_now() - start;
+        const double waited = wait_passed(&wait);
         if (waited > timeout) return roll_call(ranks, operation, timeout);
         /* First at full speed; then leave the processor to a rank that may share it; then let it sleep. While
          * data flow a wait is short, so that sleeping costs them nothing. */

@@ -249,21 +249,24 @@ Status star_failure(Star *star)
     return status;
 }
 
-/* Until `until` or a change; true when the time is over. lock is held. */
-static bool wait_for_change(Star *star, double until)
+/* Until a change, or for a moment; true when the wait has lasted so many seconds. lock is held. */
+static bool wait_for_change(Star *star, Wait *wait, double seconds)
 {
-    const struct timespec end = moment(until);
-    return pthread_cond_timedwait(&star->changed, &star->lock, &end) == ETIMEDOUT;
+    const double left = seconds - wait->passed;
+    const struct timespec end = moment(seconds_now() + (left < 2 * tick ? left : 2 * tick));
+    (void)pthread_cond_timedwait(&star->changed, &star->lock, &end);
+    return wait_passed(wait) >= seconds;
 }
 
 static Status wait_for_start(Star *star)
 {
     /* The hub says who is missing; it needs a moment more than the ranks have. */
-    const double until = seconds_now() + star->options.start_seconds + 5;
+    const double seconds = star->options.start_seconds + 5;
+    Wait wait = wait_begin();
     bool late = false;
     (void)pthread_mutex_lock(&star->lock);
     while (!star->started && star->failure == 0 && !late)
-        late = wait_for_change(star, until);
+        late = wait_for_change(star, &wait, seconds);
     Status status = failure_locked(star);
     if (status == OK && !star->started)
         status =
@@ -275,7 +278,7 @@ static Status wait_for_start(Star *star)
 Status star_waited_in_vain(Star *star, const Operation *operation, double seconds, bool of_exchanges,
                            int64_t number)
 {
-    const double asked = seconds_now(), patience = seconds < 1 ? 0.5 : seconds > 6 ? 3 : seconds / 2;
+    const double patience = seconds < 1 ? 0.5 : seconds > 6 ? 3 : seconds / 2;
     const size_t size = (size_t)star->options.size;
     Attendance *attendance;
     TRY(memory_new(&attendance, size, sizeof *attendance, "the roll call"));
@@ -284,10 +287,11 @@ Status star_waited_in_vain(Star *star, const Operation *operation, double second
     (void)pthread_mutex_unlock(&star->lock);
     send_frame(star, (Frame){.kind = FRAME_CALL}, NULL, 0);
 
-    (void)pthread_mutex_lock(&star->lock);
+    Wait wait = wait_begin();
     bool late = false;
+    (void)pthread_mutex_lock(&star->lock);
     while (star->rolls == before && star->failure == 0 && !late)
-        late = wait_for_change(star, asked + patience);
+        late = wait_for_change(star, &wait, patience);
     Status status = failure_locked(star); /* says it better */
     for (size_t i = 0; i < size; ++i) {
         const Presence *of = &star->roll[i];
@@ -373,12 +377,12 @@ Status star_receive(Star *star, int64_t number, const Operation *operation, doub
 {
     *data = NULL;
     *bytes = 0;
-    const double until = seconds_now() + seconds;
+    Wait wait = wait_begin();
     bool late = false;
     (void)pthread_mutex_lock(&star->lock);
     Whole *whole = take(star, number);
     while (whole == NULL && star->failure == 0 && !late) {
-        late = wait_for_change(star, until);
+        late = wait_for_change(star, &wait, seconds);
         whole = take(star, number);
     }
     const Status status = whole == NULL ? failure_locked(star) : OK;
@@ -393,13 +397,13 @@ Status star_receive(Star *star, int64_t number, const Operation *operation, doub
 
 bool star_all_fail(Star *star, double seconds)
 {
-    const double until = seconds_now() + seconds;
+    Wait wait = wait_begin();
     bool late = false;
     send_frame(star, (Frame){.kind = FRAME_PART, .detail = STAR_GATHER, .number = EXCHANGE_OF_FAILING}, NULL,
                0);
     (void)pthread_mutex_lock(&star->lock);
     while (!star->all_fail && star->failure == 0 && !late)
-        late = wait_for_change(star, until);
+        late = wait_for_change(star, &wait, seconds);
     const bool all = star->all_fail;
     (void)pthread_mutex_unlock(&star->lock);
     return all;

@@ -22,6 +22,16 @@ void pause_for(double seconds)
     (void)nanosleep(&time, NULL);
 }
 
+Wait wait_begin(void) { return (Wait){.last = seconds_now()}; }
+
+double wait_passed(Wait *wait)
+{
+    const double now = seconds_now(), since = now - wait->last;
+    wait->last = now;
+    wait->passed += since < 1 ? since : 1;
+    return wait->passed;
+}
+
 Status thread_start(void *(*run)(void *), void *argument, pthread_t *thread)
 {
     sigset_t all, before;

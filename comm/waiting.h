@@ -31,6 +31,14 @@ typedef struct {
 
 double seconds_now(void); /* monotonic */
 void pause_for(double seconds);
+
+/* A wait, and how long it has lasted. Time that this process did not run, because its job was stopped and went on
+ * later, counts for nobody: whoever waits looks at least twice a second. */
+typedef struct {
+    double last, passed;
+} Wait;
+Wait wait_begin(void);
+double wait_passed(Wait *);
 /* A thread that leaves all signals to the others. */
 CHECKED Status thread_start(void *(*run)(void *), void *argument, pthread_t *);
 

@@ -459,6 +459,22 @@ class BadInput(Suite):
         self.check(both(train, [*train, "--bad"]), USAGE, ["rank 1: ", "--bad"])
         self.check(both([*train, "--bad"], train), USAGE, ["--bad"])
 
+    def test_a_job_that_is_suspended(self):
+        """All ranks are stopped for longer than they would wait for one another, and go on."""
+        run = self.folder()
+        patience = 3 * SLOWNESS
+        job = Job(["train", self.linear, "epochs=1000000", f"comm.timeout_seconds={patience}", "--run", run], 2)
+        wait_for(f"{run}/checkpoints/best.model.safetensors")
+        job.signal("0", signal.SIGSTOP)
+        time.sleep(0.5)  # the other comes to wait for it
+        job.signal("1", signal.SIGSTOP)
+        time.sleep(2 * patience)
+        job.signal("1", signal.SIGCONT)
+        job.signal("0", signal.SIGCONT)
+        time.sleep(2 * patience)
+        job.signal("0", signal.SIGUSR1)
+        self.assertEnds(job.wait(), INTERRUPTED)
+
     def test_a_rank_that_hangs(self):
         run = self.folder()
         job = Job(["train", self.linear, "epochs=1000000", "comm.timeout_seconds=2", "--run", run], 2)

@@ -5,7 +5,8 @@ import os
 import signal
 import time
 
-from jobs import COMMUNICATION, IO, NUMERIC, USAGE, Job, Suite, main, metrics, soon, wait_for
+from jobs import (COMMUNICATION, INTERRUPTED, IO, NUMERIC, SLOWNESS, USAGE, Job, Suite, main, metrics, soon,
+                  wait_for)
 
 STAND_IN = os.environ.get("PLUMB_NCCL_STAND_IN", "")
 LOADED = {"LD_LIBRARY_PATH": STAND_IN}
@@ -148,6 +149,20 @@ class Ranks(Suite):
                         self.assertRegex(job.errors, f"rank {which} on host .* does not answer")
                     jobs[which].signal("", signal.SIGCONT)  # it finds itself alone
                     self.all_end([jobs[which]], COMMUNICATION)
+
+    def test_all_ranks_stopped_for_a_while(self):
+        patience = 3 * SLOWNESS
+        run, jobs = self.start_training("epochs=1000000", f"comm.timeout_seconds={patience}", ranks=2)
+        wait_for(f"{run}/checkpoints/best.model.safetensors")
+        jobs[0].signal("", signal.SIGSTOP)
+        time.sleep(0.5)  # the other comes to wait for it
+        jobs[1].signal("", signal.SIGSTOP)
+        time.sleep(2 * patience)
+        for job in reversed(jobs):
+            job.signal("", signal.SIGCONT)
+        time.sleep(2 * patience)
+        jobs[1].signal("", signal.SIGTERM)
+        self.all_end(jobs, INTERRUPTED)
 
     def ways(self):
         yield (), None
