@@ -324,7 +324,8 @@ static Status run_step(Trainer *trainer, const Batch *batch)
 
 static bool is_due(int64_t every, int64_t epoch) { return every > 0 && (epoch + 1) % every == 0; }
 
-static Status end_epoch(Trainer *trainer, double seconds)
+/* images: those that this job has trained on in the epoch, in so many seconds. */
+static Status end_epoch(Trainer *trainer, int64_t images, double seconds)
 {
     Session *session = trainer->session;
     const Config *config = session->config;
@@ -337,8 +338,7 @@ static Status end_epoch(Trainer *trainer, double seconds)
                             .train_error = 1.0 - place->sums[LOSS_CORRECT] / place->sums[LOSS_WEIGHT],
                             .gradient_norm = trainer->gradient_norm,
                             .seconds = seconds,
-                            .images_per_second =
-                                (double)trainer->session->dataset->split[SPLIT_TRAIN].count / seconds};
+                            .images_per_second = (double)images / seconds};
     if (is_due(config_integer(config, "evaluate.every"), epoch)) {
         TRY(epoch_metrics_measure(session, &metrics));
         const double error = metrics.has[SPLIT_VALIDATION] ? metrics.split[SPLIT_VALIDATION].error : INFINITY;
@@ -400,6 +400,8 @@ static Status run_epoch(Trainer *trainer)
     Place *place = &trainer->place;
     const double started = progress_clock();
     const int64_t batch_size = config_integer(session->config, "batch");
+    /* What an interrupted job did of the epoch is not this one's. */
+    const int64_t images = session->dataset->split[SPLIT_TRAIN].count - place->batch * batch_size;
     TRY(loader_start(trainer->loader, place->epoch, place->batch));
     for (;;) {
         const Batch *batch;
@@ -412,7 +414,7 @@ static Status run_epoch(Trainer *trainer)
                       place->sums[LOSS_SUM] / place->sums[LOSS_WEIGHT]);
         if (place->batch < trainer->batches) TRY(heed_signals(trainer));
     }
-    TRY(end_epoch(trainer, progress_clock() - started));
+    TRY(end_epoch(trainer, images, progress_clock() - started));
     return heed_signals(trainer);
 }
 

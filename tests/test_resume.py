@@ -1,5 +1,6 @@
 """A run survives: killed or stopped at any moment and started again, it ends with the same bits."""
 
+import json
 import os
 import random
 import signal
@@ -165,6 +166,16 @@ class Stopped(Suite):
         fault = dict(FAULT="signal:1", FAULT_FOLDER=run)
         self.train(self.resnet, run=run, fault=fault, code=INTERRUPTED)
         self.assertEqual(safetensors(checkpoint(run))[1]["step"], "1")
+
+    def test_speed_is_that_of_the_job_that_measured_it(self):
+        """An epoch begun by another job: its images are not counted as if this one had trained on them."""
+        run = self.folder()
+        fault = dict(FAULT="signal:1", FAULT_FOLDER=run)
+        self.train(self.linear, "epochs=1", run=run, fault=fault, code=INTERRUPTED)  # after 48 of 240 images
+        self.train(self.linear, "epochs=1", run=run)
+        with open(f"{run}/metrics.jsonl") as file:
+            entry = json.loads(file.readline())
+        self.assertAlmostEqual(entry["seconds"] * entry["images_per_second"], 192, places=6)
 
     def test_during_a_checkpoint(self):
         settings = ("epochs=1", "batch=80", "evaluate_batch=48", EVERY_STEP)
