@@ -66,6 +66,8 @@ typedef struct {
     char launcher_text[1024], *launcher[MAX_LAUNCHER]; /* PLUMB_MPIRUN, and its words */
     int launcher_count;
     Job *job;
+    sigset_t usual_signals; /* those blocked before the sweep heeds any; of its runs too */
+    bool stopping;
 } Sweep;
 
 /* ---- arguments ---- */
@@ -178,7 +180,7 @@ static Status make_command(const Sweep *sweep, const SweepRun *run, char *folder
 
 /* In the child: output to the log, a parent's death ends it, and Open MPI allowed to do what is meant here.
  */
-static void become(char *const words[], const char *log, int share)
+static void become(char *const words[], const char *log, int share, const sigset_t *signals)
 {
     (void)prctl(PR_SET_PDEATHSIG,
                 SIGUSR1); /* which mpirun passes on; it would not wait long after a SIGTERM */
@@ -196,6 +198,7 @@ static void become(char *const words[], const char *log, int share)
         (void)setenv("OMPI_MCA_hwloc_base_binding_policy", "none", 0);
         (void)setenv("PRTE_MCA_hwloc_default_binding_policy", "none", 0);
     }
+    (void)sigprocmask(SIG_SETMASK, signals, NULL);
     (void)execvp(words[0], words);
     (void)fprintf(stderr, "cannot start %s: %s\n", words[0], strerror(errno));
     _exit(127);
@@ -218,7 +221,7 @@ static Status start(Sweep *sweep, int index)
     const int share = sweep->arguments.slots == 1 ? 0 : processors > ranks ? (int)(processors / ranks) : 1;
     (void)fflush(NULL);
     job->process = fork();
-    if (job->process == 0) become(words, log, share);
+    if (job->process == 0) become(words, log, share, &sweep->usual_signals);
     free(words);
     if (job->process < 0)
         return fail(STATUS_IO, "cannot start a process for %s: %s", run->name, strerror(errno));
@@ -268,10 +271,12 @@ static void finish(Sweep *sweep, int index, int wait_status, int done)
     const SweepRun *run = &sweep->plan.run[index];
     job->code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
     job->process = 0;
-    job->state = job->code == 0                    ? COMPLETE
-                 : job->code == STATUS_BUSY        ? BUSY
-                 : job->code == STATUS_INTERRUPTED ? STOPPED
-                                                   : FAILED;
+    /* One that had only begun does not yet heed the signal that stops it. */
+    const bool cut_off = sweep->stopping && WIFSIGNALED(wait_status);
+    job->state = job->code == 0                               ? COMPLETE
+                 : job->code == STATUS_BUSY                   ? BUSY
+                 : job->code == STATUS_INTERRUPTED || cut_off ? STOPPED
+                                                              : FAILED;
     log_info("[%d/%d] %s: %s after %.0f s", done, sweep->plan.run_count, run->name, state_name[job->state],
              progress_clock() - job->started);
     if (job->state == FAILED) show_log_end(sweep, run, job->log_start);
@@ -279,11 +284,41 @@ static void finish(Sweep *sweep, int index, int wait_status, int done)
 
 /* ---- all runs ---- */
 
-static volatile sig_atomic_t stop_asked;
-static void ask_to_stop(int signal_number)
+/* The signals that a sweep heeds are blocked all the time and taken here: one that came between a look at a
+ * handler's mark and waitpid would be noticed only when the next run ends. */
+static sigset_t heeded_signals(void)
 {
-    (void)signal_number;
-    stop_asked = 1;
+    sigset_t set;
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGTERM);
+    (void)sigaddset(&set, SIGUSR1);
+    (void)sigaddset(&set, SIGINT);
+    (void)sigaddset(&set, SIGCHLD);
+    return set;
+}
+
+/* Until a run ends or somebody asks to stop (0). */
+static pid_t wait_for_event(Sweep *sweep, int *wait_status)
+{
+    const sigset_t heeded = heeded_signals();
+    for (;;) {
+        const pid_t process = waitpid(-1, wait_status, WNOHANG);
+        if (process != 0) return process;
+        const int number = sigwaitinfo(&heeded, NULL);
+        if (number <= 0 || number == SIGCHLD) continue;
+        sweep->stopping = true;
+        return 0;
+    }
+}
+
+/* Has somebody asked to stop? */
+static bool is_stopping(Sweep *sweep)
+{
+    sigset_t asks = heeded_signals();
+    (void)sigdelset(&asks, SIGCHLD);
+    const struct timespec now = {0};
+    if (sigtimedwait(&asks, NULL, &now) > 0) sweep->stopping = true;
+    return sweep->stopping;
 }
 
 static int count_state(const Sweep *sweep, State state)
@@ -311,7 +346,7 @@ static Status run_all(Sweep *sweep)
     const int total = sweep->plan.run_count;
     int next = 0, forwarded = 0;
     for (;;) {
-        while (!stop_asked && next < total && count_state(sweep, RUNNING) < sweep->arguments.slots) {
+        while (!is_stopping(sweep) && next < total && count_state(sweep, RUNNING) < sweep->arguments.slots) {
             if (sweep->job[next].state == WAITING) {
                 log_info("[%d/%d] %s starts", next + 1, total, sweep->plan.run[next].name);
                 TRY(start(sweep, next));
@@ -319,17 +354,16 @@ static Status run_all(Sweep *sweep)
             ++next;
         }
         if (count_state(sweep, RUNNING) == 0) return OK;
-        int wait_status;
-        const pid_t process = waitpid(-1, &wait_status, 0);
-        if (process < 0 && errno != EINTR)
-            return fail(STATUS_IO, "waiting for the runs: %s", strerror(errno));
-        if (stop_asked && !forwarded) {
+        if (sweep->stopping && !forwarded) {
             forwarded = 1;
             log_info("stopping: the runs finish their step and save");
             /* mpirun passes SIGUSR1 on to its ranks. */
             for (int i = 0; i < total; ++i)
                 if (sweep->job[i].state == RUNNING) (void)kill(sweep->job[i].process, SIGUSR1);
         }
+        int wait_status;
+        const pid_t process = wait_for_event(sweep, &wait_status);
+        if (process < 0) return fail(STATUS_IO, "waiting for the runs: %s", strerror(errno));
         for (int i = 0; i < total && process > 0; ++i)
             if (sweep->job[i].state == RUNNING && sweep->job[i].process == process)
                 finish(sweep, i, wait_status, i + 1);
@@ -393,17 +427,15 @@ static Status run_sweep(Sweep *sweep)
     TRY(find_program(sweep));
     TRY(memory_new(&sweep->job, (size_t)sweep->plan.run_count, sizeof *sweep->job, "sweep"));
     mark_complete(sweep);
-    struct sigaction action = {.sa_handler = ask_to_stop}; /* no SA_RESTART: waitpid must return */
-    (void)sigemptyset(&action.sa_mask);
-    (void)sigaction(SIGTERM, &action, NULL);
-    (void)sigaction(SIGUSR1, &action, NULL);
-    (void)sigaction(SIGINT, &action, NULL);
+    const sigset_t heeded = heeded_signals();
+    (void)signal(SIGCHLD, SIG_DFL);
+    (void)sigprocmask(SIG_BLOCK, &heeded, &sweep->usual_signals);
     log_info("%s: %d runs, %d rank%s each, %d at a time; %d complete already", sweep->plan.name,
              sweep->plan.run_count, sweep->plan.ranks, sweep->plan.ranks == 1 ? "" : "s", arguments->slots,
              count_state(sweep, COMPLETE));
     TRY(run_all(sweep));
     TRY(print_table(sweep));
-    if (stop_asked)
+    if (sweep->stopping)
         return fail(STATUS_INTERRUPTED, "the sweep was stopped by a signal; the same command goes on");
     const int failed = count_state(sweep, FAILED);
     if (failed > 0)

@@ -8,6 +8,7 @@
  *         full:N             this and all later writes fail: no space left on the device
  *         count:0            nothing goes wrong; the number of operations is left in FAULT_COUNT
  *     FAULT=deny:0           files below FAULT_FOLDER cannot be opened
+ *     FAULT=begun:0          the process gets SIGTERM when it has made another, and goes on
  *     FAULT_RANK=R           only in rank R
  */
 #include <dlfcn.h>
@@ -136,6 +137,13 @@ int unlinkat(int folder, const char *path, int flags)
 {
     if (descriptor_is_below(folder)) before();
     return REAL(unlinkat)(folder, path, flags);
+}
+
+pid_t fork(void)
+{
+    const pid_t process = REAL(fork)();
+    if (process > 0 && is_action("begun")) (void)raise(SIGTERM);
+    return process;
 }
 
 static bool may_open(const char *path, int flags)

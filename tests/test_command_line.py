@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 
-from jobs import INPUT, INTERRUPTED, USAGE, Job, Suite, main, plumb, results, wait_for
+from jobs import INPUT, INTERRUPTED, PLUMB, USAGE, Job, Suite, main, plumb, results, soon, wait_for
 
 COMMANDS = ("train", "evaluate", "sweep", "report", "list")
 
@@ -126,6 +126,16 @@ exclude:
         mine = results(f"{folder}/cross_entropy-one")
         del mine["log.txt"]
         self.assertEqual(mine, results(self.train(self.linear, "loss.name=cross_entropy", "seed=1", "epochs=60")))
+
+    def test_stopped_just_as_a_run_begins(self):
+        """Then nothing else wakes the sweep until the run ends."""
+        path = self.write("long.yaml", self.TEXT + "set: {epochs: 1000000, evaluate.every: 0}\n")
+        program = self.write("plumb.sh", '#!/bin/sh\nunset LD_PRELOAD FAULT\nexec "$PLUMB" "$@"\n')
+        os.chmod(program, 0o755)
+        environment = {"PLUMB": os.path.abspath(PLUMB), "PLUMB_PROGRAM": program}
+        fault = {"FAULT": "begun:0", "FAULT_FOLDER": self.scratch}
+        job = Job(["sweep", path, "--folder", self.folder()], environment=environment, fault=fault)
+        self.assertEnds(job.wait(3 * soon()), INTERRUPTED)
 
     def test_mistakes_are_found_before_the_first_run(self):
         job, _, folder = self.sweep(self.TEXT.replace("seed: 2", "sede: 2"))
