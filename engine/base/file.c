@@ -251,6 +251,9 @@ Status file_append_line(const char *path, const char *line)
     Status status = text_format(&text, "%s%s\n", torn ? "\n" : "", line);
     if (status == OK) status = write_all(descriptor, path, text, strlen(text));
     free(text);
+    /* A device or a pipe cannot be synced, and says so. */
+    if (status == OK && fdatasync(descriptor) != 0 && errno != EINVAL && errno != EROFS)
+        status = fail(STATUS_IO, "cannot sync %s: %s", path, strerror(errno));
     if (close(descriptor) != 0 && status == OK)
         status = fail(STATUS_IO, "cannot write to %s: %s", path, strerror(errno));
     return status;

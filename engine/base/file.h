@@ -31,7 +31,8 @@ CHECKED Status file_writer_commit(FileWriter *); /* syncs, renames, frees; on er
 void file_writer_abandon(FileWriter *);          /* frees and removes the temporary; NULL is allowed */
 CHECKED Status file_write(const char *path, const void *data, size_t size); /* the three in one */
 
-/* Appends one line (newline added) with a single write(2), on a line of its own even after a torn one. */
+/* Appends one line (newline added) with a single write(2), on a line of its own even after a torn one, and
+ * syncs it. */
 CHECKED Status file_append_line(const char *path, const char *line);
 
 bool file_exists(const char *path);
