@@ -34,16 +34,38 @@ static Status append(SweepRun *run, char *text)
     return OK;
 }
 
+/* A value as an override says it: the override is YAML again, which would cut "data #1" short. */
+static Status value_text(const char *value, char **text)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+-";
+    if (value[0] != '\0' && value[strspn(value, plain)] == '\0') return text_copy(value, text);
+    TRY(memory_new(text, strlen(value) + 1, 4, "sweep")); /* \xNN at most for a byte */
+    char *end = *text;
+    *end++ = '"';
+    for (const char *c = value; *c != '\0'; ++c) {
+        if ((unsigned char)*c < ' ') {
+            end += sprintf(end, "\\x%02x", (unsigned)*c);
+            continue;
+        }
+        if (*c == '"' || *c == '\\') *end++ = '\\';
+        *end++ = *c;
+    }
+    *end++ = '"';
+    return OK;
+}
+
 static Status list_text(const Reader *reader, const YamlNode *list, char **text)
 {
     char *so_far;
     TRY(text_copy("[", &so_far));
     for (int i = 0; i < list->count; ++i) {
-        char *next;
+        char *next, *item = NULL;
         Status status = list->item[i]->kind == YAML_SCALAR
-                            ? text_format(&next, "%s%s%s", so_far, i > 0 ? ", " : "", list->item[i]->text)
+                            ? value_text(list->item[i]->text, &item)
                             : fail(STATUS_INPUT, "%s:%d: a list of settings holds plain values only",
                                    reader->path, list->item[i]->line);
+        if (status == OK) status = text_format(&next, "%s%s%s", so_far, i > 0 ? ", " : "", item);
+        free(item);
         free(so_far);
         TRY(status);
         so_far = next;
@@ -60,18 +82,19 @@ static Status append_settings(const Reader *reader, SweepRun *run, const char *p
         return fail(STATUS_INPUT, "%s:%d: settings are a map of keys and values", reader->path, map->line);
     for (int i = 0; i < map->count; ++i) {
         const YamlNode *value = map->item[i];
-        char *key, *text = NULL, *list = NULL;
+        char *key, *text = NULL, *given = NULL;
         if (prefix[0] == '\0' && strcmp(map->key[i], "base") == 0) continue;
         TRY(text_format(&key, "%s%s%s", prefix, prefix[0] != '\0' ? "." : "", map->key[i]));
         Status status = OK;
         if (value->kind == YAML_MAP) {
             status = append_settings(reader, run, key, value);
         } else {
-            if (value->kind == YAML_LIST) status = list_text(reader, value, &list);
-            if (status == OK) status = text_format(&text, "%s=%s", key, list != NULL ? list : value->text);
+            status =
+                value->kind == YAML_LIST ? list_text(reader, value, &given) : value_text(value->text, &given);
+            if (status == OK) status = text_format(&text, "%s=%s", key, given);
             if (status == OK) status = append(run, text);
         }
-        free(list);
+        free(given);
         free(key);
         TRY(status);
     }

@@ -50,6 +50,22 @@ static void assert_config(const SweepRun *run, const char *name)
 
 #define OVERRIDES(...) ((const char *const[]){__VA_ARGS__, NULL})
 
+/* An override is YAML once more: "data #1" alone would end at the comment. */
+static void texts_keep_every_character(void **state)
+{
+    (void)state;
+    SweepPlan plan;
+    assert_ok(load("sweep: all\n"
+                   "base: base.yaml\n"
+                   "set: {dataset.folder: 'data #1', init: 'a: \"b\\', schedule.epochs: [1, '2, 3']}\n"
+                   "axes:\n"
+                   "  seed: [1]\n",
+                   &plan));
+    assert_overrides(&plan.run[0], OVERRIDES("dataset.folder=\"data #1\"", "init=\"a: \\\"b\\\\\"",
+                                             "schedule.epochs=[1, \"2, 3\"]", "seed=1"));
+    sweep_plan_free(&plan);
+}
+
 static void combinations_in_order(void **state)
 {
     (void)state;
@@ -263,13 +279,10 @@ static void sizes_are_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(combinations_in_order),
-        cmocka_unit_test(an_axis_may_list_values),
-        cmocka_unit_test(later_settings_win),
-        cmocka_unit_test(an_entry_may_name_the_config),
-        cmocka_unit_test(combinations_that_are_not_runs),
-        cmocka_unit_test(mistakes_are_named),
-        cmocka_unit_test(sizes_are_bounded),
+        cmocka_unit_test(texts_keep_every_character),   cmocka_unit_test(combinations_in_order),
+        cmocka_unit_test(an_axis_may_list_values),      cmocka_unit_test(later_settings_win),
+        cmocka_unit_test(an_entry_may_name_the_config), cmocka_unit_test(combinations_that_are_not_runs),
+        cmocka_unit_test(mistakes_are_named),           cmocka_unit_test(sizes_are_bounded),
     };
     return cmocka_run_group_tests_name("sweep_plan", tests, set_up, tear_down);
 }
