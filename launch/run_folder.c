@@ -136,7 +136,8 @@ Status run_folder_open(const char *path, const Config *config, const World *worl
     TRY(file_join(lock, path, "lock"));
     TRY(file_lock(lock, &run->lock));
     Status status = settle_config(run, config);
-    if (status == OK) status = write_environment(run, world);
+    if (status == OK && !run_folder_is_complete(run))
+        status = write_environment(run, world); /* a record of the training */
     if (status != OK) run_folder_close(run);
     return status;
 }
