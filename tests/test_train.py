@@ -155,10 +155,10 @@ class Talk(Suite):
 
     def test_complete_run_is_left_alone(self):
         run = self.train(self.resnet)
-        before = results(run)
-        self.train(self.resnet, run=run)
+        before = results(run), contents(f"{run}/environment.json")
+        self.train(self.resnet, run=run, ranks=2)
         self.assertIn("is complete", self.job.output)
-        self.assertEqual(results(run), before)
+        self.assertEqual((results(run), contents(f"{run}/environment.json")), before)
 
     def test_evaluating_a_run_gives_what_training_wrote(self):
         run = self.train(self.resnet, "checkpoint.keep=1", ranks=2)
