@@ -18,13 +18,15 @@ enum {
     LOG_SHIFT = 46,     /* unit of log s, which is below 44 = log(2^63): 512 rows fit */
     LARGE_SET = 1 << 24 /* logits from which on single precision comes first */
 };
-/* Two temperatures whose curves in single precision differ by less are too close to call. */
-static const double margin = 1e-5;
+/* Two temperatures whose curves in single precision differ by less are too close to call; of ECE also by less
+ * than what the rows may make of it whose confidence is so close to an edge that they may be in another bin. */
+static const double margin = 1e-5, close_to_edge = 5e-7;
 
 typedef struct {
     ExactSum log_sum[TEMPERATURE_COUNT];
     ExactSum gap[TEMPERATURE_COUNT][CALIBRATION_MAX_BINS];
-    ExactSum label_distance; /* sum of (max - label's logit) */
+    ExactSum label_distance;           /* sum of (max - label's logit) */
+    ExactSum close[TEMPERATURE_COUNT]; /* units: rows whose confidence is close to an edge */
 } Sums;
 enum { SUMS = sizeof(Sums) / sizeof(ExactSum) };
 
@@ -36,6 +38,7 @@ typedef struct {
     double confidence[GRID_PADDED];
     int64_t row_gap[GRID_PADDED];
     int64_t log_sum[GRID_PADDED];
+    int64_t close[GRID_PADDED];
     int64_t gap[TEMPERATURE_COUNT * CALIBRATION_MAX_BINS];
     Sums total;
 } Workspace;
@@ -52,6 +55,7 @@ typedef struct {
 /* Adds log s and, in the confidence's bin, (confidence - correct), for all temperatures. */
 static void add_sums(const Search *search, Workspace *work, bool correct)
 {
+    const double bins = search->bins;
     const VectorInt hit = (VectorInt){0} + (correct ? INT64_C(1) << GAP_SHIFT : 0);
     for (int i = 0; i < GRID_PADDED; i += LANES) {
         const VectorDouble s = vector_load(work->s + i), confidence = 1.0 / s;
@@ -62,6 +66,15 @@ static void add_sums(const Search *search, Workspace *work, bool correct)
         const VectorInt gap = vector_fixed(confidence, 0x1p50) - hit;
         memcpy(work->row_gap + i, &gap, sizeof gap);
         vector_store(work->confidence + i, confidence);
+        /* The nearest edge but for the last, 1, which nothing is above. Edges are b / bins. */
+        const VectorDouble place = confidence * bins, shifter = vector_all(0x1.8p52);
+        const VectorDouble nearest = (place + shifter) - shifter, apart = place - nearest;
+        const VectorInt is_close =
+            vector_above(vector_all(close_to_edge * bins), vector_maximum(apart, -apart)) &
+            vector_above(vector_all(bins - 0.5), nearest);
+        memcpy(&total, work->close + i, sizeof total);
+        total -= is_close;
+        memcpy(work->close + i, &total, sizeof total);
     }
     for (int t = 0; t < TEMPERATURE_COUNT; ++t) {
         const int bin = bins_find(search->edge, search->bins, work->confidence[t]);
@@ -99,12 +112,14 @@ static void sum_row_float(const Search *search, double maximum, const double *x,
 static void flush(const Search *search, Workspace *work)
 {
     for (int t = 0; t < TEMPERATURE_COUNT; ++t) {
+        work->total.close[t].units += work->close[t];
         work->total.log_sum[t].units += (__int128)work->log_sum[t] * (1 << (EXACT_SUM_SHIFT - LOG_SHIFT));
         for (int b = 0; b < search->bins; ++b)
             work->total.gap[t][b].units +=
                 (__int128)work->gap[t * search->bins + b] * (1 << (EXACT_SUM_SHIFT - GAP_SHIFT));
     }
     memset(work->log_sum, 0, sizeof work->log_sum);
+    memset(work->close, 0, sizeof work->close);
     memset(work->gap, 0, sizeof work->gap);
 }
 
@@ -130,6 +145,7 @@ static void conclude(const Sums *sums, const Logits *logits, int bins, Temperatu
 {
     const double samples = (double)logits->total;
     for (int t = 0; t < TEMPERATURE_COUNT; ++t) {
+        result->close[t] = (double)sums->close[t].units / samples;
         result->ece[t] = 0;
         for (int b = 0; b < bins; ++b)
             result->ece[t] += fabs(exact_sum_value(sums->gap[t][b])) / samples;
@@ -188,10 +204,13 @@ done:
     return status;
 }
 
-static bool is_clear(const double *curve, int best)
+/* doubt: how much each value may be wrong beside the margin; NULL: not at all. */
+static bool is_clear(const double *curve, const double *doubt, int best)
 {
-    for (int t = 0; t < TEMPERATURE_COUNT; ++t)
-        if (t != best && curve[t] < curve[best] + margin) return false;
+    for (int t = 0; t < TEMPERATURE_COUNT; ++t) {
+        const double both = doubt != NULL ? 2 * (doubt[t] + doubt[best]) : 0; /* a row: by 2 / N at most */
+        if (t != best && curve[t] < curve[best] + margin + both) return false;
+    }
     return true;
 }
 
@@ -200,7 +219,9 @@ Status temperature_search(Collective *collective, const Logits *logits, int bins
 {
     if (logits->total > LARGE_SET / logits->classes) {
         TRY(temperature_curves(collective, logits, bins, threads, FLOAT32, search));
-        if (is_clear(search->ece, search->best_ece) && is_clear(search->nll, search->best_nll)) return OK;
+        if (is_clear(search->ece, search->close, search->best_ece) &&
+            is_clear(search->nll, NULL, search->best_nll))
+            return OK;
     }
     return temperature_curves(collective, logits, bins, threads, FLOAT64, search);
 }

@@ -12,12 +12,13 @@ enum { TEMPERATURE_COUNT = 100 };
 typedef struct {
     double temperature[TEMPERATURE_COUNT];
     double ece[TEMPERATURE_COUNT], nll[TEMPERATURE_COUNT]; /* of the set searched on */
-    int best_ece, best_nll;                                /* indices */
+    double close[TEMPERATURE_COUNT]; /* share of rows whose confidence is within 5e-7 of a bin's edge */
+    int best_ece, best_nll;          /* indices */
 } TemperatureSearch;
 
 /* One pass over the logits: every row meets all temperatures while it is in cache. Sets of more than 2^24
- * logits are searched in single precision first (curves good to about 1e-6), and again in double precision
- * only where two temperatures are too close to call. Collective. bins in [1, CALIBRATION_MAX_BINS]. Checked
+ * logits are searched in single precision first (curves good to about 1e-6, but that rows close to an edge may
+ * be in the other bin), and again in double precision only where two temperatures are too close to call. Collective. bins in [1, CALIBRATION_MAX_BINS]. Checked
  * logits only. threads: 0 means as OpenMP says. */
 CHECKED Status temperature_search(Collective *, const Logits *, int bins, int threads, TemperatureSearch *);
 

@@ -263,6 +263,37 @@ static void test_temperature_float(void **state)
     }
 }
 
+/* Rows that lie on an edge together are all in another bin in single precision: the curve says how far to trust it. */
+static void test_temperature_on_an_edge(void **state)
+{
+    (void)state;
+    enum { ROWS = 1000, AT_ONE = 9 };
+    static float values[2 * ROWS];
+    static uint8_t labels[ROWS];
+    for (int i = 0; i < ROWS; ++i) {
+        values[2 * i] = i % 2 == 0 ? 0.693146884F : 0.85F; /* of the first the confidence is 2/3, an edge */
+        labels[i] = (uint8_t)(i % 2);
+    }
+    Logits logits = {.name = "edge",
+                     .type = FLOAT32,
+                     .values = values,
+                     .label_type = UINT8,
+                     .labels = labels,
+                     .count = ROWS,
+                     .total = ROWS,
+                     .classes = 2};
+    Collective *alone;
+    assert_ok(collective_self(&alone));
+    TemperatureSearch exact, quick;
+    assert_ok(temperature_curves(alone, &logits, BINS, 1, FLOAT64, &exact));
+    assert_ok(temperature_curves(alone, &logits, BINS, 1, FLOAT32, &quick));
+    for (int t = 0; t < TEMPERATURE_COUNT; ++t)
+        assert_true(fabs(exact.ece[t] - quick.ece[t]) <= 1e-5 + 2 * quick.close[t]);
+    assert_true(quick.close[AT_ONE] == 0.5);
+    assert_true(quick.close[AT_ONE + 1] == 0);
+    alone->free(alone);
+}
+
 /* All temperatures of the search against the metrics, which compute each on its own. */
 static void test_temperature_matches_metrics(void **state)
 {
@@ -414,6 +445,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_double_logits),
         cmocka_unit_test(test_temperature),
         cmocka_unit_test(test_temperature_float),
+        cmocka_unit_test(test_temperature_on_an_edge),
         cmocka_unit_test(test_temperature_matches_metrics),
         cmocka_unit_test(test_ood),
         cmocka_unit_test(test_order_statistics),
