@@ -187,6 +187,7 @@ static Status open_files(const World *world, const char *logits, const char *lab
     TRY(check_shapes(logits, labels, files));
     Logits *set = &files->set;
     *set = (Logits){.name = logits,
+                    .label_name = labels,
                     .type = files->logits.type,
                     .label_type = files->labels.type,
                     .total = files->logits.extent[0],
@@ -199,6 +200,33 @@ static Status open_files(const World *world, const char *logits, const char *lab
     return OK;
 }
 
+/* Do the first rows hold what softmax gives? Their ECE would be that of another network. */
+static bool are_probabilities(const Logits *set)
+{
+    enum { LOOKED_AT = 100 };
+    for (int64_t row = 0; row < set->count && row < LOOKED_AT; ++row) {
+        double sum = 0;
+        for (int64_t k = 0; k < set->classes; ++k) {
+            const int64_t at = row * set->classes + k;
+            const double value = set->type == FLOAT32 ? (double)((const float *)set->values)[at]
+                                                      : ((const double *)set->values)[at];
+            if (!(value >= 0)) return false;
+            sum += value;
+        }
+        if (!(sum > 0.999 && sum < 1.001)) return false;
+    }
+    return set->count > 0;
+}
+
+static void warn_of_probabilities(const Logits *set)
+{
+    if (are_probabilities(set))
+        log_warning(
+            "%s: its rows look like probabilities; what is wanted is what softmax takes: logits, or the "
+            "probabilities' logarithms",
+            set->name);
+}
+
 static Status evaluate_files(World *world, const Arguments *arguments, EvaluationResult *result)
 {
     Files test = {.set = {.name = NULL}}, validation = {.set = {.name = NULL}}, ood = {.set = {.name = NULL}};
@@ -209,6 +237,9 @@ static Status evaluate_files(World *world, const Arguments *arguments, Evaluatio
     if (status == OK && arguments->ood_logits != NULL)
         status = open_files(world, arguments->ood_logits, NULL, &ood);
     TRY_ELSE(done, comm_agree(world, status));
+    warn_of_probabilities(&test.set);
+    if (arguments->validation_logits != NULL) warn_of_probabilities(&validation.set);
+    if (arguments->ood_logits != NULL) warn_of_probabilities(&ood.set);
     TRY_ELSE(done, comm_collective(world, 600, &collective));
     TRY_ELSE(done, evaluate_logits(world, collective, &arguments->evaluate, &test.set,
                                    arguments->validation_logits != NULL ? &validation.set : NULL,

@@ -60,6 +60,8 @@ static double temperature_of(const EvaluationResult *result, int stage)
     return search->temperature[stage == EVALUATE_AFTER_ECE ? search->best_ece : search->best_nll];
 }
 
+static bool is_end_of_grid(double temperature) { return temperature < 0.15 || temperature > 9.95; }
+
 void evaluation_note(const EvaluationResult *result, char note[256])
 {
     note[0] = '\0';
@@ -82,6 +84,10 @@ void evaluation_note(const EvaluationResult *result, char note[256])
             "temperature scaling by validation %s made the test ECE worse: %.2f%% before, %.2f%% at T = %.1f",
             worse_ece ? "ECE" : "NLL", 100 * before, 100 * (worse_ece ? ece : nll),
             worse_ece ? temperature_ece : temperature_nll);
+    else if (is_end_of_grid(temperature_ece) || is_end_of_grid(temperature_nll))
+        (void)snprintf(note, 256,
+                       "T = %.1f is the end of the grid of temperatures: the best one may lie beyond it",
+                       is_end_of_grid(temperature_ece) ? temperature_ece : temperature_nll);
 }
 
 /* ---- JSON ---- */

@@ -52,7 +52,7 @@ static Status compare_configs(const char *path, const char *old, const char *new
         if ((a != b || memcmp(old, new, a) != 0) && !(is_harmless(old) && is_harmless(new)))
             return fail(STATUS_INPUT,
                         "%s was begun with another config: it has\n    %.*s\nand this command\n    "
-                        "%.*s\nGive another --run, or the config it was begun with",
+                        "%.*s\nGive another folder, or the config it was begun with",
                         path, (int)a, old, (int)b, new);
         old += a + (old[a] == '\n');
         new += b + (new[b] == '\n');
@@ -60,20 +60,30 @@ static Status compare_configs(const char *path, const char *old, const char *new
     return OK;
 }
 
-static Status settle_config(const RunFolder *run, const Config *config)
+Status run_folder_check_config(const RunFolder *run, const Config *config)
 {
-    char path[PATH_MAX];
-    char *resolved, *old = NULL;
+    char path[PATH_MAX], stem[64];
+    char *resolved = NULL, *old = NULL;
     size_t size;
     TRY(file_join(path, run->path, "config.yaml"));
-    TRY(config_resolved(config, &resolved));
-    Status status = OK;
-    if (file_exists(path)) {
-        status = file_read(path, CONFIG_LIMIT, &old, &size);
-        if (status == OK) status = compare_configs(run->path, old, resolved);
-    }
-    if (status == OK) status = file_write(path, resolved, strlen(resolved));
+    TRY(run_folder_latest(run, stem));
+    /* What failed before it trained, perhaps for its config, does not hold anybody to that. */
+    if (!file_exists(path) || (stem[0] == '\0' && !run_folder_is_complete(run))) return OK;
+    Status status = file_read(path, CONFIG_LIMIT, &old, &size);
+    if (status == OK) status = config_resolved(config, &resolved);
+    if (status == OK) status = compare_configs(run->path, old, resolved);
     free(old);
+    free(resolved);
+    return status;
+}
+
+static Status settle_config(const RunFolder *run, const Config *config)
+{
+    char path[PATH_MAX], *resolved;
+    TRY(run_folder_check_config(run, config));
+    TRY(file_join(path, run->path, "config.yaml"));
+    TRY(config_resolved(config, &resolved));
+    Status status = file_write(path, resolved, strlen(resolved));
     free(resolved);
     return status;
 }

@@ -43,6 +43,8 @@ CHECKED Status run_folder_append_metrics(const RunFolder *, const char *line);
 CHECKED Status run_folder_write_evaluation(const RunFolder *, const char *json);
 
 /* The newest training checkpoint's stem ("step-0000000352"), empty if there is none. Any rank. */
+/* STATUS_INPUT if the run has trained with another config (settings that do not touch the result aside). */
+CHECKED Status run_folder_check_config(const RunFolder *, const Config *);
 CHECKED Status run_folder_latest(const RunFolder *, char stem[64]);
 /* Removes every training checkpoint, and every left-over of interrupted writes, but `keep`. */
 CHECKED Status run_folder_prune(const RunFolder *, const char *keep);

@@ -157,18 +157,18 @@ static Status build_evaluate(Session *session, Split split, DType compute)
 }
 
 /* The global batch must part evenly among ranks and micro-batches. */
-static Status share_batch(const Config *config, const World *world, const char *name, int64_t batch,
-                          int64_t parts, int64_t *share)
+static Status share_batch(const Config *config, int ranks, const char *name, int64_t batch, int64_t parts,
+                          int64_t *share)
 {
-    if (batch < world->size)
+    if (batch < ranks)
         return config_error(
             config, name,
             "a batch of %lld samples cannot be shared by %d ranks: use fewer ranks or a larger batch",
-            (long long)batch, world->size);
-    if (batch % (world->size * parts) != 0)
+            (long long)batch, ranks);
+    if (batch % (ranks * parts) != 0)
         return config_error(config, name, "%lld samples do not part evenly among %d ranks%s",
-                            (long long)batch, world->size, parts > 1 ? " and the micro-batches" : "");
-    *share = batch / (world->size * parts);
+                            (long long)batch, ranks, parts > 1 ? " and the micro-batches" : "");
+    *share = batch / (ranks * parts);
     return OK;
 }
 
@@ -245,6 +245,18 @@ static Status open_calibration(Session *session, Split split)
                                  &session->evaluate[split].calibration);
 }
 
+Status session_check_config(const Config *config, int ranks)
+{
+    const Model *model;
+    const Loss *loss;
+    TRY(model_find(config, &model));
+    TRY(loss_find(config, &loss));
+    if (loss->check != NULL) TRY(loss->check(config));
+    int64_t share;
+    return share_batch(config, ranks, "batch", config_integer(config, "batch"),
+                       config_integer(config, "micro_batches"), &share);
+}
+
 /* What one rank may find wrong alone: its files, its memory. */
 static Status open_here(Session *session, bool training, bool profile)
 {
@@ -257,11 +269,11 @@ static Status open_here(Session *session, bool training, bool profile)
     int64_t evaluate_batch = config_integer(config, "evaluate_batch");
     /* That of training need not fit the ranks that evaluate. */
     if (training)
-        TRY(share_batch(config, session->world, "batch", batch, session->micro_batches,
+        TRY(share_batch(config, session->world->size, "batch", batch, session->micro_batches,
                         &session->train.batch));
     if (evaluate_batch == 0) evaluate_batch = batch / session->micro_batches;
     int64_t evaluate_share = 0;
-    TRY(share_batch(config, session->world, "evaluate_batch", evaluate_batch, 1, &evaluate_share));
+    TRY(share_batch(config, session->world->size, "evaluate_batch", evaluate_batch, 1, &evaluate_share));
     TRY(open_dataset(session));
     TRY(pixels_open(session->device, session->dataset, &session->pixels));
     const DType compute = strcmp(config_text(config, "compute"), "bfloat16") == 0 ? BFLOAT16 : FLOAT32;

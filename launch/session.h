@@ -48,6 +48,10 @@ typedef struct {
 CHECKED Status session_open(World *, const Config *, bool training, bool profile, Session *);
 void session_close(Session *);
 
+/* What can be said of a config without data or devices: that there are such a network and loss, that the loss's
+ * settings fit, that so many ranks can share the batch. */
+CHECKED Status session_check_config(const Config *, int ranks);
+
 /* Collective. Runs the network on this rank's share of a split, with rank 0's batch statistics, in evaluation
  * mode and without augmentation. `out` refers to *logits (FLOAT32 [count, classes]) and *labels, released
  * with free() by the caller. */

@@ -7,6 +7,7 @@
 #include "launch/run_folder.h"
 #include "launch/run_summary.h"
 #include "launch/run_table.h"
+#include "launch/session.h"
 #include "launch/settings.h"
 #include "launch/sweep_plan.h"
 
@@ -113,18 +114,32 @@ static Status parse(int argc, char **argv, Arguments *arguments)
     return OK;
 }
 
-/* Every config is read before the first run starts: a typo in the last must not be found after a week. */
-static Status check_configs(const SweepPlan *plan)
+static Status check_config(const Sweep *sweep, const SweepRun *run)
 {
     int settings;
     const Setting *table = settings_table(&settings);
-    for (int i = 0; i < plan->run_count; ++i) {
-        const SweepRun *run = &plan->run[i];
-        Config *config;
-        Status status = config_load(table, settings, run->config, run->override_count,
-                                    (const char *const *)run->overrides, &config);
+    char folder[PATH_MAX];
+    RunFolder earlier;
+    Config *config;
+    TRY(config_load(table, settings, run->config, run->override_count, (const char *const *)run->overrides,
+                    &config));
+    /* How many ranks a launcher of the user's starts is not known. */
+    Status status = session_check_config(config, sweep->launcher_count > 0 ? 1 : sweep->plan.ranks);
+    if (status == OK) status = file_join(folder, sweep->folder, run->name);
+    if (status == OK) status = run_folder_attach(folder, &earlier);
+    if (status == OK) status = run_folder_check_config(&earlier, config);
+    config_free(config);
+    return status;
+}
+
+/* Every config is checked before the first run starts: a typo in the last must not be found after a week, and what
+ * an earlier sweep left complete must be what this one asks for. */
+static Status check_configs(const Sweep *sweep)
+{
+    for (int i = 0; i < sweep->plan.run_count; ++i) {
+        const SweepRun *run = &sweep->plan.run[i];
+        Status status = check_config(sweep, run);
         if (status != OK) return status_context(status, "run %s", run->name);
-        config_free(config);
     }
     return OK;
 }
@@ -418,10 +433,10 @@ static Status run_sweep(Sweep *sweep)
     Arguments *arguments = &sweep->arguments;
     TRY(sweep_plan_load(arguments->file, arguments->override_count, arguments->overrides, &sweep->plan));
     if (arguments->ranks > 0) sweep->plan.ranks = arguments->ranks;
-    TRY(check_configs(&sweep->plan));
     (void)snprintf(sweep->folder, sizeof sweep->folder, "%s%s", arguments->folder != NULL ? "" : "runs/",
                    arguments->folder != NULL ? arguments->folder : sweep->plan.name);
     TRY(read_launcher(sweep));
+    TRY(check_configs(sweep));
     TRY(file_make_folder(sweep->folder));
     TRY(write_list(sweep));
     TRY(find_program(sweep));

@@ -272,6 +272,13 @@ static Status make_run(const Reader *reader, const int choice[], int override_co
     TRY(adjust(reader, choice, run));
     for (int i = 0; i < override_count; ++i) {
         char *text;
+        for (int a = 0; a < reader->axis_count; ++a) {
+            const size_t length = strlen(reader->axis_name[a]);
+            if (reader->axis[a]->kind == YAML_LIST &&
+                strncmp(overrides[i], reader->axis_name[a], length) == 0 && overrides[i][length] == '=')
+                return fail(STATUS_USAGE, "%s: %s is an axis of %s, whose runs would all be alike",
+                            overrides[i], reader->axis_name[a], reader->path);
+        }
         TRY(text_copy(overrides[i], &text));
         TRY(append(run, text));
     }

@@ -427,6 +427,11 @@ static Schedule read_schedule(const Config *config, int64_t batches)
                          .warmup_steps = config_integer(config, "schedule.warmup_steps")};
     if (strcmp(schedule.name, "steps") == 0) {
         schedule.epoch_count = config_integers(config, "schedule.epochs", &schedule.epochs);
+        const int64_t epochs = config_integer(config, "epochs"), last = schedule.epoch_count - 1;
+        if (last >= 0 && schedule.epochs[last] >= epochs)
+            log_warning("schedule.epochs: the step at epoch %" PRId64 " is never taken: there are %" PRId64
+                        " epochs, from 0",
+                        (int64_t)schedule.epochs[last], epochs);
         schedule.factor = config_real(config, "schedule.factor");
         schedule.one_epoch_early = config_flag(config, "compat.early_schedule");
     } else if (strcmp(schedule.name, "cosine") == 0) {

@@ -78,10 +78,11 @@ Status logits_check(const Logits *logits, int threads)
     }
     if (bad_row != INT64_MAX) return bad_value(logits, bad_row);
     if (bad_label != INT64_MAX)
-        return fail(
-            STATUS_INPUT, "%s: the label of row %lld is %lld; with %lld classes it must be in 0..%lld",
-            logits->name, (long long)(logits->first + bad_label), (long long)logits_label(logits, bad_label),
-            (long long)logits->classes, (long long)logits->classes - 1);
+        return fail(STATUS_INPUT,
+                    "%s: the label of row %lld is %lld; with %lld classes it must be in 0..%lld",
+                    logits->label_name != NULL ? logits->label_name : logits->name,
+                    (long long)(logits->first + bad_label), (long long)logits_label(logits, bad_label),
+                    (long long)logits->classes, (long long)logits->classes - 1);
     return OK;
 }
 

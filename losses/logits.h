@@ -9,15 +9,16 @@
 #include <stdint.h>
 
 typedef struct {
-    const char *name;   /* for messages: the file, or "test" */
-    DType type;         /* FLOAT32 or FLOAT64 */
-    const void *values; /* [count, classes]; NULL where only the labels are meant */
-    DType label_type;   /* UINT8, INT32 or INT64 */
-    const void *labels; /* [count]; NULL for a set without labels (out of distribution) */
-    int64_t count;      /* rows of this rank; may be 0 */
-    int64_t first;      /* index of its first row in the whole set */
-    int64_t total;      /* rows of the whole set, over all ranks */
-    int64_t classes;    /* at least 2 */
+    const char *name;       /* for messages: the file, or "test" */
+    const char *label_name; /* likewise of the labels; NULL: the same */
+    DType type;             /* FLOAT32 or FLOAT64 */
+    const void *values;     /* [count, classes]; NULL where only the labels are meant */
+    DType label_type;       /* UINT8, INT32 or INT64 */
+    const void *labels;     /* [count]; NULL for a set without labels (out of distribution) */
+    int64_t count;          /* rows of this rank; may be 0 */
+    int64_t first;          /* index of its first row in the whole set */
+    int64_t total;          /* rows of the whole set, over all ranks */
+    int64_t classes;        /* at least 2 */
 } Logits;
 
 static inline int64_t logits_label(const Logits *logits, int64_t row)

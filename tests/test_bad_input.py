@@ -411,6 +411,13 @@ class BadInput(Suite):
                                   "validation split"),
         })
 
+    def test_start_that_failed_does_not_bind(self):
+        """The command that is put right uses the same folder."""
+        run = self.folder()
+        self.check(plumb("train", self.linear, "loss.gamma=2", "--run", run), INPUT, ["loss.gamma"])
+        self.check(plumb("train", self.linear, "batch=49", "--run", run, ranks=2), INPUT, ["batch"])
+        self.train(self.linear, "epochs=1", run=run)
+
     def test_ranks_that_read_different_checkpoints(self):
         """As when a job that trains saves in between."""
         runs = [self.train(self.linear, "epochs=1", f"seed={seed}") for seed in (1, 2)]

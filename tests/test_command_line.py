@@ -137,12 +137,28 @@ exclude:
         job = Job(["sweep", path, "--folder", self.folder()], environment=environment, fault=fault)
         self.assertEnds(job.wait(3 * soon()), INTERRUPTED)
 
+    def test_other_settings_than_those_of_complete_runs(self):
+        """Never the old results under the new settings."""
+        job, path, folder = self.sweep(self.TEXT)
+        self.assertEnds(job.wait(), 0)
+        again = plumb("sweep", path, "--folder", folder, "optimizer.learning_rate=0.05")
+        self.assertEnds(again, INPUT)
+        self.assertIn("run cross_entropy-one: ", again.errors)
+        self.assertIn("learning_rate: 0.05", again.errors)
+        self.assertEnds(plumb("sweep", path, "--folder", folder, "evaluate.bootstrap=10"), 0)  # touches no result
+
     def test_mistakes_are_found_before_the_first_run(self):
         job, _, folder = self.sweep(self.TEXT.replace("seed: 2", "sede: 2"))
         self.assertNotIn(job.wait().code, (0, None))
         self.assertIn("run cross_entropy-two: ", job.errors)
         self.assertIn("sede", job.errors)
         self.assertFalse(os.path.exists(folder), self.said(job))
+        for wrong, text in (("loss.name: brir", "brir"), ("model.name: linera", "linera"), ("batch: 7", "batch")):
+            job, _, folder = self.sweep(self.TEXT.replace("loss.name: brier", wrong), "--ranks", "2")
+            self.assertNotIn(job.wait().code, (0, None))
+            self.assertIn("run brier-one: ", job.errors)
+            self.assertIn(text, job.errors)
+            self.assertFalse(os.path.exists(folder), self.said(job))
         job, path, _ = self.sweep(self.TEXT.replace("exclude:", "exlude:"))
         self.assertEnds(job.wait(), INPUT)
         self.assertIn(f'{path}:10: a sweep has no "exlude"', job.errors)

@@ -272,6 +272,25 @@ static void write_array(const char *name, DType type, int rank, int64_t rows, in
     assert_ok(npy_write(path, type, rank, extent, data));
 }
 
+/* What softmax gives instead of what it takes: measured as it is, and said. */
+static void test_probabilities(void **state)
+{
+    (void)state;
+    static char output[ROOM];
+    static const float rows[] = {0.25F, 0.75F, 0.9F, 0.1F};
+    static const int64_t labels[] = {1, 0};
+    write_array("probabilities.npy", FLOAT32, 2, 2, 2, rows);
+    write_array("two.npy", INT64, 1, 2, 0, labels);
+    assert_int_equal(
+        shell(output, "%s evaluate --logits probabilities.npy --labels two.npy --bootstrap 0 2>&1", plumb),
+        0);
+    assert_non_null(strstr(output, "probabilities.npy: its rows look like probabilities"));
+    assert_int_equal(shell(output, "%s evaluate --logits %s --labels %s --bootstrap 0 2>&1", plumb,
+                           golden("logits/k2_n64.logits.npy"), golden("logits/k2_n64.labels.npy")),
+                     0);
+    assert_null(strstr(output, "look like"));
+}
+
 static void write_bad_files(void)
 {
     float values[12] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
@@ -318,8 +337,9 @@ static void test_bad_input(void **state)
         {"--logits nan.npy --labels labels.npy", STATUS_NUMERIC,
          "nan.npy: the logit of row 2, column 1 is NaN"},
         {"--logits infinite.npy --labels labels.npy", STATUS_NUMERIC, "row 2, column 1 is -infinity"},
-        {"--logits good.npy --labels large.npy", STATUS_INPUT, "the label of row 3 is 3; with 3 classes"},
-        {"--logits good.npy --labels negative.npy", STATUS_INPUT, "the label of row 3 is -1"},
+        {"--logits good.npy --labels large.npy", STATUS_INPUT,
+         "large.npy: the label of row 3 is 3; with 3 classes"},
+        {"--logits good.npy --labels negative.npy", STATUS_INPUT, "negative.npy: the label of row 3 is -1"},
         {"--logits good.npy --labels reals.npy", STATUS_INPUT, "reals.npy: labels are integers, not float64"},
         {"--logits flat.npy --labels labels.npy", STATUS_INPUT, "flat.npy: logits have 2 dimensions"},
         {"--logits good.npy --labels square.npy", STATUS_INPUT, "square.npy: labels have 1 dimension"},
@@ -394,8 +414,10 @@ int main(void)
     char output[ROOM];
     assert_int_equal(shell(output, "cp %s ood.npy", golden("ood/k10_typical.ood.logits.npy")), 0);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_json),  cmocka_unit_test(test_without_validation), cmocka_unit_test(test_worse),
-        cmocka_unit_test(test_ranks), cmocka_unit_test(test_bad_input),          cmocka_unit_test(test_help),
+        cmocka_unit_test(test_json),          cmocka_unit_test(test_without_validation),
+        cmocka_unit_test(test_probabilities), cmocka_unit_test(test_worse),
+        cmocka_unit_test(test_ranks),         cmocka_unit_test(test_bad_input),
+        cmocka_unit_test(test_help),
     };
     const int failures = cmocka_run_group_tests(tests, NULL, NULL);
     test_scratch_remove(scratch);

@@ -117,6 +117,8 @@ static void an_axis_may_list_values(void **state)
         assert_string_equal(plan.run[i].name, names[i]);
     assert_overrides(&plan.run[2], OVERRIDES("loss.name=brier", "seed=2", "optimizer.learning_rate=5e-3"));
     sweep_plan_free(&plan);
+    assert_fails(sweep_plan_load(sweep_path, 1, OVERRIDES("seed=6"), &plan), STATUS_USAGE,
+                 "seed is an axis of");
 }
 
 static void later_settings_win(void **state)

@@ -327,7 +327,7 @@ static Status time_engines(Device *device, CudaConvolution *c, int *best, bool *
 {
     const ConvAttributes *a = &c->problem.shape;
     Trial trial = {.convolution = c, .device = device};
-    Descriptor plan[MOST_CANDIDATES];
+    Descriptor plan[MOST_CANDIDATES] = {NULL};
     int index[MOST_CANDIDATES], count = 0;
     int64_t workspace[MOST_CANDIDATES], most = 0;
     int64_t engine[MOST_CANDIDATES];
