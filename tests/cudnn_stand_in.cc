@@ -2,14 +2,15 @@
  * are bags of attributes; what plumb writes into them (extents, strides, paddings, types, which tensor is
  * which) decides the numbers, so a wrong word gives wrong ones. It has four engines: 0 refuses every plan, 1
  * is not deterministic and rounds float32 as TF32 does, 2 takes dense tensors only, 3 takes all. None writes
- * weight gradients of bfloat16 inputs in float32 if CUDNN_STAND_IN_SAME_TYPES=1. The environment's
- * CUDNN_STAND_IN_LOG names a file to which it adds a line a plan that is built. */
+ * weight gradients of bfloat16 inputs in float32 if CUDNN_STAND_IN_SAME_TYPES=1; those of the type that
+ * CUDNN_STAND_IN_SLOW_GRADIENT names take their time. The environment's CUDNN_STAND_IN_LOG names a file to which it adds a line a plan that is built. */
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <cudnn.h>
 #include <map>
+#include <unistd.h>
 #include <vector>
 
 namespace
@@ -354,6 +355,11 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t, cudnnBackendDescriptor_t plan, 
     enqueue_device_work(
         [](void *argument) {
             const auto *w = static_cast<const Work *>(argument);
+            const char *slow = std::getenv("CUDNN_STAND_IN_SLOW_GRADIENT");
+            const bool wide = w->problem.w.type == CUDNN_DATA_FLOAT;
+            if (w->problem.kind == 2 && slow != nullptr &&
+                std::strcmp(slow, wide ? "float32" : "bfloat16") == 0)
+                usleep(20000);
             std::memset(w->workspace, 0x7f, WORKSPACE); /* it is ours to spoil */
             w->problem.run();
         },

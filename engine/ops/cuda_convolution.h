@@ -29,6 +29,9 @@ typedef struct CudaConvolution CudaConvolution;
 CHECKED Status cuda_convolution(Device *, const ConvolutionProblem *, CudaConvolution **);
 void cuda_convolution_free(Device *, CudaConvolution *);    /* NULL is allowed */
 size_t cuda_convolution_workspace(const CudaConvolution *); /* bytes; aligned to 256 */
+/* What a run took when its engine was chosen, with the widening of a weights' gradient that comes as BFLOAT16;
+ * 0: nothing was timed. */
+double cuda_convolution_seconds(const CudaConvolution *);
 /* Enqueues it: reads two of x, weights [out, height, width, in] and y (or its gradient), writes the third. */
 CHECKED Status cuda_convolution_run(CudaConvolution *, Device *, void *x, void *weights, void *y,
                                     void *workspace);
