@@ -1,16 +1,15 @@
 /* A libcudnn for tests: the backend functions that plumb uses, on host memory, by plain loops. Descriptors
  * are bags of attributes; what plumb writes into them (extents, strides, paddings, types, which tensor is
  * which) decides the numbers, so a wrong word gives wrong ones. It has four engines: 0 refuses every plan, 1
- * is not deterministic and rounds float32 as TF32 does, 2 takes dense tensors only, 3 takes all. None writes
- * weight gradients of bfloat16 inputs in float32 if CUDNN_STAND_IN_SAME_TYPES=1; those of the type that
- * CUDNN_STAND_IN_SLOW_GRADIENT names take their time. The environment's CUDNN_STAND_IN_LOG names a file to which it adds a line a plan that is built. */
+ * is not deterministic and rounds float32 as TF32 does, 2 takes dense tensors only, 3 takes all. Weights and
+ * their gradients are of the type of x and y. The environment's CUDNN_STAND_IN_LOG names a file to which it
+ * adds a line a plan that is built. */
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <cudnn.h>
 #include <map>
-#include <unistd.h>
 #include <vector>
 
 namespace
@@ -189,10 +188,8 @@ bool supports(const Bag &plan)
 {
     const int engine = plan.bag(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG).engine;
     const Problem problem = Problem::of(operation_of(plan));
-    const char *same = std::getenv("CUDNN_STAND_IN_SAME_TYPES"), *log = std::getenv("CUDNN_STAND_IN_LOG");
-    if (engine == 0 || problem.x.type != problem.y.type) return false;
-    if (problem.kind != 2 && problem.w.type != problem.x.type) return false;
-    if (same != nullptr && same[0] == '1' && problem.w.type != problem.x.type) return false;
+    const char *log = std::getenv("CUDNN_STAND_IN_LOG");
+    if (engine == 0 || problem.x.type != problem.y.type || problem.w.type != problem.x.type) return false;
     if (engine != 3 && !(problem.x.is_dense() && problem.y.is_dense())) return false;
     if (std::FILE *file = log != nullptr ? std::fopen(log, "a") : nullptr) {
         std::fprintf(file, "engine %d kind %d\n", engine, problem.kind);
@@ -355,11 +352,6 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t, cudnnBackendDescriptor_t plan, 
     enqueue_device_work(
         [](void *argument) {
             const auto *w = static_cast<const Work *>(argument);
-            const char *slow = std::getenv("CUDNN_STAND_IN_SLOW_GRADIENT");
-            const bool wide = w->problem.w.type == CUDNN_DATA_FLOAT;
-            if (w->problem.kind == 2 && slow != nullptr &&
-                std::strcmp(slow, wide ? "float32" : "bfloat16") == 0)
-                usleep(20000);
             std::memset(w->workspace, 0x7f, WORKSPACE); /* it is ours to spoil */
             w->problem.run();
         },

@@ -1,6 +1,8 @@
 /* Convolution on a GPU: cuDNN, channels last. Sums are float32. Weights are float32 in the store; beside
- * bfloat16 inputs they are rounded to bfloat16 first, into scratch. A tensor inside a wider one (DenseNet's
- * blocks) is read and written where it is, or, where no engine does that, by way of a dense copy in scratch. */
+ * bfloat16 inputs they are rounded to bfloat16 first, into scratch, and their gradient comes as bfloat16 and is
+ * widened: cuDNN's engines that split its sum over pixels among multiprocessors write no other type then. A
+ * tensor inside a wider one (DenseNet's blocks) is read and written where it is, or, where no engine does that,
+ * by way of a dense copy in scratch. */
 #include "engine/base/memory.h"
 #include "engine/ops/cuda_convolution.h"
 #include "engine/ops/elementwise.h"
@@ -34,60 +36,20 @@ static size_t part(size_t *bytes, size_t wanted)
     return at;
 }
 
-/* The weights' gradient of bfloat16 inputs comes as bfloat16 and is widened, or as float32 from engines that
- * some versions of cuDNN have, which spare a launch and a rounding; but they are few and do not split the sum
- * over pixels among multiprocessors. So the faster way is taken, and where nothing is timed the common one. */
-static Status find_gradient(Device *device, ConvolutionProblem problem, State *state)
-{
-    CudaConvolution *common, *wide = NULL;
-    problem.weights_type = BFLOAT16;
-    Status status = cuda_convolution(device, &problem, &common);
-    if (status != OK && status_code(status) != STATUS_UNSUPPORTED) return status;
-    if (common == NULL || cuda_convolution_seconds(common) > 0) {
-        problem.weights_type = FLOAT32;
-        const Status without = cuda_convolution(device, &problem, &wide);
-        if (without != OK && status_code(without) != STATUS_UNSUPPORTED) {
-            cuda_convolution_free(device, common);
-            status_free(status);
-            return without;
-        }
-        status_free(without);
-    }
-    const bool widen =
-        wide == NULL || (common != NULL && cuda_convolution_seconds(wide) > cuda_convolution_seconds(common));
-    state->convolution = widen ? common : wide;
-    state->weights_in_bf16 = widen;
-    cuda_convolution_free(device, widen ? wide : common);
-    if (state->convolution == NULL) return status;
-    status_free(status);
-    return OK;
-}
-
 /* Tries strides as they are, then dense. */
 static Status find(Device *device, ConvolutionProblem problem, State *state)
 {
     const int64_t x_stride = problem.x_stride, y_stride = problem.y_stride;
     const bool strided = x_stride != problem.shape.channels || y_stride != problem.shape.out_channels;
-    Status status = OK;
-    const int64_t x_alignment = problem.x_alignment, y_alignment = problem.y_alignment;
-    for (int dense = 0; dense <= (strided ? 1 : 0); ++dense) {
-        problem.x_alignment = dense ? ALIGNED : x_alignment;
-        problem.y_alignment = dense ? ALIGNED : y_alignment;
-        problem.x_stride = dense ? problem.shape.channels : x_stride;
-        problem.y_stride = dense ? problem.shape.out_channels : y_stride;
-        problem.weights_type = problem.type;
-        status_free(status);
-        if (problem.kind == CONVOLUTION_WEIGHTS && problem.type == BFLOAT16) {
-            status = find_gradient(device, problem, state);
-        } else {
-            status = cuda_convolution(device, &problem, &state->convolution);
-            state->weights_in_bf16 = problem.type == BFLOAT16;
-        }
-        state->x_copied = dense && x_stride != problem.x_stride;
-        state->y_copied = dense && y_stride != problem.y_stride;
-        if (status == OK || status_code(status) != STATUS_UNSUPPORTED) return status;
-    }
-    return status;
+    Status status = cuda_convolution(device, &problem, &state->convolution);
+    if (status == OK || !strided || status_code(status) != STATUS_UNSUPPORTED) return status;
+    status_free(status);
+    problem.x_alignment = problem.y_alignment = ALIGNED;
+    problem.x_stride = problem.shape.channels;
+    problem.y_stride = problem.shape.out_channels;
+    state->x_copied = x_stride != problem.x_stride;
+    state->y_copied = y_stride != problem.y_stride;
+    return cuda_convolution(device, &problem, &state->convolution);
 }
 
 /* Bytes of which the tensor's address will be a multiple. */
@@ -114,6 +76,7 @@ static Status prepare(Call *call, ConvolutionKind kind, const Tensor *x, const T
                                         .y_stride = y->stride,
                                         .x_alignment = alignment_of(x),
                                         .y_alignment = alignment_of(y)};
+    state->weights_in_bf16 = type == BFLOAT16;
     const Status status = find(call->device, problem, state);
     if (status != OK) {
         release(call);

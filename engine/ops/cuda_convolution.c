@@ -6,7 +6,6 @@
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "engine/device/cuda_library.h"
-#include "engine/ops/elementwise.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -43,7 +42,6 @@ struct CudaConvolution {
     cudnnBackendDescriptor_t graph, config[MOST_CONFIGS], plan;
     int configs;
     int64_t workspace;
-    double seconds; /* of the engine that was chosen; 0: nothing was timed */
 };
 
 /* Equal problems share one. */
@@ -160,7 +158,7 @@ static Status make_graph(CudaConvolution *c)
     const float one = 1, zero = 0;
     Descriptor x, weights, y, convolution, operation;
     TRY(make_image(c, UID_X, a->channels, a->height, a->width, p->x_stride, p->x_alignment, &x));
-    TRY(make_tensor(c, UID_WEIGHTS, p->weights_type, extent, stride, ALIGNED, &weights));
+    TRY(make_tensor(c, UID_WEIGHTS, p->type, extent, stride, ALIGNED, &weights));
     TRY(make_image(c, UID_Y, a->out_channels, a->out_height, a->out_width, p->y_stride, p->y_alignment, &y));
     TRY(make_convolution(c, &convolution));
     TRY(make(c, names[p->kind].operation, &operation));
@@ -306,16 +304,9 @@ Status cuda_convolution_run(CudaConvolution *c, Device *device, void *x, void *w
 typedef struct {
     CudaConvolution *convolution;
     Device *device;
-    int64_t weights; /* elements */
-    char *memory;    /* x, weights, y, the weights' gradient as float32, workspace, one after the other */
-    size_t weights_at, y_at, widened_at, workspace_at;
+    char *memory; /* x, weights, y, workspace, one after the other */
+    size_t weights_at, y_at, workspace_at;
 } Trial;
-
-/* A gradient that comes as bfloat16 must be widened, which counts where engines that spare it are as fast. */
-static bool is_widened(const ConvolutionProblem *p)
-{
-    return p->kind == CONVOLUTION_WEIGHTS && p->weights_type == BFLOAT16;
-}
 
 static size_t after(size_t at, int64_t elements, DType type)
 {
@@ -326,21 +317,16 @@ static size_t after(size_t at, int64_t elements, DType type)
 static Status run_trial(void *argument)
 {
     const Trial *t = argument;
-    TRY(cuda_convolution_run(t->convolution, t->device, t->memory, t->memory + t->weights_at,
-                             t->memory + t->y_at, t->memory + t->workspace_at));
-    if (!is_widened(&t->convolution->problem)) return OK;
-    return from_bfloat16_cuda(t->device, t->memory + t->weights_at,
-                              (float *)(void *)(t->memory + t->widened_at), t->weights);
+    return cuda_convolution_run(t->convolution, t->device, t->memory, t->memory + t->weights_at,
+                                t->memory + t->y_at, t->memory + t->workspace_at);
 }
 
 /* Builds and times candidates; *best is the index of the fastest. Without memory to time them it is the first that
- * the heuristics name, and c->seconds is 0. */
-static Status time_engines(Device *device, CudaConvolution *c, int *best)
+ * the heuristics name, and *timed is false. */
+static Status time_engines(Device *device, CudaConvolution *c, int *best, bool *timed)
 {
     const ConvAttributes *a = &c->problem.shape;
-    Trial trial = {.convolution = c,
-                   .device = device,
-                   .weights = a->out_channels * a->kernel_height * a->kernel_width * a->channels};
+    Trial trial = {.convolution = c, .device = device};
     Descriptor plan[MOST_CANDIDATES] = {NULL};
     int index[MOST_CANDIDATES], count = 0;
     int64_t workspace[MOST_CANDIDATES], most = 0;
@@ -358,15 +344,16 @@ static Status time_engines(Device *device, CudaConvolution *c, int *best)
     }
     *best = count > 0 ? index[0] : -1;
     trial.weights_at = after(0, a->samples * a->height * a->width * c->problem.x_stride, c->problem.type);
-    trial.y_at = after(trial.weights_at, trial.weights, c->problem.weights_type);
-    trial.widened_at =
+    trial.y_at = after(trial.weights_at, a->out_channels * a->kernel_height * a->kernel_width * a->channels,
+                       c->problem.type);
+    trial.workspace_at =
         after(trial.y_at, a->samples * a->out_height * a->out_width * c->problem.y_stride, c->problem.type);
-    trial.workspace_at = after(trial.widened_at, is_widened(&c->problem) ? trial.weights : 0, FLOAT32);
     Status status = OK;
-    int count_timed = count;
-    if (count > 0)
+    int count_timed = count > 1 ? count : 0;
+    if (count_timed > 0)
         status = device_allocate(device, trial.workspace_at + (size_t)most, "timing convolutions",
                                  (void **)(void *)&trial.memory);
+    *timed = status == OK;
     if (status != OK && status_code(status) == STATUS_MEMORY) {
         static bool warned;
         if (!warned)
@@ -394,7 +381,6 @@ static Status time_engines(Device *device, CudaConvolution *c, int *best)
         }
     }
     c->plan = NULL;
-    c->seconds = shortest;
     if (status == OK && failure != OK && shortest == 0)
         status = fail(STATUS_UNSUPPORTED, "none of %d engines runs: %s", count, status_message(failure));
     status_free(failure);
@@ -427,55 +413,41 @@ static bool cache_path(char path[4096])
     return make_folder(folder);
 }
 
-/* What a line says of a problem: "key<TAB>index<TAB>microseconds\n". */
-typedef struct {
-    int index; /* -1: nothing */
-    double seconds;
-} Choice;
-
-/* Ends the key in the line. Nothing, if the line is not of that form. */
-static Choice parse_line(char *line)
+/* The index in "key<TAB>index\n", two digits, so that a torn line is none; -1: the line is not of that form. Ends
+ * the key there. */
+static int parse_line(char *line)
 {
-    const Choice nothing = {-1, 0};
-    char *tab = strchr(line, '\t'), *end;
-    if (tab == NULL || tab[1] < '0' || tab[1] > '9') return nothing;
+    char *tab = strrchr(line, '\t'), *end;
+    if (tab == NULL || tab[1] < '0' || tab[1] > '9') return -1;
     const long index = strtol(tab + 1, &end, 10);
     *tab = '\0';
-    if (*end != '\t' || end[1] < '0' || end[1] > '9' || index >= MOST_CONFIGS) return nothing;
-    char *const number = end + 1;
-    const double microseconds = strtod(number, &end);
-    /* Three decimals, so that a line that was torn is never taken for a whole one. */
-    if (*end != '\n' || end[1] != '\0' || end - number < 5 || end[-4] != '.') return nothing;
-    if (!(microseconds > 0 && microseconds < 1e9)) return nothing;
-    return (Choice){(int)index, microseconds * 1e-6};
+    return end == tab + 3 && *end == '\n' && end[1] == '\0' && index < MOST_CONFIGS ? (int)index : -1;
 }
 
 /* The last line with the key counts: a choice that has become impossible is followed by a better one. Lines
- * that no plumb wrote whole are passed over. */
-static Choice look_up(FILE *file, const char *path, const char *key)
+ * that no plumb wrote whole are passed over. -1: none. */
+static int look_up(FILE *file, const char *path, const char *key)
 {
     static bool warned;
     char line[KEY_BYTES + 32];
-    Choice found = {-1, 0};
-    int number = 0;
+    int found = -1, number = 0;
     rewind(file);
     while (fgets(line, sizeof line, file) != NULL) {
-        const Choice choice = parse_line(line);
+        const int index = parse_line(line);
         ++number;
-        if (choice.index >= 0 && strcmp(line, key) == 0) found = choice;
-        if (choice.index < 0 && !warned)
-            log_warning("%s:%d: passed over: not a choice of an engine", path, number);
-        warned = warned || choice.index < 0;
+        if (index >= 0 && strcmp(line, key) == 0) found = index;
+        if (index < 0 && !warned) log_warning("%s:%d: passed over: not a choice of an engine", path, number);
+        warned = warned || index < 0;
     }
     return found;
 }
 
 /* A line of its own, also after a torn one. */
-static void note_choice(FILE *file, const char *key, Choice choice)
+static void note_choice(FILE *file, const char *key, int index)
 {
     const bool torn = fseek(file, -1, SEEK_END) == 0 && fgetc(file) != '\n';
     (void)fseek(file, 0, SEEK_END);
-    (void)fprintf(file, "%s%s\t%d\t%.3f\n", torn ? "\n" : "", key, choice.index, choice.seconds * 1e6);
+    (void)fprintf(file, "%s%s\t%02d\n", torn ? "\n" : "", key, index);
     (void)fflush(file);
 }
 
@@ -484,6 +456,7 @@ static Status choose_with_cache(Device *device, CudaConvolution *c)
 {
     const DeviceNumerics numerics = device_numerics(device);
     int best;
+    bool timed;
     char path[4096];
     FILE *file = cache_path(path) ? fopen(path, "a+e") : NULL;
     static bool warned;
@@ -491,19 +464,15 @@ static Status choose_with_cache(Device *device, CudaConvolution *c)
         if (!warned)
             log_warning("no cache of convolutions (set PLUMB_CACHE to a folder): engines are timed anew");
         warned = true;
-        TRY(time_engines(device, c, &best));
+        TRY(time_engines(device, c, &best, &timed));
         (void)take(c, best, numerics);
         return OK;
     }
     (void)flock(fileno(file), LOCK_EX);
     Status status = OK;
-    const Choice known = look_up(file, path, c->key);
-    if (take(c, known.index, numerics)) {
-        c->seconds = known.seconds;
-    } else {
-        status = time_engines(device, c, &best);
-        if (status == OK && take(c, best, numerics) && c->seconds > 0)
-            note_choice(file, c->key, (Choice){best, c->seconds});
+    if (!take(c, look_up(file, path, c->key), numerics)) {
+        status = time_engines(device, c, &best, &timed);
+        if (status == OK && take(c, best, numerics) && timed) note_choice(file, c->key, best);
     }
     (void)flock(fileno(file), LOCK_UN);
     (void)fclose(file);
@@ -518,14 +487,14 @@ static void write_key(const ConvolutionProblem *p, const Cudnn *cudnn, Device *d
     const ConvAttributes *a = &p->shape;
     const DeviceNumerics numerics = device_numerics(device);
     (void)snprintf(key, KEY_BYTES,
-                   "%.100s cudnn %zu %s %s %s %" PRId64 "x%" PRId64 "x%" PRId64 "x%" PRId64 "/%" PRId64
+                   "%.100s cudnn %zu %s %s %" PRId64 "x%" PRId64 "x%" PRId64 "x%" PRId64 "/%" PRId64
                    "@%" PRId64 " to %" PRId64 "x%" PRId64 "x%" PRId64 "/%" PRId64 "@%" PRId64
                    " kernel %" PRId64 "x%" PRId64 " stride %" PRId64 " padding %" PRId64 "x%" PRId64 "%s%s",
-                   device_name(device), cudnn->version, kinds[p->kind], dtype_name(p->type),
-                   dtype_name(p->weights_type), a->samples, a->height, a->width, a->channels, p->x_stride,
-                   p->x_alignment, a->out_height, a->out_width, a->out_channels, p->y_stride, p->y_alignment,
-                   a->kernel_height, a->kernel_width, a->stride, a->padding_height, a->padding_width,
-                   numerics.tf32 ? " tf32" : "", numerics.deterministic ? " deterministic" : "");
+                   device_name(device), cudnn->version, kinds[p->kind], dtype_name(p->type), a->samples,
+                   a->height, a->width, a->channels, p->x_stride, p->x_alignment, a->out_height, a->out_width,
+                   a->out_channels, p->y_stride, p->y_alignment, a->kernel_height, a->kernel_width, a->stride,
+                   a->padding_height, a->padding_width, numerics.tf32 ? " tf32" : "",
+                   numerics.deterministic ? " deterministic" : "");
 }
 
 static void destroy(CudaConvolution *c)
@@ -602,5 +571,3 @@ void cuda_convolution_free(Device *device, CudaConvolution *c)
 }
 
 size_t cuda_convolution_workspace(const CudaConvolution *c) { return (size_t)c->workspace; }
-
-double cuda_convolution_seconds(const CudaConvolution *c) { return c->seconds; }

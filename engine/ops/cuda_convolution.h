@@ -17,8 +17,7 @@ typedef enum { CONVOLUTION_FORWARD, CONVOLUTION_DATA, CONVOLUTION_WEIGHTS } Conv
 typedef struct {
     ConvolutionKind kind;
     ConvAttributes shape;
-    DType type;                       /* of x and y */
-    DType weights_type;               /* of the weights, or of their gradient */
+    DType type;                       /* of x, y and the weights, gradients too */
     int64_t x_stride, y_stride;       /* elements from pixel to pixel: at least the channels */
     int64_t x_alignment, y_alignment; /* bytes of which their addresses will be multiples: 16, or an element's
                                        */
@@ -29,9 +28,6 @@ typedef struct CudaConvolution CudaConvolution;
 CHECKED Status cuda_convolution(Device *, const ConvolutionProblem *, CudaConvolution **);
 void cuda_convolution_free(Device *, CudaConvolution *);    /* NULL is allowed */
 size_t cuda_convolution_workspace(const CudaConvolution *); /* bytes; aligned to 256 */
-/* What a run took when its engine was chosen, with the widening of a weights' gradient that comes as BFLOAT16;
- * 0: nothing was timed. */
-double cuda_convolution_seconds(const CudaConvolution *);
 /* Enqueues it: reads two of x, weights [out, height, width, in] and y (or its gradient), writes the third. */
 CHECKED Status cuda_convolution_run(CudaConvolution *, Device *, void *x, void *weights, void *y,
                                     void *workspace);
