@@ -312,6 +312,12 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const descriptor
             note[0] = CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC;
             note[1] = CUDNN_NUMERICAL_NOTE_TENSOR_CORE;
         }
+    } else if (name == CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE) {
+        /* CUDNN_STAND_IN_COMPILED names the engine that is compiled at run time. */
+        const char *compiled = std::getenv("CUDNN_STAND_IN_COMPILED");
+        *count = compiled != nullptr && std::atoi(compiled) == bag->engine && room >= 1 ? 1 : 0;
+        if (*count == 1)
+            *static_cast<cudnnBackendBehaviorNote_t *>(values) = CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION;
     } else if (name == CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE) {
         /* CUDNN_STAND_IN_WORKSPACE: what the last engine asks for. */
         const char *large = std::getenv("CUDNN_STAND_IN_WORKSPACE");

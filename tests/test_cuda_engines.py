@@ -98,6 +98,16 @@ class Engines(Suite):
         self.assertFalse(os.path.exists(self.file))
         self.assertIn(1, {engine for engine, _ in self.on_cuda("compute=bfloat16")})
 
+    def test_fallback_is_compiled_only_where_nothing_else_is(self):
+        """Engine 3 is the fallback; 2 takes dense tensors, and nothing but 3 those inside wider ones."""
+        timed = self.on_cuda(environment={"PLUMB_CACHE": self.made_folder(), "CUDNN_STAND_IN_COMPILED": "3"})
+        self.assertEqual({engine for engine, _ in timed}, {2})
+        timed = self.on_cuda(environment={"PLUMB_CACHE": self.made_folder(), "CUDNN_STAND_IN_COMPILED": "2"})
+        self.assertEqual({engine for engine, _ in timed}, {2, 3})
+        dense = ("model.name=densenet121", "model.blocks=[2,1,1,1]", "model.width=4", "compute=bfloat16", "deterministic=false")
+        timed = self.on_cuda(*dense, environment={"CUDNN_STAND_IN_COMPILED": "3"})
+        self.assertIn(3, {engine for engine, _ in timed})
+
     def test_tf32(self):
         self.assertNotIn(1, {engine for engine, _ in self.on_cuda()})
         self.assertIn(1, {engine for engine, _ in self.on_cuda("tf32=true")})

@@ -40,7 +40,7 @@ struct CudaConvolution {
     cudnnBackendDescriptor_t made[MOST_DESCRIPTORS];
     int made_count;
     cudnnBackendDescriptor_t graph, config[MOST_CONFIGS], plan;
-    int configs;
+    int configs, fallback; /* of config: how many; where those of the fallback begin */
     int64_t workspace;
 };
 
@@ -205,41 +205,58 @@ static Status ask_heuristics(CudaConvolution *c, cudnnBackendHeurMode_t mode)
     return OK;
 }
 
-/* Does what an engine says of its arithmetic allow it? *number: which engine of cuDNN's it is; -1: unknown.
- */
-static bool is_allowed(const CudaConvolution *c, Descriptor config, DeviceNumerics numerics, int64_t *number)
+/* What is known of an engine before it is built. */
+typedef struct {
+    bool allowed;   /* its arithmetic is what was asked for */
+    bool compiled;  /* at run time, which takes most of a second */
+    int64_t number; /* which of cuDNN's it is; -1: unknown */
+} Engine;
+
+static bool is_arithmetic_allowed(DType type, cudnnBackendNumericalNote_t note, DeviceNumerics numerics)
+{
+    const bool exact = type == FLOAT32 && !numerics.tf32;
+    switch (note) {
+    case CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC:
+        return !numerics.deterministic;
+    case CUDNN_NUMERICAL_NOTE_TENSOR_CORE: /* float32 there is TF32 */
+    case CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS:
+        return !exact;
+    case CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION: /* sums are float32 */
+        return false;
+    case CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6: /* large tiles lose what float32 is asked for */
+    case CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13:
+        return type != FLOAT32;
+    default:
+        return true;
+    }
+}
+
+static Engine engine_of(const CudaConvolution *c, Descriptor config, DeviceNumerics numerics)
 {
     const Cudnn *cudnn = c->cudnn;
     cudnnBackendNumericalNote_t note[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
-    Descriptor engine = NULL;
+    cudnnBackendBehaviorNote_t behavior[CUDNN_BEHAVIOR_NOTE_TYPE_COUNT];
+    Engine engine = {.number = -1};
+    Descriptor descriptor = NULL;
     int64_t count = 0;
-    if (cudnn->BackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine) != CUDNN_STATUS_SUCCESS)
-        return false;
-    bool allowed =
+    if (cudnn->BackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &descriptor) != CUDNN_STATUS_SUCCESS)
+        return engine;
+    engine.allowed =
         cudnn->BackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
-                                   &count, &engine) == CUDNN_STATUS_SUCCESS &&
-        cudnn->BackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
+                                   &count, &descriptor) == CUDNN_STATUS_SUCCESS &&
+        cudnn->BackendGetAttribute(descriptor, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
                                    CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &count, note) == CUDNN_STATUS_SUCCESS;
-    int64_t numbers = 0;
-    if (cudnn->BackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &numbers,
-                                   number) != CUDNN_STATUS_SUCCESS)
-        *number = -1;
-    for (int64_t i = 0; i < count && allowed; ++i) {
-        if (note[i] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC && numerics.deterministic) allowed = false;
-        /* float32 on tensor cores is TF32. */
-        if (c->problem.type == FLOAT32 && !numerics.tf32 &&
-            (note[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE ||
-             note[i] == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS))
-            allowed = false;
-        if (note[i] == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION)
-            allowed = false; /* sums are float32 */
-        /* Winograd's large tiles lose what float32 is asked for. */
-        if (c->problem.type == FLOAT32 && (note[i] == CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6 ||
-                                           note[i] == CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13))
-            allowed = false;
-    }
-    (void)cudnn->BackendDestroyDescriptor(engine);
-    return allowed;
+    for (int64_t i = 0; i < count && engine.allowed; ++i)
+        engine.allowed = is_arithmetic_allowed(c->problem.type, note[i], numerics);
+    if (cudnn->BackendGetAttribute(descriptor, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE,
+                                   CUDNN_BEHAVIOR_NOTE_TYPE_COUNT, &count, behavior) == CUDNN_STATUS_SUCCESS)
+        for (int64_t i = 0; i < count; ++i)
+            engine.compiled = engine.compiled || behavior[i] == CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION;
+    if (cudnn->BackendGetAttribute(descriptor, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &count,
+                                   &engine.number) != CUDNN_STATUS_SUCCESS)
+        engine.number = -1;
+    (void)cudnn->BackendDestroyDescriptor(descriptor);
+    return engine;
 }
 
 /* Many engines refuse a problem only now. */
@@ -268,8 +285,7 @@ static bool build_plan(const CudaConvolution *c, Descriptor config, Descriptor *
 /* Takes that engine, if it may be taken and takes the problem. */
 static bool take(CudaConvolution *c, int index, DeviceNumerics numerics)
 {
-    int64_t engine;
-    return index >= 0 && index < c->configs && is_allowed(c, c->config[index], numerics, &engine) &&
+    return index >= 0 && index < c->configs && engine_of(c, c->config[index], numerics).allowed &&
            build_plan(c, c->config[index], &c->plan, &c->workspace);
 }
 
@@ -330,13 +346,16 @@ static Status time_engines(Device *device, CudaConvolution *c, int *best, bool *
     Descriptor plan[MOST_CANDIDATES] = {NULL};
     int index[MOST_CANDIDATES], count = 0;
     int64_t workspace[MOST_CANDIDATES], most = 0;
-    int64_t engine[MOST_CANDIDATES];
+    Engine engine[MOST_CANDIDATES];
     for (int i = 0; i < c->configs && count < MOST_CANDIDATES; ++i) {
         int same = 0;
-        if (!is_allowed(c, c->config[i], device_numerics(device), &engine[count])) continue;
+        engine[count] = engine_of(c, c->config[i], device_numerics(device));
+        if (!engine[count].allowed) continue;
+        /* Where others are, one of the fallback is not worth the time that its compiler takes. */
+        if (i >= c->fallback && engine[count].compiled && count > 0) continue;
         /* The heuristics often name one engine many times, with other tiles; others deserve a trial too. */
         for (int other = 0; other < count; ++other)
-            same += engine[other] >= 0 && engine[other] == engine[count] ? 1 : 0;
+            same += engine[other].number >= 0 && engine[other].number == engine[count].number ? 1 : 0;
         if (same >= MOST_OF_ONE_ENGINE || !build_plan(c, c->config[i], &plan[count], &workspace[count]))
             continue;
         if (workspace[count] > most) most = workspace[count];
@@ -510,6 +529,7 @@ static Status build(Device *device, CudaConvolution *c)
     const DeviceNumerics numerics = device_numerics(device);
     TRY(make_graph(c));
     TRY(ask_heuristics(c, CUDNN_HEUR_MODE_A));
+    c->fallback = c->configs;
     TRY(ask_heuristics(c, CUDNN_HEUR_MODE_FALLBACK));
     if (!numerics.deterministic) TRY(choose_with_cache(device, c));
     for (int i = 0; numerics.deterministic && i < c->configs && c->plan == NULL; ++i)
