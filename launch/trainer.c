@@ -297,8 +297,8 @@ static Status run_part(Trainer *trainer, const Batch *batch, int part, double su
                         : enqueue_part(trainer));
     TRY(device_download(session->device, trainer->of_part, plan_data(step->plan, step->sums),
                         sizeof trainer->of_part));
-    TRY(session->collective->wait(session->collective, session->device));
     if (trainer->last_part) TRY(optimizer_gradient_norm(session->optimizer, &trainer->gradient_norm));
+    TRY(session->collective->wait(session->collective, session->device));
     for (int i = 0; i < LOSS_SUMS; ++i)
         sums[i] += trainer->of_part[i];
     return session->collective->health(session->collective);

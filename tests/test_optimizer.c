@@ -164,6 +164,14 @@ static const Case cases[] = {
      0},
 };
 
+static double gradient_norm(Optimizer *optimizer, const Store *store)
+{
+    double norm;
+    assert_ok(optimizer_gradient_norm(optimizer, &norm));
+    assert_ok(device_synchronize(store_device(store)));
+    return norm;
+}
+
 static double rate_at(const Case *c, int step)
 {
     const double rate = schedule_learning_rate(&c->schedule, 0, step);
@@ -206,7 +214,7 @@ static void run_trace(const Case *c, const char *gradient_kind, double gradient_
         set(&fixture, true, gradient);
         assert_ok(optimizer_set(optimizer, step, rate_at(c, step), gradient_scale));
         assert_ok(optimizer_step(optimizer));
-        assert_ok(optimizer_gradient_norm(optimizer, &norm));
+        norm = gradient_norm(optimizer, fixture.store);
         assert_close(&norm, &(double){sqrt(squares)}, 1, 1e-6, 0, "gradient norm");
         get(&fixture, parameter);
         assert_close(parameter, trace + (ptrdiff_t)step * SIZE, SIZE, 1e-5, 1e-6, path);
@@ -256,8 +264,7 @@ static void test_threads(void **state)
             assert_ok(optimizer_set(optimizer, step, 0.1, 1));
             assert_ok(optimizer_step(optimizer));
         }
-        double norm;
-        assert_ok(optimizer_gradient_norm(optimizer, &norm));
+        const double norm = gradient_norm(optimizer, fixture.store);
         get(&fixture, values);
         float *flat = fetch(&fixture, store_parameters(fixture.store), store_flat_count(fixture.store));
         int64_t zeros = 0;
@@ -345,8 +352,7 @@ static void test_plain_sgd(void **state)
             set(&fixture, true, gradient);
             assert_ok(optimizer_set(optimizer, 1, 0.5, 1));
             assert_ok(optimizer_step(optimizer));
-            double norm;
-            assert_ok(optimizer_gradient_norm(optimizer, &norm));
+            const double norm = gradient_norm(optimizer, fixture.store);
             assert_false(isfinite(norm));
             get(&fixture, parameter);
             assert_close(parameter, expected, SIZE, 0, 0, "parameter");

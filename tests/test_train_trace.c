@@ -135,6 +135,7 @@ static void check_trace(const Trace *trace)
         assert_ok(optimizer_set(optimizer, batch + 1, 0.1, mean ? 1 / sums[LOSS_WEIGHT] : 1));
         assert_ok(optimizer_step(optimizer));
         assert_ok(optimizer_gradient_norm(optimizer, &norm));
+        assert_ok(device_synchronize(store_device(network.store)));
         check_number(norm, list_number(expected, "grad_norm_before_clip_per_batch", batch),
                      batch == 0 ? 1e-3 : 1e-2, trace->name, "gradient norm", batch);
     }

@@ -148,7 +148,5 @@ Status optimizer_step(Optimizer *optimizer)
 
 Status optimizer_gradient_norm(Optimizer *optimizer, double *norm)
 {
-    Device *device = store_device(optimizer->store);
-    TRY(device_download(device, norm, optimizer->call.norm, sizeof *norm));
-    return device_synchronize(device);
+    return device_download(store_device(optimizer->store), norm, optimizer->call.norm, sizeof *norm);
 }
