@@ -189,6 +189,7 @@ const DeviceMethods device_cuda_methods = {
     .copy_rows = copy_rows_host,
     .clear = clear_host,
     .accumulate = accumulate_cuda,
+    .widen = widen_cuda,
     .synchronize = synchronize_host,
     .time_once = nullptr,
     .measure_peaks = [](Device *, DevicePeaks *peaks) -> Status {

@@ -105,8 +105,58 @@ static void test_elementwise(void **state)
         }
 }
 
+/* More slices than a launch takes, of odd sizes; between them what other kernels have written as float32. */
+static void test_widen(void **state)
+{
+    (void)state;
+    enum { SLICES = 75, UNIT = 16, BETWEEN = 3 * UNIT };
+    Slice slice[SLICES];
+    int64_t count = BETWEEN;
+    for (int i = 0; i < SLICES; ++i) {
+        slice[i] = (Slice){count, 1 + i * 37 % 400 + (i == 40 ? 70000 : 0)};
+        count += (slice[i].count + UNIT - 1) / UNIT * UNIT + BETWEEN;
+    }
+    Device *device;
+    assert_ok(device_open(DEVICE_CUDA, 0, 1, &device));
+    uint16_t *from, *host_from = calloc((size_t)count, sizeof *host_from);
+    float *to, *host_to = malloc((size_t)count * sizeof *host_to);
+    assert_non_null(host_from);
+    assert_non_null(host_to);
+    assert_ok(device_allocate(device, (size_t)count * sizeof *from, "from", (void **)(void *)&from));
+    assert_ok(device_allocate(device, (size_t)count * sizeof *to, "to", (void **)(void *)&to));
+    for (int64_t i = 0; i < count; ++i)
+        host_to[i] = -7;
+    for (int i = 0; i < SLICES; ++i)
+        for (int64_t k = 0; k < slice[i].count; ++k)
+            host_from[slice[i].first + k] = (uint16_t)(0x3f80 + (i + k) % 1000);
+    assert_ok(device_upload(device, from, host_from, (size_t)count * sizeof *from));
+    assert_ok(device_upload(device, to, host_to, (size_t)count * sizeof *to));
+    assert_ok(device_widen(device, to, from, slice, SLICES));
+    assert_ok(device_widen(device, to, from, slice, 0));
+    assert_ok(device_download(device, host_to, to, (size_t)count * sizeof *to));
+    assert_ok(device_synchronize(device));
+    int64_t at = 0;
+    for (int i = 0; i <= SLICES; ++i) {
+        for (const int64_t end = i < SLICES ? slice[i].first : count; at < end; ++at)
+            assert_true(host_to[at] == -7);
+        if (i == SLICES) break;
+        for (int64_t k = 0; k < slice[i].count; ++k, ++at) {
+            const uint32_t bits = (uint32_t)(0x3f80 + (i + k) % 1000) << 16;
+            assert_memory_equal(&host_to[at], &bits, sizeof bits);
+        }
+        at = (at + UNIT - 1) / UNIT * UNIT; /* the gap may be written */
+    }
+    const Slice crooked = {8, 5};
+    assert_fails(device_widen(device, to, from, &crooked, 1), STATUS_INTERNAL, "element 8");
+    device_free(device, from);
+    device_free(device, to);
+    device_close(device);
+    free(host_from);
+    free(host_to);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_elementwise)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_elementwise), cmocka_unit_test(test_widen)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,6 +29,36 @@ __global__ void accumulate_kernel(float *to, const float *from, int64_t packs, i
         to[i] += from[i];
 }
 
+/* Slices by value, as a launch's parameter: in packs, of which the last may reach past the slice, into the gap to
+ * the next multiple of 16 elements. */
+struct WidenedSlices {
+    enum { MOST = 32, PACK = 8 };
+    int count;
+    int64_t first[MOST]; /* pack */
+    int64_t end[MOST];   /* packs of the slices up to this one, all together */
+};
+
+__global__ void widen_kernel(float *to, const Bfloat16 *from, WidenedSlices slices)
+{
+    constexpr int N = WidenedSlices::PACK;
+    auto *to_packs = reinterpret_cast<Pack<float, N> *>(to);
+    const auto *from_packs = reinterpret_cast<const Pack<Bfloat16, N> *>(from);
+    const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+    int slice = 0;
+    int64_t before = 0; /* packs of earlier slices */
+    for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+         i < slices.end[slices.count - 1]; i += step) {
+        while (i >= slices.end[slice])
+            before = slices.end[slice++];
+        const int64_t pack = slices.first[slice] + i - before;
+        const Pack<Bfloat16, N> value = from_packs[pack];
+        Pack<float, N> wide;
+        for (int j = 0; j < N; ++j)
+            wide.element[j] = to_float(value.element[j]);
+        to_packs[pack] = wide;
+    }
+}
+
 /* Eight independent chains a thread fill the pipelines. The sum of all is stored where it cannot be known to
  * be useless. */
 __global__ void multiply_adds_kernel(int rounds, float factor, float addend, float *sink)
@@ -54,6 +84,26 @@ Status accumulate_cuda(Device *device, float *to, const float *from, int64_t cou
     const bool aligned = (reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) % 16 == 0;
     return launch("accumulate", accumulate_kernel, blocks_for(count, THREADS * 4), THREADS, 0,
                   device_stream(device), to, from, aligned ? count / 4 : 0, count);
+}
+
+Status widen_cuda(Device *device, float *to, const void *from, const Slice *slice, int slices)
+{
+    constexpr int64_t PACK = WidenedSlices::PACK;
+    for (int done = 0; done < slices;) {
+        WidenedSlices part = {};
+        int64_t packs = 0;
+        for (; part.count < WidenedSlices::MOST && done < slices; ++done) {
+            if (slice[done].first % (2 * PACK) != 0)
+                return fail(STATUS_INTERNAL, "a slice that begins at element %lld cannot be widened",
+                            static_cast<long long>(slice[done].first));
+            packs += (slice[done].count + PACK - 1) / PACK;
+            part.first[part.count] = slice[done].first / PACK;
+            part.end[part.count++] = packs;
+        }
+        TRY(launch("widening gradients", widen_kernel, blocks_for(packs, THREADS), THREADS, 0,
+                   device_stream(device), to, static_cast<const Bfloat16 *>(from), part));
+    }
+    return OK;
 }
 
 Status multiply_adds_cuda(Device *device, int rounds, float *sink, double *flops)

@@ -7,6 +7,8 @@
 /* to[i] += from[i] */
 CHECKED Status accumulate_cuda(Device *, float *to, const float *from, int64_t count);
 
+CHECKED Status widen_cuda(Device *, float *to, const void *from, const Slice *, int slices);
+
 /* Chains of float32 multiply-adds that keep the whole GPU busy; sets *flops to what it enqueued. sink: device
  * memory of MULTIPLY_ADDS_SINK floats. */
 enum { MULTIPLY_ADDS_SINK = 1024 };

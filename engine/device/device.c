@@ -99,6 +99,13 @@ Status device_accumulate(Device *device, float *to, const float *from, int64_t c
     return device->methods->accumulate(device, to, from, count);
 }
 
+Status device_widen(Device *device, float *to, const void *from, const Slice *slice, int slices)
+{
+    if (device->methods->widen == NULL)
+        return fail(STATUS_INTERNAL, "this device leaves no gradients in bfloat16");
+    return device->methods->widen(device, to, from, slice, slices);
+}
+
 Status device_synchronize(Device *device) { return device->methods->synchronize(device); }
 
 Status device_measure_peaks(Device *device, DevicePeaks *peaks)

@@ -52,6 +52,13 @@ CHECKED Status device_copy_rows(Device *, void *to, size_t to_stride, const void
 CHECKED Status device_clear(Device *, void *, size_t bytes);
 /* to[i] += from[i] */
 CHECKED Status device_accumulate(Device *, float *to, const float *from, int64_t count);
+/* Elements of a flat array; the first is a multiple of 16, and so is that of the next. */
+typedef struct {
+    int64_t first, count;
+} Slice;
+/* The BFLOAT16 elements `from` become the same ones of `to`, in all slices; elements up to the next multiple of
+ * 16 may be written, too. Few launches for many slices. Not on the CPU. */
+CHECKED Status device_widen(Device *, float *to, const void *from, const Slice *, int slices);
 CHECKED Status device_synchronize(Device *);
 
 /* A further queue of work, beside the device's own. Its work is ordered by device_stream_follow alone. */

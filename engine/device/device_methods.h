@@ -18,6 +18,7 @@ typedef struct {
                         size_t bytes, size_t rows);
     Status (*clear)(Device *, void *, size_t bytes);
     Status (*accumulate)(Device *, float *to, const float *from, int64_t count);
+    Status (*widen)(Device *, float *to, const void *from, const Slice *, int slices); /* may be NULL */
     Status (*synchronize)(Device *);
     /* Seconds between the first and the last of it; NULL: by the clock. */
     Status (*time_once)(Device *, Status (*enqueue)(void *), void *argument, double *seconds);

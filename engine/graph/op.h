@@ -22,6 +22,10 @@ typedef struct {
     int64_t column; /* inside wider rows: at which of theirs it begins; `data` is there already */
     const void
         *rounded; /* of a parameter, dense: its values as BFLOAT16, if the plan keeps them; else NULL */
+    /* Of a parameter's gradient: where it may stand as BFLOAT16, dense, instead of in `data`; NULL: nowhere. A
+     * kernel whose prepare sets `narrowed` always leaves it there, and the plan widens many at once. */
+    void *narrow;
+    bool narrowed;
 } Tensor;
 
 /* One node made ready on a device. Kernels read it; only prepare and release may change `state`. */

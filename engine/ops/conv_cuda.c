@@ -1,6 +1,6 @@
 /* Convolution on a GPU: cuDNN, channels last. Sums are float32. Weights are float32 in the store; beside
  * bfloat16 inputs they are rounded to bfloat16 first, into scratch, and their gradient comes as bfloat16 and is
- * widened: cuDNN's engines that split its sum over pixels among multiprocessors write no other type then. A
+ * widened, by the plan where it can: cuDNN's engines that split its sum over pixels among multiprocessors write no other type then. A
  * tensor inside a wider one (DenseNet's blocks) is read and written where it is, or, where no engine does that,
  * by way of a dense copy in scratch. */
 #include "engine/base/memory.h"
@@ -13,6 +13,7 @@ typedef struct {
     ConvolutionKind kind;
     CudaConvolution *convolution;
     int64_t weights;         /* elements */
+    void *narrow;            /* where the gradient stays as bfloat16; NULL: it is widened here */
     bool weights_in_bf16;    /* the operand, or the gradient, goes through scratch */
     bool x_copied, y_copied; /* through a dense copy */
     size_t weights_at, x_at, y_at, workspace_at;
@@ -77,14 +78,17 @@ static Status prepare(Call *call, ConvolutionKind kind, const Tensor *x, const T
                                         .x_alignment = alignment_of(x),
                                         .y_alignment = alignment_of(y)};
     state->weights_in_bf16 = type == BFLOAT16;
+    if (kind == CONVOLUTION_WEIGHTS && type == BFLOAT16) state->narrow = call->out[0].narrow;
     const Status status = find(call->device, problem, state);
     if (status != OK) {
         release(call);
         return status;
     }
+    call->out[0].narrowed = state->narrow != NULL;
     size_t bytes = 0;
-    state->weights_at =
-        part(&bytes, state->weights_in_bf16 ? (size_t)state->weights * dtype_size(BFLOAT16) : 0);
+    state->weights_at = part(&bytes, state->weights_in_bf16 && state->narrow == NULL
+                                         ? (size_t)state->weights * dtype_size(BFLOAT16)
+                                         : 0);
     state->x_at = part(&bytes, state->x_copied ? shape_bytes(x->shape) : 0);
     state->y_at = part(&bytes, state->y_copied ? shape_bytes(y->shape) : 0);
     state->workspace_at = part(&bytes, cuda_convolution_workspace(state->convolution));
@@ -127,6 +131,7 @@ static Status run(const Call *call, const Tensor *x, const Tensor *weights, cons
     void *y_data = state->y_copied ? scratch + state->y_at : y->data;
     const bool round = state->weights_in_bf16 && !writes_weights;
     void *weights_data = state->weights_in_bf16 ? scratch + state->weights_at : weights->data;
+    if (state->narrow != NULL) weights_data = state->narrow;
     if (round && weights->rounded != NULL) weights_data = (void *)(uintptr_t)weights->rounded;
     if (state->x_copied && !writes_x) TRY(copy(call, x, x_data, true));
     if (state->y_copied && !writes_y) TRY(copy(call, y, y_data, true));
@@ -136,7 +141,7 @@ static Status run(const Call *call, const Tensor *x, const Tensor *weights, cons
                              scratch + state->workspace_at));
     if (state->x_copied && writes_x) TRY(copy(call, x, x_data, false));
     if (state->y_copied && writes_y) TRY(copy(call, y, y_data, false));
-    if (state->weights_in_bf16 && writes_weights)
+    if (state->weights_in_bf16 && writes_weights && state->narrow == NULL)
         TRY(from_bfloat16_cuda(call->device, weights_data, weights->data, state->weights));
     return OK;
 }

@@ -4,6 +4,7 @@
 #include "engine/ops/table.h"
 #include "engine/plan/exchange.h"
 #include "engine/plan/layout.h"
+#include "engine/plan/narrow_gradients.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -37,7 +38,8 @@ struct Plan {
     int bucket_count;
     Exchange *exchange; /* of the buckets; NULL without */
     char *rounded; /* the store's parameters as BFLOAT16, made anew in each run; NULL: nobody wants them */
-    bool gradients_missing; /* some parameter of the store gets no gradient here */
+    NarrowGradients *narrow; /* likewise gradients; NULL: none */
+    bool gradients_missing;  /* some parameter of the store gets no gradient here */
     Value *reduced;
     size_t reduced_count, reduced_capacity;
     int micro_step, micro_steps;
@@ -123,6 +125,17 @@ static Cost node_cost(const Graph *graph, const Node *node)
     return node->op->cost != NULL ? node->op->cost(node, in, out) : cost;
 }
 
+/* Does a node read it? */
+static bool is_input(const Graph *graph, Value value)
+{
+    for (int n = 0; n < graph_node_count(graph); ++n) {
+        const Node *node = graph_node_at(graph, n);
+        for (int i = 0; i < node->input_count; ++i)
+            if (node->input[i].id == value.id) return true;
+    }
+    return false;
+}
+
 static Status prepare_node(Plan *plan, int n)
 {
     const Node *node = graph_node_at(plan->graph, n);
@@ -144,10 +157,13 @@ static Status prepare_node(Plan *plan, int n)
     }
     for (int i = 0; i < node->output_count; ++i) {
         const Value output = node->output[i];
+        const float *gradient = plan->is_gradient[output.id] ? plan->bound[output.id] : NULL;
         call->out[i] = (Tensor){.shape = graph_shape(plan->graph, output),
                                 .stride = plan->layout.place[output.id].stride,
                                 .column = plan->layout.place[output.id].column};
         call->wanted[i] = plan->layout.place[output.id].last > n;
+        if (gradient != NULL && plan->narrow != NULL && !is_input(plan->graph, output))
+            call->out[i].narrow = narrow_gradients_place(plan->narrow, gradient);
     }
     size_t scratch = 0;
     if (kernel->prepare != NULL) {
@@ -155,6 +171,10 @@ static Status prepare_node(Plan *plan, int n)
         if (status != OK) return status_context(status, "%s (%s)", node->scope, node->op->name);
     }
     plan->prepared = n + 1;
+    for (int i = 0; i < node->output_count; ++i)
+        if (call->out[i].narrowed)
+            narrow_gradients_add(plan->narrow, plan->bound[node->output[i].id],
+                                 shape_count(call->out[i].shape));
     plan->layout.buffer[plan->layout.scratch + n].bytes = scratch;
     if (scratch > plan->scratch_bytes) plan->scratch_bytes = scratch;
     return OK;
@@ -220,8 +240,11 @@ Status plan_create(const Graph *graph, Store *store, Arena *arena, Collective *c
     if (plan->bucket_count > 0)
         TRY_ELSE(failed, exchange_create(plan->device, collective, store_gradients(store),
                                          store_flat_count(store), options.gradient_type, &plan->exchange));
-    if (device_kind(plan->device) == DEVICE_CUDA && graph_compute_type(graph) == BFLOAT16)
+    if (device_kind(plan->device) == DEVICE_CUDA && graph_compute_type(graph) == BFLOAT16) {
         TRY_ELSE(failed, store_rounded(store, (void **)(void *)&plan->rounded));
+        if (plan->bucket_count > 0)
+            TRY_ELSE(failed, narrow_gradients_create(store, store_count(store), &plan->narrow));
+    }
     TRY_ELSE(failed, layout_create(graph, device_kind(plan->device), plan->is_gradient, options.share_memory,
                                    &plan->layout));
     for (int n = 0; n < plan->nodes; ++n)
@@ -250,6 +273,7 @@ void plan_free(Plan *plan)
     }
     layout_free(&plan->layout);
     exchange_free(plan->exchange);
+    narrow_gradients_free(plan->narrow);
     free(plan->call);
     free(plan->cost);
     free(plan->seconds);
@@ -338,13 +362,15 @@ static Status check_inputs_bound(const Plan *plan)
     return OK;
 }
 
-/* Adds what earlier micro-steps gathered and starts the reduction of each bucket that is complete after node
- * n. */
-static Status reduce_ready(Plan *plan, int n, const float *gathered, int *next)
+/* Makes float32 of each bucket that is complete after node n; to reduce it, adds what earlier micro-steps
+ * gathered and starts its sum over ranks. */
+static Status finish_ready(Plan *plan, int n, bool reduce, const float *gathered, int *next)
 {
     while (*next < plan->bucket_count && plan->bucket[*next].ready <= n) {
         const Bucket *bucket = &plan->bucket[(*next)++];
         float *gradient = store_gradients(plan->store) + bucket->first;
+        if (plan->narrow != NULL) TRY(narrow_gradients_widen(plan->narrow, bucket->first, bucket->count));
+        if (!reduce) continue;
         if (gathered != NULL)
             TRY(device_accumulate(plan->device, gradient, gathered + bucket->first, bucket->count));
         TRY(exchange_start(plan->exchange, bucket->first, bucket->count));
@@ -413,7 +439,7 @@ Status plan_run(Plan *plan)
     int next = 0;
     for (int n = 0; n < plan->nodes; ++n) {
         TRY(run_node(plan, n));
-        if (reduce) TRY(reduce_ready(plan, n, gathered, &next));
+        TRY(finish_ready(plan, n, reduce, gathered, &next));
         TRY(reduce_results(plan, n));
         TRY(plan->collective->health(plan->collective));
     }

@@ -19,7 +19,7 @@ struct Store {
     int count;
     int64_t parameter_count, flat_count;
     float *parameters, *gradients, *accumulator;
-    void *rounded;
+    void *rounded, *narrow_gradients;
     FlatArray *flat;
     size_t flat_arrays, flat_capacity;
 };
@@ -165,6 +165,7 @@ void store_free(Store *store)
     device_free(store->device, store->gradients);
     device_free(store->device, store->accumulator);
     device_free(store->device, store->rounded);
+    device_free(store->device, store->narrow_gradients);
     free(store->flat);
     free(store->entry);
     free(store);
@@ -201,6 +202,15 @@ Status store_rounded(Store *store, void **data)
         TRY(device_allocate(store->device, (size_t)store->flat_count * dtype_size(BFLOAT16),
                             "rounded parameters", &store->rounded));
     *data = store->rounded;
+    return OK;
+}
+
+Status store_narrow_gradients(Store *store, void **data)
+{
+    if (store->narrow_gradients == NULL)
+        TRY(device_allocate(store->device, (size_t)store->flat_count * dtype_size(BFLOAT16),
+                            "gradients in bfloat16", &store->narrow_gradients));
+    *data = store->narrow_gradients;
     return OK;
 }
 

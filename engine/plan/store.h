@@ -47,6 +47,9 @@ CHECKED Status store_accumulator(Store *, float **data);
  * not part of checkpoints. */
 CHECKED Status store_rounded(Store *, void **data);
 
+/* A flat BFLOAT16 array like the gradients, for kernels that leave theirs so; zeroed, made on first use. */
+CHECKED Status store_narrow_gradients(Store *, void **data);
+
 /* A further flat float32 array like the parameters, zeroed, named in checkpoints ("momentum"): optimizer
  * state. The same memory when asked again. */
 CHECKED Status store_flat(Store *, const char *name, float **data);
