@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 const char report_help[] =
@@ -476,6 +477,32 @@ static Status parse(int argc, char **argv, Arguments *arguments)
     return OK;
 }
 
+static bool is_same_folder(const char *a, const char *b)
+{
+    struct stat left, right;
+    return stat(a, &left) == 0 && stat(b, &right) == 0 && left.st_dev == right.st_dev &&
+           left.st_ino == right.st_ino;
+}
+
+/* Neither the title nor the usual place of the page is that of several folders where one was given twice. */
+static void drop_repeated(Arguments *arguments)
+{
+    int kept = 0;
+    for (int i = 0; i < arguments->folders; ++i) {
+        const char *folder = arguments->folder[i];
+        int k = 0;
+        while (k < kept && !is_same_folder(folder, arguments->folder[k]))
+            ++k;
+        if (k == kept)
+            arguments->folder[kept++] = folder;
+        else if (strcmp(folder, arguments->folder[k]) == 0)
+            log_warning("%s was given twice and counts once", folder);
+        else
+            log_warning("%s is the same folder as %s and counts once", folder, arguments->folder[k]);
+    }
+    arguments->folders = kept;
+}
+
 /* The last names of the folders, as a person would call them. */
 static Status title_of(const Arguments *arguments, char **title)
 {
@@ -512,13 +539,14 @@ static Status write_output(const Arguments *arguments, const char *html)
     return OK;
 }
 
-static Status make_report(const Arguments *arguments)
+static Status make_report(Arguments *arguments)
 {
     RunSummary *runs = NULL;
     ReportOptions options = arguments->options;
     char *title = NULL, *html = NULL;
     int count = 0;
     Status status;
+    drop_repeated(arguments);
     TRY_ELSE(done, run_summaries_load(arguments->folder, arguments->folders, &runs, &count));
     for (int i = 0; i < count; ++i)
         if (runs[i].problem != NULL) log_warning("%s", runs[i].problem);

@@ -1,23 +1,20 @@
 #include "launch/run_summary.h"
 
 #include "engine/base/file.h"
-#include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "engine/base/yaml.h"
+#include "launch/json_file.h"
+#include "launch/run_search.h"
 
 #include <cJSON.h>
-#include <dirent.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-enum { JSON_LIMIT = 64 << 20, METRICS_LIMIT = 1 << 30, CONFIG_LIMIT = 16 << 20 };
-enum { FOLDER_DEPTH = 4 };
+enum { METRICS_LIMIT = 1 << 30, CONFIG_LIMIT = 16 << 20 };
 
 /* ---- facts: names and values as text ---- */
 
@@ -69,20 +66,6 @@ static double number_of(const cJSON *object, const char *name)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
     return cJSON_IsNumber(item) && isfinite(item->valuedouble) ? item->valuedouble : NAN;
-}
-
-static Status read_json(const char *path, cJSON **object)
-{
-    char *text;
-    size_t size;
-    TRY(file_read(path, JSON_LIMIT, &text, &size));
-    *object = cJSON_ParseWithLength(text, size);
-    free(text);
-    if (cJSON_IsObject(*object)) return OK;
-    cJSON_Delete(*object);
-    *object = NULL;
-    if (size == 0) return fail(STATUS_INPUT, "%s: the file is empty", path);
-    return fail(STATUS_INPUT, "%s: not a JSON object; cut short or damaged", path);
 }
 
 /* ---- evaluation.json ---- */
@@ -180,7 +163,7 @@ static Status read_evaluation_object(const char *path, const cJSON *object, RunS
 static Status read_evaluation(RunSummary *run, const char *path)
 {
     cJSON *object = NULL;
-    Status status = read_json(path, &object);
+    Status status = json_file_read(path, &object);
     if (status == OK) status = read_evaluation_object(path, object, run);
     cJSON_Delete(object);
     run->state = status == OK ? RUN_COMPLETE : RUN_DAMAGED;
@@ -319,7 +302,7 @@ static Status read_environment(RunSummary *run, const char *path)
     cJSON *object;
     size_t capacity = 0;
     Status status = OK;
-    TRY(read_json(path, &object));
+    TRY(json_file_read(path, &object));
     for (const cJSON *item = object->child; item != NULL && status == OK; item = item->next) {
         char number[40];
         (void)snprintf(number, sizeof number, "%.15g", item->valuedouble);
@@ -349,27 +332,10 @@ static const RunFile run_files[] = {{"config.yaml", read_config, true},
                                     {"evaluation.json", read_evaluation, false}};
 enum { RUN_FILES = sizeof run_files / sizeof run_files[0] };
 
-static Status has_file(const char *folder, const char *name, bool *has)
-{
-    char path[PATH_MAX];
-    TRY(file_join(path, folder, name));
-    *has = file_exists(path);
-    return OK;
-}
-
-/* environment.json alone does not make a run. */
-static Status is_run(const char *folder, bool *is)
-{
-    *is = false;
-    for (int i = 0; i < RUN_FILES && !*is; ++i)
-        if (run_files[i].read != read_environment) TRY(has_file(folder, run_files[i].file, is));
-    return OK;
-}
-
 static Status load_run(RunSummary *run)
 {
     bool begun;
-    TRY(is_run(run->path, &begun));
+    TRY(run_search_begun(run->path, &begun));
     run->state = begun ? RUN_UNFINISHED : RUN_MISSING;
     if (!begun) return OK;
     for (int i = 0; i < RUN_FILES; ++i) {
@@ -414,82 +380,6 @@ const RunMeasure *run_summary_before(const RunSummary *run)
 const RunMeasure *run_summary_after(const RunSummary *run)
 {
     return run->has_measure[EVALUATE_AFTER_ECE] ? &run->measure[EVALUATE_AFTER_ECE] : NULL;
-}
-
-/* ---- folders of runs ---- */
-
-typedef struct {
-    RunSummary *run;
-    size_t capacity;
-    int count;
-} RunList;
-
-static Status add_run(RunList *list, const char *path)
-{
-    TRY(memory_grow(&list->run, &list->capacity, (size_t)list->count + 1, sizeof *list->run, "runs"));
-    RunSummary *run = &list->run[list->count++];
-    TRY(text_copy(path, &run->path));
-    for (size_t length = strlen(run->path); length > 1 && run->path[length - 1] == '/'; --length)
-        run->path[length - 1] = '\0';
-    return OK;
-}
-
-/* sweep.json: {"runs": [NAME, ...]}, the folders of a sweep's runs in the order in which it states them. */
-static Status add_listed(RunList *list, const char *folder, const char *path)
-{
-    cJSON *object;
-    Status status = OK;
-    TRY(read_json(path, &object));
-    const cJSON *names = cJSON_GetObjectItemCaseSensitive(object, "runs");
-    if (!cJSON_IsArray(names)) status = fail(STATUS_INPUT, "%s: has no list of runs", path);
-    for (const cJSON *item = status == OK ? names->child : NULL; item != NULL && status == OK;
-         item = item->next) {
-        char run[PATH_MAX];
-        const char *name = cJSON_IsString(item) ? item->valuestring : "";
-        /* A name is a folder in this one, never a way out of it. */
-        if (name[0] == '\0' || name[0] == '.' || strchr(name, '/') != NULL)
-            status = fail(STATUS_INPUT, "%s: \"%s\" is not the name of a run's folder", path, name);
-        if (status == OK) status = file_join(run, folder, name);
-        if (status == OK) status = add_run(list, run);
-    }
-    cJSON_Delete(object);
-    return status;
-}
-
-static int is_visible_folder(const struct dirent *entry) { return entry->d_name[0] != '.'; }
-
-static Status find_runs(RunList *list, const char *folder, int depth)
-{
-    char path[PATH_MAX];
-    bool found;
-    struct stat about;
-    if (stat(folder, &about) != 0) return fail(STATUS_IO, "%s: %s", folder, strerror(errno));
-    if (!S_ISDIR(about.st_mode)) return fail(STATUS_INPUT, "%s is not a folder of a run or of runs", folder);
-    TRY(is_run(folder, &found));
-    if (found) return add_run(list, folder);
-    TRY(file_join(path, folder, "sweep.json"));
-    if (file_exists(path)) {
-        const int before = list->count;
-        Status status = add_listed(list, folder, path);
-        if (status == OK || status_code(status) == STATUS_MEMORY) return status;
-        log_warning("%s; its runs are taken by name", status_message(status));
-        status_free(status);
-        while (list->count > before)
-            free_run(&list->run[--list->count]), list->run[list->count] = (RunSummary){.path = NULL};
-    }
-    if (depth == 0) return OK;
-    struct dirent **entry;
-    const int entries = scandir(folder, &entry, is_visible_folder, versionsort);
-    if (entries < 0) return fail(STATUS_IO, "%s: %s", folder, strerror(errno));
-    Status status = OK;
-    for (int i = 0; i < entries; ++i) {
-        if (status == OK) status = file_join(path, folder, entry[i]->d_name);
-        if (status == OK && stat(path, &about) == 0 && S_ISDIR(about.st_mode))
-            status = find_runs(list, path, depth - 1);
-        free(entry[i]);
-    }
-    free(entry);
-    return status;
 }
 
 /* ---- names ---- */
@@ -541,26 +431,24 @@ done:
 
 Status run_summaries_load(const char *const paths[], int count, RunSummary **summaries, int *summary_count)
 {
-    RunList list = {.run = NULL};
-    Status status = OK;
+    char **folder = NULL;
+    RunSummary *run = NULL;
+    int runs = 0;
+    Status status;
     *summaries = NULL;
     *summary_count = 0;
-    for (int i = 0; i < count; ++i) {
-        const int before = list.count;
-        TRY_ELSE(done, find_runs(&list, paths[i], FOLDER_DEPTH));
-        if (list.count == before)
-            TRY_ELSE(done, fail(STATUS_INPUT,
-                                "%s holds no run: a run has a config.yaml, a sweep's folder has runs in it",
-                                paths[i]));
+    TRY_ELSE(done, run_search(paths, count, &folder, &runs));
+    TRY_ELSE(done, memory_new(&run, (size_t)runs, sizeof *run, "runs"));
+    for (int i = 0; i < runs; ++i) {
+        TRY_ELSE(done, text_copy(folder[i], &run[i].path));
+        TRY_ELSE(done, load_run(&run[i]));
     }
-    if (list.count == 0) TRY_ELSE(done, fail(STATUS_USAGE, "no folder of runs was given"));
-    for (int i = 0; i < list.count; ++i)
-        TRY_ELSE(done, load_run(&list.run[i]));
-    TRY_ELSE(done, name_runs(list.run, list.count));
-    *summaries = list.run;
-    *summary_count = list.count;
-    return OK;
+    TRY_ELSE(done, name_runs(run, runs));
+    *summaries = run;
+    *summary_count = runs;
+    run = NULL;
 done:
-    run_summaries_free(list.run, list.count);
+    run_summaries_free(run, runs);
+    run_search_free(folder, runs);
     return status;
 }

@@ -66,9 +66,8 @@ typedef struct {
     RunFacts environment;
 } RunSummary;
 
-/* Each path is a run's folder, or a folder of runs (a sweep's: in the order of its sweep.json, else by name;
- * folders of folders are searched a few levels deep). STATUS_IO or STATUS_INPUT when a path is absent or
- * holds no run. A damaged file of one run is no error: that run's `problem`. Not collective. */
+/* Of the runs that run_search finds, with its errors. A damaged file of one run is no error: that run's
+ * `problem`. Not collective. */
 CHECKED Status run_summaries_load(const char *const paths[], int count, RunSummary **summaries,
                                   int *summary_count);
 void run_summaries_free(RunSummary *, int count); /* NULL is allowed */

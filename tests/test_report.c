@@ -306,6 +306,95 @@ static void test_hostile_sweep_list(void **state)
     }
 }
 
+/* What is written to standard error from here to heard(). */
+static int standard_error;
+
+static void listen(void)
+{
+    FILE *file = fopen(in(scratch, "stderr"), "w");
+    assert_non_null(file);
+    standard_error = dup(STDERR_FILENO);
+    assert_true(standard_error >= 0 && dup2(fileno(file), STDERR_FILENO) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* Released with free(). */
+static char *heard(void)
+{
+    char *text;
+    size_t size;
+    assert_true(dup2(standard_error, STDERR_FILENO) >= 0);
+    assert_int_equal(close(standard_error), 0);
+    assert_ok(file_read(in(scratch, "stderr"), 1 << 20, &text, &size));
+    assert_int_equal(unlink(in(scratch, "stderr")), 0);
+    return text;
+}
+
+static int lines_of(const char *text)
+{
+    int lines = 0;
+    for (; *text != '\0'; ++text)
+        lines += *text == '\n';
+    return lines;
+}
+
+/* Both paths lead to runs a/one and a/never alone; `said`: in the one warning. */
+static void expect_once(const char *first, const char *second, const char *said)
+{
+    const char *const paths[] = {first, second};
+    RunSummary *runs;
+    int count;
+    listen();
+    Status status = run_summaries_load(paths, 2, &runs, &count);
+    char *text = heard();
+    assert_ok(status);
+    assert_int_equal(count, 2);
+    assert_string_equal(runs[0].name, "one");
+    assert_string_equal(runs[1].name, "never");
+    assert_int_equal(strncmp(text, "warning: ", 9), 0);
+    assert_int_equal(lines_of(text), 1);
+    if (strstr(text, said) == NULL) print_error("%s\n", text);
+    assert_non_null(strstr(text, said));
+    free(text);
+    run_summaries_free(runs, count);
+}
+
+static void test_a_run_counts_once(void **state)
+{
+    (void)state;
+    char folder[PATH_SIZE], link[PATH_SIZE];
+    assert_ok(file_join(folder, scratch, "a"));
+    assert_ok(file_join(link, scratch, "link"));
+    complete_run(folder, "one", "brier", 0.1, 0.02, 0.01);
+    put(folder, "sweep.json", "{\"runs\":[\"one\",\"never\"]}");
+    assert_int_equal(symlink(folder, link), 0);
+    expect_once(folder, folder, "/a: 2 runs were found before and count once\n");
+    expect_once(folder, in(scratch, "a/"), "/a/: 2 runs were found before");
+    expect_once(folder, in(scratch, "a/../a"), "/a/../a/one is ");
+    expect_once(folder, link, "/link/one is ");
+    expect_once(folder, in(link, "one"), "/link/one: 1 run was found before and counts once: ");
+    /* A link beside the run that it leads to. */
+    assert_int_equal(unlink(in(folder, "sweep.json")), 0);
+    assert_int_equal(symlink("one", in(folder, "latest")), 0);
+    listen();
+    RunSummary *runs = load(folder, 1);
+    char *text = heard();
+    assert_string_equal(runs[0].name, "one");
+    assert_int_equal(lines_of(text), 1);
+    free(text);
+    run_summaries_free(runs, 1);
+    /* The list of a sweep that is read in vain leaves no run behind, and none counted twice. */
+    put(folder, "sweep.json", "{\"runs\":[\"one\",\"one\",3]}");
+    assert_int_equal(unlink(in(folder, "latest")), 0);
+    listen();
+    runs = load(folder, 1);
+    text = heard();
+    assert_non_null(strstr(text, "taken by name"));
+    assert_int_equal(lines_of(text), 1);
+    free(text);
+    run_summaries_free(runs, 1);
+}
+
 /* ---- damage ---- */
 
 static void expect_damage(const char *file, const char *text, RunState state, const char *problem)
@@ -811,6 +900,26 @@ static void test_command(void **state)
     assert_has(text, "<title>A &lt;title&gt;</title>");
     assert_well_formed(text);
     free(text);
+    /* A folder that is given twice is one folder: of its own title, and the page in it. */
+    assert_int_equal(unlink(in(folder, "report.html")), 0);
+    char again[PATH_SIZE], link[PATH_SIZE];
+    assert_ok(file_join(again, folder, "../sweep/"));
+    assert_ok(file_join(link, scratch, "link"));
+    assert_int_equal(symlink("sweep", link), 0);
+    listen();
+    Status status = run_command(5, (const char *[]){"report", folder, again, folder, link});
+    char *said = heard();
+    assert_ok(status);
+    assert_ok(file_read(in(folder, "report.html"), 1 << 24, &text, &size));
+    assert_has(text, "<title>Calibration of sweep</title>");
+    assert_has(text, "<p class=\"facts\">1 run ");
+    free(text);
+    assert_has(said, "warning: ");
+    assert_has(said, "/../sweep/ is the same folder as ");
+    assert_has(said, "/sweep was given twice and counts once");
+    assert_has(said, "/link is the same folder as ");
+    assert_int_equal(lines_of(said), 3);
+    free(said);
     assert_fails(run_command(1, (const char *[]){"report"}), STATUS_USAGE, "needs the folder");
     assert_fails(run_command(3, (const char *[]){"report", folder, "--outptu"}), STATUS_USAGE, "--outptu");
     assert_fails(run_command(3, (const char *[]){"report", folder, "--output"}), STATUS_USAGE,
@@ -831,6 +940,7 @@ int main(void)
         TEST(test_names_tell_runs_apart),
         TEST(test_nothing_to_read),
         TEST(test_hostile_sweep_list),
+        TEST(test_a_run_counts_once),
         TEST(test_damaged_evaluations),
         TEST(test_damaged_metrics),
         TEST(test_damaged_config_and_environment),
