@@ -116,6 +116,7 @@ static void write_facts(FILE *page, const Pages *pages)
     (void)fprintf(page, "<p class=\"facts\">%d run%s", pages->count, pages->count == 1 ? "" : "s");
     if (states[RUN_COMPLETE] < pages->count) (void)fprintf(page, ", %d complete", states[RUN_COMPLETE]);
     if (states[RUN_UNFINISHED] > 0) (void)fprintf(page, ", %d unfinished", states[RUN_UNFINISHED]);
+    if (states[RUN_FAILED] > 0) (void)fprintf(page, ", %d failed", states[RUN_FAILED]);
     if (states[RUN_DAMAGED] > 0) (void)fprintf(page, ", %d damaged", states[RUN_DAMAGED]);
     if (states[RUN_MISSING] > 0) (void)fprintf(page, ", %d not begun", states[RUN_MISSING]);
     write_shared(page, pages, "dataset.name");

@@ -117,7 +117,7 @@ void report_results(FILE *page, const RunSummary runs[], const int colours[], in
     int column_count, width = 1;
     const RunColumn *columns = run_columns(&column_count);
     bool stages = false;
-    char text[200];
+    char text[RUN_STATE_TEXT];
     for (int i = 0; i < count; ++i)
         stages = stages || run_summary_after(&runs[i]) != NULL;
     for (int i = 0; i < column_count; ++i)
@@ -248,6 +248,7 @@ static void write_training_row(FILE *page, const RunSummary *run, int colour)
     const RunEpoch *last = run->epochs > 0 ? &run->epoch[run->epochs - 1] : &nothing;
     static const char *const states[] = {[RUN_COMPLETE] = "complete",
                                          [RUN_UNFINISHED] = "unfinished",
+                                         [RUN_FAILED] = "failed",
                                          [RUN_DAMAGED] = "damaged",
                                          [RUN_MISSING] = "not begun"};
     double seconds = 0, images = 0, measured = 0;

@@ -127,6 +127,39 @@ static Status write_environment(const RunFolder *run, const World *world)
     return status;
 }
 
+/* ---- failures ---- */
+
+static void write_failure(const RunFolder *run, const char *message)
+{
+    char path[PATH_MAX];
+    Status status = file_join(path, run->path, "failure.txt");
+    if (status == OK && !file_exists(path)) status = file_write(path, message, strlen(message));
+    status_free(status);
+}
+
+void run_folder_note_failure(const RunFolder *run, const char *message)
+{
+    char path[PATH_MAX];
+    FileLock *lock = NULL;
+    if (run->lock == NULL) {
+        Status status = file_join(path, run->path, "lock");
+        if (status == OK) status = file_lock(path, &lock);
+        const bool mine = status == OK;
+        status_free(status);
+        if (!mine) return;
+    }
+    write_failure(run, message);
+    file_unlock(lock);
+}
+
+void run_folder_forget_failure(const RunFolder *run)
+{
+    char path[PATH_MAX];
+    Status status = file_join(path, run->path, "failure.txt");
+    if (status == OK) (void)unlink(path);
+    status_free(status);
+}
+
 /* ---- opening ---- */
 
 Status run_folder_attach(const char *path, RunFolder *run)
@@ -148,6 +181,7 @@ Status run_folder_open(const char *path, const Config *config, const World *worl
     Status status = settle_config(run, config);
     if (status == OK && !run_folder_is_complete(run))
         status = write_environment(run, world); /* a record of the training */
+    if (status == OK) run_folder_forget_failure(run);
     if (status != OK) run_folder_close(run);
     return status;
 }

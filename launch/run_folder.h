@@ -7,6 +7,7 @@
  *   test.logits.npy, test.labels.npy, validation.*
  *                                predictions of the end
  *   evaluation.json              the final evaluation; its presence says that the run is complete
+ *   failure.txt                  why the last job on the run failed; gone once another begins
  *   lock                         held while a job works on the run
  *
  * All functions are called by rank 0 alone unless said otherwise. */
@@ -33,6 +34,13 @@ CHECKED Status run_folder_open(const char *path, const Config *, const World *, 
 /* For reading only: no lock. Any rank. */
 CHECKED Status run_folder_attach(const char *path, RunFolder *);
 void run_folder_close(RunFolder *);
+
+/* Leaves word of why a job failed, unless one is there already. `run` is open; or attached only, for a job
+ * that could not speak for itself, and then nothing is written while another works on the run. A failure
+ * that cannot be noted is not: the user must hear of the first one. */
+void run_folder_note_failure(const RunFolder *, const char *message);
+/* Another job is to try. */
+void run_folder_forget_failure(const RunFolder *);
 
 bool run_folder_is_complete(const RunFolder *);
 

@@ -18,7 +18,7 @@ enum { FOLDER_DEPTH = 4 };
 Status run_search_begun(const char *folder, bool *begun)
 {
     /* environment.json alone does not make a run. */
-    static const char *const files[] = {"config.yaml", "metrics.jsonl", "evaluation.json"};
+    static const char *const files[] = {"config.yaml", "metrics.jsonl", "evaluation.json", "failure.txt"};
     *begun = false;
     for (size_t i = 0; i < sizeof files / sizeof files[0] && !*begun; ++i) {
         char path[PATH_MAX];

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { METRICS_LIMIT = 1 << 30, CONFIG_LIMIT = 16 << 20 };
+enum { METRICS_LIMIT = 1 << 30, CONFIG_LIMIT = 16 << 20, FAILURE_LIMIT = 1 << 20 };
 
 /* ---- facts: names and values as text ---- */
 
@@ -318,6 +318,17 @@ static Status read_environment(RunSummary *run, const char *path)
     return status;
 }
 
+/* ---- failure.txt ---- */
+
+static Status read_failure(RunSummary *run, const char *path)
+{
+    size_t size;
+    run->state = RUN_FAILED;
+    TRY(file_read(path, FAILURE_LIMIT, &run->failure, &size));
+    run->failure[strcspn(run->failure, "\r\n")] = '\0';
+    return OK;
+}
+
 /* ---- one run ---- */
 
 typedef struct {
@@ -326,7 +337,9 @@ typedef struct {
     bool every_run_has_it; /* from its beginning on */
 } RunFile;
 
-static const RunFile run_files[] = {{"config.yaml", read_config, true},
+/* failure.txt first: an evaluation says that the run is complete all the same. */
+static const RunFile run_files[] = {{"failure.txt", read_failure, false},
+                                    {"config.yaml", read_config, true},
                                     {"environment.json", read_environment, true},
                                     {"metrics.jsonl", read_metrics, false},
                                     {"evaluation.json", read_evaluation, false}};
@@ -344,7 +357,7 @@ static Status load_run(RunSummary *run)
         Status problem = OK;
         if (file_exists(path))
             problem = run_files[i].read(run, path);
-        else if (run_files[i].every_run_has_it)
+        else if (run_files[i].every_run_has_it && run->state != RUN_FAILED) /* perhaps as it began */
             problem = fail(STATUS_INPUT, "%s is missing", path);
         TRY(note_problem(run, problem));
     }
@@ -359,6 +372,7 @@ static void free_run(RunSummary *run)
     free_facts(&run->environment);
     free(run->epoch);
     free(run->config);
+    free(run->failure);
     free(run->problem);
     free(run->name);
     free(run->path);

@@ -12,7 +12,8 @@
 
 typedef enum {
     RUN_COMPLETE,   /* evaluation.json is there and readable */
-    RUN_UNFINISHED, /* begun; some epochs may be there */
+    RUN_UNFINISHED, /* begun, and going on or interrupted; some epochs may be there */
+    RUN_FAILED,     /* its last job failed: see failure; some epochs may be there */
     RUN_DAMAGED,    /* evaluation.json is there but not what it must be: see problem */
     RUN_MISSING     /* its sweep lists it; nothing was written yet */
 } RunState;
@@ -51,6 +52,8 @@ typedef struct {
     RunState state;
     char
         *problem; /* NULL, or what is wrong with a file, naming it; what could be read is here all the same */
+
+    char *failure; /* the first line of why the last job failed; NULL or empty where that is not known */
 
     bool has_temperature; /* was a validation split there to choose it on? */
     double temperature_ece, temperature_nll;

@@ -52,28 +52,48 @@ double run_column_best(const RunColumn *column, const RunSummary runs[], int cou
     return values < 2 ? NAN : best;
 }
 
+/* "3 of 4 epochs", "3 epochs" */
+static void epochs_text(const RunSummary *run, char *text, size_t size)
+{
+    const double done = run->epochs > 0 ? run->epoch[run->epochs - 1].epoch : 0;
+    if (run->epochs_planned > 0)
+        (void)snprintf(text, size, "%.0f of %" PRId64 " epochs", done, run->epochs_planned);
+    else
+        (void)snprintf(text, size, "%.0f epochs", done);
+}
+
+static void unfinished_text(const RunSummary *run, const char *epochs, char *text, size_t size)
+{
+    const RunEpoch *last = run->epochs > 0 ? &run->epoch[run->epochs - 1] : NULL;
+    const RunEpochSplit *test = last != NULL ? &last->split[SPLIT_TEST] : NULL;
+    if (test != NULL && test->measured && !isnan(test->error) && !isnan(test->ece))
+        (void)snprintf(text, size, "unfinished: %s done; so far: test error %.2f %%, ECE %.2f %%", epochs,
+                       100 * test->error, 100 * test->ece);
+    else
+        (void)snprintf(text, size, "unfinished: %s done", epochs);
+}
+
+static void failed_text(const RunSummary *run, const char *epochs, char *text, size_t size)
+{
+    const bool known = run->failure != NULL && run->failure[0] != '\0', begun = run->epochs > 0;
+    (void)snprintf(text, size, "failed%s%s%s%s", begun ? " after " : "", begun ? epochs : "",
+                   known ? ": " : "", known ? run->failure : "");
+}
+
 void run_state_text(const RunSummary *run, char *text, size_t size)
 {
-    char error[80] = "";
-    if (run->epochs > 0) {
-        const RunEpoch *last = &run->epoch[run->epochs - 1];
-        const RunEpochSplit *test = &last->split[SPLIT_TEST];
-        if (test->measured && !isnan(test->error) && !isnan(test->ece))
-            (void)snprintf(error, sizeof error, "; so far: test error %.2f %%, ECE %.2f %%",
-                           100 * test->error, 100 * test->ece);
-    }
-    const double done = run->epochs > 0 ? run->epoch[run->epochs - 1].epoch : 0;
+    char epochs[80];
+    epochs_text(run, epochs, sizeof epochs);
     if (run->state == RUN_COMPLETE)
         (void)snprintf(text, size, "complete");
     else if (run->state == RUN_MISSING)
         (void)snprintf(text, size, "not begun");
     else if (run->state == RUN_DAMAGED)
         (void)snprintf(text, size, "evaluation damaged");
-    else if (run->epochs_planned > 0)
-        (void)snprintf(text, size, "unfinished: %.0f of %" PRId64 " epochs done%s", done, run->epochs_planned,
-                       error);
+    else if (run->state == RUN_FAILED)
+        failed_text(run, epochs, text, size);
     else
-        (void)snprintf(text, size, "unfinished: %.0f epochs done%s", done, error);
+        unfinished_text(run, epochs, text, size);
 }
 
 /* ---- the grid of a table ---- */
@@ -303,7 +323,7 @@ static void print_row(FILE *stream, const Grid *grid, int first, int end, const 
 
 static void print_block(FILE *stream, const Grid *grid, int first, int end, int width)
 {
-    char text[200];
+    char text[RUN_STATE_TEXT], shown[RUN_STATE_TEXT];
     print_padded(stream, "", grid->name_width, false);
     for (int i = first; i < end; ++i) {
         const GridColumn *column = &grid->column[i];
@@ -327,8 +347,9 @@ static void print_block(FILE *stream, const Grid *grid, int first, int end, int 
             print_row(stream, grid, first, end, grid->name[i], i);
         } else if (first == 0) {
             run_state_text(&grid->run[i], text, sizeof text);
+            printable(text, shown, sizeof shown, PLAIN_WIDTH);
             print_padded(stream, grid->name[i], grid->name_width, false);
-            (void)fprintf(stream, "  %s\n", text);
+            (void)fprintf(stream, "  %s\n", shown);
         }
     }
 }

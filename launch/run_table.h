@@ -24,7 +24,8 @@ const RunColumn *run_columns(int *count);
 /* Of a column: the smallest value over the complete runs; NaN if fewer than two have one. */
 double run_column_best(const RunColumn *, const RunSummary[], int count, bool after);
 
-/* "complete", "unfinished: 3 of 10 epochs done; ..." */
+/* "complete", "unfinished: 3 of 10 epochs done; ...", "failed after 3 of 10 epochs: ..."; cut short to fit. */
+enum { RUN_STATE_TEXT = 1200 }; /* what is enough but for the longest of errors */
 void run_state_text(const RunSummary *, char *text, size_t size);
 
 /* An aligned table, as wide as the terminal has room for (intervals go first), best values marked. Runs that

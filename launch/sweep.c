@@ -224,9 +224,12 @@ static Status start(Sweep *sweep, int index)
     const SweepRun *run = &sweep->plan.run[index];
     Job *job = &sweep->job[index];
     char folder[PATH_MAX], log[PATH_MAX], **words;
+    RunFolder earlier_run;
     TRY(file_join(folder, sweep->folder, run->name));
     TRY(file_make_folder(folder));
     TRY(file_join(log, folder, "log.txt"));
+    TRY(run_folder_attach(folder, &earlier_run));
+    run_folder_forget_failure(&earlier_run);
     struct stat earlier;
     job->log_start = stat(log, &earlier) == 0 ? earlier.st_size : 0;
     TRY(make_command(sweep, run, folder, &words));
@@ -280,6 +283,48 @@ static void show_log_end(const Sweep *sweep, const SweepRun *run, off_t attempt)
     (void)fclose(file);
 }
 
+/* The first error of this attempt in a run's log; of ranks that end each for itself "rank R: ...". */
+static bool find_error(const char *log, off_t attempt, char *error, size_t size)
+{
+    char *line = NULL;
+    size_t room = 0;
+    bool found = false;
+    FILE *file = fopen(log, "r");
+    if (file == NULL) return false;
+    (void)fseeko(file, attempt, SEEK_SET);
+    while (!found && getline(&line, &room, file) > 0) {
+        int rank, text = 0;
+        if (strncmp(line, "error: ", 7) == 0)
+            text = 7;
+        else
+            (void)sscanf(line, "rank %d: %n", &rank, &text);
+        if (text == 0) continue;
+        (void)snprintf(error, size, "%.*s", (int)strcspn(line + text, "\n"), line + text);
+        found = true;
+    }
+    free(line);
+    (void)fclose(file);
+    return found;
+}
+
+/* A run that was killed, or whose launcher is missing, has left no word of it in its folder. */
+static void note_failure(const Sweep *sweep, const SweepRun *run, const Job *job, int wait_status)
+{
+    char folder[PATH_MAX], log[PATH_MAX], cause[1024];
+    RunFolder failed;
+    Status status = file_join(folder, sweep->folder, run->name);
+    if (status == OK) status = file_join(log, folder, "log.txt");
+    if (status == OK) status = run_folder_attach(folder, &failed);
+    if (status == OK) {
+        if (!find_error(log, job->log_start, cause, sizeof cause))
+            (void)snprintf(cause, sizeof cause, "%s %d; see log.txt",
+                           WIFSIGNALED(wait_status) ? "killed by signal" : "ended with exit code",
+                           WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : job->code);
+        run_folder_note_failure(&failed, cause);
+    }
+    status_free(status);
+}
+
 static void finish(Sweep *sweep, int index, int wait_status, int done)
 {
     Job *job = &sweep->job[index];
@@ -294,7 +339,9 @@ static void finish(Sweep *sweep, int index, int wait_status, int done)
                                                               : FAILED;
     log_info("[%d/%d] %s: %s after %.0f s", done, sweep->plan.run_count, run->name, state_name[job->state],
              progress_clock() - job->started);
-    if (job->state == FAILED) show_log_end(sweep, run, job->log_start);
+    if (job->state != FAILED) return;
+    show_log_end(sweep, run, job->log_start);
+    note_failure(sweep, run, job, wait_status);
 }
 
 /* ---- all runs ---- */

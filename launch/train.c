@@ -103,7 +103,11 @@ static Status train_in(World *world, const Config *config, const char *run_path,
     TRY_ELSE(done, trainer_run(&session, &run, options));
 done:
     if (session.world != NULL) session_close(&session);
-    if (world->rank == 0) run_folder_close(&run);
+    if (world->rank == 0) {
+        if (status != OK && status_code(status) != STATUS_INTERRUPTED)
+            run_folder_note_failure(&run, status_message(status));
+        run_folder_close(&run);
+    }
     return status;
 }
 

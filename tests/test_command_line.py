@@ -112,8 +112,24 @@ exclude:
         self.assertRegex(job.output, f"    error: .*{broken}")  # of its log the cause, not the launcher's words about it
         self.assertNotIn("mpirun", job.output)
         self.assertTrue(os.path.exists(f"{folder}/cross_entropy-two/evaluation.json"))
+        self.assertRegex(job.output, f"cross_entropy-one +failed: .*{broken}")  # and in the table
+        page = plumb("report", folder, "--output", "-").output
+        self.assertIn("3 runs, 1 complete, 2 failed", page)
+        self.assertRegex(page, f">failed: [^<]*{broken}")
         shutil.copytree(self.data, broken)
         self.assertEnds(plumb("sweep", path, "--folder", folder), 0)
+        self.assertFalse(os.path.exists(f"{folder}/cross_entropy-one/failure.txt"))
+
+    def test_a_run_that_cannot_speak_for_itself_failed_too(self):
+        for script, said in (("kill -KILL $$", "killed by signal 9"), ("exit 7", "ended with exit code 7"),
+                             ("echo 'rank 1: the node is gone'; exit 7", "the node is gone")):
+            launcher = self.write("launcher.sh", f"#!/bin/sh\n{script}\n")
+            os.chmod(launcher, 0o755)
+            path = self.write("sweep-killed.yaml", self.TEXT)
+            folder = self.folder()
+            job = Job(["sweep", path, "--folder", folder], environment={"PLUMB_MPIRUN": launcher}).wait()
+            self.assertNotIn(job.code, (0, None))
+            self.assertRegex(job.output, f"brier-one +failed: {said}")
 
     def test_stopped(self):
         text = self.TEXT + "set: {epochs: 60}\n"
@@ -121,6 +137,7 @@ exclude:
         wait_for(f"{folder}/cross_entropy-one/checkpoints/best.model.safetensors")
         job.signal("", signal.SIGTERM)
         self.assertEnds(job.wait(), INTERRUPTED)
+        self.assertRegex(job.output, "cross_entropy-one +unfinished: ")  # not failed
         self.assertFalse(os.path.exists(f"{folder}/brier-one"))
         self.assertEnds(plumb("sweep", path, "--folder", folder), 0)
         mine = results(f"{folder}/cross_entropy-one")

@@ -5,6 +5,7 @@
 #include "engine/base/log.h"
 #include "launch/html.h"
 #include "launch/report.h"
+#include "launch/run_folder.h"
 #include "launch/run_table.h"
 
 #include <cJSON.h>
@@ -493,6 +494,64 @@ static void test_damaged_config_and_environment(void **state)
     run_summaries_free(runs, 1);
 }
 
+/* ---- failures ---- */
+
+static void expect_state(const RunSummary *run, RunState state, const char *text)
+{
+    char said[RUN_STATE_TEXT];
+    run_state_text(run, said, sizeof said);
+    assert_int_equal(run->state, state);
+    assert_string_equal(said, text);
+}
+
+static void test_failed_runs(void **state)
+{
+    (void)state;
+    const char *folder = new_run(scratch, "1", "focal");
+    put_metrics(folder, 2);
+    put(folder, "failure.txt", "step 7: the loss is NaN\nsecond line");
+    put(new_run(scratch, "2", "focal"), "failure.txt", "");
+    assert_ok(file_make_folder(in(scratch, "3"))); /* died before it wrote a config */
+    put(in(scratch, "3"), "failure.txt", "killed by signal 9\r\n");
+    complete_run(scratch, "4", "focal", 0.1, 0.02, 0.01); /* complete, but its end was not without trouble */
+    put(in(scratch, "4"), "failure.txt", "the profile could not be printed");
+    put(new_run(scratch, "5", "focal"), "failure.txt", "no folder \x1b[2J here");
+    put(scratch, "sweep.json", "{\"runs\":[\"1\",\"2\",\"3\",\"4\",\"5\"]}");
+    for (int listed = 0; listed < 2; ++listed) {
+        RunSummary *runs = load(scratch, 5);
+        expect_state(&runs[0], RUN_FAILED, "failed after 2 of 4 epochs: step 7: the loss is NaN");
+        expect_state(&runs[1], RUN_FAILED, "failed");
+        expect_state(&runs[2], RUN_FAILED, "failed: killed by signal 9");
+        expect_state(&runs[3], RUN_COMPLETE, "complete");
+        assert_null(runs[2].problem); /* that it has no config is part of its failure */
+        run_summaries_free(runs, 5);
+        if (listed == 0) assert_int_equal(unlink(in(scratch, "sweep.json")), 0);
+    }
+}
+
+static void test_notes_of_failures(void **state)
+{
+    (void)state;
+    RunFolder run;
+    FileLock *lock;
+    const char *folder = new_run(scratch, "run", "focal");
+    assert_ok(run_folder_attach(folder, &run));
+    run_folder_note_failure(&run, "first");
+    run_folder_note_failure(&run, "second"); /* what the job itself said counts */
+    RunSummary *runs = load(scratch, 1);
+    expect_state(&runs[0], RUN_FAILED, "failed: first");
+    run_summaries_free(runs, 1);
+    run_folder_forget_failure(&run);
+    run_folder_forget_failure(&run);
+    /* Another job works on it already. */
+    assert_ok(file_lock(in(folder, "lock"), &lock));
+    run_folder_note_failure(&run, "late");
+    file_unlock(lock);
+    runs = load(scratch, 1);
+    assert_int_equal(runs[0].state, RUN_UNFINISHED);
+    run_summaries_free(runs, 1);
+}
+
 /* ---- the table ---- */
 
 static char *table_of(const RunSummary runs[], int count)
@@ -574,14 +633,16 @@ static void test_table_of_nothing_measured(void **state)
 {
     (void)state;
     put_metrics(new_run(scratch, "half", "focal"), 0);
-    put(scratch, "sweep.json", "{\"runs\":[\"half\",\"none\"]}");
-    RunSummary *runs = load(scratch, 2);
+    put(new_run(scratch, "over", "focal"), "failure.txt", "a\x1b[2Jname");
+    put(scratch, "sweep.json", "{\"runs\":[\"half\",\"none\",\"over\"]}");
+    RunSummary *runs = load(scratch, 3);
     size_t length;
-    char *text = table_of(runs, 2);
+    char *text = table_of(runs, 3);
+    assert_has(line_of(text, "over", &length), "failed: a?[2Jname");
     assert_has(line_of(text, "half", &length), "unfinished: 0 of 4");
     assert_has(line_of(text, "none", &length), "not begun");
     free(text);
-    run_summaries_free(runs, 2);
+    run_summaries_free(runs, 3);
 }
 
 static void test_table_into_a_full_disk(void **state)
@@ -760,17 +821,20 @@ static void test_page_of_unfinished_runs(void **state)
     (void)state;
     put_metrics(new_run(scratch, "half", "focal"), 1);
     put(new_run(scratch, "damaged", "focal"), "evaluation.json", "{");
-    put(scratch, "sweep.json", "{\"runs\":[\"half\",\"damaged\",\"never\"]}");
-    RunSummary *runs = load(scratch, 3);
-    char *html = page_of(runs, 3, 0);
+    put(new_run(scratch, "broken", "focal"), "failure.txt", "no <data> in 'x'\nmore");
+    put(scratch, "sweep.json", "{\"runs\":[\"half\",\"damaged\",\"never\",\"broken\"]}");
+    RunSummary *runs = load(scratch, 4);
+    char *html = page_of(runs, 4, 0);
+    assert_has(html, "failed: no &lt;data&gt; in &#39;x&#39;</td>");
+    assert_has(html, "<td>failed</td>");
     assert_has(html, "unfinished: 1 of 4 epochs done; so far: test error 30.00 %, ECE 4.00 %");
     assert_has(html, "not begun");
     assert_has(html, "evaluation damaged");
     assert_has(html, "Files that could not be read");
-    assert_has(html, "3 runs, 0 complete, 1 unfinished, 1 damaged, 1 not begun");
+    assert_has(html, "4 runs, 0 complete, 1 unfinished, 1 failed, 1 damaged, 1 not begun");
     assert_int_equal(count_of(html, "<svg"), 6); /* one epoch is a curve too */
     free(html);
-    run_summaries_free(runs, 3);
+    run_summaries_free(runs, 4);
 }
 
 static void test_hostile_names(void **state)
@@ -944,6 +1008,8 @@ int main(void)
         TEST(test_damaged_evaluations),
         TEST(test_damaged_metrics),
         TEST(test_damaged_config_and_environment),
+        TEST(test_failed_runs),
+        TEST(test_notes_of_failures),
         TEST(test_table),
         TEST(test_table_of_nothing_measured),
         TEST(test_table_into_a_full_disk),

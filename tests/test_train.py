@@ -83,6 +83,8 @@ class NotFinite(Suite):
                     self.assertEqual(self.job.errors.count("error: "), 1, self.said(self.job))
                     self.assertRegex(self.job.errors, r"step \d+ \(epoch 1, batch \d+\)")
                     self.assertRegex(self.job.errors, "NaN|[Ii]nfinit")
+                    with open(f"{run}/failure.txt", encoding="utf-8") as file:  # what a report says of the run
+                        self.assertIn(f"error: {file.read()}\n", self.job.errors)
                     stopped = int(self.job.errors.split("step ")[1].split()[0])
                     kept = checkpoint(run)
                     self.assertEqual(int(safetensors(kept)[1]["step"]), stopped - 1)
