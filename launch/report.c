@@ -23,7 +23,9 @@ const char report_help[] =
     "after\n"
     "temperature scaling with confidence intervals, reliability diagrams, training curves, settings, "
     "machines.\n"
-    "A DIR is a run's folder or a folder of runs, such as a sweep's.\n"
+    "A DIR is a run's folder or a folder of runs, such as a sweep's. Runs that differ in nothing but their "
+    "seed also get\n"
+    "a row of means and standard deviations over the seeds.\n"
     "\n"
     "  --output FILE  where to write it; - is standard output. Default: report.html in DIR if there is one "
     "DIR, else here\n"
@@ -403,6 +405,7 @@ static Status write_page(FILE *page, const Pages *pages, const char *title)
     if (any_measure(pages)) {
         TRY(write_intervals(page, pages));
         report_more_measures(page, pages->run, pages->colour, pages->count);
+        TRY(report_seeds(page, pages->run, pages->count));
     }
     TRY(write_reliability(page, pages));
     (void)fputs("<h2 class=\"page\">Training</h2>\n", page);

@@ -33,7 +33,7 @@ const char report_style[] =
     "thead th.centre{text-align:center;border-bottom-color:var(--grid)}thead .stage,.unit{font-weight:400;color:var(--muted)}\n"
     ".number{text-align:right;white-space:nowrap}.results .group{border-left:1px solid var(--grid)}\n"
     "table.results tbody tr:hover{background:var(--tint)}\n"
-    "td small{display:block;color:var(--muted);font-size:.76rem;line-height:1.25}\n"
+    "td small,th[scope=row] small{display:block;color:var(--muted);font-size:.76rem;line-height:1.25}\n"
     "sup{font-size:.7em;line-height:0}.state{color:var(--muted);font-style:italic}\n"
     ".best{background:var(--best)}.note .best{padding:.05rem .3rem;border-radius:3px;color:var(--ink)}\n"
     ".swatch{display:inline-block;width:.78em;height:.78em;border-radius:2px;margin-right:.5em;background:var(--run)}\n"

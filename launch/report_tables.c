@@ -56,9 +56,11 @@ static bool scaling_hurts(const RunSummary *run)
     return before != NULL && after != NULL && after->ece > before->ece;
 }
 
-static void write_results_head(FILE *page, const RunColumn *columns, int column_count, bool stages)
+void report_results_head(FILE *page, const RunColumn columns[], int column_count, bool stages, bool seeds)
 {
-    (void)fprintf(page, "<thead>\n<tr><th scope=\"col\"%s>Run</th>", stages ? " rowspan=\"2\"" : "");
+    const char *rows = stages ? " rowspan=\"2\"" : "";
+    (void)fprintf(page, "<thead>\n<tr><th scope=\"col\"%s>Run%s</th>", rows, seeds ? "s" : "");
+    if (seeds) (void)fprintf(page, "<th scope=\"col\"%s class=\"number group\"><var>n</var></th>", rows);
     for (int i = 0; i < column_count; ++i) {
         const RunColumn *column = &columns[i];
         const char *unit = column->percent ? "<span class=\"unit\"> %</span>" : "";
@@ -68,8 +70,8 @@ static void write_results_head(FILE *page, const RunColumn *columns, int column_
             (void)fprintf(page, "<th scope=\"col\" colspan=\"2\" class=\"group centre\">%s%s</th>",
                           column->title, unit);
         else
-            (void)fprintf(page, "<th scope=\"col\"%s class=\"number group\">%s%s</th>",
-                          stages ? " rowspan=\"2\"" : "", column->title, unit);
+            (void)fprintf(page, "<th scope=\"col\"%s class=\"number group\">%s%s</th>", rows, column->title,
+                          unit);
     }
     (void)fputs("</tr>\n", page);
     if (stages) {
@@ -123,7 +125,7 @@ void report_results(FILE *page, const RunSummary runs[], const int colours[], in
     for (int i = 0; i < column_count; ++i)
         width += stages && columns[i].by_stage ? 2 : 1;
     (void)fputs("<div class=\"wide\"><table class=\"results\">\n", page);
-    write_results_head(page, columns, column_count, stages);
+    report_results_head(page, columns, column_count, stages, false);
     (void)fputs("<tbody>\n", page);
     for (int i = 0; i < count; ++i) {
         const RunMeasure *before = run_summary_before(&runs[i]), *after = run_summary_after(&runs[i]);

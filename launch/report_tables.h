@@ -4,14 +4,21 @@
 #define PLUMB_LAUNCH_REPORT_TABLES_H
 
 #include "launch/run_summary.h"
+#include "launch/run_table.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 
 /* A run's name with the colour that it has in the figures. */
 void report_name(FILE *, const RunSummary *, int colour);
 
+/* Over that of each run, and that of means over seeds: two rows of column heads where there is an "after". */
+void report_results_head(FILE *, const RunColumn columns[], int count, bool stages, bool seeds);
+
 /* The measures of calibration before and after temperature scaling, with intervals, best marked. */
 void report_results(FILE *, const RunSummary runs[], const int colours[], int count);
+/* Their means and standard deviations over seeds; nothing where no runs differ in their seed alone. */
+CHECKED Status report_seeds(FILE *, const RunSummary runs[], int count);
 /* Measures that few ask for. */
 void report_more_measures(FILE *, const RunSummary runs[], const int colours[], int count);
 /* State, epochs, time. */

@@ -33,13 +33,19 @@ static const char *const harmless[] = {"device",
 
 Status run_config_hash(const Config *config, uint64_t *hash) { return config_hash(config, harmless, hash); }
 
+static bool is_listed(const char *name, size_t length)
+{
+    for (int i = 0; harmless[i] != NULL; ++i)
+        if (strlen(harmless[i]) == length && memcmp(name, harmless[i], length) == 0) return true;
+    return false;
+}
+
+bool run_setting_is_harmless(const char *name) { return is_listed(name, strlen(name)); }
+
+/* A line "name: value". */
 static bool is_harmless(const char *line)
 {
-    for (int i = 0; harmless[i] != NULL; ++i) {
-        const size_t length = strlen(harmless[i]);
-        if (strncmp(line, harmless[i], length) == 0 && line[length] == ':') return true;
-    }
-    return false;
+    return line[strcspn(line, ":\n")] == ':' && is_listed(line, strcspn(line, ":\n"));
 }
 
 /* ---- config ---- */

@@ -57,6 +57,9 @@ CHECKED Status run_folder_latest(const RunFolder *, char stem[64]);
 /* Removes every training checkpoint, and every left-over of interrupted writes, but `keep`. */
 CHECKED Status run_folder_prune(const RunFolder *, const char *keep);
 
+/* May a run change this setting when it goes on? Those do not touch what is trained. */
+bool run_setting_is_harmless(const char *name);
+
 /* A hash of all settings that change the result. */
 CHECKED Status run_config_hash(const Config *, uint64_t *hash);
 

@@ -1,6 +1,7 @@
 #include "launch/run_table.h"
 
 #include "engine/base/memory.h"
+#include "launch/seed_groups.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -19,6 +20,7 @@ static double ece_of(const RunMeasure *measure) { return measure->ece; }
 static double ada_ece_of(const RunMeasure *measure) { return measure->ada_ece; }
 static double classwise_ece_of(const RunMeasure *measure) { return measure->classwise_ece; }
 static double mce_of(const RunMeasure *measure) { return measure->mce; }
+static double brier_of(const RunMeasure *measure) { return measure->brier; }
 static Interval ece_interval(const RunMeasure *measure) { return measure->interval.ece; }
 static Interval ada_ece_interval(const RunMeasure *measure) { return measure->interval.ada_ece; }
 static Interval classwise_ece_interval(const RunMeasure *measure) { return measure->interval.classwise_ece; }
@@ -30,14 +32,18 @@ static const RunColumn columns[] = {
     {"AdaECE", "ada_ece", true, 2, true, ada_ece_of, ada_ece_interval},
     {"Classwise-ECE", "classwise_ece", true, 2, true, classwise_ece_of, classwise_ece_interval},
     {"MCE", "mce", true, 2, true, mce_of, NULL},
+    {"Brier", "brier", false, 4, true, brier_of, NULL},
 };
-enum { COLUMNS = sizeof columns / sizeof columns[0] };
+enum { COLUMNS = RUN_PUBLISHED_COLUMNS - 1 };
+_Static_assert(sizeof columns / sizeof columns[0] == RUN_PUBLISHED_COLUMNS, "the header counts the columns");
 
 const RunColumn *run_columns(int *count)
 {
     *count = COLUMNS;
     return columns;
 }
+
+const RunColumn *run_published_columns(void) { return columns; }
 
 double run_column_best(const RunColumn *column, const RunSummary runs[], int count, bool after)
 {
@@ -109,9 +115,10 @@ typedef struct {
 } GridColumn;
 
 typedef struct {
-    const RunSummary *run;
-    int runs, count;
-    GridColumn column[2 + COLUMNS * 5];
+    const char *label;     /* of the names */
+    const RunSummary *run; /* NULL: every row has numbers */
+    int runs, count;       /* rows and columns */
+    GridColumn column[2 + RUN_PUBLISHED_COLUMNS * 5];
     char (*name)[NAME_LIMIT * 4 + 1]; /* [runs] */
     int name_width;
 } Grid;
@@ -249,6 +256,19 @@ static void measure_groups(Grid *grid)
     }
 }
 
+static Status add_names(Grid *grid, const char *(*name_of)(const void *, int), const void *named)
+{
+    TRY(memory_new(&grid->name, (size_t)grid->runs + 1, sizeof *grid->name, "table"));
+    for (int i = 0; i < grid->runs; ++i) {
+        printable(name_of(named, i), grid->name[i], sizeof grid->name[i], NAME_LIMIT);
+        const int width = text_width(grid->name[i]);
+        if (width > grid->name_width) grid->name_width = width;
+    }
+    const int label = text_width(grid->label);
+    if (label > grid->name_width) grid->name_width = label;
+    return OK;
+}
+
 static void grid_free(Grid *grid)
 {
     for (int i = 0; i < grid->count; ++i)
@@ -256,17 +276,14 @@ static void grid_free(Grid *grid)
     free(grid->name);
 }
 
+static const char *run_name(const void *runs, int i) { return ((const RunSummary *)runs)[i].name; }
+
 /* intervals: of how many of the columns that have them. */
 static Status grid_make(const RunSummary runs[], int count, int intervals, Grid *grid)
 {
     const bool stages = any_after(runs, count);
-    *grid = (Grid){.run = runs, .runs = count};
-    TRY(memory_new(&grid->name, (size_t)count + 1, sizeof *grid->name, "table"));
-    for (int i = 0; i < count; ++i) {
-        printable(runs[i].name, grid->name[i], sizeof grid->name[i], NAME_LIMIT);
-        const int width = text_width(grid->name[i]);
-        if (width > grid->name_width) grid->name_width = width;
-    }
+    *grid = (Grid){.label = "run", .run = runs, .runs = count};
+    TRY(add_names(grid, run_name, runs));
     for (int i = 0; i < COLUMNS; ++i) {
         const RunColumn *column = &columns[i];
         const bool with = column->interval != NULL && intervals-- > 0;
@@ -278,6 +295,95 @@ static Status grid_make(const RunSummary runs[], int count, int intervals, Grid 
         TRY(add_arrow(grid));
         TRY(add_values(grid, column, NULL, true, "after "));
         if (with) TRY(add_intervals(grid, column, true));
+    }
+    measure_groups(grid);
+    return OK;
+}
+
+/* ---- over seeds ---- */
+
+static const char *group_name(const void *groups, int i) { return ((const SeedGroup *)groups)[i].name; }
+
+/* A statistic of fewer seeds than the group has says of how many. */
+static void seed_cell(const SeedStatistic *statistic, const SeedGroup *group, double scale, int decimals,
+                      Cell cell)
+{
+    char deviation[CELL / 3] = "", seeds[CELL / 3] = "";
+    if (statistic->count > 1)
+        (void)snprintf(deviation, sizeof deviation, " +- %.*f", decimals, scale * statistic->deviation);
+    if (statistic->count > 0 && statistic->count < group->count)
+        (void)snprintf(seeds, sizeof seeds, " (n=%d)", statistic->count);
+    if (statistic->count > 0)
+        (void)snprintf(cell, CELL, "%.*f%s%s", decimals, scale * statistic->mean, deviation, seeds);
+    else
+        (void)snprintf(cell, CELL, "-");
+}
+
+static Status add_seed_counts(Grid *grid, const SeedGroup groups[])
+{
+    GridColumn *values;
+    TRY(grid_column(grid, "n", "", &values));
+    for (int i = 0; i < grid->runs; ++i)
+        (void)snprintf(values->cell[i], CELL, "%d", groups[i].count);
+    measure_column(grid, values);
+    return OK;
+}
+
+static Status add_seed_temperatures(Grid *grid, const SeedGroup groups[])
+{
+    GridColumn *values;
+    TRY(grid_column(grid, "T", "", &values));
+    for (int i = 0; i < grid->runs; ++i)
+        if (groups[i].temperature.count > 0)
+            seed_cell(&groups[i].temperature, &groups[i], 1, RUN_TEMPERATURE_DECIMALS, values->cell[i]);
+    measure_column(grid, values);
+    return OK;
+}
+
+static Status add_seed_values(Grid *grid, const SeedGroup groups[], int number, const char *title, bool after,
+                              const char *subtitle)
+{
+    GridColumn *values;
+    const RunColumn *column = &columns[number];
+    TRY(grid_column(grid, title, subtitle, &values));
+    for (int i = 0; i < grid->runs; ++i) {
+        if (after && groups[i].temperature.count == 0) continue;
+        seed_cell(after ? &groups[i].after[number] : &groups[i].before[number], &groups[i],
+                  column->percent ? 100 : 1, column->decimals, values->cell[i]);
+    }
+    measure_column(grid, values);
+    return OK;
+}
+
+static Status add_seed_arrow(Grid *grid, const SeedGroup groups[])
+{
+    GridColumn *arrow;
+    TRY(grid_column(grid, NULL, "->", &arrow));
+    for (int i = 0; i < grid->runs; ++i)
+        if (groups[i].temperature.count > 0) (void)snprintf(arrow->cell[i], CELL, "->");
+    measure_column(grid, arrow);
+    return OK;
+}
+
+static Status grid_make_seeds(const SeedGroup groups[], int count, Grid *grid)
+{
+    bool stages = false;
+    for (int i = 0; i < count; ++i)
+        stages = stages || groups[i].temperature.count > 0;
+    *grid = (Grid){.label = "runs", .runs = count};
+    TRY(add_names(grid, group_name, groups));
+    TRY(add_seed_counts(grid, groups));
+    for (int i = 0; i < RUN_PUBLISHED_COLUMNS; ++i) {
+        const RunColumn *column = &columns[i];
+        const bool both = stages && column->by_stage;
+        if (i == 1 && stages) TRY(add_seed_temperatures(grid, groups));
+        TRY(add_seed_values(grid, groups, i, column->title, false,
+                            both              ? "before"
+                            : column->percent ? "%"
+                                              : ""));
+        if (!both) continue;
+        TRY(add_seed_arrow(grid, groups));
+        TRY(add_seed_values(grid, groups, i, NULL, true, "after"));
     }
     measure_groups(grid);
     return OK;
@@ -338,12 +444,12 @@ static void print_block(FILE *stream, const Grid *grid, int first, int end, int 
         print_padded(stream, title, column->group_width, false);
     }
     (void)fputc('\n', stream);
-    print_row(stream, grid, first, end, "run", -1);
+    print_row(stream, grid, first, end, grid->label, -1);
     for (int i = 0; i < width; ++i)
         (void)fputc('-', stream);
     (void)fputc('\n', stream);
     for (int i = 0; i < grid->runs; ++i) {
-        if (run_summary_before(&grid->run[i]) != NULL) {
+        if (grid->run == NULL || run_summary_before(&grid->run[i]) != NULL) {
             print_row(stream, grid, first, end, grid->name[i], i);
         } else if (first == 0) {
             run_state_text(&grid->run[i], text, sizeof text);
@@ -396,6 +502,50 @@ static int stream_width(FILE *stream)
     return size.ws_col;
 }
 
+static void print_blocks(FILE *stream, const Grid *grid, int limit)
+{
+    int width = 0;
+    for (int first = 0; first < grid->count;) {
+        const int end = block_end(grid, first, limit, &width);
+        if (first > 0) (void)fputc('\n', stream);
+        print_block(stream, grid, first, end, width);
+        first = end;
+    }
+}
+
+static void print_left_out(FILE *stream, const char *name, int incomplete, int repeated)
+{
+    if (incomplete + repeated == 0) return;
+    (void)fprintf(stream, "%s is without", name);
+    if (incomplete > 0)
+        (void)fprintf(stream, " %d run%s not complete", incomplete,
+                      incomplete == 1 ? " that is" : "s that are");
+    if (repeated > 0)
+        (void)fprintf(stream, "%s %d of a seed that it has already", incomplete > 0 ? " and" : "", repeated);
+    (void)fputs(".\n", stream);
+}
+
+static Status print_seeds(FILE *stream, const RunSummary runs[], int count, int limit)
+{
+    Grid grid = {.count = 0};
+    SeedGroup *groups = NULL;
+    int group_count = 0;
+    Status status;
+    TRY_ELSE(done, seed_groups_find(runs, count, &groups, &group_count));
+    if (group_count == 0) goto done;
+    TRY_ELSE(done, grid_make_seeds(groups, group_count, &grid));
+    (void)fputc('\n', stream);
+    print_blocks(stream, &grid, limit);
+    (void)fprintf(stream,
+                  "mean +- sample standard deviation over n runs that differ in nothing but their seed.\n");
+    for (int i = 0; i < group_count; ++i)
+        print_left_out(stream, grid.name[i], groups[i].incomplete, groups[i].repeated);
+done:
+    grid_free(&grid);
+    seed_groups_free(groups, group_count);
+    return status;
+}
+
 Status run_table_print(const RunSummary runs[], int count, FILE *stream)
 {
     Grid grid = {.count = 0};
@@ -407,13 +557,9 @@ Status run_table_print(const RunSummary runs[], int count, FILE *stream)
         if (block_end(&grid, 0, limit, &width) == grid.count || intervals == 0) break;
         grid_free(&grid);
     }
-    for (int first = 0; first < grid.count;) {
-        const int end = block_end(&grid, first, limit, &width);
-        if (first > 0) (void)fputc('\n', stream);
-        print_block(stream, &grid, first, end, width);
-        first = end;
-    }
+    print_blocks(stream, &grid, limit);
     print_notes(stream, runs, count, intervals > 0);
+    TRY_ELSE(done, print_seeds(stream, runs, count, limit));
     print_problems(stream, &grid);
     if (fflush(stream) != 0 || ferror(stream) != 0)
         status = fail(STATUS_IO, "the table of runs could not be written: %s", strerror(errno));

@@ -21,6 +21,12 @@ typedef struct {
 
 const RunColumn *run_columns(int *count);
 
+/* Those, and behind them what papers give beside them: the Brier score. */
+enum { RUN_PUBLISHED_COLUMNS = 7 };
+const RunColumn *run_published_columns(void);
+
+enum { RUN_TEMPERATURE_DECIMALS = 2 }; /* of a mean; temperatures are searched in steps of 0.1 */
+
 /* Of a column: the smallest value over the complete runs; NaN if fewer than two have one. */
 double run_column_best(const RunColumn *, const RunSummary[], int count, bool after);
 
@@ -29,7 +35,8 @@ enum { RUN_STATE_TEXT = 1200 }; /* what is enough but for the longest of errors 
 void run_state_text(const RunSummary *, char *text, size_t size);
 
 /* An aligned table, as wide as the terminal has room for (intervals go first), best values marked. Runs that
- * are not complete are listed as such. STATUS_IO when the stream takes no more. */
+ * are not complete are listed as such. Behind it, where runs differ in nothing but their seed, one of means and
+ * standard deviations. STATUS_IO when the stream takes no more. */
 CHECKED Status run_table_print(const RunSummary[], int count, FILE *);
 
 #endif
