@@ -96,9 +96,12 @@ int html_length(const char *text)
 void html_gnuplot_string(FILE *script, const char *text, int limit)
 {
     Character character;
-    const bool cut = html_length(text) > limit;
+    const int length = html_length(text), dropped = length > limit ? length - limit + 3 : 0;
+    const int first_dropped = (length - dropped + 1) / 2; /* names differ at their ends: the middle goes */
     (void)fputc('\'', script);
-    for (int i = 0; i < limit - (cut ? 3 : 0) && next_character(&text, &character); ++i) {
+    for (int i = 0; next_character(&text, &character); ++i) {
+        if (dropped > 0 && i == first_dropped) (void)fputs("...", script);
+        if (i >= first_dropped && i < first_dropped + dropped) continue;
         if (character.code == '\'')
             (void)fputs("\xE2\x80\x99", script); /* an apostrophe that ends no string */
         else if (character.code < 0x20)
@@ -106,5 +109,5 @@ void html_gnuplot_string(FILE *script, const char *text, int limit)
         else
             (void)fwrite(character.bytes, 1, character.length, script);
     }
-    (void)fputs(cut ? "...'" : "'", script);
+    (void)fputc('\'', script);
 }

@@ -8,9 +8,8 @@
  * does not allow becomes U+FFFD. */
 void html_text(FILE *, const char *text);
 
-/* Writes a single-quoted string of gnuplot, in which nothing is expanded; an apostrophe becomes U+2019. At
- * most `limit` characters, then
- * "...". */
+/* Writes a single-quoted string of gnuplot, in which nothing is expanded; an apostrophe becomes U+2019. Of
+ * more than `limit` characters those in the middle become "...". */
 void html_gnuplot_string(FILE *, const char *text, int limit);
 
 /* Characters (code points; a byte that is no UTF-8 counts as one). */

@@ -226,11 +226,32 @@ static void write_svg(FILE *page, char *svg)
     free(svg);
 }
 
+/* Drawn for wide screens and for narrow ones; the page's style shows one of them. */
+static Status write_interval_figure(FILE *page, const RunSummary *const runs[], const int colours[],
+                                    int count)
+{
+    char *wide, *narrow;
+    TRY(figure_intervals(runs, colours, count, FIGURE_WIDE, "intervals", &wide));
+    Status status = figure_intervals(runs, colours, count, FIGURE_NARROW, "intervals-narrow", &narrow);
+    if (status != OK) {
+        free(wide);
+        return status;
+    }
+    (void)fputs("<figure class=\"single\"><figcaption>Expected calibration error "
+                "<small><span class=\"dot\"></span>before, <span class=\"dot full\"></span>after temperature "
+                "scaling; bars: 90&nbsp;% intervals</small></figcaption>\n<div class=\"if-wide\">",
+                page);
+    write_svg(page, wide);
+    (void)fputs("</div>\n<div class=\"if-narrow\">", page);
+    write_svg(page, narrow);
+    (void)fputs("</div>\n</figure>\n", page);
+    return OK;
+}
+
 static Status write_intervals(FILE *page, const Pages *pages)
 {
     const RunSummary **shown;
     int *colours, count = 0, complete = 0;
-    char *svg = NULL;
     Status status = memory_new(&shown, (size_t)pages->count + 1, sizeof *shown, "report");
     TRY(status);
     status = memory_new(&colours, (size_t)pages->count + 1, sizeof *colours, "report");
@@ -241,18 +262,9 @@ static Status write_intervals(FILE *page, const Pages *pages)
         shown[count++] = &pages->run[i];
     }
     if (status == OK && count > 0) {
-        status = figure_intervals(shown, colours, count, "intervals", &svg);
-        if (status == OK) {
-            (void)fputs(
-                "<figure class=\"single\"><figcaption>Expected calibration error "
-                "<small><span class=\"dot\"></span>before, <span class=\"dot full\"></span>after temperature "
-                "scaling; bars: 90&nbsp;% intervals</small></figcaption>\n",
-                page);
-            write_svg(page, svg);
-            (void)fputs("</figure>\n", page);
-            if (complete > count)
-                (void)fprintf(page, "<p class=\"note\">The first %d of %d runs.</p>\n", count, complete);
-        }
+        status = write_interval_figure(page, shown, colours, count);
+        if (status == OK && complete > count)
+            (void)fprintf(page, "<p class=\"note\">The first %d of %d runs.</p>\n", count, complete);
     }
     free(shown);
     free(colours);

@@ -188,12 +188,19 @@ Status figure_reliability(const RunMeasure *measure, int colour, const char *id,
 
 /* ---- intervals ---- */
 
-enum {
-    INTERVALS_WIDTH = 760,
-    INTERVALS_ROW = 26,
-    INTERVALS_TOP = 6,
-    INTERVALS_BOTTOM = 44,
-    INTERVALS_NAME = 44
+enum { INTERVALS_TOP = 6, INTERVALS_BOTTOM = 44, LETTER = 7 /* the width of one, about */ };
+
+/* A page shrinks its figures with their text to its own width: one is for wide screens, one for telephones. */
+typedef struct {
+    int width, row;        /* pixels; a row is a run's */
+    int name_limit;        /* letters */
+    bool above;            /* names stand above their bars; else left of the axis */
+    double name, one, two; /* where the name, and the bars before and after, stand in a row of height 1 */
+} IntervalLayout;
+
+static const IntervalLayout interval_layout[] = {
+    [FIGURE_WIDE] = {760, 26, 44, false, 0, -0.14, 0.14},
+    [FIGURE_NARROW] = {330, 42, 42, true, -0.26, 0.06, 0.28},
 };
 
 /* One point with its bar: x y low high; the bar has no length where there is no interval. */
@@ -205,15 +212,11 @@ static void write_point(FILE *script, const RunMeasure *measure, double y)
                   100 * interval.upper);
 }
 
-static void write_intervals(FILE *script, const RunSummary *const runs[], const int colours[], int count,
-                            int height)
+/* The right end of all bars. */
+static double largest_interval(const RunSummary *const runs[], int count)
 {
-    char buffer[16];
-    int longest = 0;
     double largest = 0;
     for (int i = 0; i < count; ++i) {
-        const int length = html_length(runs[i]->name);
-        if (length > longest) longest = length;
         for (int stage = 0; stage <= EVALUATE_AFTER_ECE; ++stage) {
             const RunMeasure *measure = &runs[i]->measure[stage];
             if (!runs[i]->has_measure[stage]) continue;
@@ -221,9 +224,29 @@ static void write_intervals(FILE *script, const RunSummary *const runs[], const 
             if (measure->has_intervals) largest = fmax(largest, measure->interval.ece.upper);
         }
     }
-    if (longest > INTERVALS_NAME) longest = INTERVALS_NAME;
+    return largest;
+}
+
+/* Room for the names, left of the axis. */
+static int interval_margin(const RunSummary *const runs[], int count, const IntervalLayout *layout)
+{
+    int longest = 0;
+    if (layout->above) return LETTER;
+    for (int i = 0; i < count; ++i) {
+        const int length = html_length(runs[i]->name);
+        if (length > longest) longest = length;
+    }
+    return 20 + LETTER * (longest < layout->name_limit ? longest : layout->name_limit);
+}
+
+static void write_intervals(FILE *script, const RunSummary *const runs[], const int colours[], int count,
+                            const IntervalLayout *layout, int height)
+{
+    char buffer[16];
+    const double largest = largest_interval(runs, count);
     write_style(script);
-    write_margins(script, INTERVALS_WIDTH, height, 20 + 7 * longest, 12, INTERVALS_TOP, INTERVALS_BOTTOM);
+    write_margins(script, layout->width, height, interval_margin(runs, count, layout), 12, INTERVALS_TOP,
+                  INTERVALS_BOTTOM);
     (void)fprintf(script,
                   "set xrange [0:%.6f]\nset yrange [%.1f:-0.5]\nset border 1\nunset ytics\nset grid noytics\n"
                   "set xtics offset 0,0.3\nset xlabel 'ECE, %%' offset 0,0.8 textcolor rgb " GNUPLOT_MUTED
@@ -231,16 +254,16 @@ static void write_intervals(FILE *script, const RunSummary *const runs[], const 
                   largest > 0 ? 105 * largest : 1.0, count - 0.5);
     for (int i = 0; i < count; ++i) {
         (void)fprintf(script, "set label %d ", i + 1);
-        html_gnuplot_string(script, runs[i]->name, INTERVALS_NAME);
-        (void)fprintf(
-            script,
-            " at graph 0, first %d right offset character -1,0 font ',12' textcolor rgb " GNUPLOT_INK "\n",
-            i);
+        html_gnuplot_string(script, runs[i]->name, layout->name_limit);
+        (void)fprintf(script,
+                      " at graph 0, first %.2f %s offset character %d,0 font ',12' textcolor rgb " GNUPLOT_INK
+                      "\n",
+                      i + layout->name, layout->above ? "left" : "right", layout->above ? 0 : -1);
         (void)fprintf(script, "$before%d << END\n", i);
-        write_point(script, &runs[i]->measure[EVALUATE_BEFORE], i - 0.14);
+        write_point(script, &runs[i]->measure[EVALUATE_BEFORE], i + layout->one);
         (void)fprintf(script, "END\n$after%d << END\n", i);
         if (runs[i]->has_measure[EVALUATE_AFTER_ECE])
-            write_point(script, &runs[i]->measure[EVALUATE_AFTER_ECE], i + 0.14);
+            write_point(script, &runs[i]->measure[EVALUATE_AFTER_ECE], i + layout->two);
         else
             (void)fputs("-1 -1 -1 -1\n", script);
         (void)fputs("END\n", script);
@@ -256,14 +279,15 @@ static void write_intervals(FILE *script, const RunSummary *const runs[], const 
     (void)fputc('\n', script);
 }
 
-Status figure_intervals(const RunSummary *const runs[], const int colours[], int count, const char *id,
-                        char **svg)
+Status figure_intervals(const RunSummary *const runs[], const int colours[], int count, FigureWidth wide,
+                        const char *id, char **svg)
 {
     Script script;
-    const int height = INTERVALS_TOP + INTERVALS_ROW * count + INTERVALS_BOTTOM;
+    const IntervalLayout *layout = &interval_layout[wide];
+    const int height = INTERVALS_TOP + layout->row * count + INTERVALS_BOTTOM;
     TRY(script_open(&script));
-    write_intervals(script.file, runs, colours, count, height);
-    return script_draw(&script, INTERVALS_WIDTH, height, id,
+    write_intervals(script.file, runs, colours, count, layout, height);
+    return script_draw(&script, layout->width, height, id,
                        "Expected calibration error of each run before and after temperature scaling", svg);
 }
 

@@ -12,7 +12,11 @@ CHECKED Status figure_reliability(const RunMeasure *, int colour, const char *id
 
 /* ECE of each run before and after temperature scaling with its interval; a row a run. colours[i]: of run i,
  * or negative for none. */
-CHECKED Status figure_intervals(const RunSummary *const runs[], const int colours[], int count,
+typedef enum {
+    FIGURE_WIDE,
+    FIGURE_NARROW
+} FigureWidth; /* for a telephone: names above the bars, not beside */
+CHECKED Status figure_intervals(const RunSummary *const runs[], const int colours[], int count, FigureWidth,
                                 const char *id, char **svg);
 
 /* What is drawn over the epochs, one figure each. */

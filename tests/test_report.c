@@ -473,9 +473,12 @@ static void test_page(void **state)
     assert_has(html, "10,000 test samples of 10 classes");
     assert_int_equal(count_of(html, "aria-label=\"Reliability diagram before"), 2);
     assert_int_equal(count_of(html, "aria-label=\"Reliability diagram after"), 2);
-    assert_int_equal(count_of(html, "<svg"), 4 + 6 + 1);
+    assert_int_equal(count_of(html, "<svg"), 4 + 6 + 2);
     assert_int_equal(count_of(html, "fill-opacity = '0.250000'"),
                      4); /* the bin of three samples, in each diagram */
+    assert_int_equal(count_of(html, "aria-label=\"Expected calibration error of each run"), 2);
+    assert_has(html, "<div class=\"if-wide\"><svg viewBox=\"0 0 760 ");
+    assert_has(html, "<div class=\"if-narrow\"><svg viewBox=\"0 0 330 "); /* what a telephone has room for */
     assert_has(html, "NLL, misclassified samples");
     assert_has(html, "var(--run-0)");
     assert_has(html, "var(--run-1)");
@@ -620,6 +623,31 @@ static void test_text_of_html(void **state)
     }
 }
 
+static void test_strings_of_gnuplot(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int limit;
+        const char *written;
+    } cases[] = {{"plain", 5, "'plain'"},
+                 {"", 5, "''"},
+                 {"it's\n", 9, "'it\xe2\x80\x99s '"},
+                 {"focal-seed10", 11, "'foca...ed10'"},
+                 {"focal-seed10", 10, "'foca...d10'"},
+                 {"focal-seed10", 3, "'...'"},
+                 {"\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa8", 5, "'\xc3\xa9...\xc3\xa8'"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
+        char *text;
+        size_t size;
+        FILE *stream = open_memstream(&text, &size);
+        html_gnuplot_string(stream, cases[i].text, cases[i].limit);
+        assert_int_equal(fclose(stream), 0);
+        assert_string_equal(text, cases[i].written);
+        free(text);
+    }
+}
+
 /* ---- the command ---- */
 
 static Status run_command(int argc, const char *const words[])
@@ -711,6 +739,7 @@ int main(void)
         TEST(test_many_runs),
         TEST(test_without_gnuplot),
         TEST(test_text_of_html),
+        TEST(test_strings_of_gnuplot),
         TEST(test_command),
     };
 #undef TEST
