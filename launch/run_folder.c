@@ -147,6 +147,7 @@ void run_folder_note_failure(const RunFolder *run, const char *message)
 {
     char path[PATH_MAX];
     FileLock *lock = NULL;
+    if (run->path[0] == '\0') return; /* it could not even be attached */
     if (run->lock == NULL) {
         Status status = file_join(path, run->path, "lock");
         if (status == OK) status = file_lock(path, &lock);
