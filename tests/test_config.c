@@ -382,6 +382,38 @@ static void settings_in_vain_are_errors(void **state)
     config_free(config);
 }
 
+/* model.width of a file is no mistake where model.name is overridden; what the later one says itself is. */
+static void settings_of_an_overridden_choice_may_be_in_vain(void **state)
+{
+    (void)state;
+    static const char *const overrides[] = {"loss.name=other"};
+    Config *config;
+    char *yaml;
+    put("v.yaml", "loss: {name: one, alpha: 0.05}\n");
+    assert_ok(config_load(table, COUNT, put("u.yaml", "base: v.yaml\n"), 1, overrides, &config));
+    (void)config_text(config, "loss.name");
+    assert_ok(config_check_all_read(config));
+    assert_ok(config_resolved(config, &yaml)); /* nor when it is read again */
+    config_free(config);
+    assert_ok(load(put("resolved.yaml", yaml), &config));
+    free(yaml);
+    (void)config_text(config, "loss.name");
+    assert_ok(config_check_all_read(config));
+    config_free(config);
+    assert_ok(load(put("w.yaml", "base: v.yaml\nloss: {name: other}\n"), &config));
+    (void)config_text(config, "loss.name");
+    assert_ok(config_check_all_read(config));
+    config_free(config);
+    assert_ok(load(put("x.yaml", "base: v.yaml\nloss: {name: other, alpha: 0.1}\n"), &config));
+    (void)config_text(config, "loss.name");
+    assert_fails(config_check_all_read(config), STATUS_INPUT, "x.yaml:2: loss.alpha: is set");
+    config_free(config);
+    assert_ok(load(put("y.yaml", "base: v.yaml\nloss.alpha: 0.1\n"), &config));
+    (void)config_text(config, "loss.name");
+    assert_fails(config_check_all_read(config), STATUS_INPUT, "y.yaml:2: loss.alpha: is set");
+    config_free(config);
+}
+
 static void assert_same_values(const Config *a, const Config *b)
 {
     for (int i = 0; i < COUNT; ++i) {
@@ -521,6 +553,7 @@ int main(void)
         SCRATCH(wrong_overrides_are_usage_errors),
         SCRATCH(circles_of_bases_are_named),
         SCRATCH(settings_in_vain_are_errors),
+        SCRATCH(settings_of_an_overridden_choice_may_be_in_vain),
         SCRATCH(resolved_configs_round_trip),
         SCRATCH(hashes_tell_configs_apart),
         cmocka_unit_test(nearest_names),

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-enum { MAX_FILES = 256, MAX_BASES = 32, MAX_KEY = 512 };
+enum { MAX_FILES = 256, MAX_BASES = 32, MAX_KEY = 512, OVERRIDES = 2 * MAX_FILES + 1 /* their layer */ };
 
 struct Config {
     const Setting *table;
@@ -21,7 +21,9 @@ struct Config {
     int count;
     ConfigValue *values;
     ConfigValue *defaults;
-    bool *set;    /* by a file or an override */
+    bool *set;  /* by a file or an override */
+    int *layer; /* by which: higher ones override lower ones */
+    int layers;
     bool *read;   /* asked for; written through a const Config */
     char **files; /* names that origins point to */
     int file_count;
@@ -69,7 +71,15 @@ typedef struct {
     const char *file; /* NULL: the command line */
     int *lines;       /* each setting's line in this file, 0: not yet */
     bool resolved;    /* the file is a resolved config: its defaults are not deliberate */
+    int number;
 } Layer;
+
+/* "model.name", on which depends what of "model." has a meaning. */
+static bool is_choice(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    return dot != NULL && strcmp(dot, ".name") == 0;
+}
 
 static Status apply(Layer *layer, const char *name, const YamlNode *node, int line);
 
@@ -104,6 +114,8 @@ static Status apply(Layer *layer, const char *name, const YamlNode *node, int li
     ConfigValue *value = &config->values[index];
     TRY(config_value_read(&config->table[index], node, origin, value));
     const ConfigValue *usual = &config->defaults[index];
+    /* What a resolved config says of choices that were overridden had passed the check when it was written. */
+    config->layer[index] = layer->number - (layer->resolved && !is_choice(name) ? 1 : 0);
     config->set[index] = !(layer->resolved && usual->present && strcmp(usual->yaml, value->yaml) == 0);
     return OK;
 }
@@ -173,7 +185,7 @@ static Status apply_file(Config *config, const YamlNode *root, const Chain *chai
         return fail(STATUS_INPUT, "%s:%d: a config is a map of settings (`name: value` lines)", chain->path,
                     root->line);
     TRY(load_bases(config, root, chain));
-    Layer layer = {.config = config, .file = chain->path};
+    Layer layer = {.config = config, .file = chain->path, .number = config->layers += 2};
     const YamlNode *resolved = yaml_find(root, "resolved");
     if (resolved != NULL) {
         if (resolved->kind != YAML_SCALAR || strcmp(resolved->text, "true") != 0)
@@ -233,7 +245,7 @@ static Status apply_override(Config *config, const char *word)
         status_free(status);
         status = usage;
     }
-    Layer layer = {.config = config};
+    Layer layer = {.config = config, .number = OVERRIDES};
     if (status == OK) status = apply(&layer, name, node, 0);
     yaml_release(node);
     return status;
@@ -259,6 +271,7 @@ static Status load(Config *config, const char *path, int override_count, const c
     TRY(memory_new(&config->values, count, sizeof *config->values, "config"));
     TRY(memory_new(&config->defaults, count, sizeof *config->defaults, "config"));
     TRY(memory_new(&config->set, count, sizeof *config->set, "config"));
+    TRY(memory_new(&config->layer, count, sizeof *config->layer, "config"));
     TRY(memory_new(&config->read, count, sizeof *config->read, "config"));
     TRY(memory_new(&config->files, MAX_FILES, sizeof *config->files, "config"));
     for (int i = 0; i < config->count; ++i)
@@ -301,6 +314,7 @@ void config_free(Config *config)
     free(config->values);
     free(config->defaults);
     free(config->set);
+    free(config->layer);
     free(config->read);
     free(config->files);
     free(config);
@@ -405,10 +419,21 @@ Status config_error(const Config *config, const char *name, const char *format, 
     return status;
 }
 
+/* Was the choice that it belongs to ("model.name" of "model.width") made by a later layer, for which this one
+ * could not know? */
+static bool is_of_choice_before(const Config *config, int index)
+{
+    const char *name = config->names[index], *dot = strrchr(name, '.');
+    for (int i = 0; dot != NULL && i < config->count; ++i)
+        if (is_choice(config->names[i]) && strncmp(config->names[i], name, (size_t)(dot - name) + 1) == 0)
+            return config->layer[i] > config->layer[index];
+    return false;
+}
+
 Status config_check_all_read(const Config *config)
 {
     for (int i = 0; i < config->count; ++i)
-        if (config->set[i] && !config->read[i])
+        if (config->set[i] && !config->read[i] && !is_of_choice_before(config, i))
             return config_error(config, config->names[i],
                                 "is set, but nothing uses it in this configuration");
     return OK;

@@ -4,7 +4,9 @@
  * `loss.name`. `base: FILE` or `base: [FILE, ...]` (relative to the file it stands in) is read first and
  * overridden. Command line words `key=value` (the value as in a file) override all. Each setting is one row
  * of a table; an unknown key is an error naming file, line and the nearest known key, and so is a key that
- * was set but that nothing read (config_check_all_read): no silent typo in a sweep of a thousand runs. */
+ * was set but that nothing read (config_check_all_read): no silent typo in a sweep of a thousand runs. What a
+ * file says of a choice of its own that is overridden (its model.width, where a later file or word sets
+ * model.name) may go unread. */
 #ifndef PLUMB_ENGINE_BASE_CONFIG_H
 #define PLUMB_ENGINE_BASE_CONFIG_H
 
@@ -59,7 +61,8 @@ CHECKED Status config_require(const Config *, const char *const names[]);
 CHECKED __attribute__((format(printf, 3, 4))) Status config_error(const Config *, const char *name,
                                                                   const char *format, ...);
 
-/* An error naming the first setting (file, line) that was set but never read: it has no effect here. */
+/* An error naming the first setting (file, line) that was set but never read: it has no effect here. Settings of
+ * "GROUP." may be, if "GROUP.name" was set later. */
 CHECKED Status config_check_all_read(const Config *);
 
 /* The resolved config as YAML (every setting with its value), in table order; release with free(). It can
