@@ -11,12 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Small copies go through pinned memory, so that neither they nor their caller wait: a ring in halves, each
- * of which is used again once what was enqueued from it is done. */
+/* Uploads and small downloads go through pinned memory, so that neither they nor their caller wait: a ring in
+ * halves, each of which is used again once what was enqueued from it is done. */
 enum {
-    STAGING_BYTES = 1 << 20,
+    STAGING_BYTES = 2 << 20,
     STAGING_HALF = STAGING_BYTES / 2,
-    STAGED_MOST = 64 << 10,
+    STAGED_MOST = 256 << 10,
     STAGED_COPIES = 256
 };
 
@@ -227,20 +227,19 @@ static Status stage(Device *device, size_t bytes, char **part)
     return OK;
 }
 
+/* All of it through the ring: of memory that is not pinned the driver would make copies of its own, and wait. */
 static Status upload_cuda(Device *device, void *to, const void *host, size_t bytes)
 {
-    Cuda *cuda = device->implementation;
-    if (bytes == 0) return OK;
-    if (bytes > STAGED_MOST) { /* pageable memory may be read later: some GPUs reach the host's themselves */
-        TRY(cuda_status(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, cuda->stream),
+    const Cuda *cuda = device->implementation;
+    for (size_t done = 0; done < bytes; done += STAGED_MOST) {
+        const size_t count = bytes - done < STAGED_MOST ? bytes - done : STAGED_MOST;
+        char *part;
+        TRY(stage(device, count, &part));
+        memcpy(part, (const char *)host + done, count);
+        TRY(cuda_status(cudaMemcpyAsync((char *)to + done, part, count, cudaMemcpyHostToDevice, cuda->stream),
                         "a copy to it"));
-        return cuda_status(cudaStreamSynchronize(cuda->stream), "a copy to it");
     }
-    char *part;
-    TRY(stage(device, bytes, &part));
-    memcpy(part, host, bytes);
-    return cuda_status(cudaMemcpyAsync(to, part, bytes, cudaMemcpyHostToDevice, cuda->stream),
-                       "a copy to it");
+    return OK;
 }
 
 static Status download_cuda(Device *device, void *host, const void *from, size_t bytes)
