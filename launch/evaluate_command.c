@@ -16,9 +16,9 @@ const char evaluate_help[] =
     "F.npy]\n"
     "                      [--ood-logits F.npy] [OPTION ...]\n"
     "\n"
-    "Measures calibration: of a training run, or of logits from anywhere. Logits are float32 or float64 "
-    "[N,K],\n"
-    "labels are integers [N], in NumPy's .npy format.\n"
+    "Measures calibration: of a training run, or of logits from anywhere. Logits are float16, float32 or "
+    "float64\n"
+    "[N,K], labels are integers [N], in NumPy's .npy format.\n"
     "\n"
     "  --split NAME               of a run: test (default) or validation\n"
     "  --checkpoint NAME          of a run: best, last (default) or the number of an epoch that was kept\n"
@@ -161,7 +161,7 @@ static Status check_shapes(const char *logits, const char *labels, const Files *
         return fail(STATUS_INPUT, "%s: logits have 2 dimensions, samples and classes; this array has %d",
                     logits, values->rank);
     if (values->type != FLOAT32 && values->type != FLOAT64)
-        return fail(STATUS_INPUT, "%s: logits are float32 or float64, not %s", logits,
+        return fail(STATUS_INPUT, "%s: logits are float16, float32 or float64, not %s", logits,
                     dtype_name(values->type));
     if (values->extent[0] < 1) return fail(STATUS_INPUT, "%s: there are no samples", logits);
     if (values->extent[1] < 2)

@@ -846,6 +846,128 @@ static void npy_widens_other_integers(void **state)
     }
 }
 
+/* All of them, by the formula: (-1)^sign 2^(exponent - 15) 1.fraction, and 2^-14 0.fraction for exponent 0. */
+static void npy_reads_every_half_exactly(void **state)
+{
+    (void)state;
+    enum { HALVES = 1 << 16 };
+    uint8_t *bytes = calloc(1, 2 * HALVES + 512);
+    assert_non_null(bytes);
+    const size_t size =
+        make_npy(bytes, 1, "{'descr': '<f2', 'fortran_order': False, 'shape': (65536,), }", 2 * HALVES);
+    for (size_t i = 0; i < HALVES; ++i) {
+        bytes[size - 2 * HALVES + 2 * i] = (uint8_t)i;
+        bytes[size - 2 * HALVES + 2 * i + 1] = (uint8_t)(i >> 8);
+    }
+    Npy npy;
+    assert_ok(npy_parse("mem", bytes, size, &npy));
+    assert_int_equal(npy.type, FLOAT32);
+    const float *value = npy.data;
+    for (int i = 0; i < HALVES; ++i) {
+        const int exponent = i >> 10 & 31, fraction = i & 1023;
+        const double size_of = exponent == 31 ? (fraction == 0 ? INFINITY : NAN)
+                               : exponent > 0 ? ldexp(1024 + fraction, exponent - 25)
+                                              : ldexp(fraction, -24);
+        if (isnan(size_of))
+            assert_true(isnan(value[i]));
+        else
+            assert_true((double)value[i] == (i >> 15 ? -size_of : size_of));
+        assert_int_equal(signbit(value[i]) != 0, i >> 15);
+    }
+    npy_close(&npy);
+    free(bytes);
+}
+
+/* Element [row, column] of the array is row * columns + column + 1, wherever it lies in the file. */
+static void npy_transposes_fortran_order(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *descr;
+        size_t item;
+        DType type;
+        uint16_t half[6]; /* of float16: 1 to 6 */
+    } cases[] = {
+        {"<f4", 4, FLOAT32, {0}},
+        {"<f8", 8, FLOAT64, {0}},
+        {"|u1", 1, UINT8, {0}},
+        {"<i2", 2, INT64, {0}},
+        {"<f2", 2, FLOAT32, {0x3c00, 0x4000, 0x4200, 0x4400, 0x4500, 0x4600}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        uint8_t bytes[512];
+        char dict[128];
+        (void)snprintf(dict, sizeof dict, "{'descr': '%s', 'fortran_order': True, 'shape': (2, 3), }",
+                       cases[i].descr);
+        const size_t item = cases[i].item, size = make_npy(bytes, 1, dict, 6 * item);
+        for (int at = 0; at < 6; ++at) { /* the row runs fastest */
+            const int number = at % 2 * 3 + at / 2 + 1;
+            const float single = (float)number;
+            const double real = number;
+            const void *from = item == 8                  ? (const void *)&real
+                               : item == 4                ? (const void *)&single
+                               : cases[i].type == FLOAT32 ? (const void *)&cases[i].half[number - 1]
+                                                          : (const void *)&number;
+            memcpy(bytes + size - (size_t)(6 - at) * item, from, item);
+        }
+        Npy npy;
+        assert_ok(npy_parse("mem", bytes, size, &npy));
+        assert_int_equal(npy.type, cases[i].type);
+        assert_int_equal(npy.extent[0], 2);
+        assert_int_equal(npy.extent[1], 3);
+        for (int at = 0; at < 6; ++at) {
+            const double found = npy.type == FLOAT32   ? (double)((const float *)npy.data)[at]
+                                 : npy.type == FLOAT64 ? ((const double *)npy.data)[at]
+                                 : npy.type == UINT8   ? (double)((const uint8_t *)npy.data)[at]
+                                                       : (double)((const int64_t *)npy.data)[at];
+            assert_true(found == at + 1);
+        }
+        npy_close(&npy);
+    }
+}
+
+/* More rows and columns than are copied at a time, in a file; and shapes that both orders have alike. */
+static void npy_transposes_large_arrays(void **state)
+{
+    (void)state;
+    enum { ROWS = 77, COLUMNS = 45 };
+    uint8_t *bytes = calloc(1, 4 * ROWS * COLUMNS + 512);
+    assert_non_null(bytes);
+    size_t size = make_npy(bytes, 1, "{'descr': '<i4', 'fortran_order': True, 'shape': (77, 45), }",
+                           sizeof(int32_t) * ROWS * COLUMNS);
+    for (int32_t column = 0; column < COLUMNS; ++column)
+        for (int32_t row = 0; row < ROWS; ++row) {
+            const int32_t number = 1000 * row + column;
+            memcpy(bytes + size - sizeof(int32_t) * (size_t)(ROWS * COLUMNS - column * ROWS - row), &number,
+                   sizeof number);
+        }
+    write_plain(in_folder("f.npy"), bytes, size);
+    Npy npy;
+    assert_ok(npy_open(in_folder("f.npy"), &npy));
+    for (int32_t row = 0; row < ROWS; ++row)
+        for (int32_t column = 0; column < COLUMNS; ++column)
+            assert_int_equal(((const int32_t *)npy.data)[row * COLUMNS + column], 1000 * row + column);
+    npy_close(&npy);
+    static const struct {
+        const char *shape;
+        size_t count;
+    } alike[] = {{"()", 1}, {"(3,)", 3}, {"(0, 3)", 0}, {"(3, 0)", 0}, {"(1, 3)", 3}, {"(3, 1)", 3}};
+    for (size_t i = 0; i < sizeof alike / sizeof *alike; ++i) {
+        char dict[128];
+        (void)snprintf(dict, sizeof dict, "{'descr': '|u1', 'fortran_order': True, 'shape': %s, }",
+                       alike[i].shape);
+        size = make_npy(bytes, 1, dict, alike[i].count);
+        for (size_t k = 0; k < alike[i].count; ++k)
+            bytes[size - alike[i].count + k] = (uint8_t)(k + 1);
+        assert_ok(npy_parse("mem", bytes, size, &npy));
+        assert_int_equal(npy.count, alike[i].count);
+        for (size_t k = 0; k < alike[i].count; ++k)
+            assert_int_equal(((const uint8_t *)npy.data)[k], k + 1);
+        npy_close(&npy);
+    }
+    free(bytes);
+}
+
 static void npy_refuses_what_is_not(void **state)
 {
     (void)state;
@@ -854,12 +976,17 @@ static void npy_refuses_what_is_not(void **state)
         size_t data_bytes;
         const char *message;
     } cases[] = {
-        {"{'descr': '<f2', 'fortran_order': False, 'shape': (2,), }", 4, "'<f2' is not supported"},
-        {"{'descr': '>f4', 'fortran_order': False, 'shape': (2,), }", 8, "big-endian"},
+        {"{'descr': '<f2', 'fortran_order': False, 'shape': (2,), }", 8, "needs 4 bytes of data"},
+        {"{'descr': '<f3', 'fortran_order': False, 'shape': (2,), }", 6, "'<f3' is not supported"},
+        {"{'descr': '>f4', 'fortran_order': False, 'shape': (2,), }", 8,
+         "big-endian, which is not supported (save array.astype('<f4'))"},
         {"{'descr': '<c8', 'fortran_order': False, 'shape': (2,), }", 16, "'<c8' is not supported"},
         {"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,), }", 8,
          "records are not supported"},
-        {"{'descr': '<f4', 'fortran_order': True, 'shape': (2, 2), }", 16, "Fortran order"},
+        {"{'descr': '<f4', 'fortran_order': True, 'shape': (2, 2, 1), }", 16,
+         "3 dimensions in Fortran order is not supported (save numpy.ascontiguousarray"},
+        {"{'shape': (1, 2, 2), 'fortran_order': True, 'descr': '<f4', }", 16, "Fortran order"},
+        {"{'descr': '<f4', 'fortran_order': True, 'shape': (2, 2), }", 12, "(it is cut short)"},
         {"{'descr': '<f4', 'fortran_order': Maybe, 'shape': (2, 2), }", 16, "neither True nor False"},
         {"{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }", 11, "(it is cut short)"},
         {"{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }", 13,
@@ -945,6 +1072,9 @@ int main(void)
         SCRATCH(npy_writes_numpys_bytes),
         SCRATCH(npy_reads_other_spellings),
         SCRATCH(npy_widens_other_integers),
+        SCRATCH(npy_reads_every_half_exactly),
+        SCRATCH(npy_transposes_fortran_order),
+        SCRATCH(npy_transposes_large_arrays),
         SCRATCH(npy_refuses_what_is_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -291,6 +291,62 @@ static void test_probabilities(void **state)
     assert_null(strstr(output, "look like"));
 }
 
+/* A file of NumPy's, made by hand: `descr` and order as told, data as they are. */
+static void write_numpy(const char *name, const char *descr, bool fortran_order, const char *shape,
+                        const void *data, size_t bytes)
+{
+    char path[8192], header[128];
+    (void)snprintf(header, sizeof header, "{'descr': '%s', 'fortran_order': %s, 'shape': %s, }", descr,
+                   fortran_order ? "True" : "False", shape);
+    (void)snprintf(path, sizeof path, "%s/%s", scratch, name);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    const size_t length = 118; /* of the padded header, which makes 128 bytes with what is before it */
+    assert_int_equal(fwrite("\x93NUMPY\x01\x00\x76\x00", 1, 10, file), 10);
+    assert_int_equal(fprintf(file, "%-*s\n", (int)length - 1, header), (int)length);
+    assert_int_equal(fwrite(data, 1, bytes, file), bytes);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* The same logits as float32 in C order, as float16, transposed, and both: the same result to the bit. */
+static void test_spellings_of_logits(void **state)
+{
+    (void)state;
+    static char want[ROOM], got[ROOM];
+    static const float plain[8] = {1, -2, 0.5F, 3, 0, 6.103515625e-5F, -1.5F, 2048}; /* [4,2] */
+    static const uint16_t half[8] = {0x3c00, 0xc000, 0x3800, 0x4200, 0, 0x0400, 0xbe00, 0x6800};
+    static const int64_t labels[4] = {0, 1, 0, 1};
+    float transposed[8];
+    uint16_t half_transposed[8];
+    for (int row = 0; row < 4; ++row)
+        for (int column = 0; column < 2; ++column) {
+            transposed[column * 4 + row] = plain[row * 2 + column];
+            half_transposed[column * 4 + row] = half[row * 2 + column];
+        }
+    write_array("logits_c.npy", FLOAT32, 2, 4, 2, plain);
+    write_array("labels_c.npy", INT64, 1, 4, 0, labels);
+    write_numpy("half_c.npy", "<f2", false, "(4, 2)", half, sizeof half);
+    write_numpy("logits_f.npy", "<f4", true, "(4, 2)", transposed, sizeof transposed);
+    write_numpy("half_f.npy", "<f2", true, "(4, 2)", half_transposed, sizeof half_transposed);
+    write_numpy("labels_f.npy", "<i8", true, "(4,)", labels, sizeof labels);
+    assert_int_equal(
+        shell(want, "%s evaluate --logits logits_c.npy --labels labels_c.npy --json - 2>problem", plumb), 0);
+    static const char *const names[] = {"half_c", "logits_f", "half_f"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; ++i)
+        for (int ranks = 1; ranks <= 2; ++ranks) {
+            char launcher[256] = "";
+            if (ranks == 2) (void)snprintf(launcher, sizeof launcher, MPIRUN " 2");
+            assert_runs(shell(got, "%s %s evaluate --logits %s.npy --labels labels_f.npy --json - 2>problem",
+                              launcher, plumb, names[i]));
+            assert_string_equal(got, want);
+        }
+    write_numpy("big_endian.npy", ">f4", false, "(4, 2)", plain, sizeof plain);
+    assert_int_equal(shell(got, "%s evaluate --logits big_endian.npy --labels labels_c.npy 2>&1", plumb),
+                     STATUS_INPUT);
+    assert_non_null(strstr(got, "big_endian.npy: element type '>f4' is big-endian"));
+    assert_non_null(strstr(got, "astype('<f4')"));
+}
+
 static void write_bad_files(void)
 {
     float values[12] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
@@ -344,7 +400,7 @@ static void test_bad_input(void **state)
         {"--logits flat.npy --labels labels.npy", STATUS_INPUT, "flat.npy: logits have 2 dimensions"},
         {"--logits good.npy --labels square.npy", STATUS_INPUT, "square.npy: labels have 1 dimension"},
         {"--logits integers.npy --labels labels.npy", STATUS_INPUT,
-         "integers.npy: logits are float32 or float64"},
+         "integers.npy: logits are float16, float32 or float64"},
         {"--logits narrow.npy --labels labels.npy", STATUS_INPUT, "narrow.npy: 1 classes; at least 2"},
         {"--logits empty.npy --labels none.npy", STATUS_INPUT, "empty.npy: there are no samples"},
         {"--logits cut.npy --labels labels.npy", STATUS_INPUT, "cut.npy"},
@@ -414,9 +470,13 @@ int main(void)
     char output[ROOM];
     assert_int_equal(shell(output, "cp %s ood.npy", golden("ood/k10_typical.ood.logits.npy")), 0);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_json),          cmocka_unit_test(test_without_validation),
-        cmocka_unit_test(test_probabilities), cmocka_unit_test(test_worse),
-        cmocka_unit_test(test_ranks),         cmocka_unit_test(test_bad_input),
+        cmocka_unit_test(test_json),
+        cmocka_unit_test(test_without_validation),
+        cmocka_unit_test(test_probabilities),
+        cmocka_unit_test(test_worse),
+        cmocka_unit_test(test_spellings_of_logits),
+        cmocka_unit_test(test_ranks),
+        cmocka_unit_test(test_bad_input),
         cmocka_unit_test(test_help),
     };
     const int failures = cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,18 +12,65 @@
 enum { MAGIC_BYTES = 8, MAX_HEADER = 65536 };
 static const uint8_t magic[6] = {0x93, 'N', 'U', 'M', 'P', 'Y'};
 
-typedef enum { AS_IT_IS, WIDEN_SIGNED, WIDEN_UNSIGNED } Reading;
+/* ---- Elements ---- */
+
+/* Makes of an element's `bytes` in the file what memory holds of it; false: its type cannot. */
+typedef bool ReadElement(const uint8_t *from, size_t bytes, void *to);
+
+static uint64_t little_endian(const uint8_t *from, size_t bytes)
+{
+    uint64_t value = 0;
+    memcpy(&value, from, bytes);
+    return value;
+}
+
+static bool read_signed(const uint8_t *from, size_t bytes, void *to)
+{
+    const int unused = 64 - 8 * (int)bytes;
+    const int64_t value = (int64_t)(little_endian(from, bytes) << unused) >> unused;
+    memcpy(to, &value, sizeof value);
+    return true;
+}
+
+static bool read_unsigned(const uint8_t *from, size_t bytes, void *to)
+{
+    const uint64_t value = little_endian(from, bytes);
+    memcpy(to, &value, sizeof value);
+    return value <= INT64_MAX;
+}
+
+/* float32 holds every float16, those below its normal range too: nothing is rounded. */
+static bool read_half(const uint8_t *from, size_t bytes, void *to)
+{
+    enum { FRACTION = 10, BIAS = 15, ALL_ONES = 31 };
+    const uint32_t half = (uint32_t)little_endian(from, bytes);
+    const uint32_t sign = half >> 15 << 31, fraction = half & ((1U << FRACTION) - 1);
+    const uint32_t exponent = half >> FRACTION & ALL_ONES;
+    uint32_t bits = fraction << (23 - FRACTION);
+    if (exponent == ALL_ONES) { /* infinity, or NaN */
+        bits |= 255U << 23;
+    } else if (exponent > 0) {
+        bits |= (exponent + 127 - BIAS) << 23;
+    } else {
+        const float small = (float)fraction * 0x1p-24F;
+        memcpy(&bits, &small, sizeof bits);
+    }
+    bits |= sign;
+    memcpy(to, &bits, sizeof bits);
+    return true;
+}
+
 typedef struct {
-    const char *name; /* as in 'descr' */
-    size_t bytes;     /* of an element in the file */
-    DType type;       /* as which it is read; written is the first of that type */
-    Reading reading;
+    const char *name;  /* as in 'descr' */
+    size_t bytes;      /* of an element in the file */
+    DType type;        /* as which it is read; written is the first of that type */
+    ReadElement *read; /* NULL: the bytes as they are */
 } FileType;
 static const FileType types[] = {
-    {"<f4", 4, FLOAT32, AS_IT_IS},     {"<f8", 8, FLOAT64, AS_IT_IS},     {"<i4", 4, INT32, AS_IT_IS},
-    {"<i8", 8, INT64, AS_IT_IS},       {"|u1", 1, UINT8, AS_IT_IS},       {"|b1", 1, UINT8, AS_IT_IS},
-    {"|i1", 1, INT64, WIDEN_SIGNED},   {"<i2", 2, INT64, WIDEN_SIGNED},   {"<u2", 2, INT64, WIDEN_UNSIGNED},
-    {"<u4", 4, INT64, WIDEN_UNSIGNED}, {"<u8", 8, INT64, WIDEN_UNSIGNED},
+    {"<f4", 4, FLOAT32, NULL},        {"<f8", 8, FLOAT64, NULL},        {"<i4", 4, INT32, NULL},
+    {"<i8", 8, INT64, NULL},          {"|u1", 1, UINT8, NULL},          {"|b1", 1, UINT8, NULL},
+    {"<f2", 2, FLOAT32, read_half},   {"|i1", 1, INT64, read_signed},   {"<i2", 2, INT64, read_signed},
+    {"<u2", 2, INT64, read_unsigned}, {"<u4", 4, INT64, read_unsigned}, {"<u8", 8, INT64, read_unsigned},
 };
 enum { TYPE_COUNT = sizeof types / sizeof *types };
 
@@ -33,6 +80,7 @@ typedef struct {
     const char *name; /* of the file */
     const char *at, *end;
     const FileType *type; /* what 'descr' says */
+    bool fortran_order;   /* the first index runs fastest */
 } Reader;
 
 static Status malformed(const Reader *reader, const char *what)
@@ -95,10 +143,12 @@ static Status read_type(Reader *reader, Npy *npy)
         return OK;
     }
     if (descr[0] == '>')
-        return fail(STATUS_INPUT, "%s: element type '%s' is big-endian, which is not supported", reader->name,
-                    descr);
+        return fail(STATUS_INPUT,
+                    "%s: element type '%s' is big-endian, which is not supported (save array.astype('<%s'))",
+                    reader->name, descr, descr + 1);
     return fail(STATUS_INPUT,
-                "%s: element type '%s' is not supported (only float32, float64, integers and bool are)",
+                "%s: element type '%s' is not supported (only float16, float32, float64, integers and bool "
+                "are)",
                 reader->name, descr);
 }
 
@@ -139,10 +189,19 @@ static Status read_order(Reader *reader)
 {
     if (take_word(reader, "False")) return OK;
     if (!take_word(reader, "True")) return malformed(reader, "fortran_order is neither True nor False");
-    return fail(
-        STATUS_INPUT,
-        "%s: the array is in Fortran order, which is not supported (save numpy.ascontiguousarray of it)",
-        reader->name);
+    reader->fortran_order = true;
+    return OK;
+}
+
+/* With one dimension, or none, both orders are the same. */
+static Status check_order(Reader *reader, const Npy *npy)
+{
+    if (npy->rank < 2) reader->fortran_order = false;
+    if (!reader->fortran_order || npy->rank == 2) return OK;
+    return fail(STATUS_INPUT,
+                "%s: an array of %d dimensions in Fortran order is not supported (save "
+                "numpy.ascontiguousarray of it)",
+                reader->name, npy->rank);
 }
 
 static Status read_header(Reader *reader, Npy *npy)
@@ -198,25 +257,58 @@ static Status count_items(const char *name, Npy *npy, size_t item, size_t *bytes
     return OK;
 }
 
-/* npy->copy = the integers as INT64. */
-static Status widen(const char *name, const FileType *type, const uint8_t *data, Npy *npy)
+static Status copy_element(const Reader *reader, const uint8_t *data, int64_t from, const Npy *npy,
+                           int64_t to)
 {
-    int64_t *wide;
-    TRY(memory_new(&wide, (size_t)npy->count, sizeof *wide, name));
-    npy->copy = wide;
-    for (int64_t i = 0; i < npy->count; ++i) {
-        uint64_t value = 0;
-        memcpy(&value, data + (size_t)i * type->bytes, type->bytes);
-        const int unused = 64 - 8 * (int)type->bytes;
-        if (type->reading == WIDEN_UNSIGNED && value > INT64_MAX) {
-            free(wide);
-            npy->copy = NULL;
-            return fail(STATUS_INPUT, "%s: element %lld is %llu, more than 64-bit signed integers hold", name,
-                        (long long)i, (unsigned long long)value);
-        }
-        wide[i] = type->reading == WIDEN_SIGNED ? (int64_t)(value << unused) >> unused : (int64_t)value;
+    const FileType *type = reader->type;
+    const uint8_t *element = data + (size_t)from * type->bytes;
+    uint8_t *copy = (uint8_t *)npy->copy + (size_t)to * dtype_size(type->type);
+    if (type->read == NULL) {
+        memcpy(copy, element, type->bytes);
+    } else if (!type->read(element, type->bytes, copy)) {
+        return fail(STATUS_INPUT, "%s: element %lld is %llu, more than 64-bit signed integers hold",
+                    reader->name, (long long)to, (unsigned long long)little_endian(element, type->bytes));
     }
     return OK;
+}
+
+/* A few rows at a time: of each column the file then gives whole cache lines. */
+static Status copy_transposed(const Reader *reader, const uint8_t *data, const Npy *npy)
+{
+    enum { ROWS = 32 };
+    const int64_t rows = npy->extent[0], columns = npy->extent[1];
+    for (int64_t first = 0; first < rows; first += ROWS) {
+        const int64_t end = rows - first < ROWS ? rows : first + ROWS;
+        for (int64_t column = 0; column < columns; ++column)
+            for (int64_t row = first; row < end; ++row)
+                TRY(copy_element(reader, data, column * rows + row, npy, row * columns + column));
+    }
+    return OK;
+}
+
+/* npy->copy = the elements as what they are read, in C order. */
+static Status copy_elements(const Reader *reader, const uint8_t *data, Npy *npy)
+{
+    TRY(memory_new(&npy->copy, (size_t)npy->count, dtype_size(npy->type), reader->name));
+    Status status = OK;
+    if (reader->fortran_order) {
+        status = copy_transposed(reader, data, npy);
+    } else {
+        for (int64_t i = 0; i < npy->count && status == OK; ++i)
+            status = copy_element(reader, data, i, npy, i);
+    }
+    if (status != OK) {
+        free(npy->copy);
+        npy->copy = NULL;
+    }
+    return status;
+}
+
+/* Can the elements be used where they lie? */
+static bool fits_as_it_lies(const Reader *reader, const uint8_t *data)
+{
+    return reader->type->read == NULL && !reader->fortran_order &&
+           (uintptr_t)data % dtype_size(reader->type->type) == 0;
 }
 
 Status npy_parse(const char *name, const uint8_t *bytes, size_t size, Npy *npy)
@@ -242,8 +334,10 @@ Status npy_parse(const char *name, const uint8_t *bytes, size_t size, Npy *npy)
         return fail(STATUS_INPUT, "%s: the .npy file is cut short in its header", name);
 
     Npy read = {.type = FLOAT32};
-    Reader reader = {name, (const char *)bytes + start, (const char *)bytes + start + header, NULL};
+    Reader reader = {
+        .name = name, .at = (const char *)bytes + start, .end = (const char *)bytes + start + header};
     TRY(read_header(&reader, &read));
+    TRY(check_order(&reader, &read));
     size_t needed;
     TRY(count_items(name, &read, reader.type->bytes, &needed));
     const size_t present = size - start - header;
@@ -253,12 +347,8 @@ Status npy_parse(const char *name, const uint8_t *bytes, size_t size, Npy *npy)
     const uint8_t *data = bytes + start + header;
     if (needed == 0) {
         data = NULL;
-    } else if (reader.type->reading != AS_IT_IS) {
-        TRY(widen(name, reader.type, data, &read));
-        data = read.copy;
-    } else if ((uintptr_t)data % dtype_size(read.type) != 0) {
-        TRY(memory_new(&read.copy, needed, 1, name));
-        memcpy(read.copy, data, needed);
+    } else if (!fits_as_it_lies(&reader, data)) {
+        TRY(copy_elements(&reader, data, &read));
         data = read.copy;
     }
     *npy = read;

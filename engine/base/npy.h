@@ -1,4 +1,7 @@
-/* NumPy's .npy format, versions 1.0 to 3.0, C order, little-endian. A reader trusts no length it reads. */
+/* NumPy's .npy format, versions 1.0 to 3.0, little-endian. A reader trusts no length it reads.
+ *
+ * What is read is in C order, whatever the file has: two-dimensional arrays in Fortran order (as numpy.save
+ * writes a transposed array) are transposed while they are read; more dimensions are refused. */
 #ifndef PLUMB_ENGINE_BASE_NPY_H
 #define PLUMB_ENGINE_BASE_NPY_H
 
@@ -11,13 +14,14 @@
 enum { NPY_MAX_RANK = 8 };
 
 typedef struct {
-    DType type; /* <f4 <f8 <i4 <i8 |u1; |b1 as UINT8, other integers as INT64 (of <u8: up to INT64_MAX) */
+    DType type; /* <f4 <f8 <i4 <i8 |u1; <f2 as FLOAT32 (exactly), |b1 as UINT8, other integers as INT64 (of
+                   <u8: up to INT64_MAX) */
     int rank;
     int64_t extent[NPY_MAX_RANK];
     int64_t count;    /* product of the extents */
     const void *data; /* aligned for its type; read-only; NULL only if count is 0 */
     FileMap map;      /* these two are what npy_close releases */
-    void *copy;       /* a file whose data lie misaligned is copied; NULL: data is in the map */
+    void *copy;       /* what is converted, transposed or misaligned is copied; NULL: data is in the map */
 } Npy;
 
 /* Maps `path`. STATUS_INPUT for anything that is not such a file, naming the path and what is wrong. */
