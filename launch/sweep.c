@@ -121,8 +121,7 @@ static Status check_config(const Sweep *sweep, const SweepRun *run)
     char folder[PATH_MAX];
     RunFolder earlier;
     Config *config;
-    TRY(config_load(table, settings, run->config, run->override_count, (const char *const *)run->overrides,
-                    &config));
+    TRY(config_load_with(table, settings, run->config, run->override_count, run->override, &config));
     /* How many ranks a launcher of the user's starts is not known. */
     Status status = session_check_config(config, sweep->launcher_count > 0 ? 1 : sweep->plan.ranks);
     if (status == OK) status = file_join(folder, sweep->folder, run->name);
@@ -186,7 +185,7 @@ static Status make_command(const Sweep *sweep, const SweepRun *run, char *folder
     word[count++] = "train";
     word[count++] = run->config;
     for (int i = 0; i < run->override_count; ++i)
-        word[count++] = run->overrides[i];
+        word[count++] = (char *)(uintptr_t)run->override[i].word;
     word[count++] = "--run";
     word[count++] = folder;
     *words = word;

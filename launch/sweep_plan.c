@@ -6,6 +6,8 @@
 
 #include <ctype.h>
 #include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,15 +24,69 @@ typedef struct {
 
 /* ---- settings as overrides ---- */
 
-static Status append(SweepRun *run, char *text)
+/* Settings that are given together: in one map of the file, or on the command line. Those of a later layer win,
+ * but one layer gives a setting once. */
+typedef struct {
+    const Reader *reader;
+    SweepRun *run;
+    const char *path; /* NULL: the command line */
+    int count;        /* of the layer so far: the run's last ones */
+} Layer;
+
+static Status given_twice(const Layer *layer, const char *key, const ConfigOverride *earlier,
+                          const ConfigOverride *later)
 {
+    if (layer->path == NULL)
+        return fail(STATUS_USAGE, "command line: %s: is given twice, as %s and as %s", key, earlier->word,
+                    later->word);
+    return fail(STATUS_INPUT, "%s:%d: %s: was already given in line %d", layer->path, later->line, key,
+                earlier->line);
+}
+
+/* Takes away what an earlier layer says of the setting. */
+static Status displace(const Layer *layer, const char *key, const ConfigOverride *by)
+{
+    SweepRun *run = layer->run;
+    const size_t length = strlen(key);
+    for (int i = 0; i < run->override_count; ++i) {
+        ConfigOverride *earlier = &run->override[i];
+        if (strncmp(earlier->word, key, length) != 0 || earlier->word[length] != '=') continue;
+        if (i >= run->override_count - layer->count) return given_twice(layer, key, earlier, by);
+        free((char *)(uintptr_t)earlier->word);
+        memmove(earlier, earlier + 1, (size_t)(run->override_count - i - 1) * sizeof *earlier);
+        --run->override_count;
+        return OK;
+    }
+    return OK;
+}
+
+static Status check_axes(const Layer *layer, const char *key, const char *word)
+{
+    const Reader *reader = layer->reader;
+    for (int a = 0; a < reader->axis_count && layer->path == NULL; ++a)
+        if (reader->axis[a]->kind == YAML_LIST && strcmp(key, reader->axis_name[a]) == 0)
+            return fail(STATUS_USAGE, "%s: %s is an axis of %s, whose runs would all be alike", word, key,
+                        reader->path);
+    return OK;
+}
+
+static Status give(Layer *layer, const char *key, const char *value, int line)
+{
+    SweepRun *run = layer->run;
     size_t capacity = (size_t)run->override_count;
-    Status status = memory_grow(&run->overrides, &capacity, capacity + 1, sizeof *run->overrides, "sweep");
+    char *word;
+    TRY(text_format(&word, "%s=%s", key, value));
+    const ConfigOverride override = {word, layer->path, line};
+    Status status = check_axes(layer, key, word);
+    if (status == OK) status = displace(layer, key, &override);
+    if (status == OK)
+        status = memory_grow(&run->override, &capacity, capacity + 1, sizeof *run->override, "sweep");
     if (status != OK) {
-        free(text);
+        free(word);
         return status;
     }
-    run->overrides[run->override_count++] = text;
+    run->override[run->override_count++] = override;
+    ++layer->count;
     return OK;
 }
 
@@ -54,7 +110,7 @@ static Status value_text(const char *value, char **text)
     return OK;
 }
 
-static Status list_text(const Reader *reader, const YamlNode *list, char **text)
+static Status list_text(const Layer *layer, const YamlNode *list, char **text)
 {
     char *so_far;
     TRY(text_copy("[", &so_far));
@@ -63,7 +119,7 @@ static Status list_text(const Reader *reader, const YamlNode *list, char **text)
         Status status = list->item[i]->kind == YAML_SCALAR
                             ? value_text(list->item[i]->text, &item)
                             : fail(STATUS_INPUT, "%s:%d: a list of settings holds plain values only",
-                                   reader->path, list->item[i]->line);
+                                   layer->path != NULL ? layer->path : "command line", list->item[i]->line);
         if (status == OK) status = text_format(&next, "%s%s%s", so_far, i > 0 ? ", " : "", item);
         free(item);
         free(so_far);
@@ -75,30 +131,56 @@ static Status list_text(const Reader *reader, const YamlNode *list, char **text)
     return status;
 }
 
+static Status give_node(Layer *layer, const char *key, const YamlNode *value, int line);
+
 /* {loss: {name: focal}, optimizer.learning_rate: 0.1} as "loss.name=focal", "optimizer.learning_rate=0.1". */
-static Status append_settings(const Reader *reader, SweepRun *run, const char *prefix, const YamlNode *map)
+static Status give_map(Layer *layer, const char *prefix, const YamlNode *map)
 {
-    if (map->kind != YAML_MAP)
-        return fail(STATUS_INPUT, "%s:%d: settings are a map of keys and values", reader->path, map->line);
     for (int i = 0; i < map->count; ++i) {
-        const YamlNode *value = map->item[i];
-        char *key, *text = NULL, *given = NULL;
+        char *key;
         if (prefix[0] == '\0' && strcmp(map->key[i], "base") == 0) continue;
         TRY(text_format(&key, "%s%s%s", prefix, prefix[0] != '\0' ? "." : "", map->key[i]));
-        Status status = OK;
-        if (value->kind == YAML_MAP) {
-            status = append_settings(reader, run, key, value);
-        } else {
-            status =
-                value->kind == YAML_LIST ? list_text(reader, value, &given) : value_text(value->text, &given);
-            if (status == OK) status = text_format(&text, "%s=%s", key, given);
-            if (status == OK) status = append(run, text);
-        }
-        free(given);
+        Status status = give_node(layer, key, map->item[i], map->key_line[i]);
         free(key);
         TRY(status);
     }
     return OK;
+}
+
+static Status give_node(Layer *layer, const char *key, const YamlNode *value, int line)
+{
+    char *text;
+    if (value->kind == YAML_MAP) return give_map(layer, key, value);
+    TRY(value->kind == YAML_LIST ? list_text(layer, value, &text) : value_text(value->text, &text));
+    Status status = give(layer, key, text, line);
+    free(text);
+    return status;
+}
+
+static Status give_settings(const Reader *reader, SweepRun *run, const YamlNode *map)
+{
+    Layer layer = {.reader = reader, .run = run, .path = reader->path};
+    if (map->kind != YAML_MAP)
+        return fail(STATUS_INPUT, "%s:%d: settings are a map of keys and values", reader->path, map->line);
+    return give_map(&layer, "", map);
+}
+
+/* A word is kept as it is, for what is wrong with it to be shown as it was typed; of "loss={name: focal}" each
+ * setting is one, since it overrides no other of the group. */
+static Status give_word(Layer *layer, const char *word)
+{
+    const size_t length = strcspn(word, "=");
+    YamlNode *node = NULL;
+    char *key;
+    TRY(text_format(&key, "%.*s", (int)length, word));
+    const char *value = word + length + 1;
+    Status status = yaml_parse("value", value, strlen(value), &node);
+    status_free(status); /* whoever loads the config says so better */
+    const bool is_map = node != NULL && node->kind == YAML_MAP && node->count > 0;
+    status = is_map ? give_map(layer, key, node) : give(layer, key, value, 0);
+    yaml_release(node);
+    free(key);
+    return status;
 }
 
 /* ---- axes ---- */
@@ -221,7 +303,7 @@ static Status adjust(const Reader *reader, const int choice[], SweepRun *run)
                         list->item[i]->line);
         bool match;
         TRY(matches(reader, when, choice, &match));
-        if (match) TRY(append_settings(reader, run, "", set));
+        if (match) TRY(give_settings(reader, run, set));
     }
     return OK;
 }
@@ -249,7 +331,7 @@ static Status make_run(const Reader *reader, const int choice[], int override_co
 {
     const YamlNode *set = yaml_find(reader->root, "set");
     TRY(find_base(reader, choice, &run->config));
-    if (set != NULL) TRY(append_settings(reader, run, "", set));
+    if (set != NULL) TRY(give_settings(reader, run, set));
     for (int a = 0; a < reader->axis_count; ++a) {
         const YamlNode *axis = reader->axis[a];
         const char *name = entry_name(axis, choice[a]), *setting = "";
@@ -257,31 +339,22 @@ static Status make_run(const Reader *reader, const int choice[], int override_co
             const char *dot = strrchr(reader->axis_name[a], '.');
             setting = dot != NULL ? dot + 1 : reader->axis_name[a];
         }
-        char *longer, *value;
+        char *longer;
         TRY(text_format(&longer, "%s%s%s%s", run->name != NULL ? run->name : "", run->name != NULL ? "-" : "",
                         setting, name));
         free(run->name);
         run->name = longer;
         if (axis->kind == YAML_LIST) {
-            TRY(text_format(&value, "%s=%s", reader->axis_name[a], name));
-            TRY(append(run, value));
+            Layer layer = {.reader = reader, .run = run, .path = reader->path};
+            TRY(give(&layer, reader->axis_name[a], name, axis->item[choice[a]]->line));
         } else {
-            TRY(append_settings(reader, run, "", axis->item[choice[a]]));
+            TRY(give_settings(reader, run, axis->item[choice[a]]));
         }
     }
     TRY(adjust(reader, choice, run));
-    for (int i = 0; i < override_count; ++i) {
-        char *text;
-        for (int a = 0; a < reader->axis_count; ++a) {
-            const size_t length = strlen(reader->axis_name[a]);
-            if (reader->axis[a]->kind == YAML_LIST &&
-                strncmp(overrides[i], reader->axis_name[a], length) == 0 && overrides[i][length] == '=')
-                return fail(STATUS_USAGE, "%s: %s is an axis of %s, whose runs would all be alike",
-                            overrides[i], reader->axis_name[a], reader->path);
-        }
-        TRY(text_copy(overrides[i], &text));
-        TRY(append(run, text));
-    }
+    Layer words = {.reader = reader, .run = run};
+    for (int i = 0; i < override_count; ++i)
+        TRY(give_word(&words, overrides[i]));
     return OK;
 }
 
@@ -345,11 +418,11 @@ static Status read_plan(Reader *reader, int override_count, const char *const ov
 Status sweep_plan_load(const char *path, int override_count, const char *const overrides[], SweepPlan *plan)
 {
     *plan = (SweepPlan){.name = NULL};
-    Reader reader = {.path = path};
     YamlNode *root;
     TRY(yaml_load(path, &root));
-    reader.root = root;
-    Status status = read_plan(&reader, override_count, overrides, plan);
+    Status status = text_copy(path, &plan->path);
+    Reader reader = {.path = plan->path, .root = root};
+    if (status == OK) status = read_plan(&reader, override_count, overrides, plan);
     yaml_release(root);
     if (status != OK) sweep_plan_free(plan);
     return status;
@@ -359,12 +432,13 @@ void sweep_plan_free(SweepPlan *plan)
 {
     for (int i = 0; i < plan->run_count; ++i) {
         for (int k = 0; k < plan->run[i].override_count; ++k)
-            free(plan->run[i].overrides[k]);
-        free(plan->run[i].overrides);
+            free((char *)(uintptr_t)plan->run[i].override[k].word);
+        free(plan->run[i].override);
         free(plan->run[i].name);
         free(plan->run[i].config);
     }
     free(plan->run);
     free(plan->name);
+    free(plan->path);
     *plan = (SweepPlan){.name = NULL};
 }

@@ -22,25 +22,28 @@
 #ifndef PLUMB_LAUNCH_SWEEP_PLAN_H
 #define PLUMB_LAUNCH_SWEEP_PLAN_H
 
+#include "engine/base/config.h"
 #include "engine/base/status.h"
 
 #include <stdint.h>
 
 typedef struct {
-    char *name;       /* "cifar10-resnet50-flsd_53" */
-    char *config;     /* path of the config it starts from */
-    char **overrides; /* "key=value" */
+    char *name;               /* "cifar10-resnet50-flsd_53" */
+    char *config;             /* path of the config it starts from */
+    ConfigOverride *override; /* each setting once, the last that was given; words are owned */
     int override_count;
 } SweepRun;
 
 typedef struct {
     char *name;
+    char *path; /* of the sweep file; overrides point to it */
     int ranks;
     SweepRun *run;
     int run_count;
 } SweepPlan;
 
-/* overrides: of the command line; they come last in every run. STATUS_INPUT names file and line. */
+/* overrides: of the command line; they come last in every run, and a setting stands there once (STATUS_USAGE).
+ * STATUS_INPUT names file and line. */
 CHECKED Status sweep_plan_load(const char *path, int override_count, const char *const overrides[],
                                SweepPlan *);
 void sweep_plan_free(SweepPlan *);

@@ -93,6 +93,7 @@ class BadInput(Suite):
             "ill-typed setting": Case((*train, "batch=many"), USAGE, "batch", "many"),
             "setting without value": Case((*train, "batch="), USAGE, "batch"),
             "setting without name": Case((*train, "=3"), USAGE, "'=3'", ranks=(0,)),
+            "setting twice": Case((*train, "seed=1", "batch=48", "seed=2"), USAGE, "seed=1 and as seed=2"),
             "setting that nothing uses": Case((*train, "loss.gamma=2"), INPUT, "loss.gamma", "command line"),
             "config is missing": Case(("train", "{scratch}/absent.yaml"), IO, "{scratch}/absent.yaml",
                                       "No such file"),

@@ -168,7 +168,7 @@ exclude:
         job, _, folder = self.sweep(self.TEXT.replace("seed: 2", "sede: 2"))
         self.assertNotIn(job.wait().code, (0, None))
         self.assertIn("run cross_entropy-two: ", job.errors)
-        self.assertIn("sede", job.errors)
+        self.assertRegex(job.errors, r"sweep-\d+\.yaml:9: sede: unknown setting; did you mean 'seed'")
         self.assertFalse(os.path.exists(folder), self.said(job))
         for wrong, text in (("loss.name: brir", "brir"), ("model.name: linera", "linera"), ("batch: 7", "batch")):
             job, _, folder = self.sweep(self.TEXT.replace("loss.name: brier", wrong), "--ranks", "2")
@@ -181,6 +181,8 @@ exclude:
         self.assertIn(f'{path}:10: a sweep has no "exlude"', job.errors)
         for words in (("--slots", "0"), ("--ranks", "x"), ("--bad",), ("--folder",)):
             self.assertEnds(plumb("sweep", path, *words), USAGE)
+        path = self.write("twice.yaml", self.TEXT)
+        self.assertEnds(plumb("sweep", path, "--folder", self.folder(), "epochs=1", "epochs=2"), USAGE)
         self.assertEnds(plumb("sweep"), USAGE)
         self.assertEnds(plumb("sweep", path, ranks=2), USAGE)
 

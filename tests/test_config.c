@@ -191,10 +191,10 @@ static void files_bases_and_overrides_apply_in_order(void **state)
     put("other.yaml", "optimizer:\n  nesterov: true\n");
     const char *path =
         put("top.yaml", "base: [middle.yaml, other.yaml]\nloss:\n  reduction: sum\n  alpha: 0.1\n");
-    const char *const overrides[] = {"epochs=40", "loss.thresholds=[0.25, 0.5]", "loss.name=focal",
-                                     "epochs=41", "loss={alpha: 0.01}",          "init=runs/a b.safetensors"};
+    const char *const overrides[] = {"epochs=41", "loss.thresholds=[0.25, 0.5]", "loss.name=focal",
+                                     "loss={alpha: 0.01}", "init=runs/a b.safetensors"};
     Config *config;
-    assert_ok(config_load(table, COUNT, path, 6, overrides, &config));
+    assert_ok(config_load(table, COUNT, path, 5, overrides, &config));
     assert_int_equal(config_integer(config, "seed"), 2);
     assert_int_equal(config_integer(config, "epochs"), 41);
     assert_string_equal(config_text(config, "loss.name"), "focal");
@@ -310,6 +310,53 @@ static void wrong_overrides_are_usage_errors(void **state)
     config_free(config);
     assert_ok(load_override("init='*x'", &config));
     assert_string_equal(config_text(config, "init"), "*x");
+    config_free(config);
+}
+
+/* Nobody means both; which of them wins is not to be guessed. */
+static void a_setting_twice_on_the_command_line_is_an_error(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *words[3], *message;
+    } cases[] = {
+        {{"seed=1", "epochs=2", "seed=2"}, "command line: seed: is given twice, as seed=1 and as seed=2"},
+        {{"seed=1", "seed=1"}, "as seed=1 and as seed=1"},
+        {{"loss.name=x", "loss={name: y}"},
+         "command line: loss.name: is given twice, as loss.name=x and as loss={name: y}"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        Config *config;
+        const int count = cases[i].words[2] != NULL ? 3 : 2;
+        assert_fails(config_load(table, COUNT, NULL, count, cases[i].words, &config), STATUS_USAGE,
+                     cases[i].message);
+    }
+}
+
+/* As a sweep gives them: its later settings override earlier ones, and errors name its lines. */
+static void overrides_out_of_a_file_name_it(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *word, *message;
+    } cases[] = {
+        {"sede=1", "s.yaml:7: sede: unknown setting; did you mean 'seed'?"},
+        {"seed=x", "s.yaml:7: seed: 'x' is not a whole number"},
+        {"loss={naem: x}", "s.yaml:7: loss.naem: unknown setting"},
+        {"seed", "s.yaml:7: seed is not key=value"},
+        {"init=*x", "s.yaml:7: init=*x is not YAML: value:1: aliases (*name) are not supported (quote it?)"},
+    };
+    Config *config;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        const ConfigOverride wrong = {cases[i].word, "s.yaml", 7};
+        assert_fails(config_load_with(table, COUNT, NULL, 1, &wrong, &config), STATUS_INPUT,
+                     cases[i].message);
+    }
+    const ConfigOverride overrides[] = {
+        {"seed=1", "s.yaml", 1}, {"seed=2", "s.yaml", 9}, {.word = "epochs=3"}, {"epochs=4", "s.yaml", 5}};
+    assert_ok(config_load_with(table, COUNT, NULL, 4, overrides, &config));
+    assert_int_equal(config_integer(config, "epochs"), 4);
+    assert_fails(config_check_all_read(config), STATUS_INPUT, "s.yaml:9: seed: is set, but nothing uses it");
     config_free(config);
 }
 
@@ -551,6 +598,8 @@ int main(void)
         SCRATCH(files_bases_and_overrides_apply_in_order),
         SCRATCH(wrong_settings_name_file_line_and_nearest),
         SCRATCH(wrong_overrides_are_usage_errors),
+        cmocka_unit_test(a_setting_twice_on_the_command_line_is_an_error),
+        cmocka_unit_test(overrides_out_of_a_file_name_it),
         SCRATCH(circles_of_bases_are_named),
         SCRATCH(settings_in_vain_are_errors),
         SCRATCH(settings_of_an_overridden_choice_may_be_in_vain),

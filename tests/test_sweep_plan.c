@@ -36,7 +36,7 @@ static void assert_overrides(const SweepRun *run, const char *const wanted[])
 {
     int count = 0;
     for (; wanted[count] != NULL; ++count)
-        if (count < run->override_count) assert_string_equal(run->overrides[count], wanted[count]);
+        if (count < run->override_count) assert_string_equal(run->override[count].word, wanted[count]);
     assert_int_equal(run->override_count, count);
 }
 
@@ -140,9 +140,62 @@ static void later_settings_win(void **state)
     assert_ok(sweep_plan_load(sweep_path, 2, OVERRIDES("seed=6", "epochs=1"), &plan));
     assert_int_equal(plan.ranks, 3);
     assert_int_equal(plan.run_count, 2);
-    assert_overrides(&plan.run[0], OVERRIDES("epochs=5", "seed=2", "seed=3", "seed=6", "epochs=1"));
-    assert_overrides(&plan.run[1], OVERRIDES("epochs=5", "seed=2", "seed=4", "seed=5",
-                                             "optimizer.learning_rate=0.05", "seed=6", "epochs=1"));
+    assert_overrides(&plan.run[0], OVERRIDES("seed=6", "epochs=1"));
+    assert_overrides(&plan.run[1], OVERRIDES("optimizer.learning_rate=0.05", "seed=6", "epochs=1"));
+    sweep_plan_free(&plan);
+    assert_ok(sweep_plan_load(sweep_path, 0, NULL, &plan));
+    assert_overrides(&plan.run[0], OVERRIDES("epochs=5", "seed=3"));
+    assert_overrides(&plan.run[1], OVERRIDES("epochs=5", "seed=5", "optimizer.learning_rate=0.05"));
+    sweep_plan_free(&plan);
+    assert_ok(sweep_plan_load(sweep_path, 1, OVERRIDES("optimizer={learning_rate: 1, momentum: 0}"), &plan));
+    assert_overrides(&plan.run[1],
+                     OVERRIDES("epochs=5", "seed=5", "optimizer.learning_rate=1", "optimizer.momentum=0"));
+    sweep_plan_free(&plan);
+    assert_fails(sweep_plan_load(sweep_path, 2, OVERRIDES("seed=6", "seed=7"), &plan), STATUS_USAGE,
+                 "command line: seed: is given twice, as seed=6 and as seed=7");
+}
+
+static void assert_origin(const SweepRun *run, int index, const char *word, int line)
+{
+    assert_string_equal(run->override[index].word, word);
+    assert_int_equal(run->override[index].line, line);
+    if (line > 0)
+        assert_string_equal(run->override[index].file, sweep_path);
+    else
+        assert_null(run->override[index].file);
+}
+
+/* What errors about a setting name: the line that gave it last. */
+static void settings_know_their_lines(void **state)
+{
+    (void)state;
+    SweepPlan plan;
+    static const char text[] = "sweep: s\n"
+                               "base: base.yaml\n"
+                               "set:\n"
+                               "  epochs: 5\n"
+                               "  loss:\n"
+                               "    name: brier\n"
+                               "axes:\n"
+                               "  seed:\n"
+                               "    - 1\n"
+                               "    - 2\n"
+                               "  of:\n"
+                               "    x: {}\n"
+                               "    y: {epochs: 6}\n"
+                               "adjust:\n"
+                               "  - when: {seed: 2}\n"
+                               "    set: {loss.name: mmce}\n";
+    assert_ok(file_write(sweep_path, text, strlen(text)));
+    assert_ok(sweep_plan_load(sweep_path, 1, OVERRIDES("batch=7"), &plan));
+    assert_string_equal(plan.path, sweep_path);
+    assert_origin(&plan.run[0], 0, "epochs=5", 4);
+    assert_origin(&plan.run[0], 1, "loss.name=brier", 6);
+    assert_origin(&plan.run[0], 2, "seed=1", 9);
+    assert_origin(&plan.run[0], 3, "batch=7", 0);
+    assert_origin(&plan.run[3], 0, "seed=2", 10);
+    assert_origin(&plan.run[3], 1, "epochs=6", 13);
+    assert_origin(&plan.run[3], 2, "loss.name=mmce", 16);
     sweep_plan_free(&plan);
 }
 
@@ -221,6 +274,9 @@ static const Mistake mistakes[] = {
     {"sweep: s\nbase: b.yaml\nset: 3\naxes: {a: {x: {}}}\n", "sweep.yaml:3: settings are a map"},
     {"sweep: s\nbase: b.yaml\naxes:\n  a:\n    x: {loss.gammas: [[1]]}\n",
      "sweep.yaml:5: a list of settings"},
+    {"sweep: s\nbase: b.yaml\nset: {seed: 1}\naxes:\n  a:\n    x:\n      loss: {name: x}\n      loss.name: "
+     "y\n",
+     "sweep.yaml:8: loss.name: was already given in line 7"},
     {"sweep: s\nbase: b.yaml\naxes: {a: {x: {}}}\nexclude: {a: x}\n", "sweep.yaml:4: exclude is a list"},
     {"sweep: s\nbase: b.yaml\naxes: {a: {x: {}}}\nexclude:\n  - a\n", "sweep.yaml:5: a combination is a map"},
     {"sweep: s\nbase: b.yaml\naxes: {a: {x: {}}}\nexclude:\n  - {b: x}\n",
@@ -285,6 +341,7 @@ int main(void)
         cmocka_unit_test(an_axis_may_list_values),      cmocka_unit_test(later_settings_win),
         cmocka_unit_test(an_entry_may_name_the_config), cmocka_unit_test(combinations_that_are_not_runs),
         cmocka_unit_test(mistakes_are_named),           cmocka_unit_test(sizes_are_bounded),
+        cmocka_unit_test(settings_know_their_lines),
     };
     return cmocka_run_group_tests_name("sweep_plan", tests, set_up, tear_down);
 }

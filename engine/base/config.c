@@ -68,9 +68,11 @@ static Status unknown(const Config *config, Origin origin, const char *name)
 /* What applying one file or override needs to know. */
 typedef struct {
     Config *config;
-    const char *file; /* NULL: the command line */
-    int *lines;       /* each setting's line in this file, 0: not yet */
-    bool resolved;    /* the file is a resolved config: its defaults are not deliberate */
+    const char *file;   /* NULL: the command line */
+    int *lines;         /* each setting's line in this file, 0: not yet */
+    const char **words; /* each setting's word of the command line, NULL: not yet */
+    const char *word;   /* of the command line, the one that is applied */
+    bool resolved;      /* the file is a resolved config: its defaults are not deliberate */
     int number;
 } Layer;
 
@@ -83,17 +85,30 @@ static bool is_choice(const char *name)
 
 static Status apply(Layer *layer, const char *name, const YamlNode *node, int line);
 
-static Status apply_map(Layer *layer, const char *prefix, const YamlNode *map)
+static Status apply_map(Layer *layer, const char *prefix, const YamlNode *map, int line)
 {
     const bool top = prefix[0] == '\0';
     for (int i = 0; i < map->count; ++i) {
         if (top && (strcmp(map->key[i], "base") == 0 || strcmp(map->key[i], "resolved") == 0)) continue;
         char name[MAX_KEY];
-        const Origin origin = {layer->file, layer->file != NULL ? map->key_line[i] : 0};
+        /* An override's own lines count from 1; what matters is where it stands. */
+        const Origin origin = {layer->file, layer->lines != NULL ? map->key_line[i] : line};
         const int length = snprintf(name, sizeof name, "%s%s%s", prefix, top ? "" : ".", map->key[i]);
         if (length < 0 || length >= MAX_KEY) return unknown(layer->config, origin, name);
         TRY(apply(layer, name, map->item[i], origin.line));
     }
+    return OK;
+}
+
+/* A setting that one layer gives twice, of which the user means one. */
+static Status check_once(const Layer *layer, int index, const char *name, Origin origin)
+{
+    /* YAML finds a key given twice in one map; this finds `loss: {name: x}` beside `loss.name: y`. */
+    if (layer->lines != NULL && layer->lines[index] != 0)
+        return config_value_error(origin, name, "was already given in line %d", layer->lines[index]);
+    if (layer->words != NULL && layer->words[index] != NULL)
+        return config_value_error(origin, name, "is given twice, as %s and as %s", layer->words[index],
+                                  layer->word);
     return OK;
 }
 
@@ -104,13 +119,12 @@ static Status apply(Layer *layer, const char *name, const YamlNode *node, int li
     const int index = find(config, name);
     if (index < 0) {
         if (node->kind == YAML_MAP && (node->count > 0 || find_in_group(config, name) >= 0))
-            return apply_map(layer, name, node);
+            return apply_map(layer, name, node, line);
         return unknown(config, origin, name);
     }
-    /* YAML finds a key given twice in one map; this finds `loss: {name: x}` beside `loss.name: y`. */
-    if (layer->lines != NULL && layer->lines[index] != 0)
-        return config_value_error(origin, name, "was already given in line %d", layer->lines[index]);
+    TRY(check_once(layer, index, name, origin));
     if (layer->lines != NULL) layer->lines[index] = line;
+    if (layer->words != NULL) layer->words[index] = layer->word;
     ConfigValue *value = &config->values[index];
     TRY(config_value_read(&config->table[index], node, origin, value));
     const ConfigValue *usual = &config->defaults[index];
@@ -194,7 +208,7 @@ static Status apply_file(Config *config, const YamlNode *root, const Chain *chai
         layer.resolved = true;
     }
     TRY(memory_new(&layer.lines, (size_t)config->count, sizeof *layer.lines, "config"));
-    Status status = apply_map(&layer, "", root);
+    Status status = apply_map(&layer, "", root, root->line);
     free(layer.lines);
     return status;
 }
@@ -230,24 +244,56 @@ static Status parse_value(const char *text, YamlNode **node)
     return text_copy(text, &(*node)->text);
 }
 
-static Status apply_override(Config *config, const char *word)
+/* Where a mistake in an override's form is. */
+static Status form_error(const ConfigOverride *given, const char *problem)
 {
-    const char *equals = strchr(word, '=');
-    if (equals == NULL || equals == word)
-        return fail(STATUS_USAGE, "command line: '%s' is not key=value", word);
+    if (given->file != NULL)
+        return fail(STATUS_INPUT, "%s:%d: %s %s", given->file, given->line, given->word, problem);
+    return fail(STATUS_USAGE, "command line: '%s' %s", given->word, problem);
+}
+
+static Status read_override(const ConfigOverride *given, const char *value, YamlNode **node)
+{
+    Status status = parse_value(value, node);
+    if (status == OK || status_code(status) != STATUS_INPUT) return status;
+    char *problem;
+    Status made = text_format(&problem, "is not YAML: %s (quote it?)", status_message(status));
+    status_free(status);
+    TRY(made);
+    status = form_error(given, problem);
+    free(problem);
+    return status;
+}
+
+/* words: of the command line so far, each setting's. */
+static Status apply_override(Config *config, const ConfigOverride *given, const char **words)
+{
+    const char *equals = strchr(given->word, '=');
+    if (equals == NULL || equals == given->word) return form_error(given, "is not key=value");
     char name[MAX_KEY];
-    const int length = snprintf(name, sizeof name, "%.*s", (int)(equals - word), word);
-    if (length < 0 || length >= MAX_KEY) return unknown(config, (Origin){NULL, 0}, name);
+    const Origin origin = {given->file, given->file != NULL ? given->line : 0};
+    const int length = snprintf(name, sizeof name, "%.*s", (int)(equals - given->word), given->word);
+    if (length < 0 || length >= MAX_KEY) return unknown(config, origin, name);
+    Layer layer = {.config = config,
+                   .file = given->file,
+                   .words = given->file == NULL ? words : NULL,
+                   .word = given->word,
+                   .number = OVERRIDES};
     YamlNode *node = NULL;
-    Status status = parse_value(equals + 1, &node);
-    if (status != OK && status_code(status) == STATUS_INPUT) {
-        Status usage = fail(STATUS_USAGE, "command line: %s: %s (quote it?)", word, status_message(status));
-        status_free(status);
-        status = usage;
-    }
-    Layer layer = {.config = config, .number = OVERRIDES};
-    if (status == OK) status = apply(&layer, name, node, 0);
+    Status status = read_override(given, equals + 1, &node);
+    if (status == OK) status = apply(&layer, name, node, origin.line);
     yaml_release(node);
+    return status;
+}
+
+static Status apply_overrides(Config *config, int count, const ConfigOverride overrides[])
+{
+    const char **words;
+    TRY(memory_new(&words, (size_t)config->count, sizeof *words, "config"));
+    Status status = OK;
+    for (int i = 0; i < count && status == OK; ++i)
+        status = apply_override(config, &overrides[i], words);
+    free(words);
     return status;
 }
 
@@ -264,7 +310,7 @@ static Status read_default(Config *config, int index)
     return status;
 }
 
-static Status load(Config *config, const char *path, int override_count, const char *const overrides[])
+static Status load(Config *config, const char *path, int override_count, const ConfigOverride overrides[])
 {
     const size_t count = (size_t)config->count;
     TRY(memory_new(&config->names, count, sizeof *config->names, "config"));
@@ -279,13 +325,24 @@ static Status load(Config *config, const char *path, int override_count, const c
     for (int i = 0; i < config->count; ++i)
         TRY(read_default(config, i));
     if (path != NULL) TRY(load_file(config, path, NULL));
-    for (int i = 0; i < override_count; ++i)
-        TRY(apply_override(config, overrides[i]));
-    return OK;
+    return apply_overrides(config, override_count, overrides);
 }
 
 Status config_load(const Setting table[], int count, const char *path, int override_count,
                    const char *const overrides[], Config **out)
+{
+    ConfigOverride *given;
+    *out = NULL;
+    TRY(memory_new(&given, (size_t)override_count, sizeof *given, "config"));
+    for (int i = 0; i < override_count; ++i)
+        given[i].word = overrides[i];
+    Status status = config_load_with(table, count, path, override_count, given, out);
+    free(given);
+    return status;
+}
+
+Status config_load_with(const Setting table[], int count, const char *path, int override_count,
+                        const ConfigOverride overrides[], Config **out)
 {
     *out = NULL;
     Config *config;

@@ -2,7 +2,8 @@
  *
  * A config file is a YAML map whose nested keys are joined by dots: `loss: {name: focal}` sets
  * `loss.name`. `base: FILE` or `base: [FILE, ...]` (relative to the file it stands in) is read first and
- * overridden. Command line words `key=value` (the value as in a file) override all. Each setting is one row
+ * overridden. Command line words `key=value` (the value as in a file) override all; a key may stand there
+ * once. Each setting is one row
  * of a table; an unknown key is an error naming file, line and the nearest known key, and so is a key that
  * was set but that nothing read (config_check_all_read): no silent typo in a sweep of a thousand runs. What a
  * file says of a choice of its own that is overridden (its model.width, where a later file or word sets
@@ -37,9 +38,21 @@ typedef struct {
 typedef struct Config Config;
 
 /* Reads `path`, its bases and the overrides. `path` may be NULL: defaults and overrides only.
- * The table must outlive the config. STATUS_INPUT for anything wrong, STATUS_USAGE for an override. */
+ * The table must outlive the config. STATUS_INPUT for anything wrong, STATUS_USAGE for an override; also for
+ * a setting that two of them give. */
 CHECKED Status config_load(const Setting table[], int count, const char *path, int override_count,
                            const char *const overrides[], Config **);
+
+/* An override, and where it stands, which errors name. */
+typedef struct {
+    const char *word; /* "key=value" */
+    const char *file; /* that it stands in; NULL: the command line */
+    int line;         /* of the file */
+} ConfigOverride;
+/* The same with overrides from other places than the command line. STATUS_INPUT for those that are of a file.
+ */
+CHECKED Status config_load_with(const Setting table[], int count, const char *path, int override_count,
+                                const ConfigOverride overrides[], Config **);
 void config_free(Config *); /* NULL is allowed */
 
 /* Values. Asking for a name that the table lacks or with another type is a defect: it aborts.
