@@ -33,7 +33,8 @@ static void print_help(void)
                  PLUMB_VERSION);
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; ++i)
         (void)printf("  %-10s %s\n", commands[i].name, commands[i].summary);
-    (void)printf("\nplumb COMMAND --help tells more; plumb --version prints the version.\n");
+    (void)printf("\nplumb COMMAND --help tells more; plumb --version prints the version.\n"
+                 "An option's value is the next word or, as in --run=DIR, behind an equals sign.\n");
 }
 
 Status command_run(World *world, int argc, char **argv)

@@ -4,9 +4,9 @@
 #include "engine/base/npy.h"
 #include "launch/evaluate.h"
 #include "launch/evaluate_run.h"
+#include "launch/options.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,79 +43,39 @@ typedef struct {
     EvaluateOptions evaluate;
 } Arguments;
 
-static Status parse_number(const char *option, const char *text, int64_t low, int64_t high, int64_t *value)
+static Status read_options(int argc, char **argv, const char *words[], Arguments *arguments)
 {
-    char *end;
-    errno = 0;
-    const long long number = strtoll(text, &end, 10);
-    if (*text == '\0' || *end != '\0' || errno != 0 || number < low || number > high)
-        return fail(STATUS_USAGE, "--%s takes an integer from %lld to %lld, not '%s'", option, (long long)low,
-                    (long long)high, text);
-    *value = number;
+    int64_t bins = arguments->evaluate.bins, seed = (int64_t)arguments->evaluate.seed;
+    const Option options[] = {
+        {"split", "a split", .text = &arguments->split},
+        {"checkpoint", "a checkpoint", .text = &arguments->checkpoint},
+        {"logits", "a file", .text = &arguments->logits},
+        {"labels", "a file", .text = &arguments->labels},
+        {"validation-logits", "a file", .text = &arguments->validation_logits},
+        {"validation-labels", "a file", .text = &arguments->validation_labels},
+        {"ood-logits", "a file", .text = &arguments->ood_logits},
+        {"json", "a file", .text = &arguments->json},
+        {"bins", .number = &bins, .low = 1, .high = CALIBRATION_MAX_BINS},
+        {"bootstrap", .number = &arguments->evaluate.replicates, .low = 0, .high = 100000000},
+        {"seed", .number = &seed, .low = 0, .high = INT64_MAX},
+    };
+    int count;
+    TRY(options_parse(options, sizeof options / sizeof *options, argc, argv, words, &count));
+    arguments->evaluate.bins = (int)bins;
+    arguments->evaluate.seed = (uint64_t)seed;
+    if (count > 0) arguments->run = words[0];
+    if (count > 1) return fail(STATUS_USAGE, "plumb evaluate takes one run, not also %s", words[1]);
     return OK;
 }
 
-static Status parse_arguments(int argc, char **argv, Arguments *arguments)
+static Status parse(int argc, char **argv, Arguments *arguments)
 {
-    enum {
-        SPLIT,
-        CHECKPOINT,
-        LOGITS,
-        LABELS,
-        VALIDATION_LOGITS,
-        VALIDATION_LABELS,
-        OOD_LOGITS,
-        JSON,
-        BINS,
-        BOOTSTRAP,
-        SEED
-    };
-    static const struct option options[] = {{"split", required_argument, NULL, SPLIT},
-                                            {"checkpoint", required_argument, NULL, CHECKPOINT},
-                                            {"logits", required_argument, NULL, LOGITS},
-                                            {"labels", required_argument, NULL, LABELS},
-                                            {"validation-logits", required_argument, NULL, VALIDATION_LOGITS},
-                                            {"validation-labels", required_argument, NULL, VALIDATION_LABELS},
-                                            {"ood-logits", required_argument, NULL, OOD_LOGITS},
-                                            {"json", required_argument, NULL, JSON},
-                                            {"bins", required_argument, NULL, BINS},
-                                            {"bootstrap", required_argument, NULL, BOOTSTRAP},
-                                            {"seed", required_argument, NULL, SEED},
-                                            {NULL, 0, NULL, 0}};
-    const char **texts[] = {[SPLIT] = &arguments->split,
-                            [CHECKPOINT] = &arguments->checkpoint,
-                            [LOGITS] = &arguments->logits,
-                            [LABELS] = &arguments->labels,
-                            [VALIDATION_LOGITS] = &arguments->validation_logits,
-                            [VALIDATION_LABELS] = &arguments->validation_labels,
-                            [OOD_LOGITS] = &arguments->ood_logits,
-                            [JSON] = &arguments->json};
+    const char **words;
     *arguments = (Arguments){.evaluate = evaluate_defaults()};
-    optind = 0; /* 0, not 1: makes getopt_long start afresh */
-    opterr = 0;
-    int option;
-    while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1) {
-        int64_t value = 0;
-        if (option == '?')
-            return fail(STATUS_USAGE, "evaluate has no option %s; see plumb evaluate --help",
-                        argv[optind - 1]);
-        if (option == ':')
-            return fail(STATUS_USAGE, "%s needs a value; see plumb evaluate --help", argv[optind - 1]);
-        if (option <= JSON) {
-            *texts[option] = optarg;
-        } else if (option == BINS) {
-            TRY(parse_number("bins", optarg, 1, CALIBRATION_MAX_BINS, &value));
-            arguments->evaluate.bins = (int)value;
-        } else if (option == BOOTSTRAP) {
-            TRY(parse_number("bootstrap", optarg, 0, 100000000, &arguments->evaluate.replicates));
-        } else {
-            TRY(parse_number("seed", optarg, 0, INT64_MAX, &value));
-            arguments->evaluate.seed = (uint64_t)value;
-        }
-    }
-    if (optind < argc) arguments->run = argv[optind++];
-    if (optind < argc) return fail(STATUS_USAGE, "evaluate takes one run, not also %s", argv[optind]);
-    return OK;
+    TRY(memory_new(&words, (size_t)argc, sizeof *words, "arguments"));
+    Status status = read_options(argc, argv, words, arguments);
+    free(words);
+    return status;
 }
 
 static Status check_arguments(const Arguments *arguments)
@@ -293,7 +253,7 @@ static Status evaluate_either(World *world, Arguments *arguments, EvaluationResu
 Status command_evaluate(World *world, int argc, char **argv)
 {
     Arguments arguments;
-    TRY(parse_arguments(argc, argv, &arguments));
+    TRY(parse(argc, argv, &arguments));
     TRY(check_arguments(&arguments));
     EvaluationResult *result;
     TRY(memory_new(&result, 1, sizeof *result, "evaluation"));

@@ -4,6 +4,7 @@
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "launch/html.h"
+#include "launch/options.h"
 #include "launch/report_figures.h"
 #include "launch/report_style.h"
 #include "launch/report_tables.h"
@@ -464,29 +465,13 @@ typedef struct {
 
 static Status parse(int argc, char **argv, Arguments *arguments)
 {
-    for (int i = 1; i < argc; ++i) {
-        const char *word = argv[i], *next = i + 1 < argc ? argv[i + 1] : NULL;
-        if (word[0] != '-') {
-            arguments->folder[arguments->folders++] = word;
-            continue;
-        }
-        if (strcmp(word, "--output") == 0) {
-            arguments->output = next;
-        } else if (strcmp(word, "--title") == 0) {
-            arguments->options.title = next;
-        } else if (strcmp(word, "--figures") == 0) {
-            char *end = NULL;
-            const long number = next != NULL ? strtol(next, &end, 10) : 0;
-            if (next != NULL && (*end != '\0' || number < 1 || number > 100))
-                return fail(STATUS_USAGE, "--figures takes a whole number from 1 to 100, not %s", next);
-            arguments->options.figure_runs = (int)number;
-        } else {
-            return fail(STATUS_USAGE, "plumb report does not know %s (see plumb report --help)", word);
-        }
-        if (next == NULL || next[0] == '\0')
-            return fail(STATUS_USAGE, "%s needs a value (see plumb report --help)", word);
-        ++i;
-    }
+    int64_t figures = arguments->options.figure_runs;
+    const Option options[] = {{"output", "a file", .text = &arguments->output},
+                              {"title", "a text", .text = &arguments->options.title},
+                              {"figures", .number = &figures, .low = 1, .high = 100}};
+    TRY(options_parse(options, sizeof options / sizeof *options, argc, argv, arguments->folder,
+                      &arguments->folders));
+    arguments->options.figure_runs = (int)figures;
     if (arguments->folders == 0)
         return fail(STATUS_USAGE,
                     "plumb report needs the folder of a run or of runs (see plumb report --help)");

@@ -3,6 +3,7 @@
 #include "engine/base/file.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
+#include "launch/options.h"
 #include "launch/progress.h"
 #include "launch/run_folder.h"
 #include "launch/run_summary.h"
@@ -41,7 +42,7 @@ const char sweep_help[] =
 
 typedef struct {
     const char *file, *folder;
-    int ranks, slots;
+    int64_t ranks, slots; /* 0: as the file says; at a time */
     const char **overrides;
     int override_count;
 } Arguments;
@@ -73,45 +74,17 @@ typedef struct {
 
 /* ---- arguments ---- */
 
-static Status whole_number(const char *option, const char *text, int *value)
-{
-    char *end = NULL;
-    const long number = text != NULL ? strtol(text, &end, 10) : 0;
-    if (text == NULL || *end != '\0' || number < 1 || number > 1000000)
-        return fail(STATUS_USAGE, "%s takes a whole number from 1", option);
-    *value = (int)number;
-    return OK;
-}
-
 static Status parse(int argc, char **argv, Arguments *arguments)
 {
+    enum { MOST = 1000000 };
+    const Option options[] = {{"ranks", .number = &arguments->ranks, .low = 1, .high = MOST},
+                              {"slots", .number = &arguments->slots, .low = 1, .high = MOST},
+                              {"folder", "a directory", .text = &arguments->folder}};
     arguments->slots = 1;
-    for (int i = 1; i < argc; ++i) {
-        const char *word = argv[i], *next = i + 1 < argc ? argv[i + 1] : NULL;
-        if (strcmp(word, "--ranks") == 0) {
-            TRY(whole_number(word, next, &arguments->ranks));
-            ++i;
-        } else if (strcmp(word, "--slots") == 0) {
-            TRY(whole_number(word, next, &arguments->slots));
-            ++i;
-        } else if (strcmp(word, "--folder") == 0) {
-            if (next == NULL) return fail(STATUS_USAGE, "--folder needs a directory");
-            arguments->folder = next;
-            ++i;
-        } else if (word[0] == '-') {
-            return fail(STATUS_USAGE, "plumb sweep does not know %s (see plumb sweep --help)", word);
-        } else if (strchr(word, '=') != NULL) {
-            arguments->overrides[arguments->override_count++] = word;
-        } else if (arguments->file == NULL) {
-            arguments->file = word;
-        } else {
-            return fail(STATUS_USAGE, "plumb sweep takes one SWEEP.yaml, not both %s and %s", arguments->file,
-                        word);
-        }
-    }
-    if (arguments->file == NULL)
-        return fail(STATUS_USAGE, "plumb sweep needs a SWEEP.yaml (see plumb sweep --help)");
-    return OK;
+    TRY(options_parse(options, sizeof options / sizeof *options, argc, argv, arguments->overrides,
+                      &arguments->override_count));
+    return options_file_and_settings(argv[0], "SWEEP.yaml", arguments->overrides, &arguments->override_count,
+                                     &arguments->file);
 }
 
 static Status check_config(const Sweep *sweep, const SweepRun *run)
@@ -234,7 +207,7 @@ static Status start(Sweep *sweep, int index)
     TRY(make_command(sweep, run, folder, &words));
     /* Runs side by side share the processors. */
     const long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    const int ranks = sweep->plan.ranks * sweep->arguments.slots;
+    const int64_t ranks = sweep->plan.ranks * sweep->arguments.slots;
     const int share = sweep->arguments.slots == 1 ? 0 : processors > ranks ? (int)(processors / ranks) : 1;
     (void)fflush(NULL);
     job->process = fork();
@@ -478,7 +451,7 @@ static Status run_sweep(Sweep *sweep)
 {
     Arguments *arguments = &sweep->arguments;
     TRY(sweep_plan_load(arguments->file, arguments->override_count, arguments->overrides, &sweep->plan));
-    if (arguments->ranks > 0) sweep->plan.ranks = arguments->ranks;
+    if (arguments->ranks > 0) sweep->plan.ranks = (int)arguments->ranks;
     (void)snprintf(sweep->folder, sizeof sweep->folder, "%s%s", arguments->folder != NULL ? "" : "runs/",
                    arguments->folder != NULL ? arguments->folder : sweep->plan.name);
     TRY(read_launcher(sweep));
@@ -492,8 +465,8 @@ static Status run_sweep(Sweep *sweep)
     (void)signal(SIGCHLD, SIG_DFL);
     (void)sigprocmask(SIG_BLOCK, &heeded, &sweep->usual_signals);
     log_info("%s: %d runs, %d rank%s each, %d at a time; %d complete already", sweep->plan.name,
-             sweep->plan.run_count, sweep->plan.ranks, sweep->plan.ranks == 1 ? "" : "s", arguments->slots,
-             count_state(sweep, COMPLETE));
+             sweep->plan.run_count, sweep->plan.ranks, sweep->plan.ranks == 1 ? "" : "s",
+             (int)arguments->slots, count_state(sweep, COMPLETE));
     TRY(run_all(sweep));
     TRY(print_table(sweep));
     if (sweep->stopping)

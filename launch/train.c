@@ -2,6 +2,7 @@
 
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
+#include "launch/options.h"
 #include "launch/settings.h"
 #include "launch/trainer.h"
 
@@ -34,29 +35,13 @@ typedef struct {
 
 static Status parse(int argc, char **argv, Arguments *arguments)
 {
-    for (int i = 1; i < argc; ++i) {
-        const char *word = argv[i];
-        if (strcmp(word, "--run") == 0) {
-            if (++i == argc) return fail(STATUS_USAGE, "--run needs a directory");
-            arguments->run = argv[i];
-        } else if (strcmp(word, "--log-view") == 0) {
-            arguments->log_view = true;
-        } else if (strcmp(word, "--quiet") == 0) {
-            arguments->quiet = true;
-        } else if (word[0] == '-') {
-            return fail(STATUS_USAGE, "plumb train does not know %s (see plumb train --help)", word);
-        } else if (strchr(word, '=') != NULL) {
-            arguments->overrides[arguments->override_count++] = word;
-        } else if (arguments->config == NULL) {
-            arguments->config = word;
-        } else {
-            return fail(STATUS_USAGE, "plumb train takes one CONFIG, not both %s and %s", arguments->config,
-                        word);
-        }
-    }
-    if (arguments->config == NULL)
-        return fail(STATUS_USAGE, "plumb train needs a CONFIG (see plumb train --help)");
-    return OK;
+    const Option options[] = {{"run", "a directory", .text = &arguments->run},
+                              {"log-view", .flag = &arguments->log_view},
+                              {"quiet", .flag = &arguments->quiet}};
+    TRY(options_parse(options, sizeof options / sizeof *options, argc, argv, arguments->overrides,
+                      &arguments->override_count));
+    return options_file_and_settings(argv[0], "CONFIG", arguments->overrides, &arguments->override_count,
+                                     &arguments->config);
 }
 
 /* runs/NAME for configs/NAME.yaml */

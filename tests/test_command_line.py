@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 
-from jobs import INPUT, INTERRUPTED, PLUMB, USAGE, Job, Suite, main, plumb, results, soon, wait_for
+from jobs import INPUT, INTERRUPTED, PLUMB, UNSUPPORTED, USAGE, Job, Suite, main, plumb, results, soon, wait_for
 
 COMMANDS = ("train", "evaluate", "sweep", "report", "list")
 
@@ -28,6 +28,23 @@ class Help(Suite):
                 self.assertTrue(job.output.startswith("usage: "), self.said(job))
                 self.assertIn(f"plumb {command}", job.output.splitlines()[0])
                 self.assertEqual(job.errors, "")
+
+    def test_values_behind_an_equals_sign(self):
+        """All commands read options alike."""
+        run = self.folder()
+        self.assertEnds(plumb("train", self.linear, "--quiet", f"--run={run}"), 0)
+        self.assertEnds(plumb("evaluate", run, "--checkpoint=last", "--bootstrap=0", f"--json={run}/again.json"), 0)
+        self.assertTrue(os.path.exists(f"{run}/again.json"))
+        job = plumb("report", run, f"--output={run}/page.html", "--title=A = B", "--figures=3")
+        if job.code != UNSUPPORTED:  # without gnuplot
+            self.assertEnds(job, 0)
+            with open(f"{run}/page.html", encoding="utf-8") as file:
+                self.assertIn("A = B", file.read())
+        self.assertIn("--figures takes a whole number from 1 to 100, not '0'", plumb("report", run, "--figures=0").errors)
+        sweep = self.write("equals.yaml", "sweep: s\nbase: linear.yaml\naxes: {seed: [1]}\n")
+        self.assertEnds(plumb("sweep", sweep, f"--folder={run}-sweep", "--ranks=2", "--slots=1"), 0)
+        with open(f"{run}-sweep/seed1/environment.json", encoding="utf-8") as file:
+            self.assertEqual(json.load(file)["ranks"], 2)
 
     def test_version(self):
         job = plumb("--version")

@@ -194,6 +194,15 @@ static void test_json(void **state)
     assert_non_null(strstr(output, "17.93 ["));
     assert_null(strstr(output, "worse"));
 
+    /* A value may stand behind an equals sign. */
+    static char equals[ROOM];
+    assert_int_equal(shell(equals,
+                           "%s evaluate $(echo '%s' | sed 's/\\(--[a-z-]*\\) /\\1=/g') --json=equals.json && "
+                           "cmp equals.json result.json",
+                           plumb, arguments()),
+                     0);
+    assert_string_equal(equals, output);
+
     /* On the standard output it is all there is. */
     static char text[ROOM], file[ROOM];
     assert_int_equal(shell(text, "%s evaluate %s --json - 2>table", plumb, arguments()), 0);
@@ -415,12 +424,23 @@ static void test_bad_input(void **state)
         {"--logits good.npy --labels labels.npy --validation-logits good.npy", STATUS_USAGE, "go together"},
         {"--logits good.npy", STATUS_USAGE, "--labels"},
         {"", STATUS_USAGE, "--logits"},
-        {"--logits good.npy --labels labels.npy --bins 0", STATUS_USAGE, "--bins takes an integer from 1"},
+        {"--logits good.npy --labels labels.npy --bins 0", STATUS_USAGE,
+         "--bins takes a whole number from 1 to"},
         {"--logits good.npy --labels labels.npy --bins 15x", STATUS_USAGE, "not '15x'"},
         {"--logits good.npy --labels labels.npy --bootstrap -1", STATUS_USAGE, "--bootstrap takes"},
         {"--logits good.npy --labels labels.npy --seed 99999999999999999999", STATUS_USAGE, "--seed takes"},
-        {"--logits good.npy --labels labels.npy --sed 1", STATUS_USAGE, "no option --sed"},
-        {"--logits good.npy --labels", STATUS_USAGE, "--labels needs a value"},
+        {"--logits good.npy --labels labels.npy --sed 1", STATUS_USAGE,
+         "plumb evaluate does not know --sed; did you mean --seed?"},
+        {"--logits good.npy --labels labels.npy -b 1", STATUS_USAGE, "plumb evaluate does not know -b"},
+        {"--logits=good.npy --labels=labels.npy --sed=1", STATUS_USAGE,
+         "plumb evaluate does not know --sed;"},
+        {"--logits=good.npy --labels=labels.npy --bins=0", STATUS_USAGE,
+         "--bins takes a whole number from 1 to"},
+        {"--logits=good.npy --labels=", STATUS_USAGE, "--labels needs a file"},
+        {"--logits --labels labels.npy", STATUS_USAGE, "--logits needs a file"},
+        {"--logits good.npy --labels labels.npy --seed 1 --seed=2", STATUS_USAGE, "--seed is given twice"},
+        {"run other", STATUS_USAGE, "takes one run, not also other"},
+        {"--logits good.npy --labels", STATUS_USAGE, "--labels needs a file"},
         {"--logits good.npy --labels labels.npy --split test", STATUS_USAGE, "--split"},
         {"run --logits good.npy", STATUS_USAGE, "not both"},
         {"--logits good.npy --labels labels.npy --json nowhere/out.json", STATUS_IO, "nowhere/out.json"},
