@@ -1,5 +1,6 @@
 #include "launch/session.h"
 
+#include "engine/base/file.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "engine/ops/ops.h"
@@ -39,12 +40,16 @@ static Status open_chosen(Session *session)
     return device_open(DEVICE_CPU, 0, threads, &session->device);
 }
 
+static DeviceNumerics numerics_of(const Config *config)
+{
+    return (DeviceNumerics){.deterministic = config_flag(config, "deterministic"),
+                            .tf32 = config_flag(config, "tf32")};
+}
+
 static Status open_device(Session *session)
 {
     TRY(open_chosen(session));
-    device_set_numerics(session->device,
-                        (DeviceNumerics){.deterministic = config_flag(session->config, "deterministic"),
-                                         .tf32 = config_flag(session->config, "tf32")});
+    device_set_numerics(session->device, numerics_of(session->config));
     return OK;
 }
 
@@ -84,10 +89,8 @@ static Status check_devices(Session *session)
     return status;
 }
 
-static Status open_dataset(Session *session)
+DatasetOptions session_dataset_options(const Config *config)
 {
-    const Config *config = session->config;
-    TRY(config_require(config, (const char *const[]){"dataset.name", "model.name", NULL}));
     const char *name = config_text(config, "dataset.name");
     DatasetOptions options = {.folder = config_text(config, "dataset.folder"),
                               .validation = config_integer(config, "dataset.validation"),
@@ -99,7 +102,43 @@ static Status open_dataset(Session *session)
         options.validation_is_test = config_flag(config, "compat.validation_is_test");
     if (strcmp(name, "cifar100") == 0)
         options.published_test_normalisation = config_flag(config, "compat.cifar100_test_normalisation");
-    return dataset_open(name, &options, &session->dataset);
+    return options;
+}
+
+Status session_open_dataset(const Config *config, Dataset **dataset)
+{
+    *dataset = NULL;
+    TRY(config_require(config, (const char *const[]){"dataset.name", NULL}));
+    const DatasetOptions options = session_dataset_options(config);
+    const char *name = config_text(config, "dataset.name");
+    if (options.folder[0] != '\0' && !file_exists(options.folder))
+        return config_error(
+            config, "dataset.folder",
+            "there is no %s; launch/get_data.sh %s %s fetches the data set, if it is nowhere else",
+            options.folder, name, options.folder);
+    return dataset_open(name, &options, dataset);
+}
+
+/* A data set of the kind that the config names, without samples: what graphs are built from. */
+static Status describe_dataset(const Config *config, Dataset *dataset)
+{
+    const DatasetKind *kind;
+    TRY(config_require(config, (const char *const[]){"dataset.name", NULL}));
+    Status status = dataset_find(config_text(config, "dataset.name"), &kind);
+    if (status != OK) {
+        Status at_setting = config_error(config, "dataset.name", "%s", status_message(status));
+        status_free(status);
+        return at_setting;
+    }
+    *dataset = (Dataset){.name = kind->name,
+                         .height = kind->height,
+                         .width = kind->width,
+                         .channels = kind->channels,
+                         .classes = kind->classes};
+    for (int split = 0; split < SPLIT_COUNT; ++split)
+        for (int64_t c = 0; c < kind->channels; ++c)
+            dataset->split[split].deviation[c] = 1;
+    return OK;
 }
 
 /* ---- graphs ---- */
@@ -113,7 +152,9 @@ static Value build_images(const Session *session, Step *step, Split split, bool 
                             .flip = augmented && config_flag(session->config, "augment.flip")};
     memcpy(augmentation.mean, data->mean, sizeof augmentation.mean);
     memcpy(augmentation.deviation, data->deviation, sizeof augmentation.deviation);
-    const int64_t rows = pixels_rows(session->pixels, split, step->batch);
+    /* Without the data any number of rows will do. */
+    const int64_t rows =
+        session->pixels != NULL ? pixels_rows(session->pixels, split, step->batch) : step->batch;
     const int64_t table[] = {rows, dataset->height, dataset->width, dataset->channels};
     const int64_t crop[] = {step->batch, 3};
     step->table = graph_external_input(step->graph, "table", shape_of(UINT8, 4, table));
@@ -122,10 +163,15 @@ static Value build_images(const Session *session, Step *step, Split split, bool 
     return augment(step->graph, step->table, step->index, step->crop, augmentation);
 }
 
-static Status build_train(Session *session, DType compute)
+static DType compute_type(const Config *config)
+{
+    return strcmp(config_text(config, "compute"), "bfloat16") == 0 ? BFLOAT16 : FLOAT32;
+}
+
+static Status build_train(Session *session)
 {
     Step *step = &session->train;
-    TRY(graph_create(GRAPH_TRAIN, compute, &step->graph));
+    TRY(graph_create(GRAPH_TRAIN, compute_type(session->config), &step->graph));
     Graph *graph = step->graph;
     step->target = graph_input(graph, "target", shape_of(INT32, 1, &step->batch));
     step->weight = graph_input(graph, "weight", shape_of(FLOAT32, 1, &step->batch));
@@ -145,10 +191,10 @@ static bool is_evaluated(const Session *session, int split)
     return split != SPLIT_TRAIN && session->dataset->split[split].count > 0;
 }
 
-static Status build_evaluate(Session *session, Split split, DType compute)
+static Status build_evaluate(Session *session, Split split)
 {
     Step *step = &session->evaluate[split];
-    TRY(graph_create(GRAPH_EVALUATE, compute, &step->graph));
+    TRY(graph_create(GRAPH_EVALUATE, compute_type(session->config), &step->graph));
     const Value images = build_images(session, step, split, false);
     step->logits = session->model->build(step->graph, session->config, images, session->dataset->classes);
     graph_keep(step->graph, step->logits);
@@ -172,9 +218,8 @@ static Status share_batch(const Config *config, int ranks, const char *name, int
     return OK;
 }
 
-static Status make_optimizer(Session *session)
+static OptimizerOptions optimizer_options(const Config *config)
 {
-    const Config *config = session->config;
     OptimizerOptions options = {.name = config_text(config, "optimizer.name"),
                                 .weight_decay = config_real(config, "optimizer.weight_decay"),
                                 .clip_norm = config_real(config, "optimizer.clip_norm")};
@@ -188,17 +233,23 @@ static Status make_optimizer(Session *session)
         options.beta1 = config_real(config, "optimizer.beta1");
         options.beta2 = config_real(config, "optimizer.beta2");
     }
-    return optimizer_create(session->store, options, &session->optimizer);
+    return options;
 }
 
-static Status make_plans(Session *session, bool training, bool profile)
+static PlanOptions plan_options(const Config *config)
 {
-    const Config *config = session->config;
     PlanOptions options = PLAN_DEFAULTS;
     options.share_memory = config_flag(config, "plan.share_memory");
     options.bucket_bytes = config_integer(config, "comm.bucket_bytes");
     options.gradient_type =
         strcmp(config_text(config, "comm.gradients"), "bfloat16") == 0 ? BFLOAT16 : FLOAT32;
+    return options;
+}
+
+static Status make_plans(Session *session, bool training, bool profile)
+{
+    const Config *config = session->config;
+    PlanOptions options = plan_options(config);
     options.profile = profile;
     const Graph *graph = training ? session->train.graph : session->evaluate[SPLIT_TEST].graph;
     TRY(store_create(session->device, graph, (uint64_t)config_integer(config, "seed"), &session->store));
@@ -207,7 +258,7 @@ static Status make_plans(Session *session, bool training, bool profile)
         TRY(plan_create(session->train.graph, session->store, session->arena, session->collective, options,
                         &session->train.plan));
         TRY(plan_reduce(session->train.plan, session->train.sums));
-        TRY(make_optimizer(session));
+        TRY(optimizer_create(session->store, optimizer_options(config), &session->optimizer));
     }
     options.profile = false;
     for (int split = 0; split < SPLIT_COUNT; ++split) {
@@ -245,20 +296,8 @@ static Status open_calibration(Session *session, Split split)
                                  &session->evaluate[split].calibration);
 }
 
-Status session_check_config(const Config *config, int ranks)
-{
-    const Model *model;
-    const Loss *loss;
-    TRY(model_find(config, &model));
-    TRY(loss_find(config, &loss));
-    if (loss->check != NULL) TRY(loss->check(config));
-    int64_t share;
-    return share_batch(config, ranks, "batch", config_integer(config, "batch"),
-                       config_integer(config, "micro_batches"), &share);
-}
-
-/* What one rank may find wrong alone: its files, its memory. */
-static Status open_here(Session *session, bool training, bool profile)
+/* The network and loss that the config names, and a rank's share of the batches. */
+static Status choose(Session *session, int ranks, bool training)
 {
     const Config *config = session->config;
     TRY(model_find(config, &session->model));
@@ -269,19 +308,52 @@ static Status open_here(Session *session, bool training, bool profile)
     int64_t evaluate_batch = config_integer(config, "evaluate_batch");
     /* That of training need not fit the ranks that evaluate. */
     if (training)
-        TRY(share_batch(config, session->world->size, "batch", batch, session->micro_batches,
-                        &session->train.batch));
+        TRY(share_batch(config, ranks, "batch", batch, session->micro_batches, &session->train.batch));
     if (evaluate_batch == 0) evaluate_batch = batch / session->micro_batches;
     int64_t evaluate_share = 0;
-    TRY(share_batch(config, session->world->size, "evaluate_batch", evaluate_batch, 1, &evaluate_share));
-    TRY(open_dataset(session));
-    TRY(pixels_open(session->device, session->dataset, &session->pixels));
-    const DType compute = strcmp(config_text(config, "compute"), "bfloat16") == 0 ? BFLOAT16 : FLOAT32;
-    if (training) TRY(build_train(session, compute));
-    for (int split = 0; split < SPLIT_COUNT; ++split) {
+    TRY(share_batch(config, ranks, "evaluate_batch", evaluate_batch, 1, &evaluate_share));
+    for (int split = 0; split < SPLIT_COUNT; ++split)
         session->evaluate[split].batch = evaluate_share;
-        if (is_evaluated(session, split)) TRY(build_evaluate(session, (Split)split, compute));
-    }
+    return OK;
+}
+
+static CommOptions comm_options(const Config *config)
+{
+    return (CommOptions){.kind = config_text(config, "collective"),
+                         .timeout_seconds = config_real(config, "comm.timeout_seconds"),
+                         .step_seconds = config_real(config, "comm.step_seconds"),
+                         .deterministic = config_flag(config, "deterministic")};
+}
+
+Status session_check_config(const Config *config, int ranks)
+{
+    Session session = {.config = config};
+    Dataset dataset;
+    TRY(choose(&session, ranks, true));
+    TRY(describe_dataset(config, &dataset));
+    session.dataset = &dataset;
+    Status status = build_train(&session);
+    graph_free(session.train.graph);
+    /* What is read for a device, ranks and data that are there. */
+    (void)numerics_of(config), (void)comm_options(config), (void)session_dataset_options(config);
+    (void)optimizer_options(config), (void)plan_options(config);
+    (void)config_text(config, "device"), (void)config_integer(config, "threads");
+    (void)config_flag(config, "share_gpus"), (void)config_flag(config, "graph");
+    (void)config_integer(config, "seed"), (void)config_integer(config, "evaluate.bins");
+    (void)config_text(config, "init");
+    return status;
+}
+
+/* What one rank may find wrong alone: its files, its memory. */
+static Status open_here(Session *session, bool training, bool profile)
+{
+    const Config *config = session->config;
+    TRY(choose(session, session->world->size, training));
+    TRY(session_open_dataset(config, &session->dataset));
+    TRY(pixels_open(session->device, session->dataset, &session->pixels));
+    if (training) TRY(build_train(session));
+    for (int split = 0; split < SPLIT_COUNT; ++split)
+        if (is_evaluated(session, split)) TRY(build_evaluate(session, (Split)split));
     TRY(make_plans(session, training, profile));
     for (int split = 0; split < SPLIT_COUNT && training; ++split)
         if (session->evaluate[split].plan != NULL) TRY(open_calibration(session, (Split)split));
@@ -293,10 +365,7 @@ static Status open_here(Session *session, bool training, bool profile)
 Status session_open(World *world, const Config *config, bool training, bool profile, Session *session)
 {
     *session = (Session){.world = world, .config = config};
-    const CommOptions options = {.kind = config_text(config, "collective"),
-                                 .timeout_seconds = config_real(config, "comm.timeout_seconds"),
-                                 .step_seconds = config_real(config, "comm.step_seconds"),
-                                 .deterministic = config_flag(config, "deterministic")};
+    const CommOptions options = comm_options(config);
     Status status;
     TRY_ELSE(failed, comm_collective(world, options.timeout_seconds, &session->host));
     TRY_ELSE(failed, comm_agree(world, open_device(session)));

@@ -48,9 +48,14 @@ typedef struct {
 CHECKED Status session_open(World *, const Config *, bool training, bool profile, Session *);
 void session_close(Session *);
 
-/* What can be said of a config without data or devices: that there are such a network and loss, that the loss's
- * settings fit, that so many ranks can share the batch. */
+/* What can be said of a config for training without its data and a device: that there are such a data set, network
+ * and loss, that the network takes such images, that the loss's settings fit, that so many ranks can share the
+ * batch. Reads all settings that session_open reads for training, and no others. */
 CHECKED Status session_check_config(const Config *, int ranks);
+
+/* The data set that a config describes. */
+DatasetOptions session_dataset_options(const Config *);
+CHECKED Status session_open_dataset(const Config *, Dataset **);
 
 /* Collective. Runs the network on this rank's share of a split, with rank 0's batch statistics, in evaluation
  * mode and without augmentation. `out` refers to *logits (FLOAT32 [count, classes]) and *labels, released

@@ -115,6 +115,7 @@ Status command_train(World *world, int argc, char **argv)
     status = comm_check_equal(world, resolved, strlen(resolved), "config");
     free(resolved);
     TRY_ELSE(done, status);
+    TRY_ELSE(done, comm_agree(world, trainer_check_config(config, world->size)));
     if (arguments.run == NULL) TRY_ELSE(done, default_run(arguments.config, &run));
     TRY_ELSE(done, train_in(world, config, arguments.run != NULL ? arguments.run : run, &arguments));
 done:

@@ -420,40 +420,75 @@ static Status run_epoch(Trainer *trainer)
 
 /* ---- the run ---- */
 
-static Schedule read_schedule(const Config *config, int64_t batches)
+/* A step out of order, or twice, is a slip: the rate falls at every epoch of the list, in whatever order. */
+static Status check_epochs(const Config *config, const Schedule *schedule)
 {
-    Schedule schedule = {.name = config_text(config, "schedule.name"),
-                         .learning_rate = config_real(config, "optimizer.learning_rate"),
-                         .warmup_steps = config_integer(config, "schedule.warmup_steps")};
-    if (strcmp(schedule.name, "steps") == 0) {
-        schedule.epoch_count = config_integers(config, "schedule.epochs", &schedule.epochs);
-        const int64_t epochs = config_integer(config, "epochs"), last = schedule.epoch_count - 1;
-        if (last >= 0 && schedule.epochs[last] >= epochs)
-            log_warning("schedule.epochs: the step at epoch %" PRId64 " is never taken: there are %" PRId64
-                        " epochs, from 0",
-                        (int64_t)schedule.epochs[last], epochs);
-        schedule.factor = config_real(config, "schedule.factor");
-        schedule.one_epoch_early = config_flag(config, "compat.early_schedule");
-    } else if (strcmp(schedule.name, "cosine") == 0) {
-        schedule.total_steps = config_integer(config, "epochs") * batches;
-        schedule.final_rate = config_real(config, "schedule.final_rate");
-    } else if (strcmp(schedule.name, "inverse_square_root") == 0) {
-        schedule.model_width = config_integer(config, "schedule.model_width");
+    for (int i = 1; i < schedule->epoch_count; ++i)
+        if (schedule->epochs[i] <= schedule->epochs[i - 1])
+            return config_error(config, "schedule.epochs", "must rise, but %" PRId64 " follows %" PRId64,
+                                schedule->epochs[i], schedule->epochs[i - 1]);
+    return OK;
+}
+
+static void warn_of_late_step(const Schedule *schedule, int64_t epochs)
+{
+    const int last = schedule->epoch_count - 1;
+    if (last >= 0 && schedule->epochs[last] >= epochs)
+        log_warning("schedule.epochs: the step at epoch %" PRId64 " is never taken: there are %" PRId64
+                    " epochs, from 0",
+                    schedule->epochs[last], epochs);
+}
+
+static Status read_schedule(const Config *config, int64_t batches, Schedule *schedule)
+{
+    *schedule = (Schedule){.name = config_text(config, "schedule.name"),
+                           .learning_rate = config_real(config, "optimizer.learning_rate"),
+                           .warmup_steps = config_integer(config, "schedule.warmup_steps")};
+    if (strcmp(schedule->name, "steps") == 0) {
+        schedule->epoch_count = config_integers(config, "schedule.epochs", &schedule->epochs);
+        schedule->factor = config_real(config, "schedule.factor");
+        schedule->one_epoch_early = config_flag(config, "compat.early_schedule");
+        return check_epochs(config, schedule);
     }
-    return schedule;
+    if (strcmp(schedule->name, "cosine") == 0) {
+        schedule->total_steps = config_integer(config, "epochs") * batches;
+        schedule->final_rate = config_real(config, "schedule.final_rate");
+    } else if (strcmp(schedule->name, "inverse_square_root") == 0) {
+        schedule->model_width = config_integer(config, "schedule.model_width");
+    }
+    return OK;
+}
+
+static LoaderOptions loader_options(const Config *config, int rank, int ranks)
+{
+    return (LoaderOptions){.batch = config_integer(config, "batch"),
+                           .rank = rank,
+                           .ranks = ranks,
+                           .seed = (uint64_t)config_integer(config, "seed"),
+                           .shuffle = true,
+                           .crop_padding = config_integer(config, "augment.crop_padding"),
+                           .flip = config_flag(config, "augment.flip")};
+}
+
+Status trainer_check_config(const Config *config, int ranks)
+{
+    Schedule schedule;
+    const Loss *loss;
+    TRY(session_check_config(config, ranks));
+    TRY(read_schedule(config, 1, &schedule));
+    TRY(loss_find(config, &loss));
+    (void)loss_reduction(loss, config), (void)loader_options(config, 0, ranks);
+    (void)config_integer(config, "epochs");
+    (void)config_integer(config, "checkpoint.epochs"), (void)config_integer(config, "checkpoint.keep");
+    (void)config_real(config, "checkpoint.minutes"), (void)config_integer(config, "evaluate.every");
+    (void)config_integer(config, "evaluate.bins"), (void)config_integer(config, "evaluate.bootstrap");
+    return config_check_all_read(config);
 }
 
 static Status open_loader(Trainer *trainer)
 {
     Session *session = trainer->session;
-    const Config *config = session->config;
-    LoaderOptions options = {.batch = config_integer(config, "batch"),
-                             .rank = session->world->rank,
-                             .ranks = session->world->size,
-                             .seed = (uint64_t)config_integer(config, "seed"),
-                             .shuffle = true,
-                             .crop_padding = config_integer(config, "augment.crop_padding"),
-                             .flip = config_flag(config, "augment.flip")};
+    const LoaderOptions options = loader_options(session->config, session->world->rank, session->world->size);
     return comm_agree(session->world, loader_open(session->dataset, SPLIT_TRAIN, options, &trainer->loader));
 }
 
@@ -465,13 +500,10 @@ static Status train(Trainer *trainer)
     TRY(open_loader(trainer));
     trainer->epochs = config_integer(config, "epochs");
     trainer->batches = loader_batches(trainer->loader);
-    trainer->schedule = read_schedule(config, trainer->batches);
+    TRY(comm_agree(session->world, read_schedule(config, trainer->batches, &trainer->schedule)));
     trainer->record = config_flag(config, "graph") && !trainer->options.log_view;
     trainer->mean = loss_reduction(session->loss, config) == REDUCTION_MEAN;
-    (void)config_integer(config, "checkpoint.epochs"), (void)config_integer(config, "checkpoint.keep");
-    (void)config_real(config, "checkpoint.minutes"), (void)config_integer(config, "evaluate.every");
-    (void)config_integer(config, "evaluate.bins"), (void)config_integer(config, "evaluate.bootstrap");
-    TRY(comm_agree(session->world, config_check_all_read(config)));
+    warn_of_late_step(&trainer->schedule, trainer->epochs);
     TRY(restore(trainer));
     if (trainer->restored[0] != '\0')
         log_info("going on after step %" PRId64 " (epoch %" PRId64 ")", trainer->place.step,

@@ -92,7 +92,7 @@ def main():
     parser.add_argument("--data", default=FOLDER)
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="for plumb")
     options = parser.parse_args()
-    options.drops = [options.epochs * 3 // 5, options.epochs * 4 // 5]
+    options.drops = sorted({options.epochs * 3 // 5, options.epochs * 4 // 5})
     torch.set_num_threads(options.threads)
     images, labels = images_and_labels(options.data, "train")
     test = images_and_labels(options.data, "t10k")

@@ -142,6 +142,17 @@ static void put_mnist(const char *folder, bool zip)
     }
 }
 
+/* What graphs are checked against before there are files is what the files hold. */
+static void assert_as_published(const Dataset *dataset)
+{
+    const DatasetKind *kind;
+    assert_ok(dataset_find(dataset->name, &kind));
+    assert_int_equal(dataset->height, kind->height);
+    assert_int_equal(dataset->width, kind->width);
+    assert_int_equal(dataset->channels, kind->channels);
+    assert_int_equal(dataset->classes, kind->classes);
+}
+
 static void idx_files_are_read(void **state)
 {
     (void)state;
@@ -153,6 +164,7 @@ static void idx_files_are_read(void **state)
         const DatasetOptions options = {.folder = folder, .validation = -1};
         assert_ok(dataset_open(zip != 0 ? "fashion_mnist" : "mnist", &options, &dataset));
         assert_string_equal(dataset->name, zip != 0 ? "fashion_mnist" : "mnist");
+        assert_as_published(dataset);
         assert_int_equal(dataset->height, SIDE);
         assert_int_equal(dataset->width, SIDE);
         assert_int_equal(dataset->channels, 1);
@@ -310,6 +322,7 @@ static void check_cifar(const char *name, const char *folder, int classes)
     Dataset *dataset;
     const DatasetOptions options = {.folder = folder, .validation = -1};
     assert_ok(dataset_open(name, &options, &dataset));
+    assert_as_published(dataset);
     assert_int_equal(dataset->classes, classes);
     assert_int_equal(dataset->channels, 3);
     static const int64_t counts[SPLIT_COUNT] = {90, 10, PER_FILE};
@@ -480,8 +493,12 @@ static void unknown_names_are_corrected(void **state)
     int count;
     const DatasetKind *kinds = dataset_kinds(&count);
     assert_int_equal(count, 5);
-    for (int i = 0; i < count; ++i)
+    for (int i = 0; i < count; ++i) {
+        const DatasetKind *found;
         assert_true(strlen(kinds[i].help) > 10);
+        assert_ok(dataset_find(kinds[i].name, &found));
+        assert_ptr_equal(found, &kinds[i]);
+    }
     dataset_close(NULL);
 }
 

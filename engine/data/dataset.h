@@ -44,11 +44,14 @@ typedef struct {
 typedef struct {
     const char *name; /* "cifar10" */
     const char *help;
+    int64_t height, width, channels, classes; /* as published; what its files hold may have fewer classes */
     Status (*open)(const DatasetOptions *, Dataset **);
 } DatasetKind;
 
 /* The table of data sets. */
 const DatasetKind *dataset_kinds(int *count);
+/* STATUS_INPUT names the nearest known name. */
+CHECKED Status dataset_find(const char *name, const DatasetKind **);
 /* STATUS_INPUT names the nearest known name, the file that is missing or wrong, and where to get it. */
 CHECKED Status dataset_open(const char *name, const DatasetOptions *, Dataset **);
 void dataset_close(Dataset *); /* NULL is allowed */
