@@ -112,10 +112,9 @@ Status session_open_dataset(const Config *config, Dataset **dataset)
     const DatasetOptions options = session_dataset_options(config);
     const char *name = config_text(config, "dataset.name");
     if (options.folder[0] != '\0' && !file_exists(options.folder))
-        return config_error(
-            config, "dataset.folder",
-            "there is no %s; launch/get_data.sh %s %s fetches the data set, if it is nowhere else",
-            options.folder, name, options.folder);
+        return config_error(config, "dataset.folder",
+                            "there is no folder %s (launch/get_data.sh %s %s fetches the data set)",
+                            options.folder, name, options.folder);
     return dataset_open(name, &options, dataset);
 }
 

@@ -8,8 +8,7 @@
 #include "launch/run_folder.h"
 #include "launch/run_summary.h"
 #include "launch/run_table.h"
-#include "launch/session.h"
-#include "launch/settings.h"
+#include "launch/sweep_check.h"
 #include "launch/sweep_plan.h"
 
 #include <cJSON.h>
@@ -29,6 +28,8 @@ const char sweep_help[] =
     "\n"
     "Trains every run of SWEEP.yaml, each as `mpirun -n R plumb train` with its own folder DIR/RUN and log "
     "DIR/RUN/log.txt.\n"
+    "Before the first run starts all of them are checked: settings, networks, losses, and that the data are "
+    "there.\n"
     "Started again, it goes on with what is not complete. One failed run does not stop the others.\n"
     "\n"
     "  --ranks R     MPI ranks a run; default: the file's ranks, else 1\n"
@@ -85,35 +86,6 @@ static Status parse(int argc, char **argv, Arguments *arguments)
                       &arguments->override_count));
     return options_file_and_settings(argv[0], "SWEEP.yaml", arguments->overrides, &arguments->override_count,
                                      &arguments->file);
-}
-
-static Status check_config(const Sweep *sweep, const SweepRun *run)
-{
-    int settings;
-    const Setting *table = settings_table(&settings);
-    char folder[PATH_MAX];
-    RunFolder earlier;
-    Config *config;
-    TRY(config_load_with(table, settings, run->config, run->override_count, run->override, &config));
-    /* How many ranks a launcher of the user's starts is not known. */
-    Status status = session_check_config(config, sweep->launcher_count > 0 ? 1 : sweep->plan.ranks);
-    if (status == OK) status = file_join(folder, sweep->folder, run->name);
-    if (status == OK) status = run_folder_attach(folder, &earlier);
-    if (status == OK) status = run_folder_check_config(&earlier, config);
-    config_free(config);
-    return status;
-}
-
-/* Every config is checked before the first run starts: a typo in the last must not be found after a week, and what
- * an earlier sweep left complete must be what this one asks for. */
-static Status check_configs(const Sweep *sweep)
-{
-    for (int i = 0; i < sweep->plan.run_count; ++i) {
-        const SweepRun *run = &sweep->plan.run[i];
-        Status status = check_config(sweep, run);
-        if (status != OK) return status_context(status, "run %s", run->name);
-    }
-    return OK;
 }
 
 /* sweep.json: which runs belong to this folder, in order; what `plumb report` shows first. */
@@ -455,7 +427,8 @@ static Status run_sweep(Sweep *sweep)
     (void)snprintf(sweep->folder, sizeof sweep->folder, "%s%s", arguments->folder != NULL ? "" : "runs/",
                    arguments->folder != NULL ? arguments->folder : sweep->plan.name);
     TRY(read_launcher(sweep));
-    TRY(check_configs(sweep));
+    /* A mistake in the last run must not be found after a week. */
+    TRY(sweep_check(&sweep->plan, sweep->folder, sweep->launcher_count > 0));
     TRY(file_make_folder(sweep->folder));
     TRY(write_list(sweep));
     TRY(find_program(sweep));

@@ -5,7 +5,8 @@ import os
 import shutil
 import signal
 
-from jobs import INPUT, INTERRUPTED, PLUMB, UNSUPPORTED, USAGE, Job, Suite, main, plumb, results, soon, wait_for
+from jobs import (INPUT, INTERRUPTED, PLUMB, UNSUPPORTED, USAGE, Job, Suite, checkpoint, main, plumb, results, soon,
+                  wait_for)
 
 COMMANDS = ("train", "evaluate", "sweep", "report", "list")
 
@@ -118,9 +119,8 @@ exclude:
             self.assertEqual(json.load(file)["ranks"], 2)
 
     def test_a_failed_run_does_not_stop_the_others(self):
-        text = self.TEXT.replace("one: {seed: 1}", "one: {seed: 1, dataset.folder: FOLDER}")
-        broken = f"{self.scratch}/no-data"
-        text = text.replace("FOLDER", broken)
+        broken = f"{self.scratch}/no-weights"
+        text = self.TEXT.replace("one: {seed: 1}", f"one: {{seed: 1, init: {broken}}}")
         job, path, folder = self.sweep(text, "--ranks", "2")
         job.wait()
         self.assertNotIn(job.code, (0, None))
@@ -133,7 +133,7 @@ exclude:
         page = plumb("report", folder, "--output", "-").output
         self.assertIn("3 runs, 1 complete, 2 failed", page)
         self.assertRegex(page, f">failed: [^<]*{broken}")
-        shutil.copytree(self.data, broken)
+        shutil.copy(checkpoint(f"{folder}/cross_entropy-two"), broken)
         self.assertEnds(plumb("sweep", path, "--folder", folder), 0)
         self.assertFalse(os.path.exists(f"{folder}/cross_entropy-one/failure.txt"))
 
@@ -193,6 +193,18 @@ exclude:
             self.assertIn("run brier-one: ", job.errors)
             self.assertIn(text, job.errors)
             self.assertFalse(os.path.exists(folder), self.said(job))
+        for wrong, origin in (("loss: {name: brier, gamma: 2}", ":6: loss.gamma: is set, but nothing uses it"),
+                              ("schedule: {name: steps, epochs: [2, 1]}", ":6: schedule.epochs: must rise"),
+                              ("dataset.folder: /nowhere", ":6: dataset.folder: there is no folder /nowhere"),
+                              (f"dataset.folder: {self.scratch}", "no train-images-idx3-ubyte"),
+                              ("dataset.validation: 320", "320 samples held out")):
+            job, path, folder = self.sweep(self.TEXT.replace("loss.name: brier", wrong))
+            self.assertEnds(job.wait(), INPUT)
+            self.assertRegex(job.errors, "error: run brier-one: " + (path if origin[0] == ":" else "") + f".*{origin}")
+            self.assertFalse(os.path.exists(folder), self.said(job))
+        job, path, folder = self.sweep(self.TEXT, "loss.gamma=2")
+        self.assertEnds(job.wait(), INPUT)
+        self.assertIn("run cross_entropy-one: loss.gamma (command line): is set", job.errors)
         job, path, _ = self.sweep(self.TEXT.replace("exclude:", "exlude:"))
         self.assertEnds(job.wait(), INPUT)
         self.assertIn(f'{path}:10: a sweep has no "exlude"', job.errors)
@@ -202,6 +214,32 @@ exclude:
         self.assertEnds(plumb("sweep", path, "--folder", self.folder(), "epochs=1", "epochs=2"), USAGE)
         self.assertEnds(plumb("sweep"), USAGE)
         self.assertEnds(plumb("sweep", path, ranks=2), USAGE)
+
+
+    def test_data_of_complete_runs_may_be_gone(self):
+        data = f"{self.scratch}/counted"
+        shutil.copytree(self.data, data)
+        text = self.TEXT.replace("exclude:", f"set: {{dataset.folder: {data}}}\nexclude:")
+        path, folder = self.write("counted.yaml", text), self.folder()
+        self.assertEnds(plumb("sweep", path, "--folder", folder), 0)
+        shutil.rmtree(data)
+        again = plumb("sweep", path, "--folder", folder)
+        self.assertEnds(again, 0)
+        self.assertIn("3 complete already", again.output)
+        os.remove(f"{folder}/brier-one/evaluation.json")
+        again = plumb("sweep", path, "--folder", folder)
+        self.assertEnds(again, INPUT)
+        self.assertIn(f"run brier-one: {path}:10: dataset.folder: there is no folder {data}", again.errors)
+
+    def test_data_that_only_other_hosts_have(self):
+        """Runs that a launcher of the user's starts may find what this host lacks: that is said, once for all runs that
+        describe their data alike, and they are tried."""
+        path = self.write("elsewhere.yaml", self.TEXT + "set: {dataset.folder: /nowhere}\n")
+        job = plumb("sweep", path, "--folder", self.folder(), environment={"PLUMB_MPIRUN": "env THERE=1"})
+        self.assertEnds(job, INPUT)
+        self.assertEqual(job.errors.count("warning: "), 1, self.said(job))
+        self.assertIn(f"warning: run cross_entropy-one: {path}:12: dataset.folder: there is no folder", job.errors)
+        self.assertIn("3 of 3 runs failed", job.errors)
 
 
 if __name__ == "__main__":

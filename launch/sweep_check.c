@@ -1,0 +1,102 @@
+#include "launch/sweep_check.h"
+
+#include "engine/base/file.h"
+#include "engine/base/log.h"
+#include "engine/base/memory.h"
+#include "launch/run_folder.h"
+#include "launch/session.h"
+#include "launch/settings.h"
+#include "launch/trainer.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    const SweepPlan *plan;
+    const char *folder;
+    bool elsewhere;
+    char **data; /* descriptions of the data sets that have been opened */
+    size_t data_count, data_capacity;
+} Check;
+
+/* ---- data ---- */
+
+/* All that the opening of a data set depends on, as text. */
+static Status describe_data(const Config *config, char **text)
+{
+    const DatasetOptions options = session_dataset_options(config);
+    return text_format(text, "%s %lld %lld %lld %lld %d %d %s", config_text(config, "dataset.name"),
+                       (long long)options.validation, (long long)options.train_limit,
+                       (long long)options.validation_limit, (long long)options.test_limit,
+                       options.validation_is_test, options.published_test_normalisation, options.folder);
+}
+
+static Status open_once(Check *check, const Config *config)
+{
+    char *text;
+    Dataset *dataset = NULL;
+    TRY(describe_data(config, &text));
+    bool known = false;
+    for (size_t i = 0; i < check->data_count && !known; ++i)
+        known = strcmp(check->data[i], text) == 0;
+    Status status = known ? OK
+                          : memory_grow(&check->data, &check->data_capacity, check->data_count + 1,
+                                        sizeof *check->data, "sweep");
+    if (known || status != OK) {
+        free(text);
+        return status;
+    }
+    check->data[check->data_count++] = text;
+    status = session_open_dataset(config, &dataset);
+    dataset_close(dataset);
+    return status;
+}
+
+static Status check_data(Check *check, const Config *config, const char *run)
+{
+    Status status = open_once(check, config);
+    if (status == OK || !check->elsewhere) return status;
+    log_warning("run %s: %s\n(as seen from here; the runs start where PLUMB_MPIRUN puts them)", run,
+                status_message(status));
+    status_free(status);
+    return OK;
+}
+
+/* ---- runs ---- */
+
+static Status check_with(Check *check, const SweepRun *run, const Config *config)
+{
+    char path[PATH_MAX];
+    RunFolder folder;
+    TRY(trainer_check_config(config, check->elsewhere ? 1 : check->plan->ranks));
+    TRY(file_join(path, check->folder, run->name));
+    TRY(run_folder_attach(path, &folder));
+    TRY(run_folder_check_config(&folder, config));
+    return run_folder_is_complete(&folder) ? OK : check_data(check, config, run->name);
+}
+
+static Status check_run(Check *check, const SweepRun *run)
+{
+    int settings;
+    const Setting *table = settings_table(&settings);
+    Config *config;
+    TRY(config_load_with(table, settings, run->config, run->override_count, run->override, &config));
+    Status status = check_with(check, run, config);
+    config_free(config);
+    return status;
+}
+
+Status sweep_check(const SweepPlan *plan, const char *folder, bool elsewhere)
+{
+    Check check = {.plan = plan, .folder = folder, .elsewhere = elsewhere};
+    Status status = OK;
+    for (int i = 0; i < plan->run_count && status == OK; ++i) {
+        status = check_run(&check, &plan->run[i]);
+        if (status != OK) status = status_context(status, "run %s", plan->run[i].name);
+    }
+    for (size_t i = 0; i < check.data_count; ++i)
+        free(check.data[i]);
+    free(check.data);
+    return status;
+}
