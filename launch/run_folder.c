@@ -83,10 +83,53 @@ Status run_folder_check_config(const RunFolder *run, const Config *config)
     return status;
 }
 
+/* The value in a resolved config, up to the end of its line; "" if it is not there. */
+static const char *find_value(const char *yaml, const char *name)
+{
+    const size_t length = strlen(name);
+    for (const char *line = yaml; *line != '\0'; line += strcspn(line, "\n"), line += *line == '\n')
+        if (strncmp(line, name, length) == 0 && line[length] == ':') return line + length + 2;
+    return "";
+}
+
+static Status compare_harmless(const char *old, const char *new, char **differences)
+{
+    TRY(text_copy("", differences));
+    for (int i = 0; harmless[i] != NULL; ++i) {
+        const char *had = find_value(old, harmless[i]), *wanted = find_value(new, harmless[i]);
+        const size_t a = strcspn(had, "\n"), b = strcspn(wanted, "\n");
+        if (a == b && memcmp(had, wanted, a) == 0) continue;
+        char *longer;
+        Status status =
+            text_format(&longer, "%s%s%s: %.*s (it has %.*s)", *differences,
+                        (*differences)[0] != '\0' ? ", " : "", harmless[i], (int)b, wanted, (int)a, had);
+        free(*differences);
+        *differences = status == OK ? longer : NULL;
+        TRY(status);
+    }
+    return OK;
+}
+
+Status run_folder_too_late(const RunFolder *run, const Config *config, char **settings)
+{
+    char path[PATH_MAX], *resolved = NULL, *old = NULL;
+    size_t size;
+    *settings = NULL;
+    TRY(file_join(path, run->path, "config.yaml"));
+    if (!file_exists(path)) return text_copy("", settings);
+    TRY(file_read(path, CONFIG_LIMIT, &old, &size));
+    Status status = config_resolved(config, &resolved);
+    if (status == OK) status = compare_harmless(old, resolved, settings);
+    free(old);
+    free(resolved);
+    return status;
+}
+
 static Status settle_config(const RunFolder *run, const Config *config)
 {
     char path[PATH_MAX], *resolved;
     TRY(run_folder_check_config(run, config));
+    if (run_folder_is_complete(run)) return OK;
     TRY(file_join(path, run->path, "config.yaml"));
     TRY(config_resolved(config, &resolved));
     Status status = file_write(path, resolved, strlen(resolved));

@@ -28,8 +28,8 @@ typedef struct {
 } RunFolder;
 
 /* Creates or reopens `path`, takes its lock, and checks that a config already there is this one (but for
- * settings that do not change the result). STATUS_BUSY when another job holds it; STATUS_IO when it cannot be
- * written. */
+ * settings that do not change the result). The config of a complete run stays as it is: what the run was made
+ * with. STATUS_BUSY when another job holds it; STATUS_IO when it cannot be written. */
 CHECKED Status run_folder_open(const char *path, const Config *, const World *, RunFolder *);
 /* For reading only: no lock. Any rank. */
 CHECKED Status run_folder_attach(const char *path, RunFolder *);
@@ -50,9 +50,13 @@ CHECKED Status run_folder_append_metrics(const RunFolder *, const char *line);
 /* The mark of completeness; the last thing a run writes. */
 CHECKED Status run_folder_write_evaluation(const RunFolder *, const char *json);
 
-/* The newest training checkpoint's stem ("step-0000000352"), empty if there is none. Any rank. */
 /* STATUS_INPUT if the run has trained with another config (settings that do not touch the result aside). */
 CHECKED Status run_folder_check_config(const RunFolder *, const Config *);
+/* Of a complete run: the settings, among those that do not touch the result, which it was made with otherwise
+ * than the config says, and which therefore come too late: "evaluate.bins: 20 (it has 15), ..."; empty if there
+ * are none. Release with free(). */
+CHECKED Status run_folder_too_late(const RunFolder *, const Config *, char **settings);
+/* The newest training checkpoint's stem ("step-0000000352"), empty if there is none. Any rank. */
 CHECKED Status run_folder_latest(const RunFolder *, char stem[64]);
 /* Removes every training checkpoint, and every left-over of interrupted writes, but `keep`. */
 CHECKED Status run_folder_prune(const RunFolder *, const char *keep);

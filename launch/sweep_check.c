@@ -18,6 +18,8 @@ typedef struct {
     bool elsewhere;
     char **data; /* descriptions of the data sets that have been opened */
     size_t data_count, data_capacity;
+    int late_runs; /* complete ones, for which settings come too late */
+    char *late;    /* those of the first such run */
 } Check;
 
 /* ---- data ---- */
@@ -65,6 +67,17 @@ static Status check_data(Check *check, const Config *config, const char *run)
 
 /* ---- runs ---- */
 
+static Status note_late_settings(Check *check, const RunFolder *folder, const Config *config)
+{
+    char *settings;
+    TRY(run_folder_too_late(folder, config, &settings));
+    if (settings[0] != '\0' && check->late_runs++ == 0)
+        check->late = settings;
+    else
+        free(settings);
+    return OK;
+}
+
 static Status check_with(Check *check, const SweepRun *run, const Config *config)
 {
     char path[PATH_MAX];
@@ -73,7 +86,8 @@ static Status check_with(Check *check, const SweepRun *run, const Config *config
     TRY(file_join(path, check->folder, run->name));
     TRY(run_folder_attach(path, &folder));
     TRY(run_folder_check_config(&folder, config));
-    return run_folder_is_complete(&folder) ? OK : check_data(check, config, run->name);
+    if (run_folder_is_complete(&folder)) return note_late_settings(check, &folder, config);
+    return check_data(check, config, run->name);
 }
 
 static Status check_run(Check *check, const SweepRun *run)
@@ -95,6 +109,10 @@ Status sweep_check(const SweepPlan *plan, const char *folder, bool elsewhere)
         status = check_run(&check, &plan->run[i]);
         if (status != OK) status = status_context(status, "run %s", plan->run[i].name);
     }
+    if (status == OK && check.late_runs > 0)
+        log_warning("%d runs are complete and stay as they are; settings that come too late: %s",
+                    check.late_runs, check.late);
+    free(check.late);
     for (size_t i = 0; i < check.data_count; ++i)
         free(check.data[i]);
     free(check.data);

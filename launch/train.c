@@ -69,6 +69,19 @@ static Status report_plan(const Session *session)
     return OK;
 }
 
+/* Who gives other settings than the run was made with expects something of them. Rank 0. */
+static Status report_complete(const RunFolder *run, const Config *config)
+{
+    char *settings;
+    TRY(run_folder_too_late(run, config, &settings));
+    if (settings[0] != '\0')
+        log_warning("%s is complete and stays as it is; settings that come too late: %s", run->path,
+                    settings);
+    free(settings);
+    log_info("%s is complete (plumb evaluate %s measures it again)", run->path, run->path);
+    return OK;
+}
+
 static Status train_in(World *world, const Config *config, const char *run_path, const Arguments *arguments)
 {
     RunFolder run;
@@ -79,7 +92,7 @@ static Status train_in(World *world, const Config *config, const char *run_path,
     bool complete = run_folder_is_complete(&run);
     TRY_ELSE(done, comm_any(world, complete && world->rank == 0, &complete));
     if (complete) {
-        log_info("%s is complete (plumb evaluate %s measures it again)", run_path, run_path);
+        status = comm_agree(world, world->rank == 0 ? report_complete(&run, config) : OK);
         goto done;
     }
     TRY_ELSE(done, session_open(world, config, true, arguments->log_view, &session));

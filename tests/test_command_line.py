@@ -179,7 +179,10 @@ exclude:
         self.assertEnds(again, INPUT)
         self.assertIn("run cross_entropy-one: ", again.errors)
         self.assertIn("learning_rate: 0.05", again.errors)
-        self.assertEnds(plumb("sweep", path, "--folder", folder, "evaluate.bootstrap=10"), 0)  # touches no result
+        again = plumb("sweep", path, "--folder", folder, "evaluate.bootstrap=10")  # touches no result of training
+        self.assertEnds(again, 0)
+        self.assertEqual(again.messages(), ["warning: 3 runs are complete and stay as they are; settings that come too "
+                                            "late: evaluate.bootstrap: 10 (it has 50)"])
 
     def test_mistakes_are_found_before_the_first_run(self):
         job, _, folder = self.sweep(self.TEXT.replace("seed: 2", "sede: 2"))

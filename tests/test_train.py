@@ -160,7 +160,20 @@ class Talk(Suite):
         before = results(run), contents(f"{run}/environment.json")
         self.train(self.resnet, run=run, ranks=2)
         self.assertIn("is complete", self.job.output)
+        self.assertEqual(self.job.messages(), [])
         self.assertEqual((results(run), contents(f"{run}/environment.json")), before)
+
+    def test_settings_that_come_too_late(self):
+        """A complete run tells what it was made with, not what somebody asked of it later, who is told so."""
+        run = self.train(self.resnet)
+        before = results(run), contents(f"{run}/environment.json")
+        for ranks in (0, 2):
+            with self.subTest(ranks=ranks):
+                self.train(self.resnet, "evaluate.bins=20", "checkpoint.keep=3", "--quiet", run=run, ranks=ranks)
+                self.assertEqual(self.job.messages(),
+                                 [f"warning: {run} is complete and stays as it is; settings that come too late: "
+                                  "evaluate.bins: 20 (it has 15), checkpoint.keep: 3 (it has 0)"])
+                self.assertEqual((results(run), contents(f"{run}/environment.json")), before)
 
     def test_evaluating_a_run_gives_what_training_wrote(self):
         run = self.train(self.resnet, "checkpoint.keep=1", ranks=2)
