@@ -76,7 +76,8 @@ static Status save(Trainer *trainer)
     const Place *place = &trainer->place;
     Status status = OK;
     if (session->world->rank == 0) {
-        char stem[64], text[5 + LOSS_SUMS][40];
+        char stem[64], ranks[16], text[5 + LOSS_SUMS][40];
+        (void)snprintf(ranks, sizeof ranks, "%d", session->world->size);
         (void)snprintf(stem, sizeof stem, "step-%010" PRId64, place->step);
         (void)snprintf(text[0], sizeof text[0], "%" PRId64, place->step);
         (void)snprintf(text[1], sizeof text[1], "%" PRId64, place->epoch);
@@ -85,10 +86,10 @@ static Status save(Trainer *trainer)
         (void)snprintf(text[4], sizeof text[4], "%a", place->best_error);
         for (int i = 0; i < LOSS_SUMS; ++i)
             (void)snprintf(text[5 + i], sizeof text[5 + i], "%a", place->sums[i]);
-        const SafeMetadata metadata[] = {{"step", text[0]},       {"epoch", text[1]},
-                                         {"batch", text[2]},      {"config", text[3]},
-                                         {"best_error", text[4]}, {"loss_sum", text[5]},
-                                         {"weight_sum", text[6]}, {"correct_sum", text[7]}};
+        const SafeMetadata metadata[] = {
+            {"step", text[0]},       {"epoch", text[1]},       {"batch", text[2]},
+            {"config", text[3]},     {"best_error", text[4]},  {"loss_sum", text[5]},
+            {"weight_sum", text[6]}, {"correct_sum", text[7]}, {"ranks", ranks}};
         status = checkpoint_save(session->store, trainer->run->checkpoints, stem, metadata,
                                  (int)(sizeof metadata / sizeof metadata[0]));
         if (status == OK) status = run_folder_prune(trainer->run, stem);
@@ -176,6 +177,17 @@ static Status share_parameters(Session *session)
     return check_parameters_equal(session);
 }
 
+/* Checkpoints of older versions do not say how many ranks wrote them. */
+static void tell_of_other_ranks(const SafeFile *file, int ranks)
+{
+    const char *before = safetensors_metadata(file, "ranks");
+    if (before != NULL && strtol(before, NULL, 10) != ranks)
+        log_info("the number of ranks was %s and is now %d: results are the same up to the order of "
+                 "summation and, without model.sync_batch_norm, to batch norm's statistics, which are each "
+                 "rank's own",
+                 before, ranks);
+}
+
 /* Every rank reads the files itself: a rank that cannot is found out here, not later. */
 static Status restore(Trainer *trainer)
 {
@@ -186,6 +198,7 @@ static Status restore(Trainer *trainer)
     if (status == OK && trainer->restored[0] != '\0') {
         status = checkpoint_load(session->store, trainer->run->checkpoints, trainer->restored, &file);
         if (status == OK) status = read_place(file, trainer->config_hash, &trainer->place);
+        if (status == OK) tell_of_other_ranks(file, session->world->size);
         safetensors_close(file);
         if (status != OK)
             status = status_context(status, "cannot go on from %s/%s (remove its files to start anew)",

@@ -141,6 +141,19 @@ class Stopped(Suite):
                 self.assertIn("The same command goes on from there", job.errors)
                 self.assertContinues(run, 0)
 
+    def test_other_numbers_of_ranks(self):
+        """Who goes on with more or fewer ranks is told once what that does; who does not, nothing."""
+        run = self.folder()
+        for ranks, before in ((2, None), (0, 2), (0, None), (3, 1)):
+            fault = dict(FAULT="signal:1", FAULT_FOLDER=run, FAULT_RANK="0")
+            self.train(self.linear, "evaluate.every=0", run=run, ranks=ranks, fault=fault, code=INTERRUPTED)
+            told = [line for line in self.job.output.splitlines() if "order of summation" in line]
+            self.assertEqual(len(told), before is not None, self.said(self.job))
+            if before is not None:
+                self.assertIn(f"the number of ranks was {before} and is now {max(ranks, 1)}:", told[0])
+        self.train(self.linear, "evaluate.every=0", run=run)
+        self.assertSameCurve(run, self.undisturbed(self.linear, "evaluate.every=0"), 1e-5)
+
     def test_one_rank(self):
         for number, rank in ((signal.SIGTERM, "1"), (signal.SIGUSR1, "0")):
             with self.subTest(signal=number, rank=rank):
