@@ -1,5 +1,5 @@
 /* YAML trees and settings. */
-#include "tests/support.h"
+#include "tests/scratch.h"
 
 #include "engine/base/config.h"
 #include "engine/base/file.h"
@@ -11,29 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char folder[4096];
-
-static int make_folder(void **state)
-{
-    (void)state;
-    test_scratch_make(folder);
-    return 0;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    test_scratch_remove(folder);
-    return 0;
-}
-
-/* Writes folder/name and gives its path, valid until the eighth call from now. */
+/* Writes scratch/name and gives its path, valid until the eighth call from now. */
 static const char *put(const char *name, const char *text)
 {
     static char paths[8][PATH_MAX];
     static int next;
     char *path = paths[next++ % 8];
-    assert_ok(file_join(path, folder, name));
+    assert_ok(file_join(path, scratch, name));
     char *slash = strrchr(path, '/');
     *slash = '\0';
     assert_ok(file_make_folder(path));
@@ -368,7 +352,7 @@ static void circles_of_bases_are_named(void **state)
     put("c.yaml", "base: ./a.yaml\n");
     Config *config;
     char path[PATH_MAX];
-    assert_ok(file_join(path, folder, "a.yaml"));
+    assert_ok(file_join(path, scratch, "a.yaml"));
     Status status = load(path, &config);
     assert_non_null(status);
     assert_int_equal(status_code(status), STATUS_INPUT);
@@ -404,7 +388,7 @@ static void circles_of_bases_are_named(void **state)
                        i + 1);
         put(name, text);
     }
-    assert_ok(file_join(path, folder, "d0.yaml"));
+    assert_ok(file_join(path, scratch, "d0.yaml"));
     assert_fails(load(path, &config), STATUS_INPUT, "more than 256 files");
 }
 
@@ -585,8 +569,6 @@ static void nearest_names(void **state)
     assert_null(config_nearest(name, names, 5));
     assert_null(config_nearest("", names, 0));
 }
-
-#define SCRATCH(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
 
 int main(void)
 {

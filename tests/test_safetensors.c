@@ -1,34 +1,11 @@
 /* safetensors: our files, files from elsewhere, and damage of every kind. */
-#include "tests/support.h"
+#include "tests/scratch.h"
 
 #include "engine/base/safetensors.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static char folder[4096];
-
-static int make_folder(void **state)
-{
-    (void)state;
-    test_scratch_make(folder);
-    return 0;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    test_scratch_remove(folder);
-    return 0;
-}
-
-static const char *in_folder(const char *name)
-{
-    static char path[4200];
-    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
-}
 
 static const float weights[6] = {1, -2, 3.5F, 0, 5, 6};
 static const uint8_t mask[3] = {1, 0, 1};
@@ -74,7 +51,7 @@ static void assert_same(const SafeFile *file)
 static void files_round_trip(void **state)
 {
     (void)state;
-    const char *path = in_folder("a.safetensors");
+    const char *path = in_scratch("a.safetensors");
     SafeFile *file;
     assert_ok(safetensors_write(path, tensors, COUNT, metadata, 2));
     assert_ok(safetensors_open(path, &file));
@@ -86,13 +63,13 @@ static void files_round_trip(void **state)
     assert_int_equal(safetensors_count(file), 0);
     assert_null(safetensors_find(file, "x"));
     safetensors_close(file);
-    assert_fails(safetensors_open(in_folder("absent"), &file), STATUS_IO, "absent");
+    assert_fails(safetensors_open(in_scratch("absent"), &file), STATUS_IO, "absent");
 }
 
 static void unreadable_files_are_not_written(void **state)
 {
     (void)state;
-    const char *path = in_folder("b.safetensors");
+    const char *path = in_scratch("b.safetensors");
     const SafeTensor twice[2] = {tensors[0], tensors[0]};
     assert_fails(safetensors_write(path, twice, 2, NULL, 0), STATUS_INTERNAL,
                  "'mask' would be written twice");
@@ -110,7 +87,7 @@ static void unreadable_files_are_not_written(void **state)
 static void every_damaged_byte_is_found(void **state)
 {
     (void)state;
-    const char *path = in_folder("c.safetensors");
+    const char *path = in_scratch("c.safetensors");
     assert_ok(safetensors_write(path, tensors, COUNT, metadata, 2));
     FileMap map;
     assert_ok(file_map(path, &map));
@@ -269,8 +246,6 @@ static void malformed_files_are_named(void **state)
     free(deep);
     free(large);
 }
-
-#define SCRATCH(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
 
 int main(void)
 {

@@ -29,8 +29,7 @@ CHECKED Status optimizer_set(Optimizer *, int64_t step, double learning_rate, do
 /* Enqueues the step, and nothing that differs from one step to the next: it can be part of a Recording. A
  * gradient whose norm is not finite changes nothing: ask optimizer_gradient_norm. */
 CHECKED Status optimizer_step(Optimizer *);
-/* The gradient norm before clipping of the last step (waits for the device). */
-/* Enqueues a copy of the last step's norm: it is there after device_synchronize. */
+/* Enqueues a copy of the last step's gradient norm, before clipping: it is there after device_synchronize. */
 CHECKED Status optimizer_gradient_norm(Optimizer *, double *norm);
 
 /* Learning-rate schedules; a pure function of the place in training. */

@@ -18,8 +18,8 @@ struct Store {
     StoreEntry *entry;
     int count;
     int64_t parameter_count, flat_count;
-    float *parameters, *gradients, *accumulator;
-    void *rounded, *narrow_gradients;
+    float *parameters, *gradients;
+    void *accumulator, *rounded, *narrow_gradients; /* NULL: nobody has asked for it yet */
     FlatArray *flat;
     size_t flat_arrays, flat_capacity;
 };
@@ -187,29 +187,30 @@ int64_t store_flat_count(const Store *store) { return store->flat_count; }
 float *store_parameters(const Store *store) { return store->parameters; }
 float *store_gradients(const Store *store) { return store->gradients; }
 
+/* A flat array that is made when it is first asked for. */
+static Status make_once(const Store *store, DType type, const char *what, void **array)
+{
+    if (*array != NULL) return OK;
+    return device_allocate(store->device, (size_t)store->flat_count * dtype_size(type), what, array);
+}
+
 Status store_accumulator(Store *store, float **data)
 {
-    if (store->accumulator == NULL)
-        TRY(device_allocate(store->device, (size_t)store->flat_count * sizeof(float), "accumulated gradients",
-                            (void **)&store->accumulator));
+    TRY(make_once(store, FLOAT32, "accumulated gradients", &store->accumulator));
     *data = store->accumulator;
     return OK;
 }
 
 Status store_rounded(Store *store, void **data)
 {
-    if (store->rounded == NULL)
-        TRY(device_allocate(store->device, (size_t)store->flat_count * dtype_size(BFLOAT16),
-                            "rounded parameters", &store->rounded));
+    TRY(make_once(store, BFLOAT16, "rounded parameters", &store->rounded));
     *data = store->rounded;
     return OK;
 }
 
 Status store_narrow_gradients(Store *store, void **data)
 {
-    if (store->narrow_gradients == NULL)
-        TRY(device_allocate(store->device, (size_t)store->flat_count * dtype_size(BFLOAT16),
-                            "gradients in bfloat16", &store->narrow_gradients));
+    TRY(make_once(store, BFLOAT16, "gradients in bfloat16", &store->narrow_gradients));
     *data = store->narrow_gradients;
     return OK;
 }
