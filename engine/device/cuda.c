@@ -4,6 +4,7 @@
 #include "engine/device/cuda_kernels.h"
 #include "engine/device/cuda_library.h"
 #include "engine/device/device_methods.h"
+#include "engine/device/staging.h"
 
 #include <cuda_runtime_api.h>
 #include <omp.h>
@@ -11,33 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Uploads and small downloads go through pinned memory, so that neither they nor their caller wait: a ring in
- * halves, each of which is used again once what was enqueued from it is done. */
-enum {
-    STAGING_BYTES = 2 << 20,
-    STAGING_HALF = STAGING_BYTES / 2,
-    STAGED_MOST = 256 << 10,
-    STAGED_COPIES = 256
-};
-
-/* A download that device_synchronize brings to its place. */
-typedef struct {
-    void *to;
-    const void *from;
-    size_t bytes;
-} StagedCopy;
-
 typedef struct {
     int index;
     cudaStream_t stream;
     cudaEvent_t
-        order; /* of device_stream_follow; a wait refers to the event as it was recorded last before */
-    char *staging;
-    size_t staged;            /* where the ring's next part begins */
-    int half;                 /* the one that it is given out from */
-    cudaEvent_t half_done[2]; /* recorded when a half was filled */
-    StagedCopy copy[STAGED_COPIES];
-    int copies;
+        order;       /* of device_stream_follow; a wait refers to the event as it was recorded last before */
+    Staging staging; /* its pinned memory is NULL: not yet made */
+    cudaEvent_t half_done[2]; /* the marks of its halves */
 } Cuda;
 
 static Status cuda_status(cudaError_t error, const char *what)
@@ -118,11 +99,47 @@ static void close_cuda(Device *device)
     for (int i = 0; i < 2; ++i)
         if (cuda->half_done[i] != NULL) (void)cudaEventDestroy(cuda->half_done[i]);
     if (cuda->order != NULL) (void)cudaEventDestroy(cuda->order);
-    if (cuda->staging != NULL) (void)cudaFreeHost(cuda->staging);
+    if (cuda->staging.memory != NULL) (void)cudaFreeHost(cuda->staging.memory);
     if (cuda->stream != NULL) (void)cudaStreamDestroy(cuda->stream);
     free(cuda);
     device->implementation = NULL;
 }
+
+/* ---- its queue, for staging.h ---- */
+
+static Status enqueue_upload(void *queue, void *to, const void *pinned, size_t bytes)
+{
+    const Cuda *cuda = queue;
+    return cuda_status(cudaMemcpyAsync(to, pinned, bytes, cudaMemcpyHostToDevice, cuda->stream),
+                       "a copy to it");
+}
+
+static Status enqueue_download(void *queue, void *pinned, const void *from, size_t bytes)
+{
+    const Cuda *cuda = queue;
+    return cuda_status(cudaMemcpyAsync(pinned, from, bytes, cudaMemcpyDeviceToHost, cuda->stream),
+                       "a copy from it");
+}
+
+static Status mark_half(void *queue, int half)
+{
+    const Cuda *cuda = queue;
+    return cuda_status(cudaEventRecord(cuda->half_done[half], cuda->stream), "a copy");
+}
+
+static Status wait_for_half(void *queue, int half)
+{
+    const Cuda *cuda = queue;
+    return cuda_status(cudaEventSynchronize(cuda->half_done[half]), "a copy");
+}
+
+static Status drain(void *queue)
+{
+    const Cuda *cuda = queue;
+    return cuda_status(cudaStreamSynchronize(cuda->stream), "work given to it before");
+}
+
+static const StagingQueue staging_queue = {enqueue_upload, enqueue_download, mark_half, wait_for_half, drain};
 
 static Status make(Device *device, Cuda *cuda)
 {
@@ -132,7 +149,8 @@ static Status make(Device *device, Cuda *cuda)
     TRY(cuda_status(cudaEventCreateWithFlags(&cuda->order, cudaEventDisableTiming), "an event"));
     for (int i = 0; i < 2; ++i)
         TRY(cuda_status(cudaEventCreateWithFlags(&cuda->half_done[i], cudaEventDisableTiming), "an event"));
-    TRY(cuda_status(cudaMallocHost((void **)&cuda->staging, STAGING_BYTES), "pinned memory for copies"));
+    TRY(cuda_status(cudaMallocHost((void **)&cuda->staging.memory, STAGING_BYTES),
+                    "pinned memory for copies"));
     /* Freed memory stays with the process: stores and arenas come and go rarely, and the system is slow. */
     cudaMemPool_t pool;
     uint64_t keep = UINT64_MAX;
@@ -156,6 +174,8 @@ static Status open_cuda(Device *device, int index, int threads)
     Cuda *cuda;
     TRY(memory_new(&cuda, 1, sizeof *cuda, "device"));
     cuda->index = index;
+    cuda->staging.methods = &staging_queue;
+    cuda->staging.queue = cuda;
     device->implementation = cuda;
     const Status status = make(device, cuda);
     if (status != OK) close_cuda(device);
@@ -163,8 +183,6 @@ static Status open_cuda(Device *device, int index, int threads)
 }
 
 /* ---- memory ---- */
-
-static Status synchronize_cuda(Device *device);
 
 static Status allocate_cuda(Device *device, size_t bytes, const char *what, void **memory)
 {
@@ -203,61 +221,18 @@ static void free_cuda(Device *device, void *memory)
     (void)cudaFreeAsync(memory, cuda->stream);
 }
 
-/* The next part of the ring. What lies in it is used before it is given out again: the halves' events say so,
- * and downloads that wait for device_synchronize are brought to their place before the ring goes on to
- * another half. */
-static Status stage(Device *device, size_t bytes, char **part)
-{
-    enum { LINE = 64 };
-    Cuda *cuda = device->implementation;
-    const size_t rounded = (bytes + LINE - 1) / LINE * LINE;
-    const size_t end = cuda->half == 0 ? STAGING_HALF : STAGING_BYTES;
-    if (cuda->staged + rounded > end && cuda->copies > 0) {
-        TRY(synchronize_cuda(device)); /* the ring begins anew */
-    } else if (cuda->staged + rounded > end) {
-        const int other = !cuda->half;
-        TRY(cuda_status(cudaEventRecord(cuda->half_done[cuda->half], cuda->stream), "a copy"));
-        TRY(cuda_status(cudaEventSynchronize(cuda->half_done[other]), "a copy"));
-        cuda->half = other;
-        cuda->staged = other ? STAGING_HALF : 0;
-    }
-    const size_t at = cuda->staged;
-    *part = cuda->staging + at;
-    cuda->staged = at + rounded;
-    return OK;
-}
-
-/* All of it through the ring: of memory that is not pinned the driver would make copies of its own, and wait. */
 static Status upload_cuda(Device *device, void *to, const void *host, size_t bytes)
 {
-    const Cuda *cuda = device->implementation;
-    for (size_t done = 0; done < bytes; done += STAGED_MOST) {
-        const size_t count = bytes - done < STAGED_MOST ? bytes - done : STAGED_MOST;
-        char *part;
-        TRY(stage(device, count, &part));
-        memcpy(part, (const char *)host + done, count);
-        TRY(cuda_status(cudaMemcpyAsync((char *)to + done, part, count, cudaMemcpyHostToDevice, cuda->stream),
-                        "a copy to it"));
-    }
-    return OK;
+    Cuda *cuda = device->implementation;
+    return staging_upload(&cuda->staging, to, host, bytes);
 }
 
 static Status download_cuda(Device *device, void *host, const void *from, size_t bytes)
 {
     Cuda *cuda = device->implementation;
-    if (bytes == 0) return OK;
-    if (bytes > STAGED_MOST)
-        return cuda_status(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, cuda->stream),
-                           "a copy from it");
-    /* A download stays in the ring until device_synchronize, so all since the last one must fit in it. */
-    if (cuda->copies == STAGED_COPIES || cuda->staged + STAGED_MOST > STAGING_HALF)
-        TRY(synchronize_cuda(device));
-    char *part;
-    TRY(stage(device, bytes, &part));
-    TRY(cuda_status(cudaMemcpyAsync(part, from, bytes, cudaMemcpyDeviceToHost, cuda->stream),
-                    "a copy from it"));
-    cuda->copy[cuda->copies++] = (StagedCopy){host, part, bytes};
-    return OK;
+    if (bytes <= STAGED_MOST) return staging_download(&cuda->staging, host, from, bytes);
+    return cuda_status(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, cuda->stream),
+                       "a copy from it");
 }
 
 static Status copy_rows_cuda(Device *device, void *to, size_t to_stride, const void *from, size_t from_stride,
@@ -280,13 +255,7 @@ static Status clear_cuda(Device *device, void *memory, size_t bytes)
 static Status synchronize_cuda(Device *device)
 {
     Cuda *cuda = device->implementation;
-    TRY(cuda_status(cudaStreamSynchronize(cuda->stream), "work given to it before"));
-    for (int i = 0; i < cuda->copies; ++i)
-        memcpy(cuda->copy[i].to, cuda->copy[i].from, cuda->copy[i].bytes);
-    cuda->copies = 0;
-    cuda->staged = 0;
-    cuda->half = 0;
-    return OK;
+    return staging_synchronize(&cuda->staging);
 }
 
 /* ---- streams, recordings ---- */
