@@ -1,7 +1,5 @@
 #include "tests/made_runs.h"
 
-#include "tests/support.h"
-
 #include "engine/base/file.h"
 #include "engine/base/log.h"
 
@@ -10,31 +8,10 @@
 #include <stdio.h>
 #include <string.h>
 
-char scratch[SCRATCH_SIZE];
-
-int make_scratch(void **state)
+int make_quiet_scratch(void **state)
 {
-    (void)state;
-    test_scratch_make(scratch);
     log_set_quiet(true);
-    return 0;
-}
-
-int remove_scratch(void **state)
-{
-    (void)state;
-    test_scratch_remove(scratch);
-    return 0;
-}
-
-const char *path_in(const char *folder, const char *name)
-{
-    enum { BUFFERS = 8 };
-    static char path[BUFFERS][SCRATCH_SIZE];
-    static int next;
-    char *buffer = path[next++ % BUFFERS];
-    assert_ok(file_join(buffer, folder, name));
-    return buffer;
+    return scratch_make(state);
 }
 
 void put_file(const char *folder, const char *name, const char *text)

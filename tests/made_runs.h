@@ -3,16 +3,13 @@
 #define PLUMB_TESTS_MADE_RUNS_H
 
 #include "launch/run_summary.h"
+#include "tests/scratch.h"
 
-enum { SCRATCH_SIZE = 4096, MADE_BINS = 15, MADE_EPOCHS = 4 };
+enum { MADE_BINS = 15, MADE_EPOCHS = 4 };
 
-/* Around each test: a folder of its own. The log is quiet. */
-extern char scratch[SCRATCH_SIZE];
-int make_scratch(void **state);
-int remove_scratch(void **state);
+/* scratch_make with the log quiet. */
+int make_quiet_scratch(void **state);
 
-/* folder/name; good until some more were made. */
-const char *path_in(const char *folder, const char *name);
 void put_file(const char *folder, const char *name, const char *text);
 
 /* evaluation.json, released with cJSON_free. The other measures follow from these: NLL is ten times the ECE, AdaECE

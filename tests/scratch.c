@@ -5,7 +5,7 @@
 #include <limits.h>
 #include <stdio.h>
 
-char scratch[4096];
+char scratch[SCRATCH_SIZE];
 
 int scratch_make(void **state)
 {
@@ -21,14 +21,17 @@ int scratch_remove(void **state)
     return 0;
 }
 
-const char *in_scratch(const char *name)
+const char *path_in(const char *folder, const char *name)
 {
-    static char paths[8][PATH_MAX];
+    enum { BUFFERS = 8 };
+    static char path[BUFFERS][PATH_MAX];
     static int next;
-    char *path = paths[next++ % 8];
-    assert_ok(file_join(path, scratch, name));
-    return path;
+    char *buffer = path[next++ % BUFFERS];
+    assert_ok(file_join(buffer, folder, name));
+    return buffer;
 }
+
+const char *in_scratch(const char *name) { return path_in(scratch, name); }
 
 void write_plain(const char *path, const void *data, size_t size)
 {

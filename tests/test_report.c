@@ -715,7 +715,7 @@ static void test_command(void **state)
 
 int main(void)
 {
-#define TEST(function) cmocka_unit_test_setup_teardown(function, make_scratch, remove_scratch)
+#define TEST(function) cmocka_unit_test_setup_teardown(function, make_quiet_scratch, scratch_remove)
     const struct CMUnitTest tests[] = {
         TEST(test_reads_a_run),
         TEST(test_without_validation),

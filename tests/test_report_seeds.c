@@ -310,7 +310,7 @@ static void test_names_of_groups(void **state)
 
 int main(void)
 {
-#define TEST(function) cmocka_unit_test_setup_teardown(function, make_scratch, remove_scratch)
+#define TEST(function) cmocka_unit_test_setup_teardown(function, make_quiet_scratch, scratch_remove)
     const struct CMUnitTest tests[] = {
         TEST(test_statistic),
         TEST(test_means_over_seeds),
