@@ -62,12 +62,11 @@ void ranks_poll(Ranks *ranks)
 
 static Status roll_call(Ranks *ranks, const Operation *operation, double timeout)
 {
-    const double grace = timeout < 1 ? 0.25 : timeout > 12 ? 3 : timeout / 4;
     const double start = seconds_now();
     for (int i = 0; i < ranks->size; ++i)
         if (i != ranks->rank) presence_send(ranks, i, TAG_CALL);
     int unheard = ranks->size - 1;
-    while (unheard > 0 && seconds_now() - start < grace) {
+    while (unheard > 0 && seconds_now() - start < ROLL_CALL_SECONDS) {
         pause_for(0.001);
         presence_receive(ranks);
         unheard = 0;
@@ -80,7 +79,7 @@ static Status roll_call(Ranks *ranks, const Operation *operation, double timeout
     for (int i = 0; i < ranks->size; ++i) {
         const Heard *heard = &ranks->heard[i];
         /* One that asked before we did may have given up since, and then answers no more. */
-        attendance[i] = (Attendance){.answers = heard->time >= start - grace && heard->time > 0,
+        attendance[i] = (Attendance){.answers = heard->time >= start - ROLL_CALL_SECONDS && heard->time > 0,
                                      .came = heard->presence.issued[operation->channel] >= operation->number,
                                      .silence = -1};
     }

@@ -275,31 +275,53 @@ static Status wait_for_start(Star *star)
     return status;
 }
 
+static bool has_come(const Presence *of, bool of_exchanges, int64_t number)
+{
+    return (of_exchanges ? of->exchanges : of->progress) >= number;
+}
+
+/* Ranks tell how far they are every moment. One that is silent for some may be stopped, or its host busy. lock is
+ * held. */
+static bool all_are_heard(const Star *star, bool of_exchanges, int64_t number)
+{
+    for (int i = 0; i < star->options.size; ++i) {
+        const Presence *of = &star->roll[i];
+        if (i != star->options.rank && !has_come(of, of_exchanges, number) && of->silence >= 2 * tick)
+            return false;
+    }
+    return true;
+}
+
 Status star_waited_in_vain(Star *star, const Operation *operation, double seconds, bool of_exchanges,
                            int64_t number)
 {
-    const double patience = seconds < 1 ? 0.5 : seconds > 6 ? 3 : seconds / 2;
     const size_t size = (size_t)star->options.size;
     Attendance *attendance;
     TRY(memory_new(&attendance, size, sizeof *attendance, "the roll call"));
     (void)pthread_mutex_lock(&star->lock);
     const int64_t before = star->rolls;
-    (void)pthread_mutex_unlock(&star->lock);
-    send_frame(star, (Frame){.kind = FRAME_CALL}, NULL, 0);
-
+    int64_t seen = before - 1;
     Wait wait = wait_begin();
-    bool late = false;
-    (void)pthread_mutex_lock(&star->lock);
-    while (star->rolls == before && star->failure == 0 && !late)
-        late = wait_for_change(star, &wait, patience);
+    bool late = false, heard = false;
+    while (star->failure == 0 && !late && !heard) {
+        /* Ask again after every answer that leaves somebody in doubt. */
+        if (seen != star->rolls) {
+            seen = star->rolls;
+            (void)pthread_mutex_unlock(&star->lock);
+            if (seen != before) pause_for(tick);
+            send_frame(star, (Frame){.kind = FRAME_CALL}, NULL, 0);
+            (void)pthread_mutex_lock(&star->lock);
+        }
+        late = wait_for_change(star, &wait, ROLL_CALL_SECONDS);
+        heard = star->rolls != before && all_are_heard(star, of_exchanges, number);
+    }
     Status status = failure_locked(star); /* says it better */
     for (size_t i = 0; i < size; ++i) {
         const Presence *of = &star->roll[i];
-        const int64_t count = of_exchanges ? of->exchanges : of->progress;
-        /* Ranks tell how far they are every moment; one that is silent for some may be anywhere. */
+        /* Who does not hear the hub knows of no other. */
         attendance[i] = star->rolls == before ? (Attendance){.answers = i != 0, .came = i != 0, .silence = -1}
-                                              : (Attendance){.answers = of->silence < patience,
-                                                             .came = count >= number,
+                                              : (Attendance){.answers = of->silence < ROLL_CALL_SECONDS,
+                                                             .came = has_come(of, of_exchanges, number),
                                                              .silence = of->silence};
     }
     (void)pthread_mutex_unlock(&star->lock);

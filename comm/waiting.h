@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 enum { HOST_NAME = 256 };
+enum { ROLL_CALL_SECONDS = 3 }; /* in which a rank that lives answers to its name, however busy its host is */
 typedef char HostName[HOST_NAME];
 
 /* Something that all ranks do, in the same order. */

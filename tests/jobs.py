@@ -30,8 +30,8 @@ PATIENCE = 300 * SLOWNESS
 
 
 def soon():
-    """Errors end a job within 10 s, on a machine that has time for it."""
-    return 10 * SLOWNESS * max(1, os.getloadavg()[0] / (os.cpu_count() or 1))
+    """Errors end a job within 10 s, or 30 on a machine that is suddenly busy; timeouts are longer."""
+    return 30 * SLOWNESS * max(1, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 EVERY_STEP = "checkpoint.minutes=1e-7"  # a setting: a checkpoint after every step
 

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { END_WITHIN = 10 /* seconds */ };
+enum { END_WITHIN = 40 /* seconds, on a busy machine; a rank that waits for another waits for 60 */ };
 
 static const char *kind; /* of collective */
 
@@ -206,7 +206,7 @@ static void test_hung_rank(void **state)
     (void)state;
     Job job = job_run(three, "hang");
     /* Without mpirun nobody ends the one that hangs but itself, 10 s later. */
-    assert_true(job.seconds < (is_kind("sockets") ? 20 : END_WITHIN));
+    assert_true(job.seconds < END_WITHIN);
     assert_int_equal(job.exit_code, STATUS_COMMUNICATION);
     assert_output(&job, "waited 1 s for operation ");
     assert_output(&job, "(sum of 100000 float32): rank 1 on host");

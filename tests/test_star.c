@@ -221,7 +221,7 @@ static void test_missing_rank(void **state)
 {
     (void)state;
     StarOptions options = options_of(0, RANKS);
-    options.start_seconds = 0.5;
+    options.start_seconds = 2;
     StarAddress address;
     Hub *hub;
     assert_ok(hub_start(&options, &hub, &address));
@@ -267,10 +267,10 @@ static void test_silence(void **state)
     (void)state;
     Rank rank[RANKS];
     StarAddress address = {.port = 0};
-    const int file = connect_silent(rank, 2, 1, &address);
+    const int file = connect_silent(rank, 2, 3, &address);
     for (int i = 0; i < RANKS - 1; ++i)
         await_failure(rank[i].star, STATUS_COMMUNICATION,
-                      "rank 2 on host there is lost: it was last heard of 1 s ago");
+                      "rank 2 on host there is lost: it was last heard of 3 s ago");
     close_ranks(rank, RANKS - 1);
     (void)close(file);
 }
