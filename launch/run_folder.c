@@ -3,6 +3,7 @@
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "engine/plan/checkpoint.h"
+#include "launch/settings.h"
 
 #include <cJSON.h>
 #include <dirent.h>
@@ -14,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { METRICS_LIMIT = 1 << 30, CONFIG_LIMIT = 16 << 20 };
+enum { METRICS_LIMIT = 1 << 30 };
 
 /* Settings that a run may change when it goes on: they do not touch its result. */
 static const char *const harmless[] = {"device",
@@ -50,7 +51,19 @@ static bool is_harmless(const char *line)
 
 /* ---- config ---- */
 
-/* config.yaml has one setting a line, in the table's order: the first line that differs is what differs. */
+/* A config.yaml as this version writes it: the one that did may have known fewer settings. */
+static Status read_config(const char *path, char **resolved)
+{
+    int count;
+    const Setting *table = settings_table(&count);
+    Config *config;
+    TRY(config_load(table, count, path, 0, NULL, &config));
+    const Status status = config_resolved(config, resolved);
+    config_free(config);
+    return status;
+}
+
+/* They have one setting a line, in the table's order: the first line that differs is what differs. */
 static Status compare_configs(const char *path, const char *old, const char *new)
 {
     while (*old != '\0' || *new != '\0') {
@@ -70,12 +83,11 @@ Status run_folder_check_config(const RunFolder *run, const Config *config)
 {
     char path[PATH_MAX], stem[64];
     char *resolved = NULL, *old = NULL;
-    size_t size;
     TRY(file_join(path, run->path, "config.yaml"));
     TRY(run_folder_latest(run, stem));
     /* What failed before it trained, perhaps for its config, does not hold anybody to that. */
     if (!file_exists(path) || (stem[0] == '\0' && !run_folder_is_complete(run))) return OK;
-    Status status = file_read(path, CONFIG_LIMIT, &old, &size);
+    Status status = read_config(path, &old);
     if (status == OK) status = config_resolved(config, &resolved);
     if (status == OK) status = compare_configs(run->path, old, resolved);
     free(old);
@@ -113,11 +125,10 @@ static Status compare_harmless(const char *old, const char *new, char **differen
 Status run_folder_too_late(const RunFolder *run, const Config *config, char **settings)
 {
     char path[PATH_MAX], *resolved = NULL, *old = NULL;
-    size_t size;
     *settings = NULL;
     TRY(file_join(path, run->path, "config.yaml"));
     if (!file_exists(path)) return text_copy("", settings);
-    TRY(file_read(path, CONFIG_LIMIT, &old, &size));
+    TRY(read_config(path, &old));
     Status status = config_resolved(config, &resolved);
     if (status == OK) status = compare_harmless(old, resolved, settings);
     free(old);

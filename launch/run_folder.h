@@ -64,7 +64,7 @@ CHECKED Status run_folder_prune(const RunFolder *, const char *keep);
 /* May a run change this setting when it goes on? Those do not touch what is trained. */
 bool run_setting_is_harmless(const char *name);
 
-/* A hash of all settings that change the result. */
+/* A hash of all settings that change the result and are not at their defaults. */
 CHECKED Status run_config_hash(const Config *, uint64_t *hash);
 
 #endif

@@ -3,6 +3,7 @@
 #include "engine/base/file.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
+#include "engine/base/safetensors.h"
 #include "engine/ops/ops.h"
 #include "engine/plan/checkpoint.h"
 
@@ -343,11 +344,23 @@ Status session_check_config(const Config *config, int ranks)
     return status;
 }
 
+Status session_check_init(const Config *config)
+{
+    const char *init = config_text(config, "init");
+    if (init[0] == '\0') return OK;
+    SafeFile *file;
+    const Status status = safetensors_open(init, &file);
+    if (status != OK) return status_context(status, "init");
+    safetensors_close(file);
+    return OK;
+}
+
 /* What one rank may find wrong alone: its files, its memory. */
 static Status open_here(Session *session, bool training, bool profile)
 {
     const Config *config = session->config;
     TRY(choose(session, session->world->size, training));
+    if (training) TRY(session_check_init(config)); /* before the long work of planning */
     TRY(session_open_dataset(config, &session->dataset));
     TRY(pixels_open(session->device, session->dataset, &session->pixels));
     if (training) TRY(build_train(session));

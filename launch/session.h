@@ -56,6 +56,8 @@ CHECKED Status session_check_config(const Config *, int ranks);
 /* The data set that a config describes. */
 DatasetOptions session_dataset_options(const Config *);
 CHECKED Status session_open_dataset(const Config *, Dataset **);
+/* That the file of starting weights, if there is to be one, is there and is such a file. */
+CHECKED Status session_check_init(const Config *);
 
 /* Collective. Runs the network on this rank's share of a split, with rank 0's batch statistics, in evaluation
  * mode and without augmentation. `out` refers to *logits (FLOAT32 [count, classes]) and *labels, released

@@ -16,46 +16,48 @@ typedef struct {
     const SweepPlan *plan;
     const char *folder;
     bool elsewhere;
-    char **data; /* descriptions of the data sets that have been opened */
-    size_t data_count, data_capacity;
+    char **files; /* descriptions of those that have been opened */
+    size_t file_count, file_capacity;
     int late_runs; /* complete ones, for which settings come too late */
     char *late;    /* those of the first such run */
 } Check;
 
-/* ---- data ---- */
+/* ---- files ---- */
 
-/* All that the opening of a data set depends on, as text. */
-static Status describe_data(const Config *config, char **text)
+/* All that the opening of a run's data and starting weights depends on, as text. */
+static Status describe_files(const Config *config, char **text)
 {
     const DatasetOptions options = session_dataset_options(config);
-    return text_format(text, "%s %lld %lld %lld %lld %d %d %s", config_text(config, "dataset.name"),
+    return text_format(text, "%s %lld %lld %lld %lld %d %d %s %s", config_text(config, "dataset.name"),
                        (long long)options.validation, (long long)options.train_limit,
                        (long long)options.validation_limit, (long long)options.test_limit,
-                       options.validation_is_test, options.published_test_normalisation, options.folder);
+                       options.validation_is_test, options.published_test_normalisation, options.folder,
+                       config_text(config, "init"));
 }
 
 static Status open_once(Check *check, const Config *config)
 {
     char *text;
     Dataset *dataset = NULL;
-    TRY(describe_data(config, &text));
+    TRY(describe_files(config, &text));
     bool known = false;
-    for (size_t i = 0; i < check->data_count && !known; ++i)
-        known = strcmp(check->data[i], text) == 0;
+    for (size_t i = 0; i < check->file_count && !known; ++i)
+        known = strcmp(check->files[i], text) == 0;
     Status status = known ? OK
-                          : memory_grow(&check->data, &check->data_capacity, check->data_count + 1,
-                                        sizeof *check->data, "sweep");
+                          : memory_grow(&check->files, &check->file_capacity, check->file_count + 1,
+                                        sizeof *check->files, "sweep");
     if (known || status != OK) {
         free(text);
         return status;
     }
-    check->data[check->data_count++] = text;
+    check->files[check->file_count++] = text;
+    TRY(session_check_init(config));
     status = session_open_dataset(config, &dataset);
     dataset_close(dataset);
     return status;
 }
 
-static Status check_data(Check *check, const Config *config, const char *run)
+static Status check_files(Check *check, const Config *config, const char *run)
 {
     Status status = open_once(check, config);
     if (status == OK || !check->elsewhere) return status;
@@ -87,7 +89,7 @@ static Status check_with(Check *check, const SweepRun *run, const Config *config
     TRY(run_folder_attach(path, &folder));
     TRY(run_folder_check_config(&folder, config));
     if (run_folder_is_complete(&folder)) return note_late_settings(check, &folder, config);
-    return check_data(check, config, run->name);
+    return check_files(check, config, run->name);
 }
 
 static Status check_run(Check *check, const SweepRun *run)
@@ -113,8 +115,8 @@ Status sweep_check(const SweepPlan *plan, const char *folder, bool elsewhere)
         log_warning("%d runs are complete and stay as they are; settings that come too late: %s",
                     check.late_runs, check.late);
     free(check.late);
-    for (size_t i = 0; i < check.data_count; ++i)
-        free(check.data[i]);
-    free(check.data);
+    for (size_t i = 0; i < check.file_count; ++i)
+        free(check.files[i]);
+    free(check.files);
     return status;
 }

@@ -8,10 +8,10 @@
 #include <stdbool.h>
 
 /* Every run's config (trainer_check_config), that it is the one which its folder below `folder` was trained with,
- * and, of runs that are not complete, that the data are there: each data set is opened once for all runs that
- * describe it alike. Warns of settings that come too late for complete runs. The error names the run, and the sweep's file and line or the command line for a setting
- * that comes from there. `elsewhere`: the runs are started by a launcher of the user's; then the number of
- * ranks is not known, and data that are not on this host are only a warning. */
+ * and, of runs that are not complete, that the data and starting weights are there: once for all runs that describe
+ * them alike. Warns of settings that come too late for complete runs. The error names the run, and the sweep's file
+ * and line or the command line for a setting that comes from there. `elsewhere`: the runs are started by a launcher
+ * of the user's; then the number of ranks is not known, and files that are not on this host are only a warning. */
 CHECKED Status sweep_check(const SweepPlan *, const char *folder, bool elsewhere);
 
 #endif

@@ -282,6 +282,24 @@ class BadInput(Suite):
             os.path.exists(f"{run}/evaluation.json") and os.remove(f"{run}/evaluation.json")
             self.train(self.linear, harmless, run=run)
 
+    def test_a_run_of_an_older_version(self):
+        """It knew fewer settings, and wrote numbers otherwise: the run goes on, but not under a default that has changed."""
+        run = self.train(self.linear)
+        config = contents(f"{run}/config.yaml").decode()
+        for old, new, code in (("optimizer.momentum: 0.9\n", "", 0),
+                               ("loss.gammas: [5, 3]\n", "loss.gammas: [5e+00, 3]\n", 0),
+                               ("optimizer.momentum: 0.9\n", "optimizer.momentum: 0.8\n", INPUT)):
+            with self.subTest(new=new):
+                self.assertIn(old, config)
+                with open(f"{run}/config.yaml", "w", encoding="utf-8") as file:
+                    file.write(config.replace(old, new))
+                os.path.exists(f"{run}/evaluation.json") and os.remove(f"{run}/evaluation.json")
+                job = plumb("train", self.linear, "--run", run)
+                if code:
+                    self.check(job, code, ["begun with another config", new.strip()])
+                else:
+                    self.assertEnds(job, 0)
+
     # ---- full disks ----
 
     def test_full_disk(self):

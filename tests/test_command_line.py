@@ -5,8 +5,8 @@ import os
 import shutil
 import signal
 
-from jobs import (INPUT, INTERRUPTED, PLUMB, UNSUPPORTED, USAGE, Job, Suite, checkpoint, main, plumb, results, soon,
-                  wait_for)
+from jobs import (INPUT, INTERRUPTED, IO, PLUMB, UNSUPPORTED, USAGE, Job, Suite, checkpoint, main, plumb, results, soon,
+                  wait_for, write_safetensors)
 
 COMMANDS = ("train", "evaluate", "sweep", "report", "list")
 
@@ -119,7 +119,8 @@ exclude:
             self.assertEqual(json.load(file)["ranks"], 2)
 
     def test_a_failed_run_does_not_stop_the_others(self):
-        broken = f"{self.scratch}/no-weights"
+        broken = f"{self.scratch}/other-weights"
+        write_safetensors(broken, {"other": (("F32", [1]), bytes(4))})
         text = self.TEXT.replace("one: {seed: 1}", f"one: {{seed: 1, init: {broken}}}")
         job, path, folder = self.sweep(text, "--ranks", "2")
         job.wait()
@@ -233,6 +234,15 @@ exclude:
         again = plumb("sweep", path, "--folder", folder)
         self.assertEnds(again, INPUT)
         self.assertIn(f"run brier-one: {path}:10: dataset.folder: there is no folder {data}", again.errors)
+
+    def test_starting_weights_that_are_not_there(self):
+        path = self.write("init.yaml", self.TEXT.replace("one: {seed: 1}", "one: {seed: 1, init: /nowhere}"))
+        folder = self.folder()
+        job = plumb("sweep", path, "--folder", folder)
+        self.assertEnds(job, IO)
+        self.assertIn("run cross_entropy-one: init: ", job.errors)
+        self.assertIn("/nowhere", job.errors)
+        self.assertFalse(os.path.exists(f"{folder}/cross_entropy-one"))
 
     def test_data_that_only_other_hosts_have(self):
         """Runs that a launcher of the user's starts may find what this host lacks: that is said, once for all runs that

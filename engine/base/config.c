@@ -83,6 +83,13 @@ static bool is_choice(const char *name)
     return dot != NULL && strcmp(dot, ".name") == 0;
 }
 
+/* Has it its default value? */
+static bool is_usual(const Config *config, int index)
+{
+    const ConfigValue *usual = &config->defaults[index];
+    return usual->present && strcmp(usual->yaml, config->values[index].yaml) == 0;
+}
+
 static Status apply(Layer *layer, const char *name, const YamlNode *node, int line);
 
 static Status apply_map(Layer *layer, const char *prefix, const YamlNode *map, int line)
@@ -127,10 +134,9 @@ static Status apply(Layer *layer, const char *name, const YamlNode *node, int li
     if (layer->words != NULL) layer->words[index] = layer->word;
     ConfigValue *value = &config->values[index];
     TRY(config_value_read(&config->table[index], node, origin, value));
-    const ConfigValue *usual = &config->defaults[index];
     /* What a resolved config says of choices that were overridden had passed the check when it was written. */
     config->layer[index] = layer->number - (layer->resolved && !is_choice(name) ? 1 : 0);
-    config->set[index] = !(layer->resolved && usual->present && strcmp(usual->yaml, value->yaml) == 0);
+    config->set[index] = !(layer->resolved && is_usual(config, index));
     return OK;
 }
 
@@ -505,7 +511,7 @@ static bool among(const char *name, const char *const names[])
     return false;
 }
 
-static Status write_resolved(const Config *config, const char *const except[], char **yaml)
+static Status write_resolved(const Config *config, const char *const except[], bool with_usual, char **yaml)
 {
     static const char mark[] = "resolved: true\n";
     size_t size = sizeof mark;
@@ -515,7 +521,8 @@ static Status write_resolved(const Config *config, const char *const except[], c
     TRY(memory_new(&text, size, 1, "resolved config"));
     char *end = stpcpy(text, mark);
     for (int i = 0; i < config->count; ++i)
-        if (config->values[i].present && !among(config->names[i], except))
+        if (config->values[i].present && !among(config->names[i], except) &&
+            (with_usual || !is_usual(config, i)))
             end += sprintf(end, "%s: %s\n", config->names[i], config->values[i].yaml);
     *yaml = text;
     return OK;
@@ -524,13 +531,13 @@ static Status write_resolved(const Config *config, const char *const except[], c
 Status config_resolved(const Config *config, char **yaml)
 {
     *yaml = NULL;
-    return write_resolved(config, NULL, yaml);
+    return write_resolved(config, NULL, true, yaml);
 }
 
 Status config_hash(const Config *config, const char *const except[], uint64_t *hash)
 {
     char *text;
-    TRY(write_resolved(config, except, &text));
+    TRY(write_resolved(config, except, false, &text));
     *hash = XXH3_64bits(text, strlen(text));
     free(text);
     return OK;

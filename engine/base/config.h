@@ -80,8 +80,8 @@ CHECKED Status config_check_all_read(const Config *);
 
 /* The resolved config as YAML (every setting with its value), in table order; release with free(). It can
  * be loaded again and gives the same values to the bit; its first line, `resolved: true`, says that values
- * which equal their defaults do not count as set. config_hash: of that text without the settings named in
- * `except` (NULL-terminated). */
+ * which equal their defaults do not count as set. config_hash: of what is not at its default, without the
+ * settings named in `except` (NULL-terminated); settings that a later version adds leave it as it is. */
 CHECKED Status config_resolved(const Config *, char **yaml);
 CHECKED Status config_hash(const Config *, const char *const except[], uint64_t *hash);
 

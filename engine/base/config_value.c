@@ -171,9 +171,14 @@ static Status check_kind(const Setting *setting, Origin origin, const YamlNode *
 
 /* ---- Writing ---- */
 
-/* The shortest decimal that reads back to the same bits. */
+/* The shortest decimal that reads back to the same bits; whole numbers without an exponent. */
 static void print_real(char text[32], double value)
 {
+    const double all_whole = 1e15; /* and below them %.0f shows no digit that is not there */
+    if (value != 0 && fabs(value) < all_whole && value == floor(value)) {
+        (void)snprintf(text, 32, "%.0f", value);
+        return;
+    }
     for (int digits = 1; digits <= 17; ++digits) {
         const int length = snprintf(text, 32, "%.*g", digits, value);
         if (length < 32 && strtod(text, NULL) == value) return;
