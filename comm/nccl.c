@@ -42,9 +42,7 @@ static Status follow(CollectiveNccl *self, Stream after)
 /* Called before NCCL is: the watch looks from here on whether it returns. */
 static Status begin(CollectiveNccl *self, const char *what, Span span)
 {
-    TRY(watch_failure(self->watch));
-    watch_enter(self->watch, what, span.count, span.type, self->step_seconds);
-    return OK;
+    return watch_enter(self->watch, WATCH_CALL, what, span.count, span.type, self->step_seconds);
 }
 
 /* And after it. */
@@ -129,7 +127,7 @@ static Status join_nccl(Collective *collective, Stream stream)
 static Status wait_nccl(Collective *collective, Device *device)
 {
     CollectiveNccl *self = self_of(collective);
-    TRY(begin(self, "the step of all ranks", (Span){.count = -1}));
+    TRY(watch_enter(self->watch, WATCH_WAIT, "the step of all ranks", -1, FLOAT32, self->step_seconds));
     const Status status = device_synchronize(device);
     watch_leave(self->watch);
     /* What an aborted communicator leaves behind on the GPU is not the cause. */
@@ -147,8 +145,8 @@ static void destroy(AtStop *at_stop)
     if (status != OK) status = watch_failed(self->watch, status); /* which aborts the communicator */
     if (self->communicator != NULL && status == OK) {
         watch_communicator(self->watch, NULL); /* it must not be aborted meanwhile */
-        watch_enter(self->watch, "the end of NCCL", -1, FLOAT32, self->step_seconds);
-        (void)self->library.comm_destroy(self->communicator);
+        status = watch_enter(self->watch, WATCH_CALL, "the end of NCCL", -1, FLOAT32, self->step_seconds);
+        if (status == OK) (void)self->library.comm_destroy(self->communicator);
         watch_leave(self->watch);
     }
     status_free(status);
@@ -197,6 +195,15 @@ static void list_ranks(const int version[], int size, int wanted, char *text, si
         (void)snprintf(text + length, room - (size_t)length, " and %d more", named - NAMED);
 }
 
+/* Calls that return before they are done are not waited for here. */
+static Status check_blocking(void)
+{
+    const char *blocking = getenv("NCCL_COMM_BLOCKING");
+    if (blocking == NULL || strcmp(blocking, "0") != 0) return OK;
+    return fail(STATUS_UNSUPPORTED,
+                "NCCL_COMM_BLOCKING is 0; plumb needs NCCL's calls to be blocking: unset it");
+}
+
 /* Ranks with different versions hang or crash in NCCL. */
 static Status check_versions(World *world, int mine)
 {
@@ -218,7 +225,8 @@ static Status check_versions(World *world, int mine)
 
 static Status open_communicator(World *world, const CommOptions *options, CollectiveNccl *self)
 {
-    Status status = nccl_load(&self->library);
+    Status status = check_blocking();
+    if (status == OK) status = nccl_load(&self->library);
     if (status == OK && device_kind(self->device) != DEVICE_CUDA && !self->library.host_memory)
         status = fail(STATUS_UNSUPPORTED,
                       "NCCL moves memory of GPUs only, and the device is %s: set collective "
@@ -236,7 +244,7 @@ static Status open_communicator(World *world, const CommOptions *options, Collec
     TRY(comm_agree(world, status));
     TRY(world->transport->broadcast(world, &id, sizeof id, 0, "the start of NCCL"));
     TRY(comm_agree(world, watch_start(world->star, &self->library, &self->watch)));
-    watch_enter(self->watch, "the start of NCCL", -1, FLOAT32, options->timeout_seconds);
+    TRY(watch_enter(self->watch, WATCH_CALL, "the start of NCCL", -1, FLOAT32, options->timeout_seconds));
     status = finish(self, self->library.comm_init_rank(&self->communicator, world->size, id, world->rank),
                     "ncclCommInitRank");
     if (status == OK) watch_communicator(self->watch, self->communicator);

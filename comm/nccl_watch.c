@@ -9,6 +9,8 @@
 static const double interval = 0.1;
 /* What a dead rank does to NCCL may be seen before its end is; the end is what should be told. */
 static const double better_word = 2;
+/* A call of NCCL's that is under way should not lose the communicator; one that waits for other ranks must. */
+static const double call_returns = 1;
 
 struct Watch {
     Star *star;
@@ -16,10 +18,12 @@ struct Watch {
     pthread_t thread;
     pthread_mutex_t lock; /* of all that follows */
     bool stopping, waiting;
+    bool inside; /* a call of NCCL's, at most until watch_leave */
     ncclComm_t communicator;
     Operation operation;    /* the last one entered */
     double seconds, waited; /* how long it may take, and takes */
     StatusCode failure;     /* 0: none */
+    double failed;          /* when */
     char *message;
 };
 
@@ -38,6 +42,7 @@ static void trip(Watch *watch, Status status)
     const bool first = watch->failure == 0;
     if (first) {
         watch->failure = status_code(status);
+        watch->failed = seconds_now();
         watch->message = strdup(status_message(status));
     }
     (void)pthread_mutex_unlock(&watch->lock);
@@ -82,12 +87,15 @@ static Status look(Watch *watch, double passed)
     return late ? star_waited_in_vain(watch->star, &operation, seconds, false, operation.number) : OK;
 }
 
-/* Ends what waits in NCCL. */
+/* Ends what waits in NCCL; called until there is nothing left to abort. */
 static void abort_communicator(Watch *watch)
 {
     (void)pthread_mutex_lock(&watch->lock);
-    const ncclComm_t communicator = watch->communicator;
-    watch->communicator = NULL;
+    ncclComm_t communicator = NULL;
+    if (!watch->inside || seconds_now() - watch->failed > call_returns) {
+        communicator = watch->communicator;
+        watch->communicator = NULL;
+    }
     (void)pthread_mutex_unlock(&watch->lock);
     if (communicator != NULL) (void)watch->library->comm_abort(communicator);
 }
@@ -150,22 +158,27 @@ void watch_communicator(Watch *watch, ncclComm_t communicator)
     (void)pthread_mutex_unlock(&watch->lock);
 }
 
-void watch_enter(Watch *watch, const char *what, int64_t count, DType type, double seconds)
+Status watch_enter(Watch *watch, WatchKind kind, const char *what, int64_t count, DType type, double seconds)
 {
     (void)pthread_mutex_lock(&watch->lock);
     const int64_t number = watch->operation.number + 1;
-    watch->operation = (Operation){.number = number, .what = what, .count = count, .type = type};
-    watch->seconds = seconds;
-    watch->waited = 0;
-    watch->waiting = true;
+    const Status status = failure_locked(watch);
+    if (status == OK) {
+        watch->operation = (Operation){.number = number, .what = what, .count = count, .type = type};
+        watch->seconds = seconds;
+        watch->waited = 0;
+        watch->waiting = true;
+        watch->inside = kind == WATCH_CALL;
+    }
     (void)pthread_mutex_unlock(&watch->lock);
-    star_progress(watch->star, number);
+    if (status == OK) star_progress(watch->star, number);
+    return status;
 }
 
 void watch_leave(Watch *watch)
 {
     (void)pthread_mutex_lock(&watch->lock);
-    watch->waiting = false;
+    watch->waiting = watch->inside = false;
     (void)pthread_mutex_unlock(&watch->lock);
 }
 

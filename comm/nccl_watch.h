@@ -16,9 +16,11 @@ void watch_stop(Watch *);
 
 /* What is to be aborted; NULL: nothing. */
 void watch_communicator(Watch *, ncclComm_t);
+/* A call of NCCL's with the communicator, or a wait for the GPU. */
+typedef enum { WATCH_CALL, WATCH_WAIT } WatchKind;
 /* Around everything that may wait for other ranks; all make the same, in the same order. count: elements; -1:
- * the text says it all. */
-void watch_enter(Watch *, const char *what, int64_t count, DType, double seconds);
+ * the text says it all. Fails with the first failure, if there was one, and is then not left. */
+CHECKED Status watch_enter(Watch *, WatchKind, const char *what, int64_t count, DType, double seconds);
 void watch_leave(Watch *);
 
 /* The first failure, if there was one; then the communicator is not to be used any more. */

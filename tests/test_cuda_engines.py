@@ -3,6 +3,7 @@
 The stand-in (cudnn_stand_in.cc) has engine 0, which refuses all, 1, which is neither deterministic nor exact in float32,
 and 2 and 3; it writes a line a plan that is built."""
 
+import fcntl
 import os
 import unittest
 
@@ -54,6 +55,21 @@ class Engines(Suite):
         self.assertEqual(self.lines(), first)
         self.assertLessEqual(len(again), len(first))  # one plan a convolution
         self.assertEqual(metrics(self.run_folder), curve)
+        with open(self.file) as file:  # what is known is read while another job times its own
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self.assertLessEqual(len(self.on_cuda()), len(first))
+
+    def test_jobs_that_know_nothing(self):
+        """They take turns, and each choice is written once."""
+        variables = {"LD_LIBRARY_PATH": LIBRARIES, "PLUMB_CACHE": self.cache}
+        started = [jobs.Job([], environment=variables, command=[
+            ON_HOST, "train", self.resnet, "device=cuda", *SMALL, "--run", self.folder()]) for _ in range(3)]
+        for job in started:
+            self.assertEnds(job.wait(), 0)
+        lines = self.lines()
+        keys = [line.rsplit("\t", 1)[0] for line in lines]
+        self.assertEqual(len(set(keys)), len(keys))
+        self.assertGreater(len(keys), 0)
 
     def test_damaged_file(self):
         self.on_cuda()

@@ -64,6 +64,9 @@ class Trouble(Suite):
         self.refused(COMMUNICATION, "different versions of NCCL: 2.28.9 on rank 0, 2; 2.27.3 on rank 1",
                      fault="1:version:22703")
 
+    def test_calls_that_do_not_block(self):
+        self.refused(8, "NCCL_COMM_BLOCKING is 0", environment={"NCCL_COMM_BLOCKING": "0"})
+
     def test_version_that_is_too_old(self):
         self.refused(8, "NCCL 2.8.4 is too old", fault="1:version:2804")
 

@@ -151,12 +151,6 @@ static Status make(Device *device, Cuda *cuda)
         TRY(cuda_status(cudaEventCreateWithFlags(&cuda->half_done[i], cudaEventDisableTiming), "an event"));
     TRY(cuda_status(cudaMallocHost((void **)&cuda->staging.memory, STAGING_BYTES),
                     "pinned memory for copies"));
-    /* Freed memory stays with the process: stores and arenas come and go rarely, and the system is slow. */
-    cudaMemPool_t pool;
-    uint64_t keep = UINT64_MAX;
-    TRY(cuda_status(cudaDeviceGetDefaultMemPool(&pool, cuda->index), "its memory pool"));
-    TRY(cuda_status(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep),
-                    "its memory pool"));
     device->stream = cuda->stream;
     return OK;
 }

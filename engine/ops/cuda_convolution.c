@@ -6,23 +6,19 @@
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "engine/device/cuda_library.h"
+#include "engine/ops/engine_cache.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 enum {
     MOST_CANDIDATES = 10, /* are timed: the heuristics' order is good, and building one may take a second */
     MOST_OF_ONE_ENGINE = 4,
-    MOST_CONFIGS = 64,
+    MOST_CONFIGS = 64, /* at most 100: the cache has two digits */
     MOST_DESCRIPTORS = 16 + MOST_CONFIGS,
-    KEY_BYTES = 512,
     ALIGNED = 16, /* bytes, of whole tensors */
     UID_X = 'x',
     UID_WEIGHTS = 'w',
@@ -32,7 +28,7 @@ static const int64_t most_workspace = (int64_t)1 << 30;
 
 struct CudaConvolution {
     CudaConvolution *next;
-    char key[KEY_BYTES];
+    char key[ENGINE_KEY_BYTES];
     int users;
     const Cudnn *cudnn;
     ConvolutionProblem problem;
@@ -337,17 +333,20 @@ static Status run_trial(void *argument)
                                 t->memory + t->y_at, t->memory + t->workspace_at);
 }
 
-/* Builds and times candidates; *best is the index of the fastest. Without memory to time them it is the first that
- * the heuristics name, and *timed is false. */
-static Status time_engines(Device *device, CudaConvolution *c, int *best, bool *timed)
+typedef struct {
+    int count;
+    Descriptor plan[MOST_CANDIDATES];
+    int index[MOST_CANDIDATES]; /* among the heuristics' configs */
+    int64_t workspace[MOST_CANDIDATES];
+} Candidates;
+
+/* Builds those that deserve a trial. */
+static void build_candidates(Device *device, const CudaConvolution *c, Candidates *candidates)
 {
-    const ConvAttributes *a = &c->problem.shape;
-    Trial trial = {.convolution = c, .device = device};
-    Descriptor plan[MOST_CANDIDATES] = {NULL};
-    int index[MOST_CANDIDATES], count = 0;
-    int64_t workspace[MOST_CANDIDATES], most = 0;
     Engine engine[MOST_CANDIDATES];
-    for (int i = 0; i < c->configs && count < MOST_CANDIDATES; ++i) {
+    candidates->count = 0;
+    for (int i = 0; i < c->configs && candidates->count < MOST_CANDIDATES; ++i) {
+        const int count = candidates->count;
         int same = 0;
         engine[count] = engine_of(c, c->config[i], device_numerics(device));
         if (!engine[count].allowed) continue;
@@ -356,22 +355,68 @@ static Status time_engines(Device *device, CudaConvolution *c, int *best, bool *
         /* The heuristics often name one engine many times, with other tiles; others deserve a trial too. */
         for (int other = 0; other < count; ++other)
             same += engine[other].number >= 0 && engine[other].number == engine[count].number ? 1 : 0;
-        if (same >= MOST_OF_ONE_ENGINE || !build_plan(c, c->config[i], &plan[count], &workspace[count]))
+        if (same >= MOST_OF_ONE_ENGINE ||
+            !build_plan(c, c->config[i], &candidates->plan[count], &candidates->workspace[count]))
             continue;
-        if (workspace[count] > most) most = workspace[count];
-        index[count++] = i;
+        candidates->index[candidates->count++] = i;
     }
-    *best = count > 0 ? index[0] : -1;
-    trial.weights_at = after(0, a->samples * a->height * a->width * c->problem.x_stride, c->problem.type);
-    trial.y_at = after(trial.weights_at, a->out_channels * a->kernel_height * a->kernel_width * a->channels,
-                       c->problem.type);
-    trial.workspace_at =
-        after(trial.y_at, a->samples * a->out_height * a->out_width * c->problem.y_stride, c->problem.type);
+}
+
+static Status allocate_trial(Device *device, const CudaConvolution *c, const Candidates *candidates,
+                             Trial *trial)
+{
+    const ConvAttributes *a = &c->problem.shape;
+    int64_t most = 0;
+    for (int i = 0; i < candidates->count; ++i)
+        most = candidates->workspace[i] > most ? candidates->workspace[i] : most;
+    trial->weights_at = after(0, a->samples * a->height * a->width * c->problem.x_stride, c->problem.type);
+    trial->y_at = after(trial->weights_at, a->out_channels * a->kernel_height * a->kernel_width * a->channels,
+                        c->problem.type);
+    trial->workspace_at =
+        after(trial->y_at, a->samples * a->out_height * a->out_width * c->problem.y_stride, c->problem.type);
+    return device_allocate(device, trial->workspace_at + (size_t)most, "timing convolutions",
+                           (void **)(void *)&trial->memory);
+}
+
+/* The fastest; an engine that does not run is not chosen. */
+static Status time_candidates(Device *device, CudaConvolution *c, const Candidates *candidates, int *best)
+{
+    Trial trial = {.convolution = c, .device = device};
+    TRY(allocate_trial(device, c, candidates, &trial));
+    double shortest = 0;
+    Status failure = OK; /* the last engine's that did not run */
+    for (int i = 0; i < candidates->count; ++i) {
+        double seconds;
+        c->plan = candidates->plan[i];
+        Status ran = device_time(device, run_trial, &trial, &seconds);
+        if (ran != OK) {
+            status_free(failure);
+            failure = ran;
+            continue;
+        }
+        if (shortest == 0 || seconds < shortest) {
+            shortest = seconds;
+            *best = i;
+        }
+    }
+    c->plan = NULL;
+    device_free(device, trial.memory);
     Status status = OK;
-    int count_timed = count > 1 ? count : 0;
-    if (count_timed > 0)
-        status = device_allocate(device, trial.workspace_at + (size_t)most, "timing convolutions",
-                                 (void **)(void *)&trial.memory);
+    if (failure != OK && shortest == 0)
+        status = fail(STATUS_UNSUPPORTED, "none of %d engines runs: %s", candidates->count,
+                      status_message(failure));
+    status_free(failure);
+    return status;
+}
+
+/* Takes the fastest of all candidates. Without memory to time them it is the first that the heuristics name, and
+ * *timed is false. *index: its own, -1 if there is none. */
+static Status take_fastest(Device *device, CudaConvolution *c, int *index, bool *timed)
+{
+    Candidates candidates;
+    build_candidates(device, c, &candidates);
+    int best = 0;
+    Status status = candidates.count > 1 ? time_candidates(device, c, &candidates, &best) : OK;
     *timed = status == OK;
     if (status != OK && status_code(status) == STATUS_MEMORY) {
         static bool warned;
@@ -381,131 +426,53 @@ static Status time_engines(Device *device, CudaConvolution *c, int *best, bool *
         warned = true;
         status_free(status);
         status = OK;
-        count_timed = 0;
     }
-    double shortest = 0;
-    Status failure = OK; /* the last engine's that did not run */
-    for (int i = 0; i < count_timed && status == OK; ++i) {
-        double seconds;
-        c->plan = plan[i];
-        Status ran = device_time(device, run_trial, &trial, &seconds);
-        if (ran != OK) { /* an engine that does not run is not chosen */
-            status_free(failure);
-            failure = ran;
-            continue;
+    *index = candidates.count > 0 ? candidates.index[best] : -1;
+    for (int i = 0; i < candidates.count; ++i)
+        if (status == OK && i == best) {
+            c->plan = candidates.plan[i];
+            c->workspace = candidates.workspace[i];
+        } else {
+            (void)c->cudnn->BackendDestroyDescriptor(candidates.plan[i]);
         }
-        if (shortest == 0 || seconds < shortest) {
-            shortest = seconds;
-            *best = index[i];
-        }
-    }
-    c->plan = NULL;
-    if (status == OK && failure != OK && shortest == 0)
-        status = fail(STATUS_UNSUPPORTED, "none of %d engines runs: %s", count, status_message(failure));
-    status_free(failure);
-    device_free(device, trial.memory);
-    for (int i = 0; i < count; ++i)
-        (void)c->cudnn->BackendDestroyDescriptor(plan[i]);
     return status;
 }
 
-/* ---- the cache ---- */
+/* ---- choosing ---- */
 
-static bool make_folder(const char *path) { return mkdir(path, 0777) == 0 || errno == EEXIST; }
-
-static bool cache_path(char path[4096])
+/* What is known is read without waiting, for all ranks build plans and that takes time. Those to which nothing is
+ * known take turns, so that one times and the others read what it found. */
+static Status choose(Device *device, CudaConvolution *c)
 {
-    const char *own = getenv("PLUMB_CACHE"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    char folder[4000];
-    if (own != NULL && own[0] != '\0') {
-        (void)snprintf(folder, sizeof folder, "%s", own);
-    } else if (xdg != NULL && xdg[0] != '\0') {
-        (void)snprintf(folder, sizeof folder, "%s/plumb", xdg);
-    } else if (home != NULL && home[0] != '\0') {
-        (void)snprintf(folder, sizeof folder, "%s/.cache", home);
-        (void)make_folder(folder);
-        (void)snprintf(folder, sizeof folder, "%.3900s/.cache/plumb", home);
-    } else {
-        return false;
-    }
-    (void)snprintf(path, 4096, "%s/convolutions.txt", folder);
-    return make_folder(folder);
-}
-
-/* The index in "key<TAB>index\n", two digits, so that a torn line is none; -1: the line is not of that form. Ends
- * the key there. */
-static int parse_line(char *line)
-{
-    char *tab = strrchr(line, '\t'), *end;
-    if (tab == NULL || tab[1] < '0' || tab[1] > '9') return -1;
-    const long index = strtol(tab + 1, &end, 10);
-    *tab = '\0';
-    return end == tab + 3 && *end == '\n' && end[1] == '\0' && index < MOST_CONFIGS ? (int)index : -1;
-}
-
-/* The last line with the key counts: a choice that has become impossible is followed by a better one. Lines
- * that no plumb wrote whole are passed over. -1: none. */
-static int look_up(FILE *file, const char *path, const char *key)
-{
-    static bool warned;
-    char line[KEY_BYTES + 32];
-    int found = -1, number = 0;
-    rewind(file);
-    while (fgets(line, sizeof line, file) != NULL) {
-        const int index = parse_line(line);
-        ++number;
-        if (index >= 0 && strcmp(line, key) == 0) found = index;
-        if (index < 0 && !warned) log_warning("%s:%d: passed over: not a choice of an engine", path, number);
-        warned = warned || index < 0;
-    }
-    return found;
-}
-
-/* A line of its own, also after a torn one. */
-static void note_choice(FILE *file, const char *key, int index)
-{
-    const bool torn = fseek(file, -1, SEEK_END) == 0 && fgetc(file) != '\n';
-    (void)fseek(file, 0, SEEK_END);
-    (void)fprintf(file, "%s%s\t%02d\n", torn ? "\n" : "", key, index);
-    (void)fflush(file);
-}
-
-/* Ranks of a host take turns, so that one times and the others read what it found. */
-static Status choose_with_cache(Device *device, CudaConvolution *c)
-{
-    const DeviceNumerics numerics = device_numerics(device);
-    int best;
+    EngineCache cache;
+    int index;
     bool timed;
-    char path[4096];
-    FILE *file = cache_path(path) ? fopen(path, "a+e") : NULL;
-    static bool warned;
-    if (file == NULL) {
-        if (!warned)
-            log_warning("no cache of convolutions (set PLUMB_CACHE to a folder): engines are timed anew");
-        warned = true;
-        TRY(time_engines(device, c, &best, &timed));
-        (void)take(c, best, numerics);
-        return OK;
-    }
-    (void)flock(fileno(file), LOCK_EX);
+    if (!engine_cache_open(&cache)) return take_fastest(device, c, &index, &timed);
     Status status = OK;
-    if (!take(c, look_up(file, path, c->key), numerics)) {
-        status = time_engines(device, c, &best, &timed);
-        if (status == OK && take(c, best, numerics) && timed) note_choice(file, c->key, best);
+    for (bool chosen = false; !chosen;) {
+        const int known = engine_cache_look_up(&cache, c->key);
+        if (take(c, known, device_numerics(device))) break;
+        engine_cache_lock(&cache);
+        if (engine_cache_look_up(&cache, c->key) == known) { /* nobody found another meanwhile */
+            status = take_fastest(device, c, &index, &timed);
+            if (c->plan != NULL && timed) engine_cache_note(&cache, c->key, index);
+            chosen = true;
+        }
+        engine_cache_unlock(&cache);
     }
-    (void)flock(fileno(file), LOCK_UN);
-    (void)fclose(file);
+    engine_cache_close(&cache);
     return status;
 }
 
 /* ---- making ---- */
 
-static void write_key(const ConvolutionProblem *p, const Cudnn *cudnn, Device *device, char key[KEY_BYTES])
+static void write_key(const ConvolutionProblem *p, const Cudnn *cudnn, Device *device,
+                      char key[ENGINE_KEY_BYTES])
 {
     static const char *const kinds[] = {"forward", "data", "weights"};
     const ConvAttributes *a = &p->shape;
     const DeviceNumerics numerics = device_numerics(device);
-    (void)snprintf(key, KEY_BYTES,
+    (void)snprintf(key, ENGINE_KEY_BYTES,
                    "%.100s cudnn %zu %s %s %" PRId64 "x%" PRId64 "x%" PRId64 "x%" PRId64 "/%" PRId64
                    "@%" PRId64 " to %" PRId64 "x%" PRId64 "x%" PRId64 "/%" PRId64 "@%" PRId64
                    " kernel %" PRId64 "x%" PRId64 " stride %" PRId64 " padding %" PRId64 "x%" PRId64 "%s%s",
@@ -531,7 +498,7 @@ static Status build(Device *device, CudaConvolution *c)
     TRY(ask_heuristics(c, CUDNN_HEUR_MODE_A));
     c->fallback = c->configs;
     TRY(ask_heuristics(c, CUDNN_HEUR_MODE_FALLBACK));
-    if (!numerics.deterministic) TRY(choose_with_cache(device, c));
+    if (!numerics.deterministic) TRY(choose(device, c));
     for (int i = 0; numerics.deterministic && i < c->configs && c->plan == NULL; ++i)
         (void)take(c, i, numerics); /* the heuristics' order is the same in every run */
     if (c->plan == NULL) return fail(STATUS_UNSUPPORTED, "cuDNN %zu has no engine for it", c->cudnn->version);
@@ -541,7 +508,7 @@ static Status build(Device *device, CudaConvolution *c)
 Status cuda_convolution(Device *device, const ConvolutionProblem *problem, CudaConvolution **out)
 {
     const Cudnn *cudnn;
-    char key[KEY_BYTES];
+    char key[ENGINE_KEY_BYTES];
     CudaConvolution *c;
     *out = NULL;
     TRY(cudnn_load(&cudnn));
