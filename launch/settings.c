@@ -66,7 +66,7 @@ static const Setting settings[] = {
     {"evaluate.every", SETTING_INTEGER, "1", "0..", "epochs between evaluations of validation and test splits; 0: only at the end"},
     {"evaluate.bins", SETTING_INTEGER, "15", "1..200", "bins of the calibration errors"},
     {"evaluate.bootstrap", SETTING_INTEGER, "1000", "0..100000000", "resamples for confidence intervals at the end"},
-    {"checkpoint.epochs", SETTING_INTEGER, "1", "0..", "save every so many epochs; 0: never by epochs"},
+    {"checkpoint.epochs", SETTING_INTEGER, "1", "0..", "save every so many epochs, as long as that takes at most 2 % of the time; 0: never by epochs"},
     {"checkpoint.minutes", SETTING_REAL, "10", "0..", "and when so many minutes have passed; 0: never by time"},
 
     {"checkpoint.keep", SETTING_INTEGER, "0", "0..", "also keep the model of every so many epochs; 0: only best and last"},

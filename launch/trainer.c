@@ -3,11 +3,11 @@
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "engine/data/loader.h"
-#include "engine/plan/checkpoint.h"
 #include "launch/epoch_metrics.h"
 #include "launch/evaluate_run.h"
 #include "launch/log_view.h"
 #include "launch/progress.h"
+#include "launch/saver.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -16,28 +16,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Everything that a checkpoint must hold beside the store, for the same bits after a resume. */
-typedef struct {
-    int64_t step;           /* steps done */
-    int64_t epoch, batch;   /* the next step is this batch of this epoch */
-    double sums[LOSS_SUMS]; /* of the epoch so far */
-    double best_error;      /* lowest validation error so far; infinity before the first evaluation */
-} Place;
-
 typedef struct {
     Session *session;
     RunFolder *run;
+    Saver saver;
     TrainerOptions options;
     Loader *loader;
     Schedule schedule;
     Place place;
     Progress progress;
     int64_t epochs, batches; /* epochs of the run; batches an epoch */
-    uint64_t config_hash;
-    bool mean;         /* divide the gradient by the batch's weight */
-    double last_saved; /* on the progress clock */
+    bool mean;               /* divide the gradient by the batch's weight */
     double gradient_norm;
-    char restored[64]; /* stem it went on from */
     LogView view;
     bool record;    /* let the device record the step */
     bool last_part; /* of the step that is enqueued: the optimizer follows */
@@ -66,154 +56,6 @@ void trainer_catch_signals(void)
     action.sa_flags = SA_RESTART | (int)SA_RESETHAND; /* a second interrupt ends the process */
     (void)sigaction(SIGINT, &action, NULL);
     (void)signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is then an error like a full disk */
-}
-
-/* ---- checkpoints ---- */
-
-static Status save(Trainer *trainer)
-{
-    Session *session = trainer->session;
-    const Place *place = &trainer->place;
-    Status status = OK;
-    if (session->world->rank == 0) {
-        char stem[64], ranks[16], text[5 + LOSS_SUMS][40];
-        (void)snprintf(ranks, sizeof ranks, "%d", session->world->size);
-        (void)snprintf(stem, sizeof stem, "step-%010" PRId64, place->step);
-        (void)snprintf(text[0], sizeof text[0], "%" PRId64, place->step);
-        (void)snprintf(text[1], sizeof text[1], "%" PRId64, place->epoch);
-        (void)snprintf(text[2], sizeof text[2], "%" PRId64, place->batch);
-        (void)snprintf(text[3], sizeof text[3], "%016" PRIx64, trainer->config_hash);
-        (void)snprintf(text[4], sizeof text[4], "%a", place->best_error);
-        for (int i = 0; i < LOSS_SUMS; ++i)
-            (void)snprintf(text[5 + i], sizeof text[5 + i], "%a", place->sums[i]);
-        const SafeMetadata metadata[] = {
-            {"step", text[0]},       {"epoch", text[1]},       {"batch", text[2]},
-            {"config", text[3]},     {"best_error", text[4]},  {"loss_sum", text[5]},
-            {"weight_sum", text[6]}, {"correct_sum", text[7]}, {"ranks", ranks}};
-        status = checkpoint_save(session->store, trainer->run->checkpoints, stem, metadata,
-                                 (int)(sizeof metadata / sizeof metadata[0]));
-        if (status == OK) status = run_folder_prune(trainer->run, stem);
-    }
-    trainer->last_saved = progress_clock();
-    return comm_agree(session->world, status);
-}
-
-static Status metadata_integer(const SafeFile *file, const char *key, int64_t *value)
-{
-    const char *text = safetensors_metadata(file, key);
-    char *end = NULL;
-    if (text != NULL) *value = strtoll(text, &end, 10);
-    if (text == NULL || end == text || *end != '\0')
-        return fail(STATUS_INPUT, "the checkpoint has no usable \"%s\"", key);
-    return OK;
-}
-
-static Status metadata_real(const SafeFile *file, const char *key, double *value)
-{
-    const char *text = safetensors_metadata(file, key);
-    char *end = NULL;
-    if (text != NULL) *value = strtod(text, &end);
-    if (text == NULL || end == text || *end != '\0')
-        return fail(STATUS_INPUT, "the checkpoint has no usable \"%s\"", key);
-    return OK;
-}
-
-static Status read_place(const SafeFile *file, uint64_t config_hash, Place *place)
-{
-    char want[32];
-    TRY(metadata_integer(file, "step", &place->step));
-    TRY(metadata_integer(file, "epoch", &place->epoch));
-    TRY(metadata_integer(file, "batch", &place->batch));
-    TRY(metadata_real(file, "best_error", &place->best_error));
-    TRY(metadata_real(file, "loss_sum", &place->sums[LOSS_SUM]));
-    TRY(metadata_real(file, "weight_sum", &place->sums[LOSS_WEIGHT]));
-    TRY(metadata_real(file, "correct_sum", &place->sums[LOSS_CORRECT]));
-    (void)snprintf(want, sizeof want, "%016" PRIx64, config_hash);
-    const char *config = safetensors_metadata(file, "config");
-    if (config == NULL || strcmp(config, want) != 0)
-        return fail(STATUS_INPUT, "the checkpoint was written with another config");
-    return OK;
-}
-
-/* A copy of the model for evaluation: "best", "epoch-0010". */
-static Status save_model(Trainer *trainer, const char *stem)
-{
-    char step[32], epoch[32];
-    (void)snprintf(step, sizeof step, "%" PRId64, trainer->place.step);
-    (void)snprintf(epoch, sizeof epoch, "%" PRId64, trainer->place.epoch + 1);
-    const SafeMetadata metadata[] = {{"step", step}, {"epoch", epoch}};
-    Status status = OK;
-    if (trainer->session->world->rank == 0)
-        status = checkpoint_save_model(trainer->session->store, trainer->run->checkpoints, stem, metadata, 2);
-    return comm_agree(trainer->session->world, status);
-}
-
-/* All ranks start from the same parameters: equal seeds and files, but a rank on another host may have other
- * files. */
-static Status check_parameters_equal(Session *session)
-{
-    const size_t bytes = (size_t)store_flat_count(session->store) * sizeof(float);
-    float *host;
-    TRY(memory_new(&host, bytes > 0 ? bytes : 1, 1, "parameters"));
-    Status status = device_download(session->device, host, store_parameters(session->store), bytes);
-    if (status == OK) status = device_synchronize(session->device);
-    status = comm_agree(session->world, status);
-    if (status == OK) status = comm_check_equal(session->world, host, bytes, "the starting parameters");
-    free(host);
-    return status;
-}
-
-/* The first check finds a rank that started from other files. Then rank 0's values go where the gradients
- * will go, before anything relies on that way; and the second finds out what has arrived. */
-static Status share_parameters(Session *session)
-{
-    TRY(check_parameters_equal(session));
-    if (session->world->size == 1) return OK;
-    const Span parameters = {store_parameters(session->store), store_flat_count(session->store), FLOAT32};
-    Collective *collective = session->collective;
-    TRY(collective->broadcast(collective, parameters, 0, device_stream(session->device)));
-    TRY(collective->join(collective, device_stream(session->device)));
-    TRY(collective->wait(collective, session->device));
-    return check_parameters_equal(session);
-}
-
-/* Checkpoints of older versions do not say how many ranks wrote them. */
-static void tell_of_other_ranks(const SafeFile *file, int ranks)
-{
-    const char *before = safetensors_metadata(file, "ranks");
-    if (before != NULL && strtol(before, NULL, 10) != ranks)
-        log_info("the number of ranks was %s and is now %d: results are the same up to the order of "
-                 "summation and, without model.sync_batch_norm, to batch norm's statistics, which are each "
-                 "rank's own",
-                 before, ranks);
-}
-
-/* Every rank reads the files itself: a rank that cannot is found out here, not later. */
-static Status restore(Trainer *trainer)
-{
-    Session *session = trainer->session;
-    SafeFile *file = NULL;
-    trainer->place = (Place){.best_error = INFINITY};
-    Status status = run_folder_latest(trainer->run, trainer->restored);
-    if (status == OK && trainer->restored[0] != '\0') {
-        status = checkpoint_load(session->store, trainer->run->checkpoints, trainer->restored, &file);
-        if (status == OK) status = read_place(file, trainer->config_hash, &trainer->place);
-        if (status == OK) tell_of_other_ranks(file, session->world->size);
-        safetensors_close(file);
-        if (status != OK)
-            status = status_context(status, "cannot go on from %s/%s (remove its files to start anew)",
-                                    trainer->run->checkpoints, trainer->restored);
-    }
-    TRY(comm_agree(session->world, status));
-    TRY(comm_check_equal(session->world, &trainer->place, sizeof trainer->place,
-                         "the checkpoint's place in training"));
-    TRY(share_parameters(session));
-    if (session->world->rank == 0) {
-        status = run_folder_rewind_metrics(trainer->run, trainer->place.step);
-        /* A job that was killed as it saved may have left the checkpoint before, or half of the next. */
-        if (status == OK) status = run_folder_prune(trainer->run, trainer->restored);
-    }
-    return comm_agree(session->world, status);
 }
 
 /* ---- steps ---- */
@@ -357,14 +199,11 @@ static Status end_epoch(Trainer *trainer, int64_t images, double seconds)
         const double error = metrics.has[SPLIT_VALIDATION] ? metrics.split[SPLIT_VALIDATION].error : INFINITY;
         if (error < place->best_error) {
             place->best_error = error;
-            TRY(save_model(trainer, "best"));
+            TRY(saver_keep_best(&trainer->saver, place));
         }
     }
-    if (is_due(config_integer(config, "checkpoint.keep"), epoch)) {
-        char stem[64];
-        (void)snprintf(stem, sizeof stem, "epoch-%04" PRId64, epoch + 1);
-        TRY(save_model(trainer, stem));
-    }
+    if (is_due(config_integer(config, "checkpoint.keep"), epoch))
+        TRY(saver_keep_epoch(&trainer->saver, place));
     Status status = OK;
     if (session->world->rank == 0) {
         progress_clear(&trainer->progress);
@@ -381,25 +220,24 @@ static Status end_epoch(Trainer *trainer, int64_t images, double seconds)
         place->sums[i] = 0;
     ++place->epoch;
     place->batch = 0;
-    const bool last = place->epoch == trainer->epochs;
-    if (last || is_due(config_integer(config, "checkpoint.epochs"), epoch)) TRY(save(trainer));
-    return OK;
+    if (place->epoch == trainer->epochs) return saver_save(&trainer->saver, place);
+    return is_due(config_integer(config, "checkpoint.epochs"), epoch)
+               ? saver_save_if_worth_it(&trainer->saver, place)
+               : OK;
 }
 
 /* A signal on any rank, or time to save, as all ranks see it. */
 static Status heed_signals(Trainer *trainer)
 {
     Session *session = trainer->session;
-    const double minutes = config_real(session->config, "checkpoint.minutes");
     const bool overdue =
-        session->world->rank == 0 && minutes > 0 && progress_clock() - trainer->last_saved > 60 * minutes;
-    bool stop = stop_asked != 0, due = overdue;
-    TRY(comm_any(session->world, stop || due, &due));
+        saver_is_overdue(&trainer->saver, config_real(session->config, "checkpoint.minutes"));
+    bool stop = stop_asked != 0, due = false;
+    TRY(comm_any(session->world, stop || overdue, &due));
     if (!due) return OK;
     TRY(comm_any(session->world, stop, &stop));
-    if (trainer->place.batch > 0) TRY(save(trainer)); /* at the end of an epoch end_epoch decides */
+    if (trainer->saver.step != trainer->place.step) TRY(saver_save(&trainer->saver, &trainer->place));
     if (!stop) return OK;
-    if (trainer->place.batch == 0) TRY(save(trainer));
     progress_clear(&trainer->progress);
     return fail(STATUS_INTERRUPTED,
                 "stopped by a signal after step %" PRId64
@@ -509,7 +347,6 @@ static Status train(Trainer *trainer)
 {
     Session *session = trainer->session;
     const Config *config = session->config;
-    TRY(run_config_hash(config, &trainer->config_hash));
     TRY(open_loader(trainer));
     trainer->epochs = config_integer(config, "epochs");
     trainer->batches = loader_batches(trainer->loader);
@@ -517,11 +354,10 @@ static Status train(Trainer *trainer)
     trainer->record = config_flag(config, "graph") && !trainer->options.log_view;
     trainer->mean = loss_reduction(session->loss, config) == REDUCTION_MEAN;
     warn_of_late_step(&trainer->schedule, trainer->epochs);
-    TRY(restore(trainer));
-    if (trainer->restored[0] != '\0')
+    TRY(saver_open(&trainer->saver, session, trainer->run, &trainer->place));
+    if (trainer->saver.restored[0] != '\0')
         log_info("going on after step %" PRId64 " (epoch %" PRId64 ")", trainer->place.step,
                  trainer->place.epoch + 1);
-    trainer->last_saved = progress_clock();
     progress_start(&trainer->progress, session->world->rank == 0 && !trainer->options.quiet,
                    trainer->place.step, trainer->epochs * trainer->batches);
     while (trainer->place.epoch < trainer->epochs)
@@ -538,6 +374,7 @@ Status trainer_run(Session *session, RunFolder *run, TrainerOptions options)
     Status status = train(&trainer);
     for (int i = 0; i < 3; ++i)
         device_forget(session->device, &trainer.recording[i]);
+    saver_close(&trainer.saver);
     loader_close(trainer.loader);
     return status;
 }

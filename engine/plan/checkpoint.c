@@ -27,31 +27,6 @@ static void permute(const float *from, float *to, const int64_t extent[4], bool 
             }
 }
 
-/* A tensor's bytes as the file holds them; release with free(). */
-static Status read_out(Device *device, Role role, Shape shape, const void *data, void **bytes)
-{
-    const size_t size = shape_bytes(shape);
-    void *host, *file;
-    *bytes = NULL;
-    TRY(memory_new(&host, size > 0 ? size : 1, 1, "checkpoint"));
-    Status status = device_download(device, host, data, size);
-    if (status == OK) status = device_synchronize(device);
-    if (status == OK && is_convolution(role, shape)) {
-        status = memory_new(&file, size, 1, "checkpoint");
-        if (status == OK) {
-            permute(host, file, shape.extent, true);
-            free(host);
-            host = file;
-        }
-    }
-    if (status != OK) {
-        free(host);
-        return status;
-    }
-    *bytes = host;
-    return OK;
-}
-
 static Status read_in(Device *device, Role role, Shape shape, const void *file, void *data)
 {
     const size_t size = shape_bytes(shape);
@@ -98,58 +73,121 @@ static Status file_path(char path[PATH_MAX], const char *folder, const char *ste
     return file_join(path, folder, name);
 }
 
-static void free_tensors(SafeTensor *tensor, int count, bool names)
+struct HostCopy {
+    SafeTensor *tensor;
+    Shape *layout; /* of those that are still as in memory, where files have them otherwise; else of rank 0 */
+    int count;
+    bool owns_names;
+};
+
+void host_copy_free(HostCopy *copy)
 {
-    for (int i = 0; i < count; ++i) {
-        free((void *)(uintptr_t)tensor[i].data);
-        if (names) free((void *)(uintptr_t)tensor[i].name);
+    if (copy == NULL) return;
+    for (int i = 0; i < copy->count; ++i) {
+        free((void *)(uintptr_t)copy->tensor[i].data);
+        if (copy->owns_names) free((void *)(uintptr_t)copy->tensor[i].name);
     }
-    free(tensor);
+    free(copy->tensor);
+    free(copy->layout);
+    free(copy);
 }
 
-static Status save_optimizer(Store *store, const char *path, const SafeMetadata metadata[], int count)
+static Status host_copy_new(int room, HostCopy **out)
+{
+    HostCopy *copy;
+    TRY(memory_new(&copy, 1, sizeof *copy, "checkpoint"));
+    Status status = memory_new(&copy->tensor, (size_t)room + 1, sizeof *copy->tensor, "checkpoint");
+    if (status == OK)
+        status = memory_new(&copy->layout, (size_t)room + 1, sizeof *copy->layout, "checkpoint");
+    if (status != OK) {
+        host_copy_free(copy);
+        return status;
+    }
+    *out = copy;
+    return OK;
+}
+
+/* Enqueues the copy of one more. */
+static Status host_copy_add(HostCopy *copy, Device *device, const StoreEntry *entry, const char *name,
+                            const void *data)
+{
+    const size_t size = shape_bytes(entry->shape);
+    void *bytes;
+    SafeTensor *at = &copy->tensor[copy->count];
+    TRY(memory_new(&bytes, size > 0 ? size : 1, 1, "checkpoint"));
+    file_shape(entry->role, entry->shape, at);
+    at->name = name;
+    at->data = bytes;
+    if (is_convolution(entry->role, entry->shape)) copy->layout[copy->count] = entry->shape;
+    ++copy->count;
+    return device_download(device, bytes, data, size);
+}
+
+static Status to_file_layout(HostCopy *copy)
+{
+    for (int i = 0; i < copy->count; ++i) {
+        SafeTensor *at = &copy->tensor[i];
+        void *permuted;
+        if (copy->layout[i].rank == 0) continue;
+        TRY(memory_new(&permuted, at->bytes, 1, "checkpoint"));
+        permute(at->data, permuted, copy->layout[i].extent, true);
+        free((void *)(uintptr_t)at->data);
+        at->data = permuted;
+        copy->layout[i].rank = 0;
+    }
+    return OK;
+}
+
+/* Waits for what was enqueued, whatever failed. */
+static Status host_copy_end(HostCopy *copy, Device *device, Status status, HostCopy **out)
+{
+    const Status waited = device_synchronize(device);
+    if (status == OK)
+        status = waited;
+    else
+        status_free(waited);
+    if (status == OK)
+        *out = copy;
+    else
+        host_copy_free(copy);
+    return status;
+}
+
+static Status copy_optimizer(Store *store, HostCopy **out)
 {
     const int arrays = store_flat_arrays(store), entries = store_count(store);
-    SafeTensor *tensor;
-    int tensors = 0;
-    Status status;
-    TRY(memory_new(&tensor, (size_t)arrays * (size_t)entries + 1, sizeof *tensor, "checkpoint"));
-    for (int a = 0; a < arrays; ++a)
-        for (int i = 0; i < entries; ++i) {
+    Device *device = store_device(store);
+    HostCopy *copy;
+    char *name = NULL;
+    TRY(host_copy_new(arrays * entries, &copy));
+    copy->owns_names = true;
+    Status status = OK;
+    for (int a = 0; a < arrays && status == OK; ++a)
+        for (int i = 0; i < entries && status == OK; ++i) {
             const StoreEntry *entry = store_at(store, i);
             if (entry->role != ROLE_PARAMETER) continue;
-            SafeTensor *at = &tensor[tensors++];
-            file_shape(entry->role, entry->shape, at);
-            TRY_ELSE(done, text_format((char **)(void *)&at->name, "%s/%s", store_flat_name(store, a),
-                                       entry->name));
-            TRY_ELSE(done, read_out(store_device(store), entry->role, entry->shape,
-                                    store_flat_data(store, a) + entry->offset, (void **)(void *)&at->data));
+            status = text_format(&name, "%s/%s", store_flat_name(store, a), entry->name);
+            if (status != OK) break;
+            const int before = copy->count;
+            status = host_copy_add(copy, device, entry, name, store_flat_data(store, a) + entry->offset);
+            if (copy->count == before) free(name);
         }
-    status = safetensors_write(path, tensor, tensors, metadata, count);
-done:
-    free_tensors(tensor, tensors, true);
-    return status;
+    return host_copy_end(copy, device, status, out);
 }
 
-static Status save_model(Store *store, const char *path, const SafeMetadata metadata[], int count)
+Status checkpoint_copy_model(Store *store, HostCopy **out)
 {
     const int entries = store_count(store);
-    SafeTensor *tensor;
-    int tensors = 0;
-    Status status;
-    TRY(memory_new(&tensor, (size_t)entries + 1, sizeof *tensor, "checkpoint"));
-    for (int i = 0; i < entries; ++i) {
+    Device *device = store_device(store);
+    HostCopy *copy;
+    *out = NULL;
+    TRY(host_copy_new(entries, &copy));
+    Status status = OK;
+    for (int i = 0; i < entries && status == OK; ++i) {
         const StoreEntry *entry = store_at(store, i);
-        SafeTensor *at = &tensor[tensors++];
-        file_shape(entry->role, entry->shape, at);
-        at->name = entry->name;
-        TRY_ELSE(done, read_out(store_device(store), entry->role, entry->shape, entry->data,
-                                (void **)(void *)&at->data));
+        status = host_copy_add(copy, device, entry, entry->name, entry->data);
     }
-    status = safetensors_write(path, tensor, tensors, metadata, count);
-done:
-    free_tensors(tensor, tensors, false);
-    return status;
+    return host_copy_end(copy, device, status, out);
 }
 
 /* The caller's pairs and ours; release with free(). */
@@ -163,30 +201,36 @@ static Status add_format(const SafeMetadata metadata[], int count, SafeMetadata 
     return OK;
 }
 
-Status checkpoint_save(Store *store, const char *folder, const char *stem, const SafeMetadata metadata[],
-                       int count)
+static Status write_copy(HostCopy *copy, const char *folder, const char *stem, const char *part,
+                         const SafeMetadata metadata[], int count)
 {
-    char model[PATH_MAX], optimizer[PATH_MAX];
+    char path[PATH_MAX];
     SafeMetadata *pairs;
-    TRY(file_path(model, folder, stem, "model"));
-    TRY(file_path(optimizer, folder, stem, "optimizer"));
+    TRY(file_path(path, folder, stem, part));
+    TRY(to_file_layout(copy));
     TRY(add_format(metadata, count, &pairs));
-    Status status = save_optimizer(store, optimizer, pairs, count + 1);
-    if (status == OK) status = save_model(store, model, pairs, count + 1);
+    const Status status = safetensors_write(path, copy->tensor, copy->count, pairs, count + 1);
     free(pairs);
     return status;
 }
 
-Status checkpoint_save_model(Store *store, const char *folder, const char *stem,
-                             const SafeMetadata metadata[], int count)
+Status checkpoint_save(Store *store, const char *folder, const char *stem, const SafeMetadata metadata[],
+                       int count)
 {
-    char model[PATH_MAX];
-    SafeMetadata *pairs;
-    TRY(file_path(model, folder, stem, "model"));
-    TRY(add_format(metadata, count, &pairs));
-    Status status = save_model(store, model, pairs, count + 1);
-    free(pairs);
+    HostCopy *optimizer = NULL, *model = NULL;
+    Status status = copy_optimizer(store, &optimizer);
+    if (status == OK) status = checkpoint_copy_model(store, &model);
+    if (status == OK) status = write_copy(optimizer, folder, stem, "optimizer", metadata, count);
+    if (status == OK) status = write_copy(model, folder, stem, "model", metadata, count);
+    host_copy_free(optimizer);
+    host_copy_free(model);
     return status;
+}
+
+Status checkpoint_write_model(HostCopy *copy, const char *folder, const char *stem,
+                              const SafeMetadata metadata[], int count)
+{
+    return write_copy(copy, folder, stem, "model", metadata, count);
 }
 
 /* ---- loading ---- */

@@ -22,10 +22,13 @@ enum { CHECKPOINT_VERSION = 1 };
 CHECKED Status checkpoint_save(Store *, const char *folder, const char *stem, const SafeMetadata metadata[],
                                int count);
 
-/* The model file alone, for evaluation (STEM is "best"): replaced in one step, so that there is always one.
- */
-CHECKED Status checkpoint_save_model(Store *, const char *folder, const char *stem,
-                                     const SafeMetadata metadata[], int count);
+/* The model alone, for evaluation (STEM is "best"): what it is now, in host memory, and its file, which is replaced
+ * in one step, so that there is always one. The store outlives the copy. */
+typedef struct HostCopy HostCopy;
+CHECKED Status checkpoint_copy_model(Store *, HostCopy **);
+CHECKED Status checkpoint_write_model(HostCopy *, const char *folder, const char *stem,
+                                      const SafeMetadata metadata[], int count);
+void host_copy_free(HostCopy *); /* NULL is allowed */
 
 /* Loads both files into the store after checking everything (checksum, format version, names, shapes, that
  * the pair belongs together); the store is unchanged on error. Called by every rank. `file`, if not NULL,
