@@ -217,10 +217,10 @@ static Status join_mpi(Collective *collective, Stream stream)
 }
 
 /* The host waits for other ranks in join. */
-static Status wait_mpi(Collective *collective, Device *device)
+static Status wait_mpi(Collective *collective, Device *device, Mark mark)
 {
     TRY(check(self_of(collective)));
-    return device_synchronize(device);
+    return device_wait(device, mark);
 }
 
 static Status health_mpi(Collective *collective)

@@ -124,11 +124,11 @@ static Status join_nccl(Collective *collective, Stream stream)
     return device_stream_follow(self->device, stream, self->stream);
 }
 
-static Status wait_nccl(Collective *collective, Device *device)
+static Status wait_nccl(Collective *collective, Device *device, Mark mark)
 {
     CollectiveNccl *self = self_of(collective);
     TRY(watch_enter(self->watch, WATCH_WAIT, "the step of all ranks", -1, FLOAT32, self->step_seconds));
-    const Status status = device_synchronize(device);
+    const Status status = device_wait(device, mark);
     watch_leave(self->watch);
     /* What an aborted communicator leaves behind on the GPU is not the cause. */
     if (status != OK) return watch_failed(self->watch, status_trail(status, __func__, __FILE__, __LINE__));

@@ -179,10 +179,10 @@ static Status join_sockets(Collective *collective, Stream stream)
 }
 
 /* The host waits for other ranks in join. */
-static Status wait_sockets(Collective *collective, Device *device)
+static Status wait_sockets(Collective *collective, Device *device, Mark mark)
 {
     TRY(check(self_of(collective)));
-    return device_synchronize(device);
+    return device_wait(device, mark);
 }
 
 static Status health_sockets(Collective *collective)

@@ -168,7 +168,7 @@ static Status sum_once(Doctor *d, void *data, int64_t count)
     const Stream stream = device_stream(d->device);
     TRY(d->collective->sum(d->collective, (Span){data, count, FLOAT32}, stream));
     TRY(d->collective->join(d->collective, stream));
-    return d->collective->wait(d->collective, d->device);
+    return d->collective->wait(d->collective, d->device, EVERYTHING);
 }
 
 /* Seconds of one sum, the mean of as many as a fifth of a second holds; the same number on all ranks. */

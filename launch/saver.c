@@ -162,7 +162,7 @@ static Status share_parameters(Session *session)
     Collective *collective = session->collective;
     TRY(collective->broadcast(collective, parameters, 0, device_stream(session->device)));
     TRY(collective->join(collective, device_stream(session->device)));
-    TRY(collective->wait(collective, session->device));
+    TRY(collective->wait(collective, session->device, EVERYTHING));
     return check_parameters_equal(session);
 }
 

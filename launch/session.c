@@ -430,7 +430,7 @@ static Status share_states(Session *session)
                                            0, device_stream(session->device)));
     }
     TRY(session->collective->join(session->collective, device_stream(session->device)));
-    return session->collective->wait(session->collective, session->device);
+    return session->collective->wait(session->collective, session->device, EVERYTHING);
 }
 
 static Status enqueue_plan(void *plan) { return plan_run(plan); }

@@ -16,6 +16,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What a step reports: it is on its way while the next step is enqueued, so that the device need not wait for the
+ * host between the two. */
+typedef struct {
+    bool pending;
+    Place place;                  /* before the step */
+    double (*of_part)[LOSS_SUMS]; /* for each micro-step */
+    double gradient_norm;
+    Mark mark;
+} Report;
+
 typedef struct {
     Session *session;
     RunFolder *run;
@@ -23,16 +33,15 @@ typedef struct {
     TrainerOptions options;
     Loader *loader;
     Schedule schedule;
-    Place place;
+    Place place; /* of the next step; its sums are those of the steps that have reported */
+    Report report[2];
     Progress progress;
     int64_t epochs, batches; /* epochs of the run; batches an epoch */
     bool mean;               /* divide the gradient by the batch's weight */
     double gradient_norm;
     LogView view;
-    bool record;    /* let the device record the step */
-    bool last_part; /* of the step that is enqueued: the optimizer follows */
-    double of_part
-        [LOSS_SUMS]; /* where a part's sums come to; not on the stack, since an error may leave them on their way */
+    bool record;            /* let the device record the step */
+    bool last_part;         /* of the step that is enqueued: the optimizer follows */
     Recording recording[3]; /* of the first, middle and last micro-step */
 } Trainer;
 
@@ -87,44 +96,6 @@ static Status upload_batch(Trainer *trainer, const Batch *batch, int part)
     return device_upload(session->device, plan_data(step->plan, step->clock), clock, sizeof clock);
 }
 
-/* The sum over ranks carries a NaN to all of them. Whose is it? The step's last part once more, without
- * reducing gradients: OK on a rank whose own results are finite. */
-static Status check_own_gradients(Trainer *trainer, const Batch *batch)
-{
-    Session *session = trainer->session;
-    Plan *plan = session->train.plan;
-    plan_set_micro_step(plan, 0, 2);
-    Status status = upload_batch(trainer, batch, session->micro_batches - 1);
-    if (status == OK) status = plan_run(plan);
-    if (status == OK) status = plan_check_finite(plan);
-    return comm_agree(session->world, status);
-}
-
-/* Loss or gradient is NaN or infinite: says where, as exactly as can be known. Always an error. */
-static Status explain_not_finite(Trainer *trainer, const Batch *batch, double loss)
-{
-    Session *session = trainer->session;
-    Status status = plan_check_finite(session->train.plan);
-    if (session->world->size > 1) {
-        Status own = check_own_gradients(trainer, batch);
-        if (own != OK) {
-            status_free(status);
-            status = own;
-        } else {
-            status = comm_agree(session->world, status);
-        }
-    }
-    if (status == OK && !isfinite(loss))
-        status = fail(STATUS_NUMERIC, "the loss is %s, though the logits are finite",
-                      isnan(loss) ? "NaN" : "infinite");
-    if (status == OK) status = fail(STATUS_NUMERIC, "the gradient's norm is not finite");
-    return status_context(status,
-                          "step %" PRId64 " (epoch %" PRId64 ", batch %" PRId64
-                          "): training stopped; the last checkpoint is kept. Lower the learning rate or clip "
-                          "the gradient; the cause",
-                          trainer->place.step + 1, trainer->place.epoch + 1, trainer->place.batch + 1);
-}
-
 /* What one part of a step enqueues: the same every time, so that the device can record it. */
 static Status enqueue_part(void *argument)
 {
@@ -139,7 +110,37 @@ static Status enqueue_part(void *argument)
     return OK;
 }
 
-static Status run_part(Trainer *trainer, const Batch *batch, int part, double sums[LOSS_SUMS])
+/* One micro-step, of `count`; are its results finite? */
+static Status check_micro_step(Trainer *trainer, const Batch *batch, int part, int index, int count)
+{
+    Plan *plan = trainer->session->train.plan;
+    TRY(upload_batch(trainer, batch, part));
+    plan_set_micro_step(plan, index, count);
+    TRY(plan_run(plan));
+    return plan_check_finite(plan);
+}
+
+/* The sum over ranks carries a NaN to all of them. Whose is it? The step's parts, each on its own and without
+ * reducing gradients: OK on a rank whose own results are finite. */
+static Status check_own_results(Trainer *trainer, const Batch *batch)
+{
+    Status status = OK;
+    for (int part = 0; part < trainer->session->micro_batches && status == OK; ++part)
+        status = check_micro_step(trainer, batch, part, 0, 2);
+    return comm_agree(trainer->session->world, status);
+}
+
+/* And together, as they were. */
+static Status check_results(Trainer *trainer, const Batch *batch)
+{
+    const int parts = trainer->session->micro_batches;
+    Status status = OK;
+    for (int part = 0; part < parts && status == OK; ++part)
+        status = check_micro_step(trainer, batch, part, part, parts);
+    return comm_agree(trainer->session->world, status);
+}
+
+static Status enqueue_micro_step(Trainer *trainer, const Batch *batch, int part, double sums[LOSS_SUMS])
 {
     Session *session = trainer->session;
     Step *step = &session->train;
@@ -150,29 +151,78 @@ static Status run_part(Trainer *trainer, const Batch *batch, int part, double su
     Recording *recording = &trainer->recording[trainer->last_part ? 2 : part > 0 ? 1 : 0];
     TRY(trainer->record ? device_repeat(session->device, recording, enqueue_part, trainer)
                         : enqueue_part(trainer));
-    TRY(device_download(session->device, trainer->of_part, plan_data(step->plan, step->sums),
-                        sizeof trainer->of_part));
-    if (trainer->last_part) TRY(optimizer_gradient_norm(session->optimizer, &trainer->gradient_norm));
-    TRY(session->collective->wait(session->collective, session->device));
-    for (int i = 0; i < LOSS_SUMS; ++i)
-        sums[i] += trainer->of_part[i];
-    return session->collective->health(session->collective);
+    return device_download(session->device, sums, plan_data(step->plan, step->sums),
+                           LOSS_SUMS * sizeof *sums);
 }
 
-static Status run_step(Trainer *trainer, const Batch *batch)
+static Status enqueue_step(Trainer *trainer, const Batch *batch, Report *report)
 {
+    Session *session = trainer->session;
     const double rate =
         schedule_learning_rate(&trainer->schedule, trainer->place.epoch, trainer->place.step + 1);
-    double sums[LOSS_SUMS] = {0};
-    TRY(optimizer_set(trainer->session->optimizer, trainer->place.step + 1, rate,
+    report->place = trainer->place;
+    report->pending = true;
+    TRY(optimizer_set(session->optimizer, trainer->place.step + 1, rate,
                       trainer->mean ? 1.0 / (double)batch->total : 1.0));
-    for (int part = 0; part < trainer->session->micro_batches; ++part)
-        TRY(run_part(trainer, batch, part, sums));
-    if (!isfinite(sums[LOSS_SUM]) || !isfinite(trainer->gradient_norm))
-        return explain_not_finite(trainer, batch, sums[LOSS_SUM]);
+    for (int part = 0; part < session->micro_batches; ++part)
+        TRY(enqueue_micro_step(trainer, batch, part, report->of_part[part]));
+    TRY(optimizer_gradient_norm(session->optimizer, &report->gradient_norm));
+    return device_mark(session->device, &report->mark);
+}
+
+/* Loss or gradient is NaN or infinite: says where, as exactly as can be known. Always an error. The step is computed
+ * once more, for the device has gone on since; the parameters are what they were, unless it is the loss alone that is
+ * not finite. */
+static Status explain_not_finite(Trainer *trainer, const Place *place, double loss)
+{
+    const Batch *batch;
+    trainer->place = *place;
+    TRY(loader_start(trainer->loader, place->epoch, place->batch));
+    TRY(loader_next(trainer->loader, &batch));
+    Status status = check_own_results(trainer, batch);
+    if (status == OK) status = check_results(trainer, batch);
+    if (status == OK && !isfinite(loss))
+        status = fail(STATUS_NUMERIC, "the loss is %s, though the logits are finite",
+                      isnan(loss) ? "NaN" : "infinite");
+    if (status == OK)
+        status =
+            fail(STATUS_NUMERIC, "the gradient's norm is not finite, but all gradients are when the step is "
+                                 "computed again: a device or a link between ranks made an error");
+    return status_context(status,
+                          "step %" PRId64 " (epoch %" PRId64 ", batch %" PRId64
+                          "): training stopped; the last checkpoint is kept. Lower the learning rate or clip "
+                          "the gradient; the cause",
+                          place->step + 1, place->epoch + 1, place->batch + 1);
+}
+
+/* Waits for a step and takes its report. */
+static Status finish_step(Trainer *trainer, Report *report)
+{
+    Session *session = trainer->session;
+    if (!report->pending) return OK;
+    report->pending = false;
+    TRY(session->collective->wait(session->collective, session->device, report->mark));
+    double sums[LOSS_SUMS] = {0};
+    for (int part = 0; part < session->micro_batches; ++part)
+        for (int i = 0; i < LOSS_SUMS; ++i)
+            sums[i] += report->of_part[part][i];
+    TRY(session->collective->health(session->collective));
+    trainer->gradient_norm = report->gradient_norm;
+    if (!isfinite(sums[LOSS_SUM]) || !isfinite(report->gradient_norm))
+        return explain_not_finite(trainer, &report->place, sums[LOSS_SUM]);
     for (int i = 0; i < LOSS_SUMS; ++i)
         trainer->place.sums[i] += sums[i];
+    progress_step(&trainer->progress, report->place.epoch, trainer->epochs, report->place.step + 1,
+                  config_integer(session->config, "batch"),
+                  trainer->place.sums[LOSS_SUM] / trainer->place.sums[LOSS_WEIGHT]);
     return OK;
+}
+
+/* Until every step that was enqueued has reported: before anything looks at the parameters. */
+static Status finish_steps(Trainer *trainer)
+{
+    TRY(finish_step(trainer, &trainer->report[trainer->place.step % 2])); /* the earlier */
+    return finish_step(trainer, &trainer->report[(trainer->place.step + 1) % 2]);
 }
 
 /* ---- epochs ---- */
@@ -236,6 +286,7 @@ static Status heed_signals(Trainer *trainer)
     TRY(comm_any(session->world, stop || overdue, &due));
     if (!due) return OK;
     TRY(comm_any(session->world, stop, &stop));
+    TRY(finish_steps(trainer));
     if (trainer->saver.step != trainer->place.step) TRY(saver_save(&trainer->saver, &trainer->place));
     if (!stop) return OK;
     progress_clear(&trainer->progress);
@@ -250,21 +301,21 @@ static Status run_epoch(Trainer *trainer)
     Session *session = trainer->session;
     Place *place = &trainer->place;
     const double started = progress_clock();
-    const int64_t batch_size = config_integer(session->config, "batch");
     /* What an interrupted job did of the epoch is not this one's. */
-    const int64_t images = session->dataset->split[SPLIT_TRAIN].count - place->batch * batch_size;
+    const int64_t images =
+        session->dataset->split[SPLIT_TRAIN].count - place->batch * config_integer(session->config, "batch");
     TRY(loader_start(trainer->loader, place->epoch, place->batch));
     for (;;) {
         const Batch *batch;
         TRY(loader_next(trainer->loader, &batch));
         if (batch == NULL) break;
-        TRY(run_step(trainer, batch));
+        TRY(enqueue_step(trainer, batch, &trainer->report[place->step % 2]));
         ++place->step;
         ++place->batch;
-        progress_step(&trainer->progress, place->epoch, trainer->epochs, place->step, batch_size,
-                      place->sums[LOSS_SUM] / place->sums[LOSS_WEIGHT]);
+        TRY(finish_step(trainer, &trainer->report[place->step % 2])); /* the one before */
         if (place->batch < trainer->batches) TRY(heed_signals(trainer));
     }
+    TRY(finish_steps(trainer));
     TRY(end_epoch(trainer, images, progress_clock() - started));
     return heed_signals(trainer);
 }
@@ -354,6 +405,9 @@ static Status train(Trainer *trainer)
     trainer->record = config_flag(config, "graph") && !trainer->options.log_view;
     trainer->mean = loss_reduction(session->loss, config) == REDUCTION_MEAN;
     warn_of_late_step(&trainer->schedule, trainer->epochs);
+    for (int i = 0; i < 2; ++i)
+        TRY(comm_agree(session->world, memory_new(&trainer->report[i].of_part, (size_t)session->micro_batches,
+                                                  sizeof *trainer->report[i].of_part, "reports of steps")));
     TRY(saver_open(&trainer->saver, session, trainer->run, &trainer->place));
     if (trainer->saver.restored[0] != '\0')
         log_info("going on after step %" PRId64 " (epoch %" PRId64 ")", trainer->place.step,
@@ -374,6 +428,10 @@ Status trainer_run(Session *session, RunFolder *run, TrainerOptions options)
     Status status = train(&trainer);
     for (int i = 0; i < 3; ++i)
         device_forget(session->device, &trainer.recording[i]);
+    /* After an error reports may still be on their way to where they are freed. */
+    status_free(device_synchronize(session->device));
+    for (int i = 0; i < 2; ++i)
+        free(trainer.report[i].of_part);
     saver_close(&trainer.saver);
     loader_close(trainer.loader);
     return status;

@@ -238,22 +238,31 @@ static Status enqueue_step(void *argument)
     return optimizer_step(training->optimizer);
 }
 
-static Status step(Training *training, const Options *options, const World *world, int64_t index,
-                   double *loss)
+/* A step is given to the device while the one before runs, as the trainer does. */
+typedef struct {
+    double sums[LOSS_SUMS];
+    Mark mark;
+} Given;
+
+static Status give_step(Training *training, const Options *options, const World *world, int64_t index,
+                        Given *given)
 {
     const bool mean = loss_reduction(training->loss, training->config) == REDUCTION_MEAN;
     const double batch = (double)(training->batch * world->size);
-    double sums[LOSS_SUMS];
     TRY(optimizer_set(training->optimizer, index, config_real(training->config, "optimizer.learning_rate"),
                       mean ? 1 / batch : 1));
     if (config_flag(training->config, "graph") && !options->profile)
         TRY(device_repeat(training->device, &training->recording, enqueue_step, training));
     else
         TRY(enqueue_step(training));
-    TRY(device_download(training->device, sums, plan_data(training->plan, training->sums), sizeof sums));
-    TRY(training->collective->wait(training->collective, training->device));
-    *loss = sums[LOSS_SUM] / sums[LOSS_WEIGHT];
-    return OK;
+    TRY(device_download(training->device, given->sums, plan_data(training->plan, training->sums),
+                        sizeof given->sums));
+    return device_mark(training->device, &given->mark);
+}
+
+static Status await_step(const Training *training, const Given *given)
+{
+    return training->collective->wait(training->collective, training->device, given->mark);
 }
 
 static int by_size(const void *a, const void *b)
@@ -327,19 +336,23 @@ static void report(Training *training, const Options *options, const World *worl
 
 static Status measure(Training *training, const Options *options, const World *world, size_t base_bytes)
 {
-    double *seconds = NULL, loss = 0, optimizer_seconds = 0;
+    double *seconds = NULL, optimizer_seconds = 0, last = now();
+    Given given[2];
     Status status;
     TRY_ELSE(done, make_inputs(training, options, world));
     TRY_ELSE(done, memory_new(&seconds, (size_t)options->steps, sizeof *seconds, "times"));
-    for (int64_t i = 0; i < options->warmup + options->steps; ++i) {
-        const double start = now();
-        TRY_ELSE(done, step(training, options, world, i + 1, &loss));
-        if (i >= options->warmup) seconds[i - options->warmup] = now() - start;
+    const int64_t steps = options->warmup + options->steps;
+    for (int64_t i = 0; i <= steps; ++i) {
+        if (i < steps) TRY_ELSE(done, give_step(training, options, world, i + 1, &given[i % 2]));
+        if (i == 0) continue;
+        TRY_ELSE(done, await_step(training, &given[(i - 1) % 2]));
+        if (i > options->warmup) seconds[i - options->warmup - 1] = now() - last;
+        last = now();
     }
+    const double *sums = given[(steps - 1) % 2].sums, loss = sums[LOSS_SUM] / sums[LOSS_WEIGHT];
     const double learning_rate = 0; /* the optimizer's share, without going anywhere */
     const double start = now();
-    TRY_ELSE(done,
-             optimizer_set(training->optimizer, options->warmup + options->steps + 1, learning_rate, 1));
+    TRY_ELSE(done, optimizer_set(training->optimizer, steps + 1, learning_rate, 1));
     for (int64_t i = 0; i < options->steps; ++i)
         TRY_ELSE(done, optimizer_step(training->optimizer));
     TRY_ELSE(done, device_synchronize(training->device));

@@ -1,11 +1,12 @@
-/* The device on which cuda_on_host.cc executes kernels: host memory, work done at once. It can record as a
- * GPU does, if the environment has PLUMB_TEST_RECORD=1; else it enqueues anew. While it records, what a GPU
- * would refuse ends the program. */
+/* The device on which cuda_on_host.cc executes kernels: host memory, work done at once, or as late as it may if the
+ * environment has PLUMB_TEST_LATE=1. It can record as a GPU does, if the environment has PLUMB_TEST_RECORD=1; else it
+ * enqueues anew. While it records, what a GPU would refuse ends the program. */
 #include "tests/cuda_on_host.h"
 
 extern "C" {
 #include "engine/device/cuda_kernels.h"
 #include "engine/device/device_methods.h"
+#include "engine/device/staging.h"
 }
 
 #include <cstdio>
@@ -26,6 +27,46 @@ bool is_set(const char *name)
     const char *value = std::getenv(name);
     return value != nullptr && value[0] == '1';
 }
+
+/* ---- copies by way of memory that only they use, as a GPU's ---- */
+
+Status copy_later(void *, void *to, const void *from, size_t bytes)
+{
+    enqueue_on_host([=] { std::memcpy(to, from, bytes); });
+    return OK;
+}
+
+int64_t event[STAGING_EVENTS];
+
+Status record_event(void *, int which)
+{
+    event[which] = given_on_host();
+    return OK;
+}
+
+Status wait_for_event(void *, int which)
+{
+    work_on_host_until(event[which]);
+    return OK;
+}
+
+Status drain(void *)
+{
+    work_on_host_until(given_on_host());
+    return OK;
+}
+
+const StagingQueue staging_queue = {copy_later, copy_later, record_event, wait_for_event, drain};
+std::vector<char> staging_memory(STAGING_BYTES);
+Staging staging = {.methods = &staging_queue,
+                   .queue = nullptr,
+                   .memory = staging_memory.data(),
+                   .used = 0,
+                   .half = 0,
+                   .marks = 0,
+                   .copy = {},
+                   .copies = 0,
+                   .downloaded = 0};
 
 /* ---- memory ---- */
 
@@ -56,12 +97,13 @@ Status open_host(Device *device, int, int threads)
     return OK;
 }
 
-void close_host(Device *) {}
+void close_host(Device *) { (void)drain(nullptr); }
 
 Status allocate_host(Device *device, size_t bytes, const char *what, void **memory)
 {
     refuse_while_recording("an allocation");
     const bool guard = is_set("PLUMB_TEST_GUARD");
+    if (guard && taken + bytes > device->memory) (void)drain(nullptr); /* what was freed is gone then */
     if (guard && taken + bytes > device->memory)
         return fail(STATUS_MEMORY, "%s needs %zu bytes of a GPU that has %zu", what, bytes, device->memory);
     constexpr size_t LINE = 256; /* as a GPU aligns */
@@ -81,7 +123,7 @@ Status allocate_host(Device *device, size_t bytes, const char *what, void **memo
     return OK;
 }
 
-void free_host(Device *, void *memory)
+void release(void *memory)
 {
     const std::lock_guard<std::mutex> lock(guarded_mutex);
     const auto found = guarded.find(memory);
@@ -94,13 +136,25 @@ void free_host(Device *, void *memory)
     }
 }
 
+void free_host(Device *, void *memory)
+{
+    enqueue_on_host([=] { release(memory); });
+}
+
 /* ---- copies ---- */
 
-Status copy_host(Device *, void *to, const void *from, size_t bytes)
+Status upload_host(Device *, void *to, const void *from, size_t bytes)
 {
-    refuse_while_recording("a copy to or from the host");
-    enqueue_on_host([=] { std::memcpy(to, from, bytes); });
-    return OK;
+    refuse_while_recording("a copy from the host");
+    return staging_upload(&staging, to, from, bytes);
+}
+
+Status download_host(Device *, void *to, const void *from, size_t bytes)
+{
+    refuse_while_recording("a copy to the host");
+    if (bytes <= STAGED_MOST) return staging_download(&staging, to, from, bytes);
+    (void)copy_later(nullptr, to, from, bytes);
+    return drain(nullptr); /* to memory that is not pinned nothing is copied later */
 }
 
 Status copy_rows_host(Device *, void *to, size_t to_stride, const void *from, size_t from_stride,
@@ -123,7 +177,15 @@ Status clear_host(Device *, void *memory, size_t bytes)
 Status synchronize_host(Device *)
 {
     refuse_while_recording("waiting");
-    return OK;
+    return staging_synchronize(&staging);
+}
+
+Status mark_host(Device *, Mark *mark) { return staging_mark(&staging, mark); }
+
+Status wait_host(Device *, Mark mark)
+{
+    refuse_while_recording("waiting");
+    return staging_wait(&staging, mark);
 }
 
 /* ---- recordings ---- */
@@ -184,13 +246,15 @@ const DeviceMethods device_cuda_methods = {
     .close = close_host,
     .allocate = allocate_host,
     .free = free_host,
-    .upload = copy_host,
-    .download = copy_host,
+    .upload = upload_host,
+    .download = download_host,
     .copy_rows = copy_rows_host,
     .clear = clear_host,
     .accumulate = accumulate_cuda,
     .widen = widen_cuda,
     .synchronize = synchronize_host,
+    .mark = mark_host,
+    .wait = wait_host,
     .time_once = nullptr,
     .measure_peaks = [](Device *, DevicePeaks *peaks) -> Status {
         *peaks = {1e9, 1e9, 1e9};

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <ucontext.h>
@@ -282,6 +283,14 @@ static void run_grid(dim3 blocks, dim3 threads, size_t shared_bytes, const std::
 /* ---- the stream ---- */
 
 static std::vector<std::function<void()>> *recorded; /* while recording */
+static std::deque<std::function<void()>> to_do;      /* in order */
+static int64_t given, done;                          /* pieces of work */
+
+static bool works_late()
+{
+    static const char *const late = std::getenv("PLUMB_TEST_LATE");
+    return late != nullptr && late[0] == '1';
+}
 
 void enqueue_on_host(std::function<void()> work)
 {
@@ -289,8 +298,21 @@ void enqueue_on_host(std::function<void()> work)
         recorded->push_back(std::move(work));
         return;
     }
+    to_do.push_back(std::move(work));
+    ++given;
+    if (!works_late()) work_on_host_until(given);
+}
+
+int64_t given_on_host() { return given; }
+
+void work_on_host_until(int64_t end)
+{
+    if (done >= end) return;
     open_device_memory(true);
-    work();
+    for (; done < end; ++done) {
+        to_do.front()();
+        to_do.pop_front();
+    }
     open_device_memory(false);
 }
 

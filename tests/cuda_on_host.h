@@ -55,8 +55,11 @@ static inline uint4 make_uint4(unsigned int x, unsigned int y, unsigned int z, u
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
 
-/* Does it now, or records it. */
+/* Does it now, or records it; or does it as late as it may, in order, if the environment has PLUMB_TEST_LATE=1. */
 void enqueue_on_host(std::function<void()> work);
+/* How many pieces of work were given until now; and does those that are left of the first `end`. */
+int64_t given_on_host();
+void work_on_host_until(int64_t end);
 /* From now on work is appended to `into` instead of being done; nullptr: no longer. */
 void record_on_host(std::vector<std::function<void()>> *into);
 bool is_recording_on_host();

@@ -113,7 +113,7 @@ static Collective *collective_new(double timeout)
 static Status join(Collective *collective)
 {
     TRY(collective->join(collective, device_stream(device)));
-    return collective->wait(collective, device);
+    return collective->wait(collective, device, EVERYTHING);
 }
 
 static double now(void)

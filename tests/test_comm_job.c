@@ -80,7 +80,7 @@ static int play_training(World *world, const char *part)
         }
         status = collective->sum(collective, (Span){.data = values, .count = 100000, .type = FLOAT32}, NULL);
         if (status == OK) status = collective->join(collective, NULL);
-        if (status == OK) status = collective->wait(collective, device);
+        if (status == OK) status = collective->wait(collective, device, EVERYTHING);
         if (status != OK) comm_abort(world, status);
     }
 }

@@ -1,7 +1,8 @@
 """Training on the CUDA kernels, executed on the host, equals training on the CPU; PLUMB_ON_HOST is that program.
 
-Device memory can be read by kernels and copies alone (PLUMB_TEST_GUARD), and a step is recorded once and replayed
-(PLUMB_TEST_RECORD) as on a GPU: whatever the host would slip in between is missing then."""
+Device memory can be read by kernels and copies alone (PLUMB_TEST_GUARD), a step is recorded once and replayed
+(PLUMB_TEST_RECORD), and work is done as late as it may be (PLUMB_TEST_LATE), as on a GPU: whatever the host would slip
+in between is missing then."""
 
 import json
 import os
@@ -14,7 +15,7 @@ from jobs import EVERY_STEP, Suite, main, metrics, results
 ON_HOST = os.environ.get("PLUMB_ON_HOST", "build/tests/on_host/plumb")
 STAND_IN = os.environ.get("PLUMB_NCCL_STAND_IN", "")  # for NCCL
 LIBRARIES = os.environ.get("PLUMB_DEVICE_LIBRARIES", "")  # stand-ins of cuDNN and cuBLASLt
-AS_A_GPU = {"LD_LIBRARY_PATH": LIBRARIES, "PLUMB_TEST_GUARD": "1", "PLUMB_TEST_RECORD": "1"}
+AS_A_GPU = {"LD_LIBRARY_PATH": LIBRARIES, "PLUMB_TEST_GUARD": "1", "PLUMB_TEST_RECORD": "1", "PLUMB_TEST_LATE": "1"}
 
 
 class Cuda(Suite):

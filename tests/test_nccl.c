@@ -130,7 +130,7 @@ static void test_streams(void **state)
     assert_ok(collective->sum(collective, span, &main_stream));
     assert_ok(collective->join(collective, &main_stream));
     assert_followed(6, &main_stream, &own_stream);
-    assert_ok(collective->wait(collective, &device));
+    assert_ok(collective->wait(collective, &device, EVERYTHING));
     collective->free(collective);
     assert_int_equal(streams_open, 0);
 }
@@ -176,9 +176,9 @@ static void test_step_that_takes_too_long(void **state)
     Collective *collective;
     const CommOptions options = {.kind = "nccl", .timeout_seconds = 60, .step_seconds = 1};
     assert_ok(comm_device_collective(world, &device, &options, &collective));
-    assert_ok(collective->wait(collective, &device));
+    assert_ok(collective->wait(collective, &device, EVERYTHING));
     hung = collective;
-    assert_fails(collective->wait(collective, &device), STATUS_COMMUNICATION,
+    assert_fails(collective->wait(collective, &device, EVERYTHING), STATUS_COMMUNICATION,
                  " waited 1 s for the step of all ranks: ");
     float value = 0;
     assert_fails(collective->sum(collective, (Span){&value, 1, FLOAT32}, &main_stream), STATUS_COMMUNICATION,

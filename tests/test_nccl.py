@@ -75,11 +75,12 @@ class Trouble(Suite):
                      "the stand-in was told to fail", fault="1:fail:9")
         self.assertNotIn("second line", self.job.errors)
 
-    def test_nan_of_one_rank(self):
-        """In the gradient of one rank; all ranks stop at that step, and say what it is."""
+    def test_nan_on_the_way(self):
+        """In the gradient of one rank, as it is summed; all ranks stop at that step, and say what it is: the gradients
+        themselves are finite."""
         for ranks in (2, 3):
-            self.refused(NUMERIC, "step 1 (epoch 1, batch 1)", "NaN", "the gradient of", fault="1:nan:3",
-                         ranks=ranks)
+            self.refused(NUMERIC, "step 1 (epoch 1, batch 1)", "the gradient's norm is not finite, but all gradients are "
+                         "when the step is computed again", fault="1:nan:3", ranks=ranks)
             self.assertEqual(self.job.errors.count("error: "), 1, self.said(self.job))
 
     def test_rank_that_waits_for_ever(self):

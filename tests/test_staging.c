@@ -16,7 +16,7 @@ enum { MOST_WORK = 1 << 16 };
 
 typedef struct {
     Work work[MOST_WORK];
-    int done, given, mark[2];
+    int done, given, event[STAGING_EVENTS];
 } Queue;
 
 static void work_until(Queue *queue, int end)
@@ -33,16 +33,16 @@ static Status enqueue(void *queue, void *to, const void *from, size_t bytes)
     return OK;
 }
 
-static Status mark(void *queue, int half)
+static Status record(void *queue, int event)
 {
     Queue *q = queue;
-    q->mark[half] = q->given;
+    q->event[event] = q->given;
     return OK;
 }
 
-static Status wait_for(void *queue, int half)
+static Status wait_for(void *queue, int event)
 {
-    work_until(queue, ((Queue *)queue)->mark[half]);
+    work_until(queue, ((Queue *)queue)->event[event]);
     return OK;
 }
 
@@ -52,7 +52,7 @@ static Status drain(void *queue)
     return OK;
 }
 
-static const StagingQueue methods = {enqueue, enqueue, mark, wait_for, drain};
+static const StagingQueue methods = {enqueue, enqueue, record, wait_for, drain};
 
 /* Of many sizes: the same ones in every run. */
 static size_t next_size(uint32_t *state)
@@ -75,7 +75,7 @@ static void copies_arrive_however_late(void **test_state)
     assert_non_null(staging.memory);
     assert_non_null(passing);
     for (int round = 0; round < ROUNDS; ++round) {
-        queue.done = queue.given = queue.mark[0] = queue.mark[1] = 0;
+        queue = (Queue){.done = 0};
         for (int i = 0; i < COPIES; ++i) {
             size[i] = next_size(&state);
             host[i] = malloc(size[i] + 1);
@@ -104,8 +104,45 @@ static void copies_arrive_however_late(void **test_state)
     free(passing);
 }
 
+/* As a training loop does it: a step's report is read when the next step has been given, and that one is not waited
+ * for. The last steps' reports come at the end. */
+static void reports_come_a_step_later(void **test_state)
+{
+    (void)test_state;
+    enum { STEPS = 30000, LAG = STAGING_MARKS + 2 };
+    static Queue queue;
+    static Staging staging;
+    int64_t input[1], device[1], report[LAG];
+    Mark mark[LAG];
+    int early = 0;
+    queue = (Queue){.done = 0};
+    staging = (Staging){.methods = &methods, .queue = &queue, .memory = malloc(STAGING_BYTES)};
+    assert_non_null(staging.memory);
+    for (int lag = 1; lag < LAG; ++lag) {
+        for (int64_t step = 0; step < STEPS / lag; ++step) {
+            if (queue.given > MOST_WORK - 8) {
+                work_until(&queue, queue.given); /* a fresh page; events of before are long past */
+                queue = (Queue){.done = 0};
+            }
+            input[0] = step * 7 + lag;
+            assert_ok(staging_upload(&staging, device, input, sizeof input));
+            assert_ok(staging_download(&staging, &report[step % LAG], device, sizeof input));
+            assert_ok(staging_mark(&staging, &mark[step % LAG]));
+            if (step < lag) continue;
+            assert_ok(staging_wait(&staging, mark[(step - lag) % LAG]));
+            assert_int_equal(report[(step - lag) % LAG], (step - lag) * 7 + lag);
+            early += queue.done < queue.given ? 1 : 0; /* it did not wait for all */
+        }
+        assert_ok(staging_synchronize(&staging));
+        assert_int_equal(report[(STEPS / lag - 1) % LAG], (STEPS / lag - 1) * 7 + lag);
+    }
+    assert_true(early > STEPS / 2);
+    free(staging.memory);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(copies_arrive_however_late)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(copies_arrive_however_late),
+                                       cmocka_unit_test(reports_come_a_step_later)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

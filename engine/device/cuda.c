@@ -18,7 +18,7 @@ typedef struct {
     cudaEvent_t
         order;       /* of device_stream_follow; a wait refers to the event as it was recorded last before */
     Staging staging; /* its pinned memory is NULL: not yet made */
-    cudaEvent_t half_done[2]; /* the marks of its halves */
+    cudaEvent_t reached[STAGING_EVENTS];
 } Cuda;
 
 static Status cuda_status(cudaError_t error, const char *what)
@@ -96,8 +96,8 @@ static void close_cuda(Device *device)
     Cuda *cuda = device->implementation;
     if (cuda == NULL) return;
     if (cuda->stream != NULL) (void)cudaStreamSynchronize(cuda->stream);
-    for (int i = 0; i < 2; ++i)
-        if (cuda->half_done[i] != NULL) (void)cudaEventDestroy(cuda->half_done[i]);
+    for (int i = 0; i < STAGING_EVENTS; ++i)
+        if (cuda->reached[i] != NULL) (void)cudaEventDestroy(cuda->reached[i]);
     if (cuda->order != NULL) (void)cudaEventDestroy(cuda->order);
     if (cuda->staging.memory != NULL) (void)cudaFreeHost(cuda->staging.memory);
     if (cuda->stream != NULL) (void)cudaStreamDestroy(cuda->stream);
@@ -121,16 +121,16 @@ static Status enqueue_download(void *queue, void *pinned, const void *from, size
                        "a copy from it");
 }
 
-static Status mark_half(void *queue, int half)
+static Status record_event(void *queue, int event)
 {
     const Cuda *cuda = queue;
-    return cuda_status(cudaEventRecord(cuda->half_done[half], cuda->stream), "a copy");
+    return cuda_status(cudaEventRecord(cuda->reached[event], cuda->stream), "work given to it before");
 }
 
-static Status wait_for_half(void *queue, int half)
+static Status wait_for_event(void *queue, int event)
 {
     const Cuda *cuda = queue;
-    return cuda_status(cudaEventSynchronize(cuda->half_done[half]), "a copy");
+    return cuda_status(cudaEventSynchronize(cuda->reached[event]), "work given to it before");
 }
 
 static Status drain(void *queue)
@@ -139,7 +139,8 @@ static Status drain(void *queue)
     return cuda_status(cudaStreamSynchronize(cuda->stream), "work given to it before");
 }
 
-static const StagingQueue staging_queue = {enqueue_upload, enqueue_download, mark_half, wait_for_half, drain};
+static const StagingQueue staging_queue = {enqueue_upload, enqueue_download, record_event, wait_for_event,
+                                           drain};
 
 static Status make(Device *device, Cuda *cuda)
 {
@@ -147,8 +148,8 @@ static Status make(Device *device, Cuda *cuda)
     TRY(describe(device, cuda));
     TRY(cuda_status(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "a stream"));
     TRY(cuda_status(cudaEventCreateWithFlags(&cuda->order, cudaEventDisableTiming), "an event"));
-    for (int i = 0; i < 2; ++i)
-        TRY(cuda_status(cudaEventCreateWithFlags(&cuda->half_done[i], cudaEventDisableTiming), "an event"));
+    for (int i = 0; i < STAGING_EVENTS; ++i)
+        TRY(cuda_status(cudaEventCreateWithFlags(&cuda->reached[i], cudaEventDisableTiming), "an event"));
     TRY(cuda_status(cudaMallocHost((void **)&cuda->staging.memory, STAGING_BYTES),
                     "pinned memory for copies"));
     device->stream = cuda->stream;
@@ -250,6 +251,18 @@ static Status synchronize_cuda(Device *device)
 {
     Cuda *cuda = device->implementation;
     return staging_synchronize(&cuda->staging);
+}
+
+static Status mark_cuda(Device *device, Mark *mark)
+{
+    Cuda *cuda = device->implementation;
+    return staging_mark(&cuda->staging, mark);
+}
+
+static Status wait_cuda(Device *device, Mark mark)
+{
+    Cuda *cuda = device->implementation;
+    return staging_wait(&cuda->staging, mark);
 }
 
 /* ---- streams, recordings ---- */
@@ -536,6 +549,8 @@ const DeviceMethods device_cuda_methods = {.count = count_cuda,
                                            .accumulate = accumulate_cuda,
                                            .widen = widen_cuda,
                                            .synchronize = synchronize_cuda,
+                                           .mark = mark_cuda,
+                                           .wait = wait_cuda,
                                            .time_once = time_once_cuda,
                                            .measure_peaks = measure_peaks_cuda,
                                            .libraries = libraries_cuda,

@@ -108,6 +108,18 @@ Status device_widen(Device *device, float *to, const void *from, const Slice *sl
 
 Status device_synchronize(Device *device) { return device->methods->synchronize(device); }
 
+Status device_mark(Device *device, Mark *mark)
+{
+    *mark = 0;
+    return device->methods->mark != NULL ? device->methods->mark(device, mark) : OK;
+}
+
+Status device_wait(Device *device, Mark mark)
+{
+    if (mark == EVERYTHING) return device_synchronize(device);
+    return device->methods->wait != NULL ? device->methods->wait(device, mark) : OK;
+}
+
 Status device_measure_peaks(Device *device, DevicePeaks *peaks)
 {
     return device->methods->measure_peaks(device, peaks);

@@ -42,8 +42,8 @@ int device_has_bfloat16(const Device *);
 CHECKED Status device_allocate(Device *, size_t bytes, const char *what, void **);
 void device_free(Device *, void *); /* NULL is allowed */
 
-/* Enqueued copies. Host memory that is written must stay until device_synchronize; host memory that is read
- * may be used again when the call returns. */
+/* Enqueued copies. Host memory that is written must stay until they were waited for; host memory that is read may be
+ * used again when the call returns. */
 CHECKED Status device_upload(Device *, void *to, const void *host, size_t bytes);
 CHECKED Status device_download(Device *, void *host, const void *from, size_t bytes);
 /* rows rows of `bytes`; strides in bytes. Within the device. */
@@ -60,6 +60,12 @@ typedef struct {
  * 16 may be written, too. Few launches for many slices. Not on the CPU. */
 CHECKED Status device_widen(Device *, float *to, const void *from, const Slice *, int slices);
 CHECKED Status device_synchronize(Device *);
+/* A point in the device's work: all that was enqueued before. What was downloaded before is in host memory once the
+ * mark was waited for, while the device may be busy with what came after. */
+typedef int64_t Mark;
+enum { EVERYTHING = -1 }; /* the mark of all that was enqueued until one waits: device_synchronize */
+CHECKED Status device_mark(Device *, Mark *);
+CHECKED Status device_wait(Device *, Mark);
 
 /* A further queue of work, beside the device's own. Its work is ordered by device_stream_follow alone. */
 CHECKED Status device_stream_open(Device *, Stream *);

@@ -20,6 +20,8 @@ typedef struct {
     Status (*accumulate)(Device *, float *to, const float *from, int64_t count);
     Status (*widen)(Device *, float *to, const void *from, const Slice *, int slices); /* may be NULL */
     Status (*synchronize)(Device *);
+    Status (*mark)(Device *, Mark *); /* may be NULL */
+    Status (*wait)(Device *, Mark);   /* may be NULL, as mark */
     /* Seconds between the first and the last of it; NULL: by the clock. */
     Status (*time_once)(Device *, Status (*enqueue)(void *), void *argument, double *seconds);
     Status (*measure_peaks)(Device *, DevicePeaks *);

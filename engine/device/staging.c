@@ -2,25 +2,23 @@
 
 #include <string.h>
 
-enum { HALF = STAGING_BYTES / 2, LINE = 64 };
+enum { HALF = STAGING_RING / 2, LINE = 64 };
 
-/* The next part of the ring. What lies in it is used before it is given out again: the halves' marks say so, and
- * downloads that wait for staging_synchronize are brought to their place before the ring goes on to another half. */
+static size_t in_lines(size_t bytes) { return (bytes + LINE - 1) / LINE * LINE; }
+
+/* The ring's next part. What lies in it is used before it is given out again: the halves' events say so. */
 static Status take(Staging *staging, size_t bytes, char **part)
 {
-    const size_t rounded = (bytes + LINE - 1) / LINE * LINE;
-    const size_t end = staging->half == 0 ? HALF : STAGING_BYTES;
-    if (staging->used + rounded > end && staging->copies > 0) {
-        TRY(staging_synchronize(staging)); /* the ring begins anew */
-    } else if (staging->used + rounded > end) {
+    const size_t end = staging->half == 0 ? HALF : STAGING_RING;
+    if (staging->used + in_lines(bytes) > end) {
         const int other = !staging->half;
-        TRY(staging->methods->mark(staging->queue, staging->half));
+        TRY(staging->methods->record(staging->queue, staging->half));
         TRY(staging->methods->wait(staging->queue, other));
         staging->half = other;
         staging->used = other ? HALF : 0;
     }
     *part = staging->memory + staging->used;
-    staging->used += rounded;
+    staging->used += in_lines(bytes);
     return OK;
 }
 
@@ -39,24 +37,49 @@ Status staging_upload(Staging *staging, void *to, const void *host, size_t bytes
 Status staging_download(Staging *staging, void *host, const void *from, size_t bytes)
 {
     if (bytes == 0) return OK;
-    /* A download stays in the ring until all is done, so all since the last time must fit in a half. */
-    if (staging->copies == STAGED_COPIES || staging->used + STAGED_MOST > HALF)
+    if (staging->copies == STAGED_COPIES || staging->downloaded + in_lines(bytes) > STAGING_DOWNLOADS)
         TRY(staging_synchronize(staging));
-    char *part;
-    TRY(take(staging, bytes, &part));
+    char *part = staging->memory + STAGING_RING + staging->downloaded;
     TRY(staging->methods->download(staging->queue, part, from, bytes));
+    staging->downloaded += in_lines(bytes);
     staging->copy[staging->copies].to = host;
     staging->copy[staging->copies].from = part;
+    staging->copy[staging->copies].mark = staging->marks + 1;
     staging->copy[staging->copies++].bytes = bytes;
+    return OK;
+}
+
+/* Those before the mark are done. */
+static void bring(Staging *staging, Mark mark)
+{
+    int done = 0;
+    for (; done < staging->copies && staging->copy[done].mark <= mark; ++done)
+        memcpy(staging->copy[done].to, staging->copy[done].from, staging->copy[done].bytes);
+    staging->copies -= done;
+    memmove(staging->copy, staging->copy + done, (size_t)staging->copies * sizeof *staging->copy);
+    if (staging->copies == 0) staging->downloaded = 0;
+}
+
+static int event_of(Mark mark) { return 2 + (int)(mark % STAGING_MARKS); }
+
+Status staging_mark(Staging *staging, Mark *mark)
+{
+    TRY(staging->methods->record(staging->queue, event_of(staging->marks + 1)));
+    *mark = ++staging->marks;
+    return OK;
+}
+
+Status staging_wait(Staging *staging, Mark mark)
+{
+    TRY(staging->methods->wait(staging->queue, event_of(mark)));
+    bring(staging, mark);
     return OK;
 }
 
 Status staging_synchronize(Staging *staging)
 {
     TRY(staging->methods->drain(staging->queue));
-    for (int i = 0; i < staging->copies; ++i)
-        memcpy(staging->copy[i].to, staging->copy[i].from, staging->copy[i].bytes);
-    staging->copies = 0;
+    bring(staging, staging->marks + 1);
     staging->used = 0;
     staging->half = 0;
     return OK;

@@ -26,10 +26,11 @@ void optimizer_free(Optimizer *); /* NULL is allowed */
 /* What the next step uses (enqueues a small copy). step: from 1 (Adam's bias correction). gradient_scale: 1
  * for a summed loss, 1 / (sum of weights) for a mean. */
 CHECKED Status optimizer_set(Optimizer *, int64_t step, double learning_rate, double gradient_scale);
-/* Enqueues the step, and nothing that differs from one step to the next: it can be part of a Recording. A
- * gradient whose norm is not finite changes nothing: ask optimizer_gradient_norm. */
+/* Enqueues the step, and nothing that differs from one step to the next: it can be part of a Recording. A gradient
+ * whose norm is not finite changes nothing, nor does any after it: who asks for the norm a few steps later still finds
+ * the parameters of before. */
 CHECKED Status optimizer_step(Optimizer *);
-/* Enqueues a copy of the last step's gradient norm, before clipping: it is there after device_synchronize. */
+/* Enqueues a copy of the last step's gradient norm, before clipping; of the first that was not finite. */
 CHECKED Status optimizer_gradient_norm(Optimizer *, double *norm);
 
 /* Learning-rate schedules; a pure function of the place in training. */

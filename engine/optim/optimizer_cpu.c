@@ -52,7 +52,7 @@ static void finish_norm(const OptimizerCall *call)
     double sum = 0;
     for (int64_t block = 0; block < block_count(call); ++block)
         sum += call->partial[block];
-    *call->norm = fabs(call->scalars->gradient_scale) * sqrt(sum);
+    if (isfinite(*call->norm)) *call->norm = fabs(call->scalars->gradient_scale) * sqrt(sum);
 }
 
 static void step_cpu(const OptimizerCall *call, BlockStep *step)

@@ -31,6 +31,8 @@ __global__ void squares_kernel(const Floats *gradients, int64_t packs, double *p
     if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
+__device__ bool is_finite(double value) { return fabs(value) <= 1.7976931348623157e308; }
+
 __global__ void norm_kernel(const double *partial, int64_t blocks, const OptimizerScalars *scalars,
                             double *norm)
 {
@@ -39,7 +41,7 @@ __global__ void norm_kernel(const double *partial, int64_t blocks, const Optimiz
     for (int64_t i = threadIdx.x; i < blocks; i += NORM_THREADS)
         sum += partial[i];
     sum = block_sum(sum, shared);
-    if (threadIdx.x == 0) *norm = fabs(scalars->gradient_scale) * sqrt(sum);
+    if (threadIdx.x == 0 && is_finite(*norm)) *norm = fabs(scalars->gradient_scale) * sqrt(sum);
 }
 
 /* What the rules need of the options, as floats. */
@@ -96,7 +98,7 @@ __global__ void step_kernel(Constants constants, const OptimizerScalars *scalars
                             const Floats *gradients, Floats *parameters, Floats *state0, Floats *state1,
                             int64_t packs)
 {
-    if (!(fabs(*norm) <= 1.7976931348623157e308)) return; /* NaN or infinite: nothing changes */
+    if (!is_finite(*norm)) return;
     const OptimizerScalars s = *scalars;
     double factor = s.gradient_scale;
     if (constants.clip_norm > 0) { /* as torch.nn.utils.clip_grad_norm_ */

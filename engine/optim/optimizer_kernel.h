@@ -24,7 +24,7 @@ typedef struct {
     const float *gradients;
     float *state[OPTIMIZER_STATES];
     double *partial; /* one a block of OPTIMIZER_BLOCK elements: its sum of squares */
-    double *norm;    /* [1] result: the norm of the scaled gradient before clipping */
+    double *norm;    /* [1] result: the norm of the scaled gradient before clipping; stays if not finite */
 } OptimizerCall;
 
 /* Enqueues one step. */

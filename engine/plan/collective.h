@@ -29,9 +29,9 @@ struct Collective {
     /* Everything asked for so far is complete for work enqueued on the stream from now on. An error names the
      * rank and host that failed or was last waited for. */
     Status (*join)(Collective *, Stream);
-    /* device_synchronize of the device whose memory this moves, with an error in place of an endless wait
-     * when other ranks do not come to what it has been given. */
-    Status (*wait)(Collective *, Device *);
+    /* device_wait of the device whose memory this moves, with an error in place of an endless wait when other ranks
+     * do not come to what it has been given. */
+    Status (*wait)(Collective *, Device *, Mark);
     /* Late failures and timeouts; also gives outstanding work a chance to proceed. Called between nodes, so
      * cheap. */
     Status (*health)(Collective *);

@@ -35,10 +35,10 @@ static Status join_self(Collective *collective, Stream stream)
     return OK;
 }
 
-static Status wait_self(Collective *collective, Device *device)
+static Status wait_self(Collective *collective, Device *device, Mark mark)
 {
     (void)collective;
-    return device_synchronize(device);
+    return device_wait(device, mark);
 }
 
 static Status health_self(Collective *collective)
