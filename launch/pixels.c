@@ -87,7 +87,21 @@ static Status copy_tables(Pixels *pixels)
     return device_synchronize(pixels->device);
 }
 
-Status pixels_open(Device *device, Dataset *dataset, Pixels **out)
+/* For the rows of a batch. Made once: what is freed between steps would make recordings be made anew, and on the
+ * ranks that stream alone. */
+static Status make_room(Pixels *pixels, int64_t count)
+{
+    const size_t bytes = (size_t)count * pixels->row_bytes;
+    TRY(device_allocate(pixels->device, bytes, "a batch of images", &pixels->batch));
+    TRY(memory_new(&pixels->gathered, bytes, 1, "a batch of images"));
+    TRY(memory_new(&pixels->number, (size_t)count, sizeof *pixels->number, "a batch of images"));
+    for (int64_t i = 0; i < count; ++i)
+        pixels->number[i] = i;
+    pixels->room = count;
+    return OK;
+}
+
+Status pixels_open(Device *device, Dataset *dataset, int64_t most, Pixels **out)
 {
     *out = NULL;
     Pixels *pixels;
@@ -97,7 +111,8 @@ Status pixels_open(Device *device, Dataset *dataset, Pixels **out)
     pixels->row_bytes = (size_t)(dataset->height * dataset->width * dataset->channels);
     find_tables(pixels);
     if (device_memory(device) > 0) {
-        const Status status = copy_tables(pixels);
+        Status status = copy_tables(pixels);
+        if (status == OK && pixels->streamed) status = make_room(pixels, most);
         if (status != OK) {
             pixels_close(pixels);
             return status;
@@ -123,27 +138,6 @@ int64_t pixels_rows(const Pixels *pixels, Split split, int64_t batch)
     return pixels->streamed ? batch : pixels->dataset->split[split].rows;
 }
 
-static Status make_room(Pixels *pixels, int64_t count)
-{
-    if (count <= pixels->room) return OK;
-    TRY(device_synchronize(pixels->device));
-    device_free(pixels->device, pixels->batch);
-    free(pixels->gathered);
-    free(pixels->number);
-    pixels->batch = NULL;
-    pixels->gathered = NULL;
-    pixels->number = NULL;
-    pixels->room = 0;
-    TRY(device_allocate(pixels->device, (size_t)count * pixels->row_bytes, "a batch of images",
-                        &pixels->batch));
-    TRY(memory_new(&pixels->gathered, (size_t)count * pixels->row_bytes, 1, "a batch of images"));
-    TRY(memory_new(&pixels->number, (size_t)count, sizeof *pixels->number, "a batch of images"));
-    for (int64_t i = 0; i < count; ++i)
-        pixels->number[i] = i;
-    pixels->room = count;
-    return OK;
-}
-
 Status pixels_batch(Pixels *pixels, Split split, const int64_t row[], const int64_t sample[], int64_t count,
                     int64_t *index, const void **out)
 {
@@ -154,7 +148,9 @@ Status pixels_batch(Pixels *pixels, Split split, const int64_t row[], const int6
         TRY(dataset->prepare(dataset, split, sample, count));
     *out = copied ? table->copy : table->host;
     if (!pixels->streamed) return device_upload(pixels->device, index, row, (size_t)count * sizeof *row);
-    TRY(make_room(pixels, count));
+    if (count > pixels->room)
+        return fail(STATUS_INTERNAL, "%lld images, and room for %lld", (long long)count,
+                    (long long)pixels->room);
     for (int64_t i = 0; i < count; ++i)
         memcpy(pixels->gathered + (size_t)i * pixels->row_bytes,
                table->host + (size_t)row[i] * pixels->row_bytes, pixels->row_bytes);

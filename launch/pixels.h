@@ -10,8 +10,8 @@
 #include "engine/device/device.h"
 
 typedef struct Pixels Pixels;
-/* The data set and the device must outlive it. */
-CHECKED Status pixels_open(Device *, Dataset *, Pixels **);
+/* The data set and the device must outlive it. most: samples of the largest batch. */
+CHECKED Status pixels_open(Device *, Dataset *, int64_t most, Pixels **);
 void pixels_close(Pixels *); /* NULL is allowed */
 
 /* Rows of the table that a plan for batches of `batch` samples reads. */
@@ -19,7 +19,7 @@ int64_t pixels_rows(const Pixels *, Split, int64_t batch);
 
 /* Makes samples ready whose rows are row[0 .. count), and enqueues their indices in the plan's table to
  * `index` (device memory, INT64 [count]). *table: what to bind to the plan's table, UINT8 [pixels_rows, H, W,
- * C]; it stays until the next call with a larger count. sample: their numbers in the split; NULL: they are
+ * C]; it is the same for the same split in every call. sample: their numbers in the split; NULL: they are
  * prepared already. */
 CHECKED Status pixels_batch(Pixels *, Split, const int64_t row[], const int64_t sample[], int64_t count,
                             int64_t *index, const void **table);

@@ -362,7 +362,9 @@ static Status open_here(Session *session, bool training, bool profile)
     TRY(choose(session, session->world->size, training));
     if (training) TRY(session_check_init(config)); /* before the long work of planning */
     TRY(session_open_dataset(config, &session->dataset));
-    TRY(pixels_open(session->device, session->dataset, &session->pixels));
+    const int64_t evaluated = session->evaluate[SPLIT_TEST].batch;
+    const int64_t most = training && session->train.batch > evaluated ? session->train.batch : evaluated;
+    TRY(pixels_open(session->device, session->dataset, most, &session->pixels));
     if (training) TRY(build_train(session));
     for (int split = 0; split < SPLIT_COUNT; ++split)
         if (is_evaluated(session, split)) TRY(build_evaluate(session, (Split)split));
