@@ -424,13 +424,8 @@ void session_close(Session *session)
 static Status share_states(Session *session)
 {
     if (session->world->size == 1) return OK;
-    for (int i = 0; i < store_count(session->store); ++i) {
-        const StoreEntry *entry = store_at(session->store, i);
-        if (entry->role != ROLE_STATE) continue;
-        TRY(session->collective->broadcast(session->collective,
-                                           (Span){entry->data, shape_count(entry->shape), entry->shape.type},
-                                           0, device_stream(session->device)));
-    }
+    const Span states = {store_states(session->store), (int64_t)store_state_bytes(session->store), UINT8};
+    TRY(session->collective->broadcast(session->collective, states, 0, device_stream(session->device)));
     TRY(session->collective->join(session->collective, device_stream(session->device)));
     return session->collective->wait(session->collective, session->device, EVERYTHING);
 }

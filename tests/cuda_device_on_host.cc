@@ -57,16 +57,7 @@ Status drain(void *)
 }
 
 const StagingQueue staging_queue = {copy_later, copy_later, record_event, wait_for_event, drain};
-std::vector<char> staging_memory(STAGING_BYTES);
-Staging staging = {.methods = &staging_queue,
-                   .queue = nullptr,
-                   .memory = staging_memory.data(),
-                   .used = 0,
-                   .half = 0,
-                   .marks = 0,
-                   .copy = {},
-                   .copies = 0,
-                   .downloaded = 0};
+Staging *staging_of(const Device *device) { return static_cast<Staging *>(device->implementation); }
 
 /* ---- memory ---- */
 
@@ -94,10 +85,19 @@ Status open_host(Device *device, int, int threads)
     const char *identity = std::getenv("PLUMB_TEST_IDENTITY"); /* the same for ranks that share a GPU */
     if (identity != nullptr) (void)std::snprintf(device->identity, sizeof device->identity, "%s", identity);
     (void)std::snprintf(device->name, sizeof device->name, "CUDA on the host");
+    auto *staging = new Staging{};
+    staging->methods = &staging_queue;
+    staging->memory = static_cast<char *>(std::malloc(STAGING_BYTES));
+    device->implementation = staging;
     return OK;
 }
 
-void close_host(Device *) { (void)drain(nullptr); }
+void close_host(Device *device)
+{
+    (void)drain(nullptr);
+    std::free(staging_of(device)->memory);
+    delete staging_of(device);
+}
 
 Status allocate_host(Device *device, size_t bytes, const char *what, void **memory)
 {
@@ -143,16 +143,16 @@ void free_host(Device *, void *memory)
 
 /* ---- copies ---- */
 
-Status upload_host(Device *, void *to, const void *from, size_t bytes)
+Status upload_host(Device *device, void *to, const void *from, size_t bytes)
 {
     refuse_while_recording("a copy from the host");
-    return staging_upload(&staging, to, from, bytes);
+    return staging_upload(staging_of(device), to, from, bytes);
 }
 
-Status download_host(Device *, void *to, const void *from, size_t bytes)
+Status download_host(Device *device, void *to, const void *from, size_t bytes)
 {
     refuse_while_recording("a copy to the host");
-    if (bytes <= STAGED_MOST) return staging_download(&staging, to, from, bytes);
+    if (bytes <= STAGED_MOST) return staging_download(staging_of(device), to, from, bytes);
     (void)copy_later(nullptr, to, from, bytes);
     return drain(nullptr); /* to memory that is not pinned nothing is copied later */
 }
@@ -174,18 +174,18 @@ Status clear_host(Device *, void *memory, size_t bytes)
     return OK;
 }
 
-Status synchronize_host(Device *)
+Status synchronize_host(Device *device)
 {
     refuse_while_recording("waiting");
-    return staging_synchronize(&staging);
+    return staging_synchronize(staging_of(device));
 }
 
-Status mark_host(Device *, Mark *mark) { return staging_mark(&staging, mark); }
+Status mark_host(Device *device, Mark *mark) { return staging_mark(staging_of(device), mark); }
 
-Status wait_host(Device *, Mark mark)
+Status wait_host(Device *device, Mark mark)
 {
     refuse_while_recording("waiting");
-    return staging_wait(&staging, mark);
+    return staging_wait(staging_of(device), mark);
 }
 
 /* ---- recordings ---- */

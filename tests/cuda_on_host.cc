@@ -283,7 +283,7 @@ static void run_grid(dim3 blocks, dim3 threads, size_t shared_bytes, const std::
 /* ---- the stream ---- */
 
 static std::vector<std::function<void()>> *recorded; /* while recording */
-static std::deque<std::function<void()>> to_do;      /* in order */
+static std::deque<std::function<void()>> to_do;      /* in order; of one thread */
 static int64_t given, done;                          /* pieces of work */
 
 static bool works_late()
@@ -298,9 +298,14 @@ void enqueue_on_host(std::function<void()> work)
         recorded->push_back(std::move(work));
         return;
     }
-    to_do.push_back(std::move(work));
-    ++given;
-    if (!works_late()) work_on_host_until(given);
+    if (works_late()) {
+        to_do.push_back(std::move(work));
+        ++given;
+        return;
+    }
+    open_device_memory(true);
+    work();
+    open_device_memory(false);
 }
 
 int64_t given_on_host() { return given; }

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGN_ELEMENTS = 16 };
+enum { ALIGN_ELEMENTS = 16, ALIGN_BYTES = 64 };
 
 typedef struct {
     const char *name;
@@ -19,6 +19,8 @@ struct Store {
     int count;
     int64_t parameter_count, flat_count;
     float *parameters, *gradients;
+    char *states;
+    size_t state_bytes;
     void *accumulator, *rounded, *narrow_gradients; /* NULL: nobody has asked for it yet */
     FlatArray *flat;
     size_t flat_arrays, flat_capacity;
@@ -62,6 +64,11 @@ static void draw(float *data, int64_t count, Init init, uint64_t seed, uint64_t 
     }
 }
 
+static size_t state_room(Shape shape)
+{
+    return (shape_bytes(shape) + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+}
+
 static Status initialise(Store *store, StoreEntry *entry, Init init, uint64_t seed)
 {
     const size_t bytes = shape_bytes(entry->shape);
@@ -78,6 +85,30 @@ static Status initialise(Store *store, StoreEntry *entry, Init init, uint64_t se
     if (status == OK) status = device_synchronize(store->device);
     free(host);
     return status;
+}
+
+/* One after the other, so that ranks can take them over at once. */
+static Status lay_out_states(Store *store, const Graph *graph, uint64_t seed)
+{
+    const int values = graph_value_count(graph);
+    for (int i = 0; i < values; ++i)
+        if (graph_role(graph, (Value){i}) == ROLE_STATE)
+            store->state_bytes += state_room(graph_shape(graph, (Value){i}));
+    if (store->state_bytes == 0) return OK;
+    TRY(device_allocate(store->device, store->state_bytes, "states", (void **)(void *)&store->states));
+    size_t at = 0;
+    for (int i = 0; i < values; ++i) {
+        const Value value = {i};
+        if (graph_role(graph, value) != ROLE_STATE) continue;
+        StoreEntry *entry = &store->entry[store->count];
+        *entry = (StoreEntry){
+            .role = ROLE_STATE, .shape = graph_shape(graph, value), .data = store->states + at, .offset = -1};
+        at += state_room(entry->shape);
+        TRY(text_copy(graph_name(graph, value), (char **)(void *)&entry->name));
+        ++store->count;
+        TRY(initialise(store, entry, graph_init(graph, value), seed));
+    }
+    return OK;
 }
 
 static Status lay_out(Store *store, const Graph *graph, uint64_t seed)
@@ -120,16 +151,7 @@ static Status lay_out(Store *store, const Graph *graph, uint64_t seed)
         entry->gradient = trained ? store->gradients + entry->offset : NULL;
         TRY_ELSE(done, initialise(store, entry, graph_init(graph, parameter[i].value), seed));
     }
-    for (int i = 0; i < values; ++i) {
-        const Value value = {i};
-        if (graph_role(graph, value) != ROLE_STATE) continue;
-        StoreEntry *entry = &store->entry[store->count];
-        *entry = (StoreEntry){.role = ROLE_STATE, .shape = graph_shape(graph, value), .offset = -1};
-        TRY_ELSE(done, text_copy(graph_name(graph, value), (char **)(void *)&entry->name));
-        ++store->count;
-        TRY_ELSE(done, device_allocate(store->device, shape_bytes(entry->shape), entry->name, &entry->data));
-        TRY_ELSE(done, initialise(store, entry, graph_init(graph, value), seed));
-    }
+    status = lay_out_states(store, graph, seed);
 done:
     free(parameter);
     return status;
@@ -153,16 +175,15 @@ Status store_create(Device *device, const Graph *graph, uint64_t seed, Store **o
 void store_free(Store *store)
 {
     if (store == NULL) return;
-    for (int i = 0; i < store->count; ++i) {
-        if (store->entry[i].role == ROLE_STATE) device_free(store->device, store->entry[i].data);
+    for (int i = 0; i < store->count; ++i)
         free((void *)(uintptr_t)store->entry[i].name);
-    }
     for (size_t i = 0; i < store->flat_arrays; ++i) {
         device_free(store->device, store->flat[i].data);
         free((void *)(uintptr_t)store->flat[i].name);
     }
     device_free(store->device, store->parameters);
     device_free(store->device, store->gradients);
+    device_free(store->device, store->states);
     device_free(store->device, store->accumulator);
     device_free(store->device, store->rounded);
     device_free(store->device, store->narrow_gradients);
@@ -186,6 +207,8 @@ int64_t store_parameter_count(const Store *store) { return store->parameter_coun
 int64_t store_flat_count(const Store *store) { return store->flat_count; }
 float *store_parameters(const Store *store) { return store->parameters; }
 float *store_gradients(const Store *store) { return store->gradients; }
+void *store_states(const Store *store) { return store->states; }
+size_t store_state_bytes(const Store *store) { return store->state_bytes; }
 
 /* A flat array that is made when it is first asked for. */
 static Status make_once(const Store *store, DType type, const char *what, void **array)

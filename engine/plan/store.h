@@ -40,6 +40,10 @@ int64_t store_flat_count(const Store *);
 float *store_parameters(const Store *);
 float *store_gradients(const Store *);
 
+/* All states, one after the other (device memory); NULL and 0 without any. */
+void *store_states(const Store *);
+size_t store_state_bytes(const Store *);
+
 /* A flat array in which micro-steps gather their gradients; made on first use, not part of checkpoints. */
 CHECKED Status store_accumulator(Store *, float **data);
 
