@@ -21,7 +21,6 @@
 #define __align__(n) __attribute__((aligned(n)))
 #define __constant__ static const
 #define __shared__ static
-#define UNROLL(n)
 #define DYNAMIC_SHARED(type, name) type *name = reinterpret_cast<type *>(host_shared_memory())
 
 struct dim3 {

@@ -5,7 +5,6 @@
  * A .cu file includes this header first; it keeps to
  * - launch(...) below, never <<<>>>;
  * - `__shared__ float x[N];` for shared memory of a fixed size, DYNAMIC_SHARED(float, x); for the launch's;
- * - UNROLL(n) before a loop that should have n of its rounds in flight at once;
  * - Bfloat16 below for bfloat16 in memory; arithmetic is in float32 (float64 in losses);
  * - no inline assembly, cooperative groups or texture, and only intrinsics that cuda_on_host.h has too;
  * - grids that fit any size: 64-bit indices, loops with the grid as stride, one element and an empty last
@@ -20,8 +19,6 @@
 #define DYNAMIC_SHARED(type, name)                                                                           \
     extern __shared__ __align__(16) unsigned char launch_shared[];                                           \
     type *name = reinterpret_cast<type *>(launch_shared)
-#define UNROLL_TEXT(text) _Pragma(#text)
-#define UNROLL(n) UNROLL_TEXT(unroll n)
 #endif
 
 #include <cmath>

@@ -17,46 +17,86 @@ template <typename T, bool PACKED, Gate GATE> struct Gradient {
     const float *mean, *weight, *inverse, *bias;
     CountedRows rows;
 
+    /* What both passes need of a channel. */
+    enum { MEAN, SCALE, BIAS, CONSTANTS };
+    __device__ void get_constants(int c, float constant[CONSTANTS]) const
+    {
+        constant[MEAN] = mean[c];
+        constant[SCALE] =
+            static_cast<float>(static_cast<double>(weight[c]) * static_cast<double>(inverse[c]));
+        constant[BIAS] = GATE == GATE_FROM_X ? bias[c] : 0;
+    }
+
+    /* A row as it lies in memory. */
+    struct Row {
+        Eight<T> dy, x;
+        uint8_t passes;
+    };
+    __device__ Row read(int64_t row, int column, int present) const
+    {
+        Row r;
+        r.dy = read_columns<PACKED>(dy + row * dy_stride + column, present);
+        r.x = read_columns<PACKED>(x + row * x_stride + column, present);
+        r.passes = 0xff;
+        if (GATE == GATE_FROM_MASK) r.passes = mask[row * mask_stride + column / COLUMNS_A_THREAD];
+        return r;
+    }
+
+    /* Of columns 4 * half and the three after it. Gradients are 0 in a row that does not count. */
+    template <typename Constants>
+    __device__ static void open(const Row &row, bool counts, int half, int lane, const Constants &constants,
+                                float gradient[4], float less[4])
+    {
+        float means[4], scales[4] = {}, biases[4] = {};
+        constants.get(MEAN, half, lane, means);
+        if (GATE == GATE_FROM_X) {
+            constants.get(SCALE, half, lane, scales);
+            constants.get(BIAS, half, lane, biases);
+        }
+        for (int i = 0; i < 4; ++i) {
+            const int k = 4 * half + i;
+            less[i] = to_float(row.x.element(k)) - means[i];
+            const bool through =
+                GATE == GATE_FROM_X ? !(less[i] * scales[i] + biases[i] <= 0) : (row.passes >> k & 1) != 0;
+            gradient[i] = counts && (GATE == GATE_NONE || through) ? to_float(row.dy.element(k)) : 0;
+        }
+    }
+
+    /* For column_sums_kernel. Registers suffice for no more. */
+    enum { AT_ONCE = PACKED && sizeof(T) == 2 ? 2 : 1 };
     struct Columns {
         const Gradient &g;
         int column, present;
-        int64_t counted;
-        float mean[COLUMNS_A_THREAD], scale[COLUMNS_A_THREAD], bias[COLUMNS_A_THREAD];
 
-        __device__ Columns(const Gradient &gradient, int c, int there)
-            : g(gradient), column(c), present(there), counted(gradient.rows.get())
+        __device__ Columns(const Gradient &gradient, const ColumnGrid &grid)
+            : g(gradient), column(grid.column()), present(grid.present())
         {
-            for (int k = 0; k < COLUMNS_A_THREAD; ++k) {
-                const bool here = k < present;
-                mean[k] = here ? g.mean[column + k] : 0;
-                scale[k] = here ? static_cast<float>(static_cast<double>(g.weight[column + k]) *
-                                                     static_cast<double>(g.inverse[column + k]))
-                                : 0;
-                bias[k] = here && GATE == GATE_FROM_X ? g.bias[column + k] : 0;
-            }
         }
-        __device__ void read(int64_t row, float gradient[COLUMNS_A_THREAD],
-                             float less[COLUMNS_A_THREAD]) const
+        __device__ static ColumnConstants<CONSTANTS> &constants()
         {
-            load_columns<PACKED>(gradient, g.dy + row * g.dy_stride + column, present);
-            load_columns<PACKED>(less, g.x + row * g.x_stride + column, present);
-            unsigned int passes = 0xff;
-            if (GATE == GATE_FROM_MASK) passes = g.mask[row * g.mask_stride + column / COLUMNS_A_THREAD];
-            for (int k = 0; k < COLUMNS_A_THREAD; ++k) {
-                less[k] -= mean[k];
-                const bool through =
-                    GATE == GATE_FROM_X ? !(less[k] * scale[k] + bias[k] <= 0) : (passes >> k & 1) != 0;
-                if (GATE != GATE_NONE && !through) gradient[k] = 0;
-            }
+            __shared__ ColumnConstants<CONSTANTS> shared;
+            return shared;
         }
-        __device__ void add(int64_t row, float a[COLUMNS_A_THREAD], float b[COLUMNS_A_THREAD]) const
+        __device__ void prepare(const ColumnGrid &grid) const
         {
-            if (row >= counted) return;
-            float gradient[COLUMNS_A_THREAD], less[COLUMNS_A_THREAD];
-            read(row, gradient, less);
-            for (int k = 0; k < COLUMNS_A_THREAD; ++k) {
-                a[k] += gradient[k];
-                b[k] += gradient[k] * less[k];
+            constants().fill(grid, [&](int c, float constant[CONSTANTS]) { g.get_constants(c, constant); });
+        }
+        __device__ int64_t end(int64_t row) const
+        {
+            const int64_t counted = g.rows.get();
+            return row < counted ? row : counted;
+        }
+        __device__ Row read(int64_t row) const { return g.read(row, column, present); }
+        __device__ void add(const Row &row, bool there, int lane, float a[COLUMNS_A_THREAD],
+                            float b[COLUMNS_A_THREAD]) const
+        {
+            for (int half = 0; half < 2; ++half) {
+                float gradient[4], less[4];
+                open(row, there, half, lane, constants(), gradient, less);
+                for (int i = 0; i < 4; ++i) {
+                    a[4 * half + i] += gradient[i];
+                    b[4 * half + i] += gradient[i] * less[i];
+                }
             }
         }
     };
@@ -100,42 +140,61 @@ __global__ void synchronized_backward_kernel(BackwardChannel channel)
                     channel.total[2 * channel.columns]);
 }
 
-/* dx, dresidual, addend: null if not wanted or absent. */
-template <typename T, bool PACKED, Gate GATE>
-__global__ void backward_kernel(ColumnGrid grid, Gradient<T, PACKED, GATE> source, const float *constants,
-                                const float *factors, const T *addend, int64_t addend_stride, T *dx,
-                                int64_t dx_stride, T *dresidual, int64_t dresidual_stride)
+/* dx, dresidual: null if not wanted. */
+template <typename T, bool PACKED, Gate GATE, bool ADDEND>
+__global__ void __launch_bounds__(APPLY_THREADS, APPLY_BLOCKS)
+    backward_kernel(ColumnGrid grid, Gradient<T, PACKED, GATE> source, const float *constants,
+                    const float *factors, const T *addend, int64_t addend_stride, T *dx, int64_t dx_stride,
+                    T *dresidual, int64_t dresidual_stride)
 {
+    using Source = Gradient<T, PACKED, GATE>;
+    enum { FACTOR = Source::CONSTANTS, CONSTANT, CONSTANTS };
+    __shared__ ColumnConstants<CONSTANTS> shared;
     const int column = grid.column(), present = grid.present();
-    if (present == 0) return;
-    const typename Gradient<T, PACKED, GATE>::Columns columns(source, column, present);
-    float constant[COLUMNS_A_THREAD], factor[COLUMNS_A_THREAD];
-    load_columns<false>(constant, constants + column, present);
-    load_columns<false>(factor, factors + column, present);
-    UNROLL(2)
-    for (int64_t row = grid.first_row() + grid.line(); row < grid.end_row(); row += grid.lines()) {
-        float gradient[COLUMNS_A_THREAD], less[COLUMNS_A_THREAD];
-        columns.read(row, gradient, less);
-        const bool counts = row < columns.counted;
-        for (int k = 0; k < COLUMNS_A_THREAD && !counts; ++k)
-            gradient[k] = 0;
-        if (dresidual != nullptr)
-            store_columns<PACKED>(dresidual + row * dresidual_stride + column, gradient, present);
-        if (dx == nullptr) continue;
-        if (!counts) {
-            store_columns<PACKED>(dx + row * dx_stride + column, gradient, present);
-            continue;
-        }
-        for (int k = 0; k < COLUMNS_A_THREAD; ++k)
-            gradient[k] = gradient[k] * columns.scale[k] + (less[k] * factor[k] + constant[k]);
-        if (addend != nullptr) {
-            float more[COLUMNS_A_THREAD];
-            load_columns<PACKED>(more, addend + row * addend_stride + column, present);
-            for (int k = 0; k < COLUMNS_A_THREAD; ++k)
-                gradient[k] += more[k];
-        }
-        store_columns<PACKED>(dx + row * dx_stride + column, gradient, present);
-    }
+    const int64_t counted = source.rows.get();
+    struct Row {
+        typename Source::Row of;
+        Eight<T> addend;
+    };
+    constexpr int AT_ONCE = PACKED && sizeof(T) == 2 ? 2 : 1;
+    each_row<AT_ONCE>(
+        grid, grid.first_row() + grid.line(), present > 0 ? grid.end_row() : 0,
+        [&](int64_t row) {
+            Row r = {};
+            r.of = source.read(row, column, present);
+            if constexpr (ADDEND)
+                r.addend = read_columns<PACKED>(addend + row * addend_stride + column, present);
+            return r;
+        },
+        [&] {
+            shared.fill(grid, [&](int c, float constant[CONSTANTS]) {
+                source.get_constants(c, constant);
+                constant[FACTOR] = factors[c];
+                constant[CONSTANT] = constants[c];
+            });
+        },
+        [&](int64_t row, const Row &r, bool there, int lane) {
+            if (!there) return;
+            const bool counts = row < counted;
+            Eight<T> through = {}, result = {};
+            for (int half = 0; half < 2; ++half) {
+                float gradient[4], less[4], scale[4], factor[4], constant[4];
+                Source::open(r.of, counts, half, lane, shared, gradient, less);
+                shared.get(Source::SCALE, half, lane, scale);
+                shared.get(FACTOR, half, lane, factor);
+                shared.get(CONSTANT, half, lane, constant);
+                for (int i = 0; i < 4; ++i) {
+                    const int k = 4 * half + i;
+                    float value = gradient[i] * scale[i] + (less[i] * factor[i] + constant[i]);
+                    if constexpr (ADDEND) value += to_float(r.addend.element(k));
+                    through.set(k, from_float<T>(gradient[i]));
+                    result.set(k, from_float<T>(counts ? value : 0));
+                }
+            }
+            if (GATE == GATE_FROM_MASK && dresidual != nullptr)
+                write_columns<PACKED>(dresidual + row * dresidual_stride + column, through, present);
+            if (dx != nullptr) write_columns<PACKED>(dx + row * dx_stride + column, result, present);
+        });
 }
 
 struct BackwardScratch {
@@ -209,8 +268,10 @@ template <typename T, bool PACKED, Gate GATE> Status backward_typed(const Call *
                     ? static_cast<T *>(dresidual.data)
                     : nullptr;
     if (to == nullptr && beside == nullptr) return OK;
-    return launch("batch_norm_backward", backward_kernel<T, PACKED, GATE>, apply.blocks(), APPLY_THREADS, 0,
-                  stream, apply, source, scratch.constant, scratch.factor,
+    return launch("batch_norm_backward",
+                  addend.data != nullptr ? backward_kernel<T, PACKED, GATE, true>
+                                         : backward_kernel<T, PACKED, GATE, false>,
+                  apply.blocks(), APPLY_THREADS, 0, stream, apply, source, scratch.constant, scratch.factor,
                   static_cast<const T *>(addend.data), addend.stride, to, dx.stride, beside,
                   dresidual.stride);
 }

@@ -88,30 +88,40 @@ __global__ void __launch_bounds__(COLUMN_THREADS, 2)
     const int64_t counted = counted_rows.get();
     const int64_t first = grid.first_row() + grid.line(),
                   end = grid.end_row() < counted ? grid.end_row() : counted;
-    float origin[COLUMNS_A_THREAD] = {}, pivot[COLUMNS_A_THREAD] = {}, sum[COLUMNS_A_THREAD] = {},
-          square[COLUMNS_A_THREAD] = {};
-    float count = 0;
-    if (present > 0) load_columns<PACKED>(origin, from + grid.first_row() * stride, present);
-    if (present > 0 && first < end) {
-        load_columns<PACKED>(pivot, from + first * stride, present);
-        for (int k = 0; k < COLUMNS_A_THREAD; ++k)
-            pivot[k] -= origin[k];
-        count = 1;
-        constexpr int AT_ONCE = PACKED && sizeof(T) == 2 ? 4 : 1; /* else registers do not suffice */
-        for (int64_t row = first + grid.lines(); row < end; row += AT_ONCE * grid.lines()) {
-            float value[AT_ONCE][COLUMNS_A_THREAD];
-            load_lines<PACKED>(value, from, stride, row, grid.lines(), end, present);
-            for (int i = 0; i < AT_ONCE; ++i) {
-                const bool there = row + i * grid.lines() < end;
-                for (int k = 0; k < COLUMNS_A_THREAD; ++k) {
-                    const float d = there ? (value[i][k] - origin[k]) - pivot[k] : 0;
+    float pivot[COLUMNS_A_THREAD] = {}, sum[COLUMNS_A_THREAD] = {}, square[COLUMNS_A_THREAD] = {};
+    const auto read = [&](int64_t row) { return read_columns<PACKED>(from + row * stride, present); };
+    /* A thread's rows are taken relative to their first, and that to the block's: its origin. */
+    __shared__ ColumnConstants<1> origins;
+    Eight<T> own = {};
+    const bool some = present > 0 && first < end;
+    float count = some ? static_cast<float>(static_cast<int>(end - 1 - first) / grid.lines() + 1) : 0;
+    if (some) own = read(first);
+    constexpr int AT_ONCE = PACKED && sizeof(T) == 2 ? 4 : 1; /* else registers do not suffice */
+    each_row<AT_ONCE>(
+        grid, first + grid.lines(), present > 0 ? end : 0, read,
+        [&] {
+            origins.fill(grid, [=](int c, float origin[1]) {
+                origin[0] = to_float(x[grid.first_row() * stride + c]);
+            });
+            for (int half = 0; half < 2 && some; ++half) {
+                float origin[4];
+                origins.get(0, half, grid.lane(), origin);
+                for (int i = 0; i < 4; ++i)
+                    pivot[4 * half + i] = to_float(own.element(4 * half + i)) - origin[i];
+            }
+        },
+        [&](int64_t, const auto &row, bool there, int lane) {
+            for (int half = 0; half < 2; ++half) {
+                float origin[4];
+                origins.get(0, half, lane, origin);
+                for (int i = 0; i < 4; ++i) {
+                    const int k = 4 * half + i;
+                    const float d = there ? (to_float(row.element(k)) - origin[i]) - pivot[k] : 0;
                     sum[k] += d;
                     square[k] += d * d;
                 }
-                count += there ? 1 : 0;
             }
-        }
-    }
+        });
     for (int k = 0; k < COLUMNS_A_THREAD;
          ++k) { /* from here on: the mean less the origin, and squares about it */
         const float d = count > 0 ? sum[k] / count : 0;
@@ -145,7 +155,7 @@ __global__ void __launch_bounds__(COLUMN_THREADS, 2)
             merge(&all, &mean, &squares, counts[warp][thread / COLUMNS_A_THREAD], means[warp][thread],
                   squares_of[warp][thread]);
         const int64_t place = static_cast<int64_t>(blockIdx.x) * grid.columns + column;
-        scratch.origin[place] = to_float(x[grid.first_row() * stride + column]);
+        scratch.origin[place] = origins.one(0, thread);
         scratch.apart[place] = mean;
         scratch.squares[place] = squares;
     }
@@ -200,46 +210,59 @@ __global__ void evaluation_kernel(int columns, Channel channel)
                     static_cast<double>(channel.running_var[c]));
 }
 
-/* residual, mask: null if absent. */
-template <typename T, bool PACKED>
-__global__ void apply_kernel(ColumnGrid grid, const T *x, int64_t x_stride, const T *residual,
-                             int64_t residual_stride, T *y, int64_t y_stride, uint8_t *mask,
-                             int64_t mask_stride, const float *means, const float *scales,
-                             const float *offsets, bool relu)
+/* residual: there is one. mask: null if not wanted. */
+template <typename T, bool PACKED, bool RESIDUAL>
+__global__ void __launch_bounds__(APPLY_THREADS, APPLY_BLOCKS)
+    apply_kernel(ColumnGrid grid, const T *x, int64_t x_stride, const T *residual, int64_t residual_stride,
+                 T *y, int64_t y_stride, uint8_t *mask, int64_t mask_stride, const float *means,
+                 const float *scales, const float *offsets, bool relu)
 {
+    enum { MEAN, SCALE, OFFSET, CONSTANTS };
+    __shared__ ColumnConstants<CONSTANTS> shared;
     const int column = grid.column(), present = grid.present();
-    if (present == 0) return;
-    float mean[COLUMNS_A_THREAD], scale[COLUMNS_A_THREAD], offset[COLUMNS_A_THREAD];
-    load_columns<false>(mean, means + column, present);
-    load_columns<false>(scale, scales + column, present);
-    load_columns<false>(offset, offsets + column, present);
-    constexpr int AT_ONCE = 2;
-    const int64_t end = grid.end_row();
-    for (int64_t first = grid.first_row() + grid.line(); first < end; first += AT_ONCE * grid.lines()) {
-        float value[AT_ONCE][COLUMNS_A_THREAD], beside[AT_ONCE][COLUMNS_A_THREAD];
-        load_lines<PACKED>(value, x + column, x_stride, first, grid.lines(), end, present);
-        if (residual != nullptr)
-            load_lines<PACKED>(beside, residual + column, residual_stride, first, grid.lines(), end, present);
-        for (int i = 0; i < AT_ONCE; ++i) {
-            const int64_t row = first + i * grid.lines();
-            if (row >= end) break;
-            for (int k = 0; k < COLUMNS_A_THREAD; ++k) {
-                value[i][k] = (value[i][k] - mean[k]) * scale[k] + offset[k];
-                if (residual != nullptr) value[i][k] += beside[i][k];
-            }
-            if (relu) {
-                unsigned int passes = 0;
-                for (int k = 0; k < COLUMNS_A_THREAD; ++k) {
-                    const bool through = !(value[i][k] <= 0); /* NaN passes */
-                    if (!through) value[i][k] = 0;
+    const float least = relu ? 0 : -INFINITY;
+    struct Row {
+        Eight<T> x, residual;
+    };
+    constexpr int AT_ONCE = PACKED ? (RESIDUAL ? 4 : 8) / sizeof(T) : 1;
+    each_row<AT_ONCE>(
+        grid, grid.first_row() + grid.line(), present > 0 ? grid.end_row() : 0,
+        [=](int64_t row) {
+            Row r = {};
+            r.x = read_columns<PACKED>(x + row * x_stride + column, present);
+            if constexpr (RESIDUAL)
+                r.residual = read_columns<PACKED>(residual + row * residual_stride + column, present);
+            return r;
+        },
+        [&] {
+            shared.fill(grid, [=](int c, float constant[CONSTANTS]) {
+                constant[MEAN] = means[c];
+                constant[SCALE] = scales[c];
+                constant[OFFSET] = offsets[c];
+            });
+        },
+        [&](int64_t row, const Row &r, bool there, int lane) {
+            if (!there) return;
+            Eight<T> result = {};
+            unsigned int passes = 0;
+            for (int half = 0; half < 2; ++half) {
+                float mean[4], scale[4], offset[4];
+                shared.get(MEAN, half, lane, mean);
+                shared.get(SCALE, half, lane, scale);
+                shared.get(OFFSET, half, lane, offset);
+                for (int i = 0; i < 4; ++i) {
+                    const int k = 4 * half + i;
+                    float value = (to_float(r.x.element(k)) - mean[i]) * scale[i] + offset[i];
+                    if constexpr (RESIDUAL) value += to_float(r.residual.element(k));
+                    const bool through = !(value <= least); /* NaN passes */
+                    result.set(k, from_float<T>(through ? value : least));
                     if (through && k < present) passes |= 1u << k;
                 }
-                if (mask != nullptr)
-                    mask[row * mask_stride + column / COLUMNS_A_THREAD] = static_cast<uint8_t>(passes);
             }
-            store_columns<PACKED>(y + row * y_stride + column, value[i], present);
-        }
-    }
+            if (RESIDUAL && mask != nullptr)
+                mask[row * mask_stride + column / COLUMNS_A_THREAD] = static_cast<uint8_t>(passes);
+            write_columns<PACKED>(y + row * y_stride + column, result, present);
+        });
 }
 
 /* ---- the kernel ---- */
@@ -286,9 +309,10 @@ template <typename T, bool PACKED> Status run_typed(const Call *call)
     if (!a->train)
         TRY(launch("batch_norm", evaluation_kernel, few, APPLY_THREADS, 0, stream, grid.columns, channel));
     const bool with_mask = a->relu && residual.data != nullptr && call->wanted[BATCH_NORM_MASK];
-    return launch("batch_norm", apply_kernel<T, PACKED>, apply.blocks(), APPLY_THREADS, 0, stream, apply,
-                  from, x.stride, static_cast<const T *>(residual.data), residual.stride,
-                  static_cast<T *>(y.data), y.stride,
+    return launch("batch_norm",
+                  residual.data != nullptr ? apply_kernel<T, PACKED, true> : apply_kernel<T, PACKED, false>,
+                  apply.blocks(), APPLY_THREADS, 0, stream, apply, from, x.stride,
+                  static_cast<const T *>(residual.data), residual.stride, static_cast<T *>(y.data), y.stride,
                   with_mask ? static_cast<uint8_t *>(mask.data) : static_cast<uint8_t *>(nullptr),
                   shape_columns(mask.shape), scratch.mean, scratch.scale, scratch.offset, a->relu);
 }

@@ -12,20 +12,23 @@ template <typename T, bool PACKED> struct Rows {
     const T *data;
     int64_t stride;
 
+    enum { AT_ONCE = PACKED && sizeof(T) == 2 ? 4 : 2 };
+
     struct Columns {
         const T *data;
         int64_t stride;
         int present;
-        __device__ Columns(const Rows &rows, int column, int there)
-            : data(rows.data + column), stride(rows.stride), present(there)
+        __device__ Columns(const Rows &rows, const ColumnGrid &grid)
+            : data(rows.data + grid.column()), stride(rows.stride), present(grid.present())
         {
         }
-        __device__ void add(int64_t row, float a[COLUMNS_A_THREAD], float *) const
+        __device__ int64_t end(int64_t row) const { return row; }
+        __device__ void prepare(const ColumnGrid &) const {}
+        __device__ auto read(int64_t row) const { return read_columns<PACKED>(data + row * stride, present); }
+        __device__ void add(const Eight<T> &row, bool there, int, float a[COLUMNS_A_THREAD], float *) const
         {
-            float value[COLUMNS_A_THREAD];
-            load_columns<PACKED>(value, data + row * stride, present);
             for (int k = 0; k < COLUMNS_A_THREAD; ++k)
-                a[k] += value[k];
+                a[k] += there ? to_float(row.element(k)) : 0;
         }
     };
 };

@@ -66,45 +66,116 @@ static inline ColumnGrid column_grid(const Shape &shape, int threads, int waves)
 
 static inline ColumnGrid sum_grid(const Shape &shape) { return column_grid(shape, COLUMN_THREADS, 2); }
 
-/* Eight columns from memory, absent ones 0, and back. PACKED: all are there, as aligned packs. */
-template <bool PACKED, typename T>
-__device__ inline void load_columns(float value[COLUMNS_A_THREAD], const T *from, int present)
+/* Eight neighbouring columns as they lie in memory. Of bfloat16 in words: a register has one or two, and
+ * compilers would put single ones into one each. */
+template <typename T> struct Eight;
+template <> struct alignas(32) Eight<float> {
+    float all[COLUMNS_A_THREAD];
+    __device__ float element(int k) const { return all[k]; }
+    __device__ void set(int k, float value) { all[k] = value; }
+};
+template <> struct alignas(16) Eight<Bfloat16> {
+    uint32_t pair[COLUMNS_A_THREAD / 2];
+    __device__ Bfloat16 element(int k) const
+    {
+        return Bfloat16{static_cast<uint16_t>(pair[k / 2] >> (k % 2 * 16))};
+    }
+    __device__ void set(int k, Bfloat16 value) /* once, of what was 0 */
+    {
+        pair[k / 2] |= static_cast<uint32_t>(value.bits) << (k % 2 * 16);
+    }
+};
+
+/* From memory, absent ones 0, and back. PACKED: all are there, and aligned. */
+template <bool PACKED, typename T> __device__ inline Eight<T> read_columns(const T *from, int present)
 {
-    if (PACKED) {
-        const auto pack = *reinterpret_cast<const Pack<T, COLUMNS_A_THREAD> *>(from);
-        for (int k = 0; k < COLUMNS_A_THREAD; ++k)
-            value[k] = to_float(pack.element[k]);
+    if constexpr (PACKED) {
+        return *reinterpret_cast<const Eight<T> *>(from);
     } else {
+        Eight<T> eight = {};
         for (int k = 0; k < COLUMNS_A_THREAD; ++k)
-            value[k] = k < present ? to_float(from[k]) : 0.0f;
+            if (k < present) eight.set(k, from[k]);
+        return eight;
     }
 }
 
 template <bool PACKED, typename T>
-__device__ inline void store_columns(T *to, const float value[COLUMNS_A_THREAD], int present)
+__device__ inline void write_columns(T *to, const Eight<T> &eight, int present)
 {
-    if (PACKED) {
-        Pack<T, COLUMNS_A_THREAD> pack;
-        for (int k = 0; k < COLUMNS_A_THREAD; ++k)
-            pack.element[k] = from_float<T>(value[k]);
-        *reinterpret_cast<Pack<T, COLUMNS_A_THREAD> *>(to) = pack;
+    if constexpr (PACKED) {
+        *reinterpret_cast<Eight<T> *>(to) = eight;
     } else {
-        for (int k = 0; k < present; ++k)
-            to[k] = from_float<T>(value[k]);
+        for (int k = 0; k < COLUMNS_A_THREAD; ++k)
+            if (k < present) to[k] = eight.element(k);
     }
 }
 
-/* A thread's next N rows, `lines` apart, all asked for before the first is used: compilers move no load past
- * the test for a loop's end or past a store. Rows from `end` on are not there; the first is. */
-template <bool PACKED, int N, typename T>
-__device__ inline void load_lines(float (&value)[N][COLUMNS_A_THREAD], const T *from, int64_t stride,
-                                  int64_t first, int lines, int64_t end, int present)
+/* each(row, what read(row) gave, is it there?, lane) for this thread's rows from `first` up to `end`, in
+ * order. N rows of all tensors, as they lie in memory, are asked for before the first is used: compilers move
+ * no load up past the test for a loop's end or past a store. What is not there is the first row once more: a
+ * sum adds 0 for it, since behind a branch its load would come late, too. meanwhile(): all threads call it
+ * once, while the first rows are on their way. lane: grid.lane(), for ColumnConstants::get. */
+template <int N, typename Read, typename Meanwhile, typename Each>
+__device__ inline void each_row(const ColumnGrid &grid, int64_t first, int64_t end, const Read &read,
+                                const Meanwhile &meanwhile, const Each &each)
 {
-    for (int i = 0; i < N; ++i) {
-        const int64_t row = first + i * lines;
-        load_columns<PACKED>(value[i], from + (row < end ? row : first) * stride, present);
+    const unsigned int lines = static_cast<unsigned int>(grid.lines());
+    decltype(read(first)) ahead[N] = {};
+    const auto ask = [&] {
+        for (unsigned int i = 0; i < N; ++i) {
+            const int64_t row = first + i * lines;
+            ahead[i] = read(row < end ? row : first);
+        }
+    };
+    if (first < end) ask();
+    meanwhile();
+    while (first < end) {
+        for (unsigned int i = 0; i < N; ++i) {
+            const int64_t row = first + i * lines;
+            /* No row is below 0, but compilers do not know: else they would read constants before the loop,
+             * or once for all rows, and keep them, and registers would not suffice for the rows. */
+            const int lane = grid.lane() + (row < 0 ? 1 : 0);
+            each(row, ahead[i], i == 0 || row < end, lane);
+        }
+        first += N * lines;
+        if (first < end) ask();
     }
 }
+
+/* N floats for each of the block's columns, in shared memory: worked out once a block, and in registers they
+ * would take the place of rows in flight. */
+template <int N> struct ColumnConstants {
+    /* Four columns are read at once; eight threads with neighbouring columns read neighbouring places. */
+    float4 value[N][2][COLUMN_TILE / COLUMNS_A_THREAD];
+
+    /* at: which of the block's columns. */
+    __device__ float &one(int n, int at)
+    {
+        return reinterpret_cast<float *>(&value[n][at / 4 % 2][at / COLUMNS_A_THREAD])[at % 4];
+    }
+    /* of(column, float[N]) gives them. All threads of the block must call it. */
+    template <typename Of> __device__ void fill(const ColumnGrid &grid, const Of &of)
+    {
+        const int width = grid.groups * COLUMNS_A_THREAD, at = static_cast<int>(threadIdx.x);
+        const int column = static_cast<int>(blockIdx.y) * width + at;
+        if (at < width) {
+            float own[N] = {};
+            if (column < grid.columns) of(column, own);
+            for (int n = 0; n < N; ++n)
+                one(n, at) = own[n];
+        }
+        __syncthreads();
+    }
+    /* The n-th constants of this thread's columns 4 * half and the three after it. */
+    __device__ void get(int n, int half, int lane, float constant[4]) const
+    {
+        const float4 four = value[n][half][lane];
+        constant[0] = four.x;
+        constant[1] = four.y;
+        constant[2] = four.z;
+        constant[3] = four.w;
+    }
+};
 
 /* The last block's work: finish(column, sum over the blocks of what `read(block, column)` gives: two
  * doubles). */
@@ -135,22 +206,27 @@ __device__ void combine_blocks(const ColumnGrid &grid, const Read &read, const F
 }
 
 /* Sums of pairs. Source: trivially copyable, with
- *     struct Columns { Columns(const Source &, int column, int present); void add(int64_t row, float a[8],
- * float b[8]); }; which adds a row's pairs. Finish: finish(column, double a, double b), for each column once.
- * partial: scratch, column_sums_bytes; done: grid.tiles zeroed counters that no other launch uses at the same
- * time. */
+ *     enum { AT_ONCE };                                       rows that a thread asks for at once
+ *     struct Columns {
+ *         Columns(const Source &, const ColumnGrid &);
+ *         int64_t end(int64_t row);                           `row`, or where its rows end before
+ *         Row read(int64_t row);                              as it lies in memory
+ *         void prepare(const ColumnGrid &);                   called once, by all threads
+ *         void add(const Row &, bool there, int lane, float a[8], float b[8]);     adds a row's pairs
+ *     };
+ * as each_row has it. Finish: finish(column, double a, double b), for each column once. partial: scratch,
+ * column_sums_bytes; done: grid.tiles zeroed counters that no other launch uses at the same time. */
 template <typename Source, typename Finish>
 __global__ void __launch_bounds__(COLUMN_THREADS, 2)
     column_sums_kernel(Source source, Finish finish, ColumnGrid grid, float *partial, unsigned int *done)
 {
     __shared__ float shared[2][COLUMN_THREADS / WARP][COLUMN_TILE];
-    typename Source::Columns columns(source, grid.column(), grid.present());
+    const typename Source::Columns columns(source, grid);
     float a[COLUMNS_A_THREAD] = {}, b[COLUMNS_A_THREAD] = {};
-    if (grid.present() > 0) {
-        UNROLL(2)
-        for (int64_t row = grid.first_row() + grid.line(); row < grid.end_row(); row += grid.lines())
-            columns.add(row, a, b);
-    }
+    each_row<Source::AT_ONCE>(
+        grid, grid.first_row() + grid.line(), grid.present() > 0 ? columns.end(grid.end_row()) : 0,
+        [&](int64_t row) { return columns.read(row); }, [&] { columns.prepare(grid); },
+        [&](int64_t, const auto &row, bool there, int lane) { columns.add(row, there, lane, a, b); });
     for (int offset = grid.groups; offset < WARP; offset *= 2)
         for (int k = 0; k < COLUMNS_A_THREAD; ++k) {
             a[k] += __shfl_xor_sync(0xffffffffu, a[k], offset);

@@ -104,18 +104,34 @@ template <typename T, bool PACKED> struct Pairs {
     int64_t stride;
     const float *mean, *inverse;
 
+    struct Row {
+        Eight<T> dy, x;
+        float mean, inverse;
+    };
+    enum { AT_ONCE = PACKED && sizeof(T) == 2 ? 2 : 1 };
+
     struct Columns {
         const Pairs &p;
         int column, present;
-        __device__ Columns(const Pairs &pairs, int c, int there) : p(pairs), column(c), present(there) {}
-        __device__ void add(int64_t row, float a[COLUMNS_A_THREAD], float b[COLUMNS_A_THREAD]) const
+        __device__ Columns(const Pairs &pairs, const ColumnGrid &grid)
+            : p(pairs), column(grid.column()), present(grid.present())
         {
-            float gradient[COLUMNS_A_THREAD], value[COLUMNS_A_THREAD];
-            load_columns<PACKED>(gradient, p.dy + row * p.stride + column, present);
-            load_columns<PACKED>(value, p.x + row * p.stride + column, present);
+        }
+        __device__ int64_t end(int64_t row) const { return row; }
+        __device__ void prepare(const ColumnGrid &) const {}
+        __device__ Row read(int64_t row) const
+        {
+            return {read_columns<PACKED>(p.dy + row * p.stride + column, present),
+                    read_columns<PACKED>(p.x + row * p.stride + column, present), p.mean[row],
+                    p.inverse[row]};
+        }
+        __device__ void add(const Row &row, bool there, int, float a[COLUMNS_A_THREAD],
+                            float b[COLUMNS_A_THREAD]) const
+        {
             for (int k = 0; k < COLUMNS_A_THREAD; ++k) {
-                a[k] += gradient[k] * ((value[k] - p.mean[row]) * p.inverse[row]);
-                b[k] += gradient[k];
+                const float gradient = there ? to_float(row.dy.element(k)) : 0;
+                a[k] += gradient * ((to_float(row.x.element(k)) - row.mean) * row.inverse);
+                b[k] += gradient;
             }
         }
     };
