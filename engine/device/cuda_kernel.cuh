@@ -143,13 +143,15 @@ template <typename T> __device__ inline T block_sum(T value, T *shared)
 }
 
 /* Is this block the last one of its blockIdx.y to come here? Then it sees what all of them wrote before.
- * done: one counter a blockIdx.y, zero at first and again afterwards. All threads of the block call it. */
+ * done: one counter a blockIdx.y, zero at first and again afterwards. All threads of the block call it.
+ * One thread's fences serve the whole block, as in a grid's barrier of cooperative groups: what came before
+ * the first __syncthreads comes before its fence, and its fence before what comes after the second. */
 __device__ inline bool is_last_block(unsigned int *done)
 {
     __shared__ bool last;
-    __threadfence();
     __syncthreads();
     if (threadIdx.x == 0) {
+        __threadfence();
         last = atomicAdd(&done[blockIdx.y], 1u) == gridDim.x - 1;
         if (last) done[blockIdx.y] = 0;
         __threadfence();
