@@ -25,7 +25,8 @@ struct CountedRows {
 /* Of the passes that write what x becomes. APPLY_BLOCKS of theirs fit a multiprocessor, by __launch_bounds__:
  * 80 registers a thread, which suffice without spilling for 64 to 96 bytes in flight, 48 KiB and more a
  * multiprocessor. What the memory of an H200 needs is about 30 (4.3 TB/s for 0.9 us, over 132). */
-constexpr int APPLY_THREADS = 256, APPLY_BLOCKS = 3, APPLY_WAVES = 8;
+constexpr int APPLY_THREADS = 256, APPLY_BLOCKS = 3,
+              APPLY_WAVES = 2 * APPLY_BLOCKS /* so that the last round is as full as the first */;
 
 static inline const BatchNormAttributes *attributes_of(const Call *call)
 {

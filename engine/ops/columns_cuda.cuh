@@ -53,10 +53,11 @@ static inline ColumnGrid column_grid(const Shape &shape, int threads, int waves)
         grid.groups *= 2;
     grid.tiles = (all_groups + grid.groups - 1) / grid.groups;
     constexpr int MULTIPROCESSORS = 132, ROWS_A_THREAD = 4;
-    const int64_t lines = threads / grid.groups,
-                  most = (MULTIPROCESSORS * waves + grid.tiles - 1) / grid.tiles;
+    /* Rounded down: a few blocks more than fit would run alone, after all others. */
+    const int64_t lines = threads / grid.groups, most = MULTIPROCESSORS * waves / grid.tiles;
     int64_t blocks = (grid.rows + lines * ROWS_A_THREAD - 1) / (lines * ROWS_A_THREAD);
-    blocks = blocks < 1 ? 1 : blocks < most ? blocks : most;
+    blocks = blocks < most ? blocks : most;
+    blocks = blocks < 1 ? 1 : blocks;
     grid.rows_a_block = (grid.rows + blocks - 1) / blocks;
     if (grid.rows_a_block < 1) grid.rows_a_block = 1;
     grid.row_blocks = static_cast<int>((grid.rows + grid.rows_a_block - 1) / grid.rows_a_block);
