@@ -124,28 +124,36 @@ static Status measure_links(Doctor *d)
 {
     typedef struct {
         double slowest;
-        int32_t count, direct;
+        int32_t count, direct, measured;
     } Links;
-    Links mine = {0, 0, 0}, *all;
+    Links mine = {0, 0, 0, 0}, *all;
     Status status = OK;
     const int gpus = device_kind(d->device) == DEVICE_CUDA ? device_count(DEVICE_CUDA, NULL) : 0;
     for (int other = 1; other < gpus && d->world->local_rank == 0 && status == OK; ++other) {
         DeviceLink link;
         status = device_measure_link(d->device, other, &link);
         if (status != OK) break;
-        if (mine.count == 0 || link.bytes_per_second < mine.slowest) mine.slowest = link.bytes_per_second;
         ++mine.count;
         mine.direct += link.direct ? 1 : 0;
+        if (link.bytes_per_second == 0) continue; /* not measured */
+        if (mine.measured == 0 || link.bytes_per_second < mine.slowest) mine.slowest = link.bytes_per_second;
+        ++mine.measured;
     }
     TRY(comm_agree(d->world, status));
     TRY(memory_new(&all, (size_t)d->world->size, sizeof *all, "links"));
     status = comm_gather(d->world, &mine, sizeof mine, all, "links");
     for (int i = 0; i < d->world->size && status == OK; ++i) {
         if (all[i].count == 0) continue;
-        if (speaks(d))
-            (void)printf(
-                "\nlinks of host %s: GPU 0 to %d others, %d of them direct; the slowest copies %.1f GB/s\n",
-                d->all[i].host, all[i].count, all[i].direct, all[i].slowest / 1e9);
+        if (speaks(d)) {
+            (void)printf("\nlinks of host %s: GPU 0 to %d others, %d of them direct; ", d->all[i].host,
+                         all[i].count, all[i].direct);
+            if (all[i].measured > 0) (void)printf("the slowest copies %.1f GB/s", all[i].slowest / 1e9);
+            if (all[i].measured < all[i].count)
+                (void)printf("%s%d not measured, since the GPU is another process's alone (compute mode)",
+                             all[i].measured > 0 ? "; " : "", all[i].count - all[i].measured);
+            (void)printf("\n");
+        }
+        if (all[i].measured == 0) continue;
         if (d->link == 0 || all[i].slowest < d->link) d->link = all[i].slowest;
     }
     free(all);

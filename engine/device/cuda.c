@@ -458,6 +458,10 @@ static Status measure_peaks_cuda(Device *device, DevicePeaks *peaks)
     if (status == OK) {
         peaks->bytes_per_second = 2.0 * (double)peak.bytes / seconds;
         status = measure_matrix(device, memory, &peaks->matrix_flops_per_second);
+        if (status != OK && status_code(status) == STATUS_UNSUPPORTED) { /* no cuBLASLt: not measured */
+            status_free(status);
+            status = OK;
+        }
     }
     free_cuda(device, memory);
     return status;
@@ -522,15 +526,20 @@ static Status measure_link_cuda(Device *device, int other, DeviceLink *out)
         (void)cudaGetLastError();
     }
     TRY(cuda_status(cudaMalloc(&link.here, link.bytes), "memory to copy"));
-    Status status = cuda_status(cudaSetDevice(other), "another GPU");
-    if (status == OK) status = cuda_status(cudaMalloc(&link.there, link.bytes), "memory of another GPU");
+    const cudaError_t taken = cudaSetDevice(other);
+    /* In exclusive mode another rank's GPU is for that rank alone. */
+    const bool usable = taken != cudaErrorDevicesUnavailable;
+    if (!usable) (void)cudaGetLastError();
+    Status status = usable ? cuda_status(taken, "another GPU") : OK;
+    if (status == OK && usable)
+        status = cuda_status(cudaMalloc(&link.there, link.bytes), "memory of another GPU");
     const Status back = cuda_status(cudaSetDevice(cuda->index), "it cannot be used");
     if (status == OK)
         status = back;
     else
         status_free(back);
-    if (status == OK) status = device_time(device, enqueue_link, &link, &seconds);
-    if (status == OK) out->bytes_per_second = (double)link.bytes / seconds;
+    if (status == OK && usable) status = device_time(device, enqueue_link, &link, &seconds);
+    if (status == OK && usable) out->bytes_per_second = (double)link.bytes / seconds;
     (void)cudaFree(link.here);
     (void)cudaFree(link.there);
     return status;

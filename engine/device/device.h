@@ -115,7 +115,7 @@ void device_libraries(const Device *, char text[1024]);
 /* How copies go from this GPU to another that this process sees (by number). */
 typedef struct {
     bool direct;             /* without a detour through the host's memory */
-    double bytes_per_second; /* measured */
+    double bytes_per_second; /* 0: not measured, since another process has that GPU for itself alone */
 } DeviceLink;
 CHECKED Status device_measure_link(Device *, int other, DeviceLink *);
 
