@@ -5,6 +5,8 @@ PLUMB_FASHION_MNIST the folder of the data set's four files."""
 
 import array
 import ast
+import ctypes
+import functools
 import gzip
 import json
 import math
@@ -35,7 +37,16 @@ def soon():
 
 EVERY_STEP = "checkpoint.minutes=1e-7"  # a setting: a checkpoint after every step
 
+LIBC = ctypes.CDLL(None)  # loaded here, since nothing may be loaded between a fork and its program
+
 USAGE, INPUT, IO, MEMORY, NUMERIC, COMMUNICATION, UNSUPPORTED, BUSY, INTERRUPTED = 2, 3, 4, 5, 6, 7, 8, 9, 75
+
+
+def end_with(parent):
+    """In a process that is about to become a job: it is killed when its parent ends, however that ends."""
+    LIBC.prctl(1, ctypes.c_ulong(signal.SIGKILL))  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:  # it has ended already
+        os._exit(1)
 
 
 class Job:
@@ -61,8 +72,9 @@ class Job:
         self.err = tempfile.TemporaryFile()
         self.started = time.monotonic()
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.out, stderr=self.err,
-                                        env=variables, start_new_session=True)
+                                        env=variables, start_new_session=True, preexec_fn=functools.partial(end_with, os.getpid()))
         self.code = None
+        self.seconds = None  # until it was waited for
 
     def wait(self, seconds=None):
         """Until it ends; what still runs after `seconds` is killed and reported by code None."""
@@ -75,6 +87,16 @@ class Job:
         self.output = self._text(self.out)
         self.errors = self._text(self.err)
         return self
+
+    def stop(self):
+        """Kills it, if it was not waited for."""
+        if self.seconds is None:
+            self.process.kill()
+            self.wait()
+
+    def said(self):
+        return f"\n$ {' '.join(self.command)}\nexit code {self.code} after {self.seconds:.1f} s\n" \
+               f"--- output\n{self.output}\n--- errors\n{self.errors}"
 
     def _text(self, file):
         file.seek(0)
@@ -155,17 +177,18 @@ def idx(kind, extents, data):
     return struct.pack(">HBB", 0, kind, len(extents)) + struct.pack(f">{len(extents)}I", *extents) + data
 
 
-def small_fashion_mnist(folder, train=320, test=96):
+def small_fashion_mnist(folder, train=320, test=96, zipped=False):
     """The first images of Fashion-MNIST as a data set of its own: read in no time."""
+    write, ending = (gzip.open, ".gz") if zipped else (open, "")
     os.makedirs(folder, exist_ok=True)
     for part, count in (("train", train), ("t10k", test)):
         with gzip.open(f"{FASHION_MNIST}/{part}-images-idx3-ubyte.gz") as file:
             images = file.read(16 + 784 * count)[16:]
         with gzip.open(f"{FASHION_MNIST}/{part}-labels-idx1-ubyte.gz") as file:
             labels = file.read(8 + count)[8:]
-        with open(f"{folder}/{part}-images-idx3-ubyte", "wb") as file:
+        with write(f"{folder}/{part}-images-idx3-ubyte{ending}", "wb") as file:
             file.write(idx(8, (count, 28, 28), images))
-        with open(f"{folder}/{part}-labels-idx1-ubyte", "wb") as file:
+        with write(f"{folder}/{part}-labels-idx1-ubyte{ending}", "wb") as file:
             file.write(idx(8, (count,), labels))
 
 
@@ -222,8 +245,7 @@ class Suite(unittest.TestCase):
         return f"{self.scratch}/run-{uuid.uuid4().hex[:12]}"
 
     def said(self, job):
-        return f"\n$ {' '.join(job.command)}\nexit code {job.code} after {job.seconds:.1f} s\n" \
-               f"--- output\n{job.output}\n--- errors\n{job.errors}"
+        return job.said()
 
     def assertEnds(self, job, code):
         self.assertEqual(job.code, code, self.said(job))
@@ -251,6 +273,15 @@ class Suite(unittest.TestCase):
         self.assertLess(worst, 20 * tolerance * max(abs(x) for x in logits))
         self.assertEqual(contents(f"{run}/test.labels.npy"), contents(f"{other}/test.labels.npy"))
 
+    def assertSameResults(self, found, wanted, what=""):
+        """Of results(): the same files with the same bytes. Only their names are told, since to show how the bytes of
+        two checkpoints differ takes unittest hours."""
+        self.assertEqual(sorted(found), sorted(wanted), what)
+        differ = [path for path in sorted(wanted) if found[path] != wanted[path]]
+        lines = zip(found["metrics.jsonl"], wanted["metrics.jsonl"]) if "metrics.jsonl" in differ else ()
+        first = next((f"\n{a}\n{b}" for a, b in lines if a != b), "")
+        self.assertFalse(differ, f"{what}; these files differ: {', '.join(differ)}{first}")
+
     def undisturbed(self, config, *settings, ranks=0):
         """The folder of a run that nobody stopped; trained once."""
         key = (config, settings, ranks)
@@ -259,9 +290,13 @@ class Suite(unittest.TestCase):
         return self.trained[key]
 
 
-def wait_for(path):
+def wait_for(path, *jobs):
+    """Until the file is there. A job that ends before will not write it."""
     deadline = time.monotonic() + PATIENCE
     while not os.path.exists(path):
+        ended = [job for job in jobs if job.process.poll() is not None]
+        if ended and not os.path.exists(path):
+            raise AssertionError(f"{path} does not come: a job has ended" + "".join(job.wait().said() for job in ended))
         if time.monotonic() > deadline:
             raise AssertionError(f"{path} does not come")
         time.sleep(0.01)

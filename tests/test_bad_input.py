@@ -504,7 +504,7 @@ class BadInput(Suite):
         run = self.folder()
         patience = 3 * SLOWNESS
         job = Job(["train", self.linear, "epochs=1000000", f"comm.timeout_seconds={patience}", "--run", run], 2)
-        wait_for(f"{run}/checkpoints/best.model.safetensors")
+        wait_for(f"{run}/checkpoints/best.model.safetensors", job)
         job.signal("0", signal.SIGSTOP)
         time.sleep(0.5)  # the other comes to wait for it
         job.signal("1", signal.SIGSTOP)

@@ -103,7 +103,7 @@ exclude:
             mine = results(f"{folder}/brier-one")
             self.assertIn("brier-one: complete", job.output)
             del mine["log.txt"]
-            self.assertEqual(mine, results(plain))
+            self.assertSameResults(mine, results(plain))
         again = plumb("sweep", path, "--folder", folder)
         self.assertEnds(again, 0)
         self.assertIn("3 complete already", again.output)
@@ -152,7 +152,7 @@ exclude:
     def test_stopped(self):
         text = self.TEXT + "set: {epochs: 60}\n"
         job, path, folder = self.sweep(text)
-        wait_for(f"{folder}/cross_entropy-one/checkpoints/best.model.safetensors")
+        wait_for(f"{folder}/cross_entropy-one/checkpoints/best.model.safetensors", job)
         job.signal("", signal.SIGTERM)
         self.assertEnds(job.wait(), INTERRUPTED)
         self.assertRegex(job.output, "cross_entropy-one +unfinished: ")  # not failed
@@ -160,7 +160,7 @@ exclude:
         self.assertEnds(plumb("sweep", path, "--folder", folder), 0)
         mine = results(f"{folder}/cross_entropy-one")
         del mine["log.txt"]
-        self.assertEqual(mine, results(self.train(self.linear, "loss.name=cross_entropy", "seed=1", "epochs=60")))
+        self.assertSameResults(mine, results(self.train(self.linear, "loss.name=cross_entropy", "seed=1", "epochs=60")))
 
     def test_stopped_just_as_a_run_begins(self):
         """Then nothing else wakes the sweep until the run ends."""

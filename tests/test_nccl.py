@@ -119,7 +119,7 @@ class Trouble(Suite):
                 run = self.folder()
                 job = Job(["train", self.linear, NCCL, "epochs=1000000", "comm.timeout_seconds=2", "--run", run], 2,
                           stand_in())
-                wait_for(f"{run}/checkpoints/best.model.safetensors")
+                wait_for(f"{run}/checkpoints/best.model.safetensors", job)
                 self.assertTrue(job.signal("1", number))
                 sent = time.monotonic()
                 job.wait()

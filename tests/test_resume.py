@@ -17,10 +17,7 @@ class Killed(Suite):
     """Killed at any moment and started again, a run ends with the bits of an undisturbed one."""
 
     def assertSame(self, run, undisturbed, what):
-        found, wanted = results(run), results(undisturbed)
-        self.assertEqual(sorted(found), sorted(wanted), what)
-        for path, value in wanted.items():
-            self.assertTrue(found[path] == value, f"{path} differs: {what}")
+        self.assertSameResults(results(run), results(undisturbed), what)
 
     def test_checkpoints_carry_nothing_of_their_moment(self):
         run = self.train(self.resnet)
@@ -97,7 +94,7 @@ class Killed(Suite):
             with self.subTest(rank=rank):
                 run = self.folder()
                 job = Job(["train", self.resnet, "epochs=100000", "--run", run], 2)
-                wait_for(f"{run}/checkpoints/best.model.safetensors")
+                wait_for(f"{run}/checkpoints/best.model.safetensors", job)
                 killed = time.monotonic()
                 self.assertTrue(job.signal(rank, signal.SIGKILL))
                 job.wait()
@@ -114,7 +111,7 @@ class Stopped(Suite):
     def stop(self, ranks, target, number):
         run = self.folder()
         job = Job(["train", self.resnet, *self.SETTINGS, "--run", run], ranks)
-        wait_for(f"{run}/checkpoints/best.model.safetensors")
+        wait_for(f"{run}/checkpoints/best.model.safetensors", job)
         sent = time.monotonic()
         self.assertTrue(job.signal(target, number))
         job.wait()
@@ -129,7 +126,7 @@ class Stopped(Suite):
         self.train(self.resnet, *self.SETTINGS, run=run, ranks=ranks)
         self.assertIn(f"going on after step {before} ", self.job.output)
         undisturbed = self.undisturbed(self.resnet, *self.SETTINGS, ranks=ranks)
-        self.assertEqual(results(run), results(undisturbed))
+        self.assertSameResults(results(run), results(undisturbed))
 
     def test_alone(self):
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
@@ -171,7 +168,7 @@ class Stopped(Suite):
         run, job = self.stop(2, "", signal.SIGTERM)
         self.assertNotEqual(job.code, 0)
         self.train(self.resnet, *self.SETTINGS, run=run, ranks=2)
-        self.assertEqual(results(run), results(self.undisturbed(self.resnet, *self.SETTINGS, ranks=2)))
+        self.assertSameResults(results(run), results(self.undisturbed(self.resnet, *self.SETTINGS, ranks=2)))
 
     def test_before_the_first_step(self):
         """A signal that comes while the data is read is not lost."""
@@ -199,7 +196,7 @@ class Stopped(Suite):
                 fault = dict(FAULT=f"signal:{moment}", FAULT_FOLDER=run)
                 self.train(self.linear, *settings, run=run, fault=fault, code=INTERRUPTED)
                 self.train(self.linear, *settings, run=run)
-                self.assertEqual(results(run), results(undisturbed))
+                self.assertSameResults(results(run), results(undisturbed))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,15 @@ from jobs import (EVERY_STEP, NUMERIC, PLUMB, Suite, checkpoint, contents, float
                   results, safetensors, write_safetensors)
 
 
+def whole(run):
+    """Its results, and what says where they were made."""
+    return dict(results(run), environment=contents(f"{run}/environment.json"))
+
+
 class Ranks(Suite):
     def test_linear_network_at_1_to_4_ranks(self):
         alone = self.train(self.linear)
-        self.assertEqual(results(alone), results(self.train(self.linear, ranks=1)))
+        self.assertSameResults(results(self.train(self.linear, ranks=1)), results(alone))
         for ranks in (2, 3, 4):
             with self.subTest(ranks=ranks):
                 self.assertSameCurve(alone, self.train(self.linear, ranks=ranks), 1e-5)
@@ -42,7 +47,7 @@ class Ranks(Suite):
         for ranks in (0, 2):
             with self.subTest(ranks=ranks):
                 first, second = (self.train(self.resnet, ranks=ranks) for _ in range(2))
-                self.assertEqual(results(first), results(second))
+                self.assertSameResults(results(second), results(first))
 
     def test_gradient_accumulation(self):
         whole = self.train(self.linear)
@@ -157,23 +162,23 @@ class Talk(Suite):
 
     def test_complete_run_is_left_alone(self):
         run = self.train(self.resnet)
-        before = results(run), contents(f"{run}/environment.json")
+        before = whole(run)
         self.train(self.resnet, run=run, ranks=2)
         self.assertIn("is complete", self.job.output)
         self.assertEqual(self.job.messages(), [])
-        self.assertEqual((results(run), contents(f"{run}/environment.json")), before)
+        self.assertSameResults(whole(run), before)
 
     def test_settings_that_come_too_late(self):
         """A complete run tells what it was made with, not what somebody asked of it later, who is told so."""
         run = self.train(self.resnet)
-        before = results(run), contents(f"{run}/environment.json")
+        before = whole(run)
         for ranks in (0, 2):
             with self.subTest(ranks=ranks):
                 self.train(self.resnet, "evaluate.bins=20", "checkpoint.keep=3", "--quiet", run=run, ranks=ranks)
                 self.assertEqual(self.job.messages(),
                                  [f"warning: {run} is complete and stays as it is; settings that come too late: "
                                   "evaluate.bins: 20 (it has 15), checkpoint.keep: 3 (it has 0)"])
-                self.assertEqual((results(run), contents(f"{run}/environment.json")), before)
+                self.assertSameResults(whole(run), before)
 
     def test_evaluating_a_run_gives_what_training_wrote(self):
         run = self.train(self.resnet, "checkpoint.keep=1", ranks=2)

@@ -123,7 +123,7 @@ class Ranks(Suite):
             for which in (0, 1):
                 with self.subTest(settings=settings, which=which):
                     run, jobs = self.start_training("epochs=1000000", *settings, ranks=3, environment=environment)
-                    wait_for(f"{run}/checkpoints/best.model.safetensors")
+                    wait_for(f"{run}/checkpoints/best.model.safetensors", *jobs)
                     jobs[which].signal("", signal.SIGKILL)
                     killed = time.monotonic()
                     others = [job for rank, job in enumerate(jobs) if rank != which]
@@ -139,7 +139,7 @@ class Ranks(Suite):
                 with self.subTest(settings=settings, which=which):
                     run, jobs = self.start_training("epochs=1000000", "comm.timeout_seconds=2", *settings, ranks=3,
                                                     environment=environment)
-                    wait_for(f"{run}/checkpoints/best.model.safetensors")
+                    wait_for(f"{run}/checkpoints/best.model.safetensors", *jobs)
                     jobs[which].signal("", signal.SIGSTOP)
                     stopped = time.monotonic()
                     others = [job for rank, job in enumerate(jobs) if rank != which]
@@ -153,7 +153,7 @@ class Ranks(Suite):
     def test_all_ranks_stopped_for_a_while(self):
         patience = 3 * SLOWNESS
         run, jobs = self.start_training("epochs=1000000", f"comm.timeout_seconds={patience}", ranks=2)
-        wait_for(f"{run}/checkpoints/best.model.safetensors")
+        wait_for(f"{run}/checkpoints/best.model.safetensors", *jobs)
         jobs[0].signal("", signal.SIGSTOP)
         time.sleep(0.5)  # the other comes to wait for it
         jobs[1].signal("", signal.SIGSTOP)
