@@ -3,7 +3,7 @@
  *
  *   - builds the graph  loss = dot(op(inputs), upstream), differentiates and plans it on a device,
  *   - fills inputs, parameters, states and `upstream` with random numbers that the type can hold,
- *   - runs it twice, which must give the same bits,
+ *   - runs it twice, which must give the same bits (see chosen_by_timing),
  *   - compares the output, updated states, and the gradients of all inputs and parameters with the reference,
  * by the largest difference relative to the largest magnitude of the tensor,
  *   - and, once, compares the reference's gradient with finite differences of the reference itself.
@@ -62,6 +62,9 @@ struct OpCase {
     OpFill *fill_stored; /* parameters and states */
     GraphMode mode;      /* GRAPH_TRAIN unless said otherwise */
     bool no_gradient, float32_only;
+    /* On a GPU its kernels may be chosen by timing, and then ones whose sums change: the same bits are asked for
+     * in a second round only, with DeviceNumerics.deterministic. */
+    bool chosen_by_timing;
     double tolerance[2]; /* float32, bfloat16; 0: 1e-5, 2e-2 */
     int64_t clock[CLOCK_COUNT];
     /* Folder under tests/golden: NAME.npy for each input, param_NAME, NAME_before or NAME for states, dy,

@@ -94,12 +94,13 @@ static void gradient_conv2d(const OpCase *op_case, OpReference *r)
 #define CONV(text, shape, ...)                                                                               \
     {                                                                                                        \
         .name = "conv2d " text, .build = build_conv2d, .reference = reference_conv2d,                        \
-        .gradient = gradient_conv2d, .in = shape, .parameters = &(const Conv2d){__VA_ARGS__},                \
+        .gradient = gradient_conv2d, .in = shape, .chosen_by_timing = true,                                  \
+        .parameters = &(const Conv2d){__VA_ARGS__},                                                          \
     }
 #define CONV_GOLDEN(folder, shape, ...)                                                                      \
     {                                                                                                        \
         .name = folder, .build = build_conv2d, .in = shape, .golden = "layers/" folder,                      \
-        .parameters = &(const Conv2d){__VA_ARGS__},                                                          \
+        .chosen_by_timing = true, .parameters = &(const Conv2d){__VA_ARGS__},                                \
     }
 
 static const OpCase conv2d_cases[] = {
@@ -657,6 +658,7 @@ static const char *const without_bfloat16 = "--without-bfloat16";
 static void test_without_bfloat16(void **state)
 {
     (void)state;
+    if (test_device() != DEVICE_CPU) skip(); /* it has its own bfloat16 */
     const pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
