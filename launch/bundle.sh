@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
   cat <<'END'
-usage: launch/bundle.sh [--with-tests] [--build FOLDER] [--output FOLDER] [-- CMAKE OPTION ...]
+usage: launch/bundle.sh [--with-tests] [--xz] [--build FOLDER] [--output FOLDER] [-- CMAKE OPTION ...]
 
 Builds plumb in FOLDER (default: build-bundle) and writes plumb-VERSION-x86_64.tar.gz (default: here), to be
 unpacked anywhere: bin/plumb, the libraries it needs, configs/. Runs on processors of the last ten years
@@ -16,6 +16,7 @@ said), and NCCL connects GPUs. bin/start_ranks.sh N COMMAND starts N of them on 
 
   --with-tests  also what tests/run_gpu.sh runs: suites that can test a GPU (PLUMB_TEST_DEVICE=cuda) with their
                 golden files, and train_step, which measures speed
+  --xz          plumb-VERSION-x86_64.tar.xz, of half the size: where it is unpacked, there must be xz or Python
 END
 }
 die() {
@@ -25,11 +26,14 @@ die() {
 
 cd "$(dirname "$0")/.."
 with_tests=
+compress=(gzip -9)
+ending=gz
 build="build-bundle"
 output=.
 while [ $# -gt 0 ]; do
   case $1 in
     --with-tests) with_tests=1 ;;
+    --xz) compress=(xz -9) ending=xz ;;
     --build | --output)
       [ $# -gt 1 ] || die "$1 needs a folder"
       [ "$1" = --build ] && build=$2 || output=$2
@@ -45,16 +49,18 @@ done
 
 suites=()
 programs=(plumb)
+targets=(plumb)
 if [ -n "$with_tests" ]; then
   suites=(test_ops_basic test_ops_norm test_ops_random test_ops_shape test_ops_conv test_batch_norm test_losses test_calibration_pass test_optimizer)
   programs+=(train_step "${suites[@]}")
+  targets+=(perf/train_step "${suites[@]}") # by its path: the tests have a program of that name too
 fi
 
 # A path of the old kind (DT_RPATH) is also that of libraries which need others.
 # shellcheck disable=SC2016  # the loader's $ORIGIN, not the shell's
 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DPLUMB_ARCH=x86-64-v3 -DPLUMB_MPI=OFF \
   -DPLUMB_TESTS="${with_tests:-0}" -DCMAKE_BUILD_RPATH='$ORIGIN/../lib' -DCMAKE_EXE_LINKER_FLAGS=-Wl,--disable-new-dtags "$@"
-cmake --build "$build" --target "${programs[@]}"
+cmake --build "$build" --target "${targets[@]}"
 
 version=$("$build/plumb" --version)
 name="plumb-${version#plumb }-x86_64"
@@ -112,9 +118,9 @@ if [ -n "$with_tests" ]; then
   for suite in "${suites[@]}"; do ln -s ../bin/plumb "$root/tests/$suite"; done
 fi
 
-tar -C "$work" --owner=0 --group=0 -cf - "$name" | gzip -9 >"$work/$name.tar.gz"
+tar -C "$work" --owner=0 --group=0 -cf - "$name" | "${compress[@]}" >"$work/$name.tar.$ending"
 most=60000000
-bytes=$(stat -c %s "$work/$name.tar.gz")
+bytes=$(stat -c %s "$work/$name.tar.$ending")
 [ "$bytes" -le "$most" ] || die "the tar has $bytes bytes, more than $most"
-mv "$work/$name.tar.gz" "$output/"
-echo "$output/$name.tar.gz: $((bytes / 1000000)) MB"
+mv "$work/$name.tar.$ending" "$output/"
+echo "$output/$name.tar.$ending: $((bytes / 1000000)) MB"

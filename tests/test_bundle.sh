@@ -20,12 +20,12 @@ fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/plumb-test-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 if [ -z "${PLUMB_BUNDLE:-}" ]; then
-    "$here/../launch/bundle.sh" --build "$work/build" --output "$work/out" -- -DPLUMB_CUDA=OFF -DCMAKE_C_FLAGS_RELEASE=-O1 \
+    "$here/../launch/bundle.sh" --with-tests --build "$work/build" --output "$work/out" -- -DPLUMB_CUDA=OFF -DCMAKE_C_FLAGS_RELEASE=-O1 \
         >"$work/build.log" 2>&1 || {
         cat "$work/build.log"
         exit 1
     }
-    PLUMB_BUNDLE=$(echo "$work"/out/plumb-*.tar.gz)
+    PLUMB_BUNDLE=$(echo "$work"/out/plumb-*.tar.?z)
 fi
 mkdir "$work/elsewhere" && tar -xf "$PLUMB_BUNDLE" -C "$work/elsewhere"
 bundle=$(echo "$work"/elsewhere/plumb-*)
@@ -77,6 +77,13 @@ check "it trains with the bundle's C library, as where the machine's is too old"
 check "which is then used" loads bundle /glibc/libc.so.6
 check "and no library of others" loads_nothing_else bundle
 check "both runs end with the same bits" cmp "$work/run-1/test.logits.npy" "$work/run-2/test.logits.npy"
+
+if [ -d "$bundle/tests" ]; then
+    measures() { bare "$bundle/bin/train_step" --size 8 --steps 2 model.name=resnet8 model.width=4 batch=8 device=cpu; }
+    check "what measures speed runs" measures
+    check "and a suite, with its golden files" bare "$bundle/tests/test_batch_norm"
+    for suite in "$bundle"/tests/test_*; do check "$(basename "$suite") is there" test -x "$suite"; done
+fi
 
 two_ranks() {
     bare "$bundle/bin/start_ranks.sh" 2 "$bundle/bin/plumb" train "$work/linear.yaml" --run "$work/run-ranks" &&
