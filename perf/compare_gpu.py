@@ -4,8 +4,9 @@
 
 Needs the program train_step (launch/bundle.sh --with-tests) and a Python with torch. A measurement takes minutes where torch compiles:
 each is kept as a line of --state, and what is there is not measured again, so a call that runs out of --seconds (exit code 75) is gone
-on with by the next one. Only what the same programs measured on the same kind of GPU stands in one table: the rest of the file is passed
-over. Exit code 1: something cannot be measured.
+on with by the next one. Only what was measured on this kind of GPU stands in the table, by this program or by this version of torch: the
+rest of the file is passed over. What had not compiled when the time was up is begun again after all others, and not with less time than it
+had. Exit code 1: something cannot be measured.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
-# name, network, batch, size, classes, images/s: at least, reach for, times PyTorch's best
+# name, network, batch, size, classes, images/s on an H200: at least, reach for, times PyTorch's best
 ROWS = [
     ("ResNet-50, 32x32", "resnet50", 128, 32, 10, 22500, 29500, 1.25),
     ("ResNet-110, 32x32", "resnet110", 128, 32, 10, 13400, 17500, 1.25),
@@ -27,11 +28,14 @@ ROWS = [
     ("DenseNet-121, 32x32", "densenet121", 128, 32, 10, 16500, 23000, 1.25),
     ("ResNet-50, Tiny-ImageNet 64x64", "tiny_imagenet_resnet50", 64, 64, 200, 5700, 7400, 1.25),
 ]
+# In the order in which they are measured: the fastest are what counts.
 PEERS = {
-    "eager": ["--dtype", "float32"],
     "channels-last bfloat16": ["--dtype", "bfloat16", "--memory-format", "channels_last"],
     "compiled": ["--dtype", "bfloat16", "--memory-format", "channels_last", "--compile"],
+    "eager": ["--dtype", "float32"],
 }
+MOST = 120  # seconds that anything may take but what torch compiles
+PEER = [os.path.join(HERE, name) for name in ("train_step_peer.py", "peer_networks.py")]
 # What this GPU's matrix units and memory can do, as torch reaches it: a large product of random numbers, a large copy.
 PEAKS = """
 import json, torch
@@ -76,61 +80,116 @@ def gpu(chosen):
         return "unknown GPU"
 
 
+def digest(*parts):
+    """A few digits that tell one version from another."""
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:12]
+
+
 def contents(path):
-    """A few digits that tell one version of a program from another. In a bundle bin/ has a script, libexec/ the program."""
+    """Of a program. In a bundle bin/ has a script, libexec/ the program."""
     folder, name = os.path.split(os.path.abspath(path))
     real = os.path.join(os.path.dirname(folder), "libexec", name)
     try:
         with open(real if os.path.exists(real) else path, "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()[:12]
+            return file.read()
     except OSError:
+        return b""
+
+
+def torch_version(python):
+    """Without loading it, which takes seconds."""
+    ask = "import importlib.metadata; print(importlib.metadata.version('torch'))"
+    try:
+        return subprocess.run([python, "-c", ask], capture_output=True, text=True, timeout=60).stdout.strip() or "absent"
+    except (OSError, subprocess.TimeoutExpired):
         return "absent"
 
 
 class State:
-    """Measurements by name, kept in a file."""
+    """Measurements by name and by what they are of, kept in a file."""
 
     def __init__(self, chosen):
         self.path, self.deadline = chosen.state, time.monotonic() + chosen.seconds
-        self.known, self.missing, self.failed = {}, [], False
-        self.of = f"{gpu(chosen)}, {contents(chosen.program)}, {contents(os.path.join(HERE, 'train_step_peer.py'))}"
-        if os.path.exists(self.path):
-            with open(self.path, encoding="utf-8") as file:
-                self.known = {entry["name"]: entry["result"] for entry in map(json.loads, file) if entry.get("of") == self.of}
+        self.known, self.tried, self.missing, self.failed = {}, {}, [], False
+        self.gpu = gpu(chosen)
+        torch = f"{self.gpu}, torch {torch_version(chosen.python)}"
+        self.of = {
+            "plumb": f"{self.gpu}, plumb {digest(contents(chosen.program))}",
+            "peer": f"{torch}, {digest(*map(contents, PEER))}",
+            "peaks": f"{torch}, {digest(PEAKS.encode())}",
+        }
+        for entry in self.read():
+            key = entry["name"], entry["of"]
+            if "result" in entry:
+                self.known[key] = entry["result"]
+            else:
+                self.tried[key] = max(entry["tried"], self.tried.get(key, 0))
 
-    def measure(self, name, command):
+    def read(self):
+        if not os.path.exists(self.path):
+            return
+        with open(self.path, encoding="utf-8") as file:
+            for text in file:
+                try:
+                    entry = json.loads(text)
+                except ValueError:
+                    continue  # whoever wrote it was killed
+                if "name" in entry and "of" in entry and ("result" in entry or "tried" in entry):
+                    yield entry
+
+    def write(self, name, of, **entry):
+        with open(self.path, "a+", encoding="utf-8") as file:
+            if file.tell() > 0 and contents(self.path)[-1:] != b"\n":
+                file.write("\n")
+            file.write(json.dumps({"name": name, "of": of, **entry}) + "\n")
+
+    def measure(self, name, kind, command):
         """The last line that the command prints, or None: it failed or its time is up."""
-        left = self.deadline - time.monotonic()
-        if name in self.known:
-            return self.known[name]
+        key = name, self.of[kind]
+        if key in self.known:
+            return self.known[key]
+        started = time.monotonic()
+        left, tried = self.deadline - started, self.tried.get(key, 0)
+        compiles = "--compile" in command
+        seconds = left if compiles else min(left, MOST)
         if left < 5:
             self.missing.append(f"{name}: no time was left; the same command goes on")
             return None
+        if left <= tried:
+            self.missing.append(f"{name}: not done in {tried:.0f} s before, and {left:.0f} s were left: alone it may get more")
+            return None
         print(f"{name} ...", file=sys.stderr, flush=True)
+        if compiles:
+            self.write(*key, tried=1)  # should we be killed, it is not the next call's first
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=left)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
         except subprocess.TimeoutExpired:
-            self.missing.append(f"{name}: not done when the time was up; the same command measures it first")
+            if compiles:
+                self.write(*key, tried=left)
+            self.missing.append(f"{name}: not done when {seconds:.0f} s were up")
             return None
         except OSError as error:
             self.missing.append(f"{name}: {error}")
             self.failed = True
             return None
         if done.returncode != 0:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            self.missing.append(f"{name}: ended with code {done.returncode}: {last}")
+            last = done.stderr.strip().splitlines()[-10:] or ["no message"]
+            self.missing.append("\n      ".join([f"{name}: ended with code {done.returncode}:", *last]))
+            print(self.missing[-1], file=sys.stderr, flush=True)
             self.failed = True
             return None
-        self.known[name] = json.loads(done.stdout.strip().splitlines()[-1])
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"name": name, "of": self.of, "result": self.known[name]}) + "\n")
-        return self.known[name]
+        result = self.known[key] = json.loads(done.stdout.strip().splitlines()[-1])
+        self.write(*key, result=result)
+        speed = f"{result['images_per_second']:.0f} images/s" if "images_per_second" in result else "done"
+        print(f"{name}: {speed}, after {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+        return result
 
 
 def ours(state, chosen, row, profile):
     _, network, batch, size, classes, *_ = row
     return state.measure(
         f"{network} plumb" + (" profile" if profile else ""),
+        "plumb",
         [chosen.program, "--size", str(size), "--classes", str(classes), "--steps", str(chosen.steps)]
         + ["--warmup", str(chosen.warmup)]
         + (["--profile"] if profile else [])
@@ -138,11 +197,16 @@ def ours(state, chosen, row, profile):
     )
 
 
+def peer_name(row, kind):
+    return f"{row[1]} torch {kind}"
+
+
 def peer(state, chosen, row, kind):
     _, network, batch, size, classes, *_ = row
     return state.measure(
-        f"{network} torch {kind}",
-        [chosen.python, os.path.join(HERE, "train_step_peer.py"), "--device", chosen.device, "--network", network]
+        peer_name(row, kind),
+        "peer",
+        [chosen.python, PEER[0], "--device", chosen.device, "--network", network]
         + ["--batch", str(batch), "--size", str(size), "--classes", str(classes)]
         + ["--steps", str(chosen.steps), "--warmup", str(chosen.warmup)]
         + PEERS[kind],
@@ -192,19 +256,21 @@ def main():
     peaks, peers = None, {row[1]: {} for row in rows}
     if not chosen.no_peers:
         if chosen.device == "cuda":
-            peaks = state.measure("peaks", [chosen.python, "-c", PEAKS])
-        for kind in PEERS:  # what compiles for minutes comes last
-            for row in rows:
-                peers[row[1]][kind] = peer(state, chosen, row, kind)
+            peaks = state.measure("peaks", "peaks", [chosen.python, "-c", PEAKS])
+        found = {}
+        pairs = [(row, kind) for kind in PEERS for row in rows]
+        for row, kind in sorted(pairs, key=lambda pair: state.tried.get((peer_name(*pair), state.of["peer"]), 0)):
+            found[row, kind] = peer(state, chosen, row, kind)
+        peers = {row[1]: {kind: found[row, kind] for kind in PEERS} for row in rows}
 
-    device = next((result["device"] for result in mine.values() if result), "no device")
-    print(f"# Training steps on a GPU beside PyTorch, {datetime.date.today()}\n")
+    device = next((result["device"] for result in mine.values() if result), state.gpu)
+    print(f"\n# Training steps on a GPU beside PyTorch, {datetime.date.today()}\n")
     print(f"{device}; {peaks['program'] if peaks else 'peaks of matrix units and memory not measured'}.")
     if peaks:
         print(f"Measured by torch: {1e-12 * peaks['flops']:.0f} TFLOP/s (bfloat16 product of 8192 x 8192), {1e-12 * peaks['bytes']:.2f} TB/s (copy).")
     print("One step: forward, summed cross-entropy, backward, clipping at 2, SGD with momentum and weight decay. Images a second, median")
     print("of steps; plumb's steps are waited for one by one, as in training, PyTorch's ten at a time. Shares: the flops of the network's")
-    print("products, and the bytes that its nodes read and write, against the measured peaks.\n")
+    print(f"products, and the bytes that its nodes read and write, against the measured peaks. What is wanted is wanted of an H200; this is: {device}.\n")
     header = ["network", "batch", "plumb", "wanted", "reach for", *(f"torch {kind}" for kind in PEERS)]
     header += ["ratio to the best", "wanted", "of matrix peak", "of memory peak"]
     print(line(header))
