@@ -2,14 +2,17 @@
 where the program is (PLUMB) and what the loader needs to find cuDNN, cuBLASLt and NCCL.
 
 usage: gpu_train.py Curves | Ranks
+       gpu_train.py cut FOLDER     writes so much of Fashion-MNIST there as this needs: 2 MB to take along
 
 Without Fashion-MNIST (PLUMB_FASHION_MNIST) images are made up."""
 
+import contextlib
 import gzip
 import math
 import os
 import random
 import signal
+import sys
 import tempfile
 import time
 import unittest
@@ -18,13 +21,14 @@ import jobs
 from jobs import COMMUNICATION, EVERY_STEP, Job, Suite, idx, metrics, results, wait_for
 
 ON_GPU = ("device=cuda", "deterministic=true")
+LARGER = {"train": 4500, "test": 500}  # images of the larger data set
 
 
 def make_up_images(folder):
     """Files like Fashion-MNIST's: ten patterns under noise."""
     noise = random.Random(1)
     pattern = [[noise.randrange(256) for _ in range(784)] for _ in range(10)]
-    for part, count in (("train", 4500), ("t10k", 500)):
+    for part, count in (("train", LARGER["train"]), ("t10k", LARGER["test"])):
         labels = bytes(noise.randrange(10) for _ in range(count))
         images = bytearray()
         for label in labels:
@@ -38,7 +42,7 @@ class OnGpu(Suite):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        jobs.small_fashion_mnist(f"{cls.scratch}/larger", train=4500, test=500)
+        jobs.small_fashion_mnist(f"{cls.scratch}/larger", **LARGER)
         text = jobs.SMALL.replace("FOLDER", f"{cls.scratch}/larger").replace("epochs: 2", "epochs: 3")
         text = text.replace("validation: 80", "validation: 500").replace("batch: 48", "batch: 100")
         cls.longer = cls.write_class("longer.yaml", text.replace("MODEL", "resnet8, width: 8"))
@@ -51,18 +55,23 @@ class Curves(OnGpu):
             cpu = metrics(self.undisturbed(config, "device=cpu", *settings))
             gpu = metrics(self.undisturbed(config, *ON_GPU, *settings))
             for a, b in zip(cpu, gpu, strict=True):
+                said, far = [], []
                 for split, name in (("train", "loss"), ("train", "error"), ("validation", "nll"), ("validation", "error"),
                                     ("test", "nll"), ("test", "error")):
                     x, y = a[split][name], b[split][name]
-                    print(f"{os.path.basename(config)} {' '.join(settings)}: epoch {a['epoch']} {split} {name}: CPU {x:.6f}, GPU {y:.6f}")
+                    said.append(f"{split} {name} {x:.6f} {y:.6f}")
                     allowed = max(tolerance, 0.03) if name == "error" else tolerance
-                    self.assertTrue(math.isclose(x, y, rel_tol=allowed, abs_tol=allowed), f"{split} {name}: {x} and {y}")
+                    if not math.isclose(x, y, rel_tol=allowed, abs_tol=allowed):
+                        far.append(f"{split} {name}: {x} and {y}")
+                print(f"{os.path.basename(config)} {' '.join(settings)}: epoch {a['epoch']}, CPU and GPU: {', '.join(said)}")
+                self.assertFalse(far)
 
     def test_curves(self):
+        # At 0.01 ResNets lose their way: two CPUs' instructions are enough for losses of 2.2 and 2.8.
         slowly = ("optimizer.learning_rate=0.001",)
         for loss in (("cross_entropy",), ("brier",), ("mmce_weighted",), ("focal", "loss.policy=sample")):
             self.assertSimilar(self.linear, "loss.name=" + loss[0], *loss[1:], tolerance=1e-4)
-        self.assertSimilar(self.longer, tolerance=2e-2)
+        self.assertSimilar(self.longer, *slowly, tolerance=2e-2)
         self.assertSimilar(self.longer, *slowly, "compute=bfloat16", tolerance=5e-2)
         self.assertSimilar(self.longer, *slowly, "model.name=densenet121", "model.blocks=[2,2,2,2]", "epochs=1", tolerance=1e-2)
         self.assertSimilar(self.longer, *slowly, "model.name=wide_resnet", "model.depth=8", "model.widen=2", "model.dropout=0.2",
@@ -74,31 +83,42 @@ class Curves(OnGpu):
             recorded = self.undisturbed(self.longer, *ON_GPU, "compute=" + compute, "epochs=1")
             plain = self.undisturbed(self.longer, *ON_GPU, "compute=" + compute, "epochs=1", "graph=false")
             self.assertEqual(metrics(recorded), metrics(plain))
-            self.assertEqual(jobs.contents(f"{recorded}/test.logits.npy"), jobs.contents(f"{plain}/test.logits.npy"))
+            logits = [jobs.contents(f"{run}/test.logits.npy") for run in (recorded, plain)]
+            self.assertTrue(logits[0] == logits[1], "the logits differ")
 
     def test_same_bits_after_a_kill(self):
         settings = (*ON_GPU, "graph=true", "compute=bfloat16", EVERY_STEP)
         undisturbed = self.train(self.longer, *settings)
         run = self.folder()
         job = Job(["train", self.longer, *settings, "--run", run])
-        wait_for(f"{run}/checkpoints/best.model.safetensors")  # after the first epoch
-        job.signal("", signal.SIGKILL)
-        self.assertEnds(job.wait(), -signal.SIGKILL)
+        try:
+            wait_for(f"{run}/checkpoints/best.model.safetensors", job)  # after the first epoch
+        finally:
+            job.stop()
+        self.assertEnds(job, -signal.SIGKILL)
         self.train(self.longer, *settings, run=run)
         self.assertIn("going on after step", self.job.output + self.job.errors)
-        self.assertEqual(results(undisturbed), results(run))
+        self.assertSameResults(results(run), results(undisturbed))
 
 
 class Ranks(OnGpu):
-    def start(self, config, *settings, ranks, run):
-        """Ranks that take one GPU for those of as many hosts: NCCL refuses two of one host on a GPU, or must be told."""
-        file = f"{self.folder()}.rendezvous"
-        return [Job(["train", config, *ON_GPU, "share_gpus=true", "collective=nccl", *settings, "--run", run],
-                    environment={"PLUMB_RENDEZVOUS": file, "RANK": str(rank), "WORLD_SIZE": str(ranks),
-                                 "NCCL_HOSTID": f"host-{rank}", "NCCL_MULTI_RANK_GPU_ENABLE": "1"})
-                for rank in range(ranks)]
+    @contextlib.contextmanager
+    def started(self, config, *settings, run):
+        """Two ranks that take one GPU for those of two hosts: NCCL refuses two of one host on a GPU, or must be told. None outlives the
+        test, and none waits for the other longer than a minute."""
+        file, both = f"{self.folder()}.rendezvous", []
+        try:
+            for rank in range(2):
+                both.append(Job(["train", config, *ON_GPU, "share_gpus=true", "collective=nccl", "comm.timeout_seconds=60", *settings,
+                                 "--run", run],
+                                environment={"PLUMB_RENDEZVOUS": file, "RANK": str(rank), "WORLD_SIZE": "2", "NCCL_SOCKET_IFNAME": "lo",
+                                             "NCCL_HOSTID": f"host-{rank}", "NCCL_MULTI_RANK_GPU_ENABLE": "1"}))
+            yield both
+        finally:
+            for job in both:
+                job.stop()
 
-    def test_same_curve(self):
+    def test_curve_is_that_of_one_rank(self):
         smooth = ("model.sync_batch_norm=true", "optimizer.learning_rate=0.001")
         for config, settings, tolerance in ((self.linear, (), 1e-5), (self.linear, ("loss.name=mmce",), 1e-5),
                                             (self.linear, ("graph=false",), 1e-5),
@@ -107,34 +127,65 @@ class Ranks(OnGpu):
                                             (self.resnet, smooth, 5e-3)):
             with self.subTest(config=config, settings=settings):
                 alone, run = self.train(config, *ON_GPU, *settings), self.folder()
-                both = self.start(config, *settings, ranks=2, run=run)
-                for job in both:
-                    self.assertEnds(job.wait(), 0)
+                with self.started(config, *settings, run=run) as both:
+                    for job in both:
+                        self.assertEnds(job.wait(120), 0)
                 self.assertIn("connects 2 ranks", both[0].output)
                 self.assertSameCurve(alone, run, tolerance)
 
     def test_rank_that_is_lost(self):
-        """The other ends within a minute, and names it."""
+        """The other ends soon, and names it: 20 s in a step are those that it waits, where 45 are the default's."""
         for number in (signal.SIGKILL, signal.SIGSTOP):
             for which in (0, 1):
                 with self.subTest(signal=number.name, which=which):
                     run = self.folder()
-                    both = self.start(self.linear, "epochs=1000000", ranks=2, run=run)
-                    wait_for(f"{run}/checkpoints/best.model.safetensors")
-                    both[which].signal("", number)
-                    lost, other = time.monotonic(), both[1 - which]
-                    self.assertEnds(other.wait(90), COMMUNICATION)
-                    self.assertLess(time.monotonic() - lost, 60)
-                    self.assertIn(f"rank {which} on host", other.errors)
-                    both[which].signal("", signal.SIGKILL)
-                    both[which].wait()
+                    with self.started(self.linear, "epochs=1000000", "comm.step_seconds=20", run=run) as both:
+                        wait_for(f"{run}/checkpoints/best.model.safetensors", *both)
+                        both[which].signal("", number)
+                        lost, other = time.monotonic(), both[1 - which]
+                        self.assertEnds(other.wait(90), COMMUNICATION)
+                        self.assertLess(time.monotonic() - lost, 35)
+                        self.assertIn(f"rank {which} on host", other.errors)
 
 
-if __name__ == "__main__":
+class AtOnce(unittest.TextTestResult):
+    """Says what failed when it fails: this program may be ended before its end."""
+
+    def say(self, told):
+        self.stream.writeln("\n" + told[-1][1])
+        self.stream.flush()
+
+    def addFailure(self, test, error):
+        super().addFailure(test, error)
+        self.say(self.failures)
+
+    def addError(self, test, error):
+        super().addError(test, error)
+        self.say(self.errors)
+
+    def addSubTest(self, test, subtest, error):
+        super().addSubTest(test, subtest, error)
+        if error is not None:
+            self.stream.write(subtest.id())
+            self.say(self.failures if issubclass(error[0], test.failureException) else self.errors)
+
+    def printErrors(self):
+        """They were told."""
+
+
+def main():
+    if sys.argv[1:2] == ["cut"] and len(sys.argv) == 3:
+        jobs.small_fashion_mnist(sys.argv[2], zipped=True, **LARGER)
+        return
+    runner = unittest.TextTestRunner(verbosity=2, resultclass=AtOnce)
     if os.path.exists(jobs.FASHION_MNIST):
-        unittest.main(verbosity=2)
+        unittest.main(testRunner=runner)
     with tempfile.TemporaryDirectory() as made_up:
         print("no Fashion-MNIST here: images are made up")
         make_up_images(made_up)
         jobs.FASHION_MNIST = made_up
-        unittest.main(verbosity=2)
+        unittest.main(testRunner=runner)
+
+
+if __name__ == "__main__":
+    main()

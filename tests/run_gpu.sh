@@ -1,24 +1,31 @@
 #!/usr/bin/env bash
 # What only a GPU can show, part by part, with the bundle's programs. See usage below.
-# shellcheck disable=SC2317  # parts are called by their names
+# shellcheck disable=SC2317,SC2329  # parts are called by their names
+# shellcheck disable=SC2030,SC2031  # and each in a shell of its own, as is meant
 set -uo pipefail
 
 usage() {
   cat <<'END'
-usage: tests/run_gpu.sh [suite] [sanitizer] [train] [ranks] [speed] [science]     default: all but science
+usage: tests/run_gpu.sh [PART | PART+PART ...]     default: first
+       tests/run_gpu.sh first                      suite+train+ranks, then speed
 
-For a machine with a GPU, NVIDIA's libraries (cuDNN 9, cuBLASLt, NCCL; PyTorch's packages hold them) and Python.
-Each part takes less than ten minutes and leaves a file in perf/results/ (or $OUT):
+For a machine with a GPU, NVIDIA's libraries (cuDNN 9, cuBLASLt, NCCL; PyTorch's packages hold them) and Python. Parts with a
+plus between them run side by side, others one after the other: a part whose figures count stands alone.
   suite      plumb doctor; the ops, losses and optimizers on the device against float64
-  sanitizer  the same under compute-sanitizer: memcheck, racecheck
   train      training curves on CPU and GPU; the same bits after a kill, and recorded or not
   ranks      two ranks over NCCL on the one GPU, equal to one rank; a rank that is killed or stopped
   speed      training steps a second beside PyTorch; needs torch. Goes on where the last call ended
+  sanitizer  the suites under compute-sanitizer: memcheck, racecheck
   science    ResNet-50 on CIFAR-10 for 350 epochs, cross-entropy and FLSD-53. Goes on where the last call ended
 
-Exits with 0: all went well; 1: something failed, see the files; 75: the same command goes on; 77: there is no GPU.
+A call leaves in perf/results/ (or $OUT), written as it goes: DATE-gpu-PARTS.md, the report; gpu-speed.jsonl, all figures so
+far; gpu-cache/convolutions.txt, the engines that were chosen. Killed from outside, it leaves gpu-PART.log of each part that
+it was in, too. Lay them in perf/results/, or a folder in it, and the next call goes on from there.
+
+Exits with 0: all went well; 1: something failed, see the report; 75: the same command goes on; 77: there is no GPU.
 
 Environment:
+  PLUMB_SECONDS  for the whole call, of which parts get shares, and later ones what earlier ones leave; default: 540
   PLUMB_BUNDLE   tar of launch/bundle.sh --with-tests, or its unpacked folder; default: the newest here, else it is
                  built. train, ranks and science do without --with-tests
   PLUMB_DATA     folder with fashion_mnist/ and cifar10/; also looked for in data/. Without Fashion-MNIST, train and
@@ -27,51 +34,68 @@ Environment:
   PLUMB_SUITES   of suite and sanitizer, only these: "test_ops_norm test_losses"
   PLUMB_TOOLS    of sanitizer, only these; default: "memcheck racecheck"
   PLUMB_NETWORKS of speed, only these: resnet50,resnet110,wide_resnet,densenet121,tiny_imagenet_resnet50
-  PLUMB_SECONDS  for a part; default: 540
 END
 }
 
 cd "$(dirname "$0")/.." || exit 1
 results=${OUT:-perf/results}
 python=${PLUMB_PYTHON:-python3}
-part_seconds=${PLUMB_SECONDS:-540}
+call_ends=$((SECONDS + ${PLUMB_SECONDS:-540}))
+part_ends=$call_ends
 work=$(mktemp -d)
 mkdir -p "$results" runs || exit 1
 
 say() { echo "run_gpu.sh: $*" >&2; }
-left() { echo $((part_seconds - (SECONDS - part_started))); }
+# Seconds that the part still has; none when the call is over, which takes its folder away.
+left() { if [ -d "$work" ]; then echo $((part_ends - SECONDS)); else echo 0; fi; }
 worst=0
-note() { [ "$worst" -eq 1 ] || worst=$1; } # 1 stands over 75
+note() { [ "$worst" -eq 1 ] || [ "$1" -eq 0 ] || worst=$1; } # 1 stands over 75
 
-# What took minutes to find out goes with the results, and is taken over where runs/ is new, as on a machine that is lent anew. Its lines
-# say for which GPU, library and program they hold.
-take_over() {
-  local newest
-  [ -f "$PLUMB_CACHE/convolutions.txt" ] || cp perf/results/gpu-convolutions.txt "$PLUMB_CACHE/convolutions.txt" 2>/dev/null
-  newest=$(find perf/results -name '*-gpu-speed.jsonl' 2>/dev/null | sort | tail -n 1)
-  [ -f runs/gpu-speed.jsonl ] || [ -z "$newest" ] || cp "$newest" runs/gpu-speed.jsonl
+# Ends what carries this mark in its environment, though it may have left our process group. MARK
+end_all() {
+  local process
+  for process in /proc/[0-9]*; do
+    if tr '\0' '\n' 2>/dev/null <"$process/environ" | grep -q "^PLUMB_GPU_PART=$1"; then
+      kill -KILL "${process#/proc/}" 2>/dev/null
+    fi
+  done 2>/dev/null
 }
 leave() {
-  [ ! -f "${PLUMB_CACHE:-absent}/convolutions.txt" ] || cp "$PLUMB_CACHE/convolutions.txt" "$results/gpu-convolutions.txt"
-  rm -rf "$work"
+  mv "$work" "$work.over"
+  end_all "$work/"
+  rm -rf "$work.over"
 }
 trap leave EXIT
+trap 'exit 143' TERM
+trap 'exit 130' INT
+
+# What took minutes to find out goes with the results, and is taken over from earlier ones, as on a machine that is lent anew. Its
+# lines say for which GPU, library and program they hold; the last of several counts. NAME FILE
+take_over() {
+  # shellcheck disable=SC2016  # awk's $0
+  find perf/results runs -type f -name "*$1" -printf '%T@ %p\n' 2>/dev/null | sort -n | cut -d ' ' -f 2- | tr '\n' '\0' |
+    xargs -0 -r awk 1 | tac | awk '!seen[$0]++' | tac >"$work/taken" # awk ends each line, torn ones too
+  [ ! -s "$work/taken" ] || { mkdir -p "$(dirname "$2")" && cp "$work/taken" "$2"; }
+}
 
 # ---- what there is ----
 
 find_bundle() {
   local bundle=${PLUMB_BUNDLE:-} newest
   if [ -z "$bundle" ]; then
-    newest=$(find . -maxdepth 1 -name 'plumb-*-x86_64.tar.gz' -printf '%T@ %p\n' | sort -n | tail -n 1)
+    newest=$(find . -maxdepth 1 -name 'plumb-*-x86_64.tar.?z' -printf '%T@ %p\n' | sort -n | tail -n 1)
     bundle=${newest#* }
   fi
   if [ -z "$bundle" ]; then
     say "there is no bundle here: building one"
     launch/bundle.sh --with-tests --output "$work" >"$work/bundle.log" 2>&1 || { tail -n 20 "$work/bundle.log" >&2; return 1; }
-    bundle=$(echo "$work"/plumb-*.tar.gz)
+    bundle=$(echo "$work"/plumb-*.tar.?z)
   fi
   if [ -f "$bundle" ]; then
-    mkdir "$work/unpacked" && tar -xf "$bundle" -C "$work/unpacked" || return 1
+    mkdir "$work/unpacked" || return 1
+    tar -xf "$bundle" -C "$work/unpacked" 2>"$work/bundle.log" || # there may be no xz
+      "$python" -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$bundle" "$work/unpacked" ||
+      { cat "$work/bundle.log" >&2; return 1; }
     bundle=$(echo "$work"/unpacked/plumb-*)
   fi
   [ -x "$bundle/bin/plumb" ] || { say "$bundle is no bundle: it has no bin/plumb"; return 1; }
@@ -100,105 +124,207 @@ find_data() { # NAME FILE: the folder that has it
 # A run that cannot start for want of data has got past the question for a GPU, whose answer has a code of its own.
 check_gpu() {
   local unsupported=8 code
-  "$root/bin/plumb" train "$root/configs/cifar10.yaml" device=cuda model.name=linear dataset.folder="$work/absent" --run "$work/probe" \
-    >"$work/probe.log" 2>&1
+  timeout -k 5 120 "$root/bin/plumb" train "$root/configs/cifar10.yaml" device=cuda model.name=linear dataset.folder="$work/absent" \
+    --run "$work/probe" >"$work/probe.log" 2>&1
   code=$?
   [ "$code" -ne "$unsupported" ] || { cat "$work/probe.log" >&2; say "nothing can be run without a GPU"; exit 77; }
+  case $code in 124 | 137) cat "$work/probe.log" >&2; say "the GPU did not open within two minutes"; exit 1 ;; esac
 }
 
-# ---- what is left behind ----
+# A driver without any program on the GPU shuts it down, and starting it again takes seconds each time: one that does nothing stays.
+hold_gpu() {
+  PLUMB_GPU_PART=$work/hold "$python" - $$ >/dev/null 2>&1 <<'END' &
+import ctypes, os, sys, time
+cuda = ctypes.CDLL("libcuda.so.1")
+mode, context = ctypes.c_int(), ctypes.c_void_p()
+shared = cuda.cuInit(0) == 0 and cuda.cuDeviceGetAttribute(ctypes.byref(mode), 20, 0) == 0 and mode.value == 0  # for more than one program
+if shared and cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == 0:
+    while os.getppid() == int(sys.argv[1]):
+        time.sleep(1)
+END
+}
 
-begin() { # PART TITLE: further output goes into the part's file too
-  part_started=$SECONDS
-  report=$results/$(date +%F)-gpu-$1.md
+# ---- a part ----
+
+title() {
+  case $1 in
+    suite) echo "The suites on the device" ;;
+    sanitizer) echo "The suites under compute-sanitizer" ;;
+    train) echo "Training on the CPU and on the GPU; the same bits after a kill" ;;
+    ranks) echo "Two ranks over NCCL on one GPU" ;;
+    speed) echo "Training steps beside PyTorch" ;;
+    science) echo "ResNet-50 on CIFAR-10, the paper's recipe" ;;
+    *) return 1 ;;
+  esac
+}
+
+# How much of the call's time it is to have, beside other parts.
+share() {
+  case $1 in
+    suite | train | ranks) echo 5 ;;
+    speed) echo 4 ;; # and what is left by those before it
+    sanitizer) echo 8 ;;
+    *) echo 30 ;;
+  esac
+}
+
+# What the part says goes to its log at once, and with its name to our output. PART SECONDS
+run_part() {
+  local part=$1 code
+  (
+    part_ends=$((SECONDS + $2)) here=$work/$part worst=0
+    mkdir "$here"
+    export PLUMB_GPU_PART=$here/
+    printf '\n## %s: %s\n\n' "$part" "$(title "$part")"
+    "part_$part"
+    printf '\nExit code %s after %s s.\n' "$worst" "$((SECONDS - part_ends + $2))"
+    exit "$worst"
+  ) 2>&1 | tee -a "$results/gpu-$part.log" | sed -u "s/^/$part: /"
+  code=${PIPESTATUS[0]}
+  end_all "$work/$part/"
+  return "$code"
+}
+
+# Parts side by side; then they join the report. SECONDS PART ...
+run_stage() {
+  local seconds=$1 part process processes=()
+  shift
+  say "$* for at most $seconds s"
+  for part in "$@"; do
+    run_part "$part" "$seconds" &
+    processes+=($!)
+  done
+  for process in "${processes[@]}"; do
+    wait "$process"
+    note $?
+  done
+  for part in "$@"; do cat "$results/gpu-$part.log" >>"$report" && rm "$results/gpu-$part.log"; done
+}
+
+begin_report() { # PARTS
+  report=$results/$(date +%F)-gpu-${1//[ +]/-}.md
   {
-    echo "# $2, $(date '+%d %B %Y, %H:%M')"
+    echo "# tests/run_gpu.sh $1, $(date '+%d %B %Y, %H:%M')"
     echo
-    nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2>/dev/null || echo "no nvidia-smi"
+    timeout 60 nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2>/dev/null || echo "no nvidia-smi"
     echo "$("$root/bin/plumb" --version); $(uname -sr); $(nproc) processors; $(nvcc --version 2>/dev/null | tail -n 2 | head -n 1)"
-    echo
-  } >"$report"
-  say "$2 -> $report"
+  } >>"$report"
+  say "report: $report"
 }
-record() { tee -a "$report"; }
 
 # ---- parts ----
 
-suites=${PLUMB_SUITES:-test_ops_basic test_ops_norm test_ops_random test_ops_shape test_ops_conv test_batch_norm test_losses test_calibration_pass test_optimizer}
+suites=${PLUMB_SUITES:-test_ops_basic test_ops_norm test_ops_random test_ops_shape test_batch_norm test_losses test_calibration_pass test_optimizer test_ops_conv}
 
-# The outcome of one suite as a row. SUITE WORDS-BEFORE-IT...
+# The outcome of one suite as a row. SUITE SECONDS WORDS-BEFORE-IT...
 run_suite() {
-  local suite=$1 program=$root/tests/$1 started=$SECONDS code log=$work/log outcome
-  shift
+  local suite=$1 seconds=$2 program=$root/tests/$1 started=$SECONDS code log=$here/log outcome summary
+  shift 2
   [ $# -eq 0 ] || program=$root/libexec/$suite # tools want no script
   if [ "$(left)" -lt 5 ]; then
-    echo "| $suite | ${2:-} ${3:-} | no time was left: PLUMB_SUITES=$suite runs it alone | |" | record
+    echo "| $suite | ${2:-} ${3:-} | no time was left: PLUMB_SUITES=$suite runs it alone | |"
     note 1
     return
   fi
-  PLUMB_TEST_DEVICE=cuda PLUMB_TEST_GOLDEN="$root/tests/golden" timeout "$(left)" "$@" "$program" >"$log" 2>&1
+  [ "$seconds" -gt 20 ] || seconds=20
+  [ "$seconds" -lt "$(left)" ] || seconds=$(left)
+  PLUMB_TEST_DEVICE=cuda PLUMB_TEST_GOLDEN="$root/tests/golden" timeout -k 5 "$seconds" "$@" "$program" >"$log" 2>&1
   code=$?
   outcome="$(grep -c '^\[       OK \]' "$log") passed, $(grep -c '^\[  FAILED  \] [a-z]' "$log") failed"
+  summary=$(grep -o '[A-Z]* SUMMARY: .*' "$log" | tail -n 1)
+  outcome="$outcome${summary:+; $summary}"
   case $code in
     0) ;;
-    124) outcome="stopped: its time was up; $outcome" ;;
+    124 | 137) outcome="stopped in $(sed -n 's/^\[ RUN      \] //p' "$log" | tail -n 1): its $seconds s were up; $outcome" ;;
     *) outcome="exit code $code; $outcome" ;;
   esac
-  echo "| $suite | ${2:-} ${3:-} | $outcome | $((SECONDS - started)) s |" | record
-  [ "$code" -eq 0 ] || { { echo; echo '```'; grep -v '^\[ RUN\|^\[       OK' "$log" | head -n 60; echo '```'; echo; } >>"$report"; note 1; }
+  echo "| $suite | ${2:-} ${3:-} | $outcome | $((SECONDS - started)) s |"
+  [ "$code" -eq 0 ] || failed "$log"
 }
+failed() { # LOG: its beginning, and where it ended
+  note 1
+  grep -v '^\[ RUN\|^\[       OK' "$1" >"$here/lines"
+  echo
+  echo '```'
+  head -n 50 "$here/lines"
+  [ "$(wc -l <"$here/lines")" -le 50 ] || { echo ...; tail -n +51 "$here/lines" | tail -n 10; }
+  echo '```'
+  echo
+}
+table() { printf '| suite | under | outcome | time |\n|---|---|---|---|\n'; }
 
 have_tests() {
   [ -x "$root/libexec/test_ops_basic" ] && return
-  echo "This bundle has no tests: launch/bundle.sh --with-tests makes one that has." | record
+  echo "This bundle has no tests: launch/bundle.sh --with-tests makes one that has."
   note 1
   return 1
 }
 
+# No suite takes another's time but twice what would be its share.
 part_suite() {
-  begin suite "The suites on the device"
   have_tests || return
-  { echo '```'; "$root/bin/plumb" doctor 2>&1; echo '```'; echo; } | record
-  printf '| suite | under | outcome | time |\n|---|---|---|---|\n' | record
-  for suite in $suites; do run_suite "$suite"; done
+  echo '```'
+  timeout -k 5 120 "$root/bin/plumb" doctor 2>&1 || note 1
+  printf '```\n\n'
+  table
+  local suite ahead
+  ahead=$(echo "$suites" | wc -w)
+  for suite in $suites; do
+    run_suite "$suite" $((2 * $(left) / ahead))
+    ahead=$((ahead - 1))
+  done
 }
 
 part_sanitizer() {
-  begin sanitizer "The suites under compute-sanitizer"
   have_tests || return
-  local sanitizer tool
+  local sanitizer tool suite ahead filter options=() help tools=${PLUMB_TOOLS:-memcheck racecheck}
   sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
-  [ -x "$sanitizer" ] || { echo "There is no compute-sanitizer." | record; note 1; return; }
-  printf '| suite | under | outcome | time |\n|---|---|---|---|\n' | record
-  for tool in ${PLUMB_TOOLS:-memcheck racecheck}; do
-    for suite in $suites; do run_suite "$suite" "$sanitizer" --tool "$tool" --error-exitcode 9 --print-limit 20; done
+  [ -x "$sanitizer" ] || { echo "There is no compute-sanitizer."; note 1; return; }
+  # Not for us to mend: what NVIDIA's kernels do inside, and calls that cuDNN expects to fail. Before its first line the tool says what
+  # it does not understand, as perhaps a filter's form, which was not the same in all versions.
+  help=$("$sanitizer" --help 2>&1)
+  for filter in regex= regex: none; do
+    options=()
+    case $help in *--report-api-errors*) options+=(--report-api-errors no) ;; esac
+    case $filter$help in none*) ;; *--kernel-name-exclude*) options+=(--kernel-name-exclude "${filter}cudnn|cutlass|cublas|xmma|nvjet") ;; esac
+    case $(timeout -k 5 60 "$sanitizer" "${options[@]}" "$root/libexec/plumb" --version 2>&1) in *"= COMPUTE-SANITIZER"*) break ;; esac
+    options=()
+  done
+  printf 'Options: %s\n\n' "${options[*]:-none}"
+  table
+  ahead=$(($(echo "$tools" | wc -w) * $(echo "$suites" | wc -w)))
+  for tool in $tools; do
+    for suite in $suites; do
+      run_suite "$suite" $((2 * $(left) / ahead)) "$sanitizer" --tool "$tool" --error-exitcode 9 --print-limit 20 "${options[@]}"
+      ahead=$((ahead - 1))
+    done
   done
 }
 
 part_python() { # CLASS
-  if [ "$(left)" -lt 5 ] || ! PLUMB=$root/bin/plumb PLUMB_FASHION_MNIST=$fashion_mnist PYTHONUNBUFFERED=1 \
-    timeout "$(left)" "$python" -B tests/gpu_train.py "$1" >"$work/log" 2>&1; then
-    note 1
-  fi
-  { echo '```'; tail -n 150 "$work/log"; echo '```'; } | record
+  local code
+  [ "$(left)" -ge 5 ] || { echo "No time was left."; note 1; return; }
+  echo '```'
+  PLUMB=$root/bin/plumb PLUMB_FASHION_MNIST=$fashion_mnist PYTHONUNBUFFERED=1 timeout -k 5 "$(left)" "$python" -B tests/gpu_train.py "$1" 2>&1
+  code=$?
+  printf '\n```\n'
+  case $code in
+    0) ;;
+    124 | 137) echo "Stopped: its time was up."; note 1 ;;
+    *) note 1 ;;
+  esac
 }
-part_train() {
-  begin train "Training on the CPU and on the GPU; the same bits after a kill"
-  part_python Curves
-}
-part_ranks() {
-  begin ranks "Two ranks over NCCL on one GPU"
-  part_python Ranks
-}
+part_train() { part_python Curves; }
+part_ranks() { part_python Ranks; }
 
 part_speed() {
-  begin speed "Training steps beside PyTorch"
+  local code
   have_tests || return
-  "$python" perf/compare_gpu.py --program "$root/bin/train_step" --python "$python" --state runs/gpu-speed.jsonl --seconds "$(left)" \
-    --networks "${PLUMB_NETWORKS:-}" | record
-  local code=${PIPESTATUS[0]}
-  [ "$code" -eq 0 ] || note "$code"
-  cp runs/gpu-speed.jsonl "$results/$(date +%F)-gpu-speed.jsonl" 2>/dev/null || true
+  [ "$(left)" -ge 5 ] || { echo "No time was left; the same command goes on."; note 75; return; }
+  "$python" -u perf/compare_gpu.py --program "$root/bin/train_step" --python "$python" --state "$results/gpu-speed.jsonl" \
+    --seconds "$(left)" --networks "${PLUMB_NETWORKS:-}" 2>&1
+  code=$?
+  case $code in 0 | 75) note "$code" ;; *) note 1 ;; esac
 }
 
 # Trains one run until it is complete or the time is up. NAME SETTING ...
@@ -208,17 +334,16 @@ train_science() {
   [ ! -f "$folder/evaluation.json" ] || return 0
   [ "$(left)" -ge 20 ] || return 75
   timeout --preserve-status --signal=USR1 "$(($(left) - 10))" "$root/bin/plumb" train "$root/configs/cifar10.yaml" --quiet --run "$folder" \
-    dataset.folder="$cifar10" device=cuda compute=bfloat16 model.name=resnet50 evaluate.every=10 checkpoint.epochs=10 "$@" >"$work/log" 2>&1
+    dataset.folder="$cifar10" device=cuda compute=bfloat16 model.name=resnet50 evaluate.every=10 checkpoint.epochs=10 "$@" >"$here/log" 2>&1
   code=$?
-  [ "$code" -eq 0 ] || [ "$code" -eq 75 ] || tail -n 20 "$work/log" | record
+  [ "$code" -eq 0 ] || [ "$code" -eq 75 ] || tail -n 20 "$here/log"
   return "$code"
 }
 
 part_science() {
-  begin science "ResNet-50 on CIFAR-10, the paper's recipe"
   local code=0 name
   if [ -z "$cifar10" ]; then
-    echo "CIFAR-10's binary version is not here: launch/get_data.sh cifar10 fetches it to data/cifar10." | record
+    echo "CIFAR-10's binary version is not here: launch/get_data.sh cifar10 fetches it to data/cifar10."
     note 1
     return
   fi
@@ -230,7 +355,7 @@ part_science() {
   for name in cross_entropy flsd_53; do
     [ ! -f "runs/gpu-science-$name/metrics.jsonl" ] || cp "runs/gpu-science-$name/metrics.jsonl" "$results/$(date +%F)-gpu-science-$name.jsonl"
   done
-  "$python" - <<'END' | record
+  "$python" - <<'END'
 import json, os
 published = {"cross_entropy": ("4.95", "4.35", "2.5", "1.35"), "flsd_53": ("4.98", "1.55", "1.1", "0.95")}
 print("| loss | | epochs | error % | ECE % | T | ECE % after | images/s |")
@@ -260,22 +385,42 @@ END
 
 # ---- all ----
 
-[ $# -gt 0 ] || set -- suite sanitizer train ranks speed
-for part in "$@"; do
-  case $part in
-    suite | sanitizer | train | ranks | speed | science) ;;
+stages=()
+weights=0
+for stage in "${@:-first}"; do
+  case $stage in
     --help) usage; exit ;;
-    *) usage >&2; exit 2 ;;
+    first) stages+=("suite train ranks" speed) ;;
+    *) stages+=("${stage//+/ }") ;;
   esac
 done
+for stage in "${stages[@]}"; do
+  for part in $stage; do title "$part" >/dev/null || { usage >&2; exit 2; }; done
+done
+heaviest() { # PART ...: the largest of their shares
+  local part
+  for part in "$@"; do share "$part"; done | sort -n | tail -n 1
+}
+# shellcheck disable=SC2086  # a stage is several words
+for stage in "${stages[@]}"; do weights=$((weights + $(heaviest $stage))); done
+
 find_bundle || exit 1
 find_libraries
+hold_gpu
 check_gpu
-export PLUMB_CACHE=${PLUMB_CACHE:-$PWD/runs/gpu-cache}
+take_over convolutions.txt "$results/gpu-cache/convolutions.txt"
+take_over gpu-speed.jsonl "$results/gpu-speed.jsonl"
+export PLUMB_CACHE=${PLUMB_CACHE:-$(cd "$results" && pwd)/gpu-cache}
 mkdir -p "$PLUMB_CACHE"
-take_over
 fashion_mnist=$(find_data fashion_mnist train-images-idx3-ubyte.gz)
 fashion_mnist=${fashion_mnist:-absent}
 cifar10=$(find_data cifar10 data_batch_1.bin)
-for part in "$@"; do "part_$part"; done
+begin_report "${*:-first}"
+for stage in "${stages[@]}"; do
+  # shellcheck disable=SC2086  # a stage is several words
+  weight=$(heaviest $stage)
+  # shellcheck disable=SC2086
+  run_stage $(((call_ends - SECONDS) * weight / weights)) $stage
+  weights=$((weights - weight))
+done
 exit "$worst"
