@@ -77,6 +77,7 @@ class Killed(Suite):
             if job.code == 0:
                 self.assertSame(run, undisturbed, f"seed {seed}, {killed} kills")
                 run = self.folder()
+                duration *= 0.8  # the machine has become less busy
         self.train(config, *settings, run=run, ranks=ranks)
         self.assertSame(run, undisturbed, f"seed {seed}, {killed} kills")
         return in_time
