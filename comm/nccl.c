@@ -169,12 +169,14 @@ static void free_nccl(Collective *collective)
 
 /* ---- start ---- */
 
-/* Fixes what NCCL would choose anew each time: the algorithm, and with it the order of summation. The user's
- * own choice stands. */
+/* Fixes what NCCL would choose anew each time: the algorithm, and with it the order of summation; and that a
+ * recorded operation is done as a plain one, for a run that goes on begins with a plain step. The user's own
+ * choice stands. */
 static void pin_order(void)
 {
     (void)setenv("NCCL_ALGO", "Ring", 0);
     (void)setenv("NCCL_PROTO", "Simple", 0);
+    (void)setenv("NCCL_GRAPH_REGISTER", "0", 0);
 }
 
 /* "2.28.9 on rank 0, 2 and 6 more" */

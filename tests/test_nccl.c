@@ -148,6 +148,7 @@ static void test_user_chooses_the_algorithm(void **state)
     collective->free(collective);
     assert_string_equal(getenv("NCCL_ALGO"), "Ring");
     assert_string_equal(getenv("NCCL_PROTO"), "LL128");
+    assert_string_equal(getenv("NCCL_GRAPH_REGISTER"), "0");
 }
 
 /* What would hang or crash is refused. */
