@@ -214,4 +214,8 @@ Status saver_open(Saver *saver, Session *session, RunFolder *run, Place *place)
     return comm_agree(session->world, status);
 }
 
-void saver_close(Saver *saver) { host_copy_free(saver->best); }
+void saver_close(Saver *saver)
+{
+    if (saver->best != NULL) status_free(write_model(saver, saver->best, &saver->best_place, "best"));
+    host_copy_free(saver->best);
+}

@@ -29,6 +29,8 @@ typedef struct {
 /* Goes on from the newest checkpoint of the run, if there is one, and sees to it that all ranks have the same
  * parameters. *place: where training is to go on. STATUS_INPUT for a checkpoint that cannot be used. */
 CHECKED Status saver_open(Saver *, Session *, RunFolder *, Place *place);
+/* Writes the best model if that is still to be done, as after an error that would come again: then nobody would find
+ * it again. The error counts, not whether that succeeds. */
 void saver_close(Saver *);
 
 CHECKED Status saver_save(Saver *, const Place *);
@@ -38,8 +40,8 @@ CHECKED Status saver_save_if_worth_it(Saver *, const Place *);
 /* Is it so many minutes since the last time? What rank 0 says counts. 0 minutes: never. */
 bool saver_is_overdue(const Saver *, double minutes);
 
-/* The model is the best so far: it is written before the next checkpoint is, unless a better one comes. A job that
- * ends before finds it again. */
+/* The model is the best so far: it is written before the next checkpoint is, unless a better one comes. A job that is
+ * killed before finds it again. */
 CHECKED Status saver_keep_best(Saver *, const Place *);
 /* Writes the model of the epoch that ends at this place, to stay. */
 CHECKED Status saver_keep_epoch(Saver *, const Place *);

@@ -98,6 +98,17 @@ class NotFinite(Suite):
                     self.assertIn(f"step {stopped} ", self.job.errors)
                     self.assertEqual(contents(kept), before)
 
+    def test_best_model_of_a_run_that_explodes_later(self):
+        """It waits in memory for the next checkpoint, which never comes; going on would explode again."""
+        late = ("epochs=8", "schedule.name=steps", "schedule.epochs=[5]", "schedule.factor=1e38", "optimizer.learning_rate=0.001")
+        for ranks in (0, 2):
+            with self.subTest(ranks=ranks):
+                run = self.train(self.linear, *late, ranks=ranks, code=NUMERIC)
+                lines = metrics(run)
+                best = min(lines, key=lambda line: line["validation"]["error"])  # the first of equals
+                self.assertGreater(best["epoch"], 1)
+                self.assertEqual(safetensors(f"{run}/checkpoints/best.model.safetensors")[1]["epoch"], str(best["epoch"]))
+
     def test_starting_weights_with_a_nan(self):
         tensors, _ = safetensors(checkpoint(self.train(self.resnet, "epochs=1")))
         name = "layer2.0.conv1.weight"
