@@ -4,6 +4,8 @@
 
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 char scratch[SCRATCH_SIZE];
 
@@ -39,4 +41,14 @@ void write_plain(const char *path, const void *data, size_t size)
     assert_non_null(file);
     assert_int_equal(fwrite(data, 1, size, file), size);
     assert_int_equal(fclose(file), 0);
+}
+
+void assert_holds(const char *path, const char *text)
+{
+    char *data;
+    size_t size;
+    assert_ok(file_read(path, 1 << 20, &data, &size));
+    assert_string_equal(data, text);
+    assert_int_equal(size, strlen(text));
+    free(data);
 }

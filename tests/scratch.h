@@ -17,5 +17,7 @@ const char *path_in(const char *folder, const char *name);
 const char *in_scratch(const char *name);
 /* Writes the file as it is, without the care of file_write. */
 void write_plain(const char *path, const void *data, size_t size);
+/* The file is this text, and no more. */
+void assert_holds(const char *path, const char *text);
 
 #endif
