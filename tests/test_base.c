@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -188,6 +189,40 @@ static void log_speaks_for_rank_zero_only(void **state)
     assert_holds(err, "warning: careful\nerror: bad\nrank 3: here\n");
 }
 
+/* What mpirun says itself can come between two writes. Each write to such a socket is received alone. */
+static void log_writes_a_line_at_once(void **state)
+{
+    (void)state;
+    enum { LONG = 3000 };
+    char text[LONG + 1], got[2 * LONG];
+    memset(text, 'x', LONG);
+    text[LONG] = '\0';
+    int ends[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends), 0);
+    const pid_t child = fork();
+    if (child == 0) {
+        if (dup2(ends[1], STDERR_FILENO) < 0) _exit(1);
+        log_set_rank(3, 4);
+        log_any_rank("%s", "");
+        log_any_rank("step %d: %s", 20, "bad image");
+        log_any_rank("%s", text);
+        _exit(0);
+    }
+    int result;
+    assert_int_equal(waitpid(child, &result, 0), child);
+    assert_int_equal(result, 0);
+    const char *const lines[] = {"rank 3: \n", "rank 3: step 20: bad image\n"};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; ++i) {
+        assert_int_equal(recv(ends[0], got, sizeof got, MSG_DONTWAIT), strlen(lines[i]));
+        assert_memory_equal(got, lines[i], strlen(lines[i]));
+    }
+    assert_int_equal(recv(ends[0], got, sizeof got, MSG_DONTWAIT), strlen("rank 3: ") + LONG + 1);
+    assert_memory_equal(got, "rank 3: xxx", strlen("rank 3: xxx"));
+    assert_memory_equal(got + strlen("rank 3: ") + LONG - 1, "x\n", 2);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+}
+
 /* ---- Element types ---- */
 
 static void dtypes_and_bfloat16(void **state)
@@ -359,6 +394,7 @@ int main(void)
         cmocka_unit_test(memory_grows_and_keeps),
         cmocka_unit_test(texts),
         SCRATCH(log_speaks_for_rank_zero_only),
+        cmocka_unit_test(log_writes_a_line_at_once),
         cmocka_unit_test(dtypes_and_bfloat16),
         cmocka_unit_test(philox_meets_known_answers),
         cmocka_unit_test(streams_are_pure_and_apart),

@@ -2,6 +2,8 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 /* The one piece of global state: who speaks. Set once before threads start. */
 static int log_rank = 0;
@@ -15,15 +17,27 @@ void log_set_rank(int rank, int size)
 
 void log_set_quiet(bool quiet) { log_quiet = quiet; }
 
-/* One line under the stream's lock, so that lines of different threads do not mix. */
+/* The whole line in one write: neither another thread's lines nor what mpirun says itself comes between its parts. */
 static void write_line(FILE *stream, const char *prefix, const char *format, va_list arguments)
 {
-    flockfile(stream);
-    (void)fputs(prefix, stream);
-    (void)vfprintf(stream, format, arguments);
-    (void)fputc('\n', stream);
+    char usual[1024], *line = usual;
+    va_list again;
+    va_copy(again, arguments);
+    const size_t start = strlen(prefix);
+    const int written = vsnprintf(NULL, 0, format, arguments);
+    size_t length = start + (written > 0 ? (size_t)written : 0);
+    if (length + 2 > sizeof usual) line = malloc(length + 2);
+    if (line == NULL) { /* the beginning is better than nothing */
+        line = usual;
+        length = sizeof usual - 2;
+    }
+    memcpy(line, prefix, start);
+    (void)vsnprintf(line + start, length + 1 - start, format, again);
+    va_end(again);
+    line[length] = '\n';
+    (void)fwrite(line, 1, length + 1, stream);
     (void)fflush(stream);
-    funlockfile(stream);
+    if (line != usual) free(line);
 }
 
 void log_info(const char *format, ...)
