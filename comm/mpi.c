@@ -184,6 +184,8 @@ static void describe(char text[256], bool *threads)
     char library[MPI_MAX_LIBRARY_VERSION_STRING] = "MPI";
     int length = 0, level = MPI_THREAD_SINGLE;
     (void)MPI_Get_library_version(library, &length);
+    for (char *tab = library; (tab = strchr(tab, '\t')) != NULL;)
+        *tab = ' '; /* MPICH's */
     (void)MPI_Query_thread(&level);
     *threads = level >= MPI_THREAD_FUNNELED; /* one thread of a rank calls it */
     (void)snprintf(text, 256, "%.*s, threads: %s", (int)strcspn(library, ",\n"), library,

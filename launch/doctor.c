@@ -293,6 +293,14 @@ static Status find_slow(Doctor *d)
     return OK;
 }
 
+/* A daemon of Open MPI 4 that cannot reach its mpirun any more, or the other way round, learns of it from TCP's own
+ * probes, which begin after five minutes; or, if it has said something since, after fifteen of repetition. */
+static bool mpirun_notices_lost_hosts(void)
+{
+    const char *nodes = getenv("OMPI_MCA_orte_num_nodes"), *idle = getenv("OMPI_MCA_oob_tcp_keepalive_time");
+    return nodes == NULL || atoi(nodes) < 2 || (idle != NULL && atoi(idle) > 0 && atoi(idle) <= 60);
+}
+
 static void find_faults(Doctor *d, Status no_gpu)
 {
     const World *world = d->world;
@@ -304,6 +312,11 @@ static void find_faults(Doctor *d, Status no_gpu)
              "MPI allows a rank no threads (%s): kernels with threads may break it; build MPI with thread "
              "support",
              d->comm.transport);
+    if (!mpirun_notices_lost_hosts())
+        warn(d,
+             "mpirun itself takes minutes to notice that a host has vanished from the network, and lingers: "
+             "start it with --mca oob_tcp_keepalive_time 10 --mca oob_tcp_keepalive_intvl 5 --mca "
+             "oob_tcp_keepalive_probes 3 (or have openmpi-mca-params.conf say so)");
     if (world->size > 1 && device_kind(d->device) == DEVICE_CUDA && !d->comm.has_nccl)
         warn(d, "several ranks on GPUs, and NCCL is missing: training refuses to start");
     if (strstr(d->all[0].libraries, "no cuDNN") != NULL || strstr(d->all[0].libraries, "no cuBLASLt") != NULL)

@@ -150,6 +150,10 @@ static void become(char *const words[], const char *log, int share, const sigset
     (void)setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 0);
     (void)setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 0);
     (void)setenv("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe", 0); /* of Open MPI 5 */
+    /* mpirun ends a job soon after one of its hosts vanished from the network, not minutes later. */
+    (void)setenv("OMPI_MCA_oob_tcp_keepalive_time", "10", 0);
+    (void)setenv("OMPI_MCA_oob_tcp_keepalive_intvl", "5", 0);
+    (void)setenv("OMPI_MCA_oob_tcp_keepalive_probes", "3", 0);
     if (share > 0) {
         char threads[16];
         (void)snprintf(threads, sizeof threads, "%d", share);

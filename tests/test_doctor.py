@@ -39,6 +39,16 @@ class Doctor(Suite):
                 self.assertAlmostEqual(float(speed), int(size) / float(milliseconds) / 1e6, delta=0.01 + 0.01 * float(speed))
             self.assertAlmostEqual(float(bus), float(speed), delta=0.02)  # 2 (n - 1) / n is 1
 
+    def test_mpirun_over_several_hosts(self):
+        for hosts, idle, warned in (("2", None, True), ("2", "300", True), ("2", "10", False), ("1", None, False)):
+            with self.subTest(hosts=hosts, idle=idle):
+                variables = {"OMPI_MCA_orte_num_nodes": hosts}
+                if idle is not None:
+                    variables["OMPI_MCA_oob_tcp_keepalive_time"] = idle
+                job = plumb("doctor", "cpu", environment=variables)
+                self.assertEnds(job, 0)
+                (self.assertIn if warned else self.assertNotIn)("--mca oob_tcp_keepalive_time", job.output)
+
     def test_words(self):
         self.assertEnds(plumb("doctor", "gpu"), jobs.USAGE)
         self.assertEnds(plumb("doctor", "--help"), 0)
