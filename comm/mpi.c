@@ -137,8 +137,10 @@ static Status connect(World *world, Ranks *ranks)
 
 static void stop(World *world)
 {
+    static Star *const nobody = NULL;
     Ranks *ranks = ranks_of(world);
     int64_t nothing = 0;
+    ranks->star = &nobody; /* all that come here have done what they had to do */
     /* MPI_Finalize waits for all ranks without end, so it is entered together or not at all. */
     Status status = ranks->stuck ? OK : maximum(world, &nothing, "the end of all ranks");
     const bool together = status == OK && !ranks->stuck;
@@ -218,6 +220,7 @@ Status mpi_start(int *argc, char ***argv, World *world)
     Ranks *ranks;
     TRY(memory_new(&ranks, 1, sizeof *ranks, "the ranks"));
     ranks->patience = patience_default;
+    ranks->star = &world->star;
     world->implementation = ranks;
     world->transport = &transport;
     return connect(world, ranks);

@@ -102,6 +102,7 @@ Status ranks_wait(Ranks *ranks, MPI_Request *request, const Operation *operation
          * data flow a wait is short, so that sleeping costs them nothing. */
         if (waited > 2e-3) {
             ranks_poll(ranks);
+            if (*ranks->star != NULL) TRY(star_failure(*ranks->star));
             pause_for(5e-5);
         } else if (waited > 2e-5) {
             (void)sched_yield();

@@ -2,6 +2,7 @@
 #ifndef PLUMB_COMM_MPI_RANKS_H
 #define PLUMB_COMM_MPI_RANKS_H
 
+#include "comm/star.h"
 #include "comm/transport.h"
 #include "comm/waiting.h"
 
@@ -29,6 +30,7 @@ typedef struct Abandoned {
 
 typedef struct {
     int rank, size;
+    Star *const *star; /* the world's, once there is one: it hears of a rank's death, MPI may not */
     MPI_Comm everyone; /* small exchanges */
     MPI_Comm host;     /* the ranks of this host */
     MPI_Comm calls;    /* the roll call */
@@ -50,7 +52,8 @@ typedef struct {
 CHECKED Status mpi_status(int code, const char *what);
 
 /* Waits until *request is complete. After `timeout` seconds a roll call is held, and the error names the
- * ranks that did not come to the operation; then the request is still pending. */
+ * ranks that did not come to the operation; a failure that the star knows of ends the wait at once. After an error
+ * the request is still pending. */
 CHECKED Status ranks_wait(Ranks *, MPI_Request *, const Operation *, double timeout);
 /* Answers other ranks' roll calls; cheap enough to be called between nodes. */
 void ranks_poll(Ranks *);

@@ -100,12 +100,11 @@ static Status train_in(World *world, const Config *config, const char *run_path,
     const TrainerOptions options = {.log_view = arguments->log_view, .quiet = arguments->quiet};
     TRY_ELSE(done, trainer_run(&session, &run, options));
 done:
+    /* At once: another rank may end all of them soon. */
+    if (world->rank == 0 && status != OK && status_code(status) != STATUS_INTERRUPTED)
+        run_folder_note_failure(&run, status_message(status));
     if (session.world != NULL) session_close(&session);
-    if (world->rank == 0) {
-        if (status != OK && status_code(status) != STATUS_INTERRUPTED)
-            run_folder_note_failure(&run, status_message(status));
-        run_folder_close(&run);
-    }
+    if (world->rank == 0) run_folder_close(&run);
     return status;
 }
 

@@ -4,6 +4,8 @@
  * without MPI). */
 #include "comm/comm.h"
 #include "comm/processors.h"
+#include "comm/star.h"
+#include "engine/base/log.h"
 #include "tests/support.h"
 
 #include <fcntl.h>
@@ -62,6 +64,15 @@ static int play_training(World *world, const char *part)
     else if (status == OK)
         status = comm_collective(world, strcmp(part, "hang") == 0 ? 1 : 60, &collective);
     if (status != OK) comm_abort(world, status);
+    if (strcmp(part, "told") == 0) { /* rank 1 does not come; what has happened is known all the same */
+        if (world->rank == 1) {
+            star_fail(world->star, STATUS_NUMERIC, "step 20: the GPU is gone");
+            (void)pause();
+        }
+        status = comm_barrier(world);
+        if (status_code(status) == STATUS_NUMERIC) log_any_rank("the wait has ended");
+        comm_abort(world, status);
+    }
     float *values = calloc(100000, sizeof *values);
     if (values == NULL) return 1;
     for (int step = 0;; ++step) {
@@ -214,6 +225,18 @@ static void test_hung_rank(void **state)
     assert_output(&job, !is_kind("mpi") ? "answers, but has not come to it" : "does not answer");
 }
 
+/* Whoever waits for the others in an exchange hears of a failure as one that waits in a sum does. */
+static void test_failure_known_to_all(void **state)
+{
+    (void)state;
+    if (is_kind("mpi")) skip(); /* nothing but MPI connects the ranks */
+    Job job = job_run(three, "told");
+    assert_true(job.seconds < END_WITHIN);
+    assert_int_equal(job.exit_code, STATUS_NUMERIC);
+    assert_output(&job, "the wait has ended");
+    assert_output(&job, "step 20: the GPU is gone");
+}
+
 static void test_ends(void **state)
 {
     (void)state;
@@ -333,12 +356,17 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_rank_that_leaves),
         cmocka_unit_test(test_rank_that_quits),
         cmocka_unit_test(test_hung_rank),
+        cmocka_unit_test(test_failure_known_to_all),
         cmocka_unit_test(test_ends),
     };
     const struct CMUnitTest of_collective[] = {
-        cmocka_unit_test(test_killed_rank),      cmocka_unit_test(test_failed_rank),
-        cmocka_unit_test(test_rank_that_leaves), cmocka_unit_test(test_rank_that_quits),
-        cmocka_unit_test(test_hung_rank),        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_killed_rank),
+        cmocka_unit_test(test_failed_rank),
+        cmocka_unit_test(test_rank_that_leaves),
+        cmocka_unit_test(test_rank_that_quits),
+        cmocka_unit_test(test_hung_rank),
+        cmocka_unit_test(test_failure_known_to_all),
+        cmocka_unit_test(test_ends),
     };
     if (!is_kind("mpi")) return cmocka_run_group_tests(of_collective, NULL, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
