@@ -66,7 +66,8 @@ static Status roll_call(Ranks *ranks, const Operation *operation, double timeout
     for (int i = 0; i < ranks->size; ++i)
         if (i != ranks->rank) presence_send(ranks, i, TAG_CALL);
     int unheard = ranks->size - 1;
-    while (unheard > 0 && seconds_now() - start < ROLL_CALL_SECONDS) {
+    Wait wait = wait_begin();
+    while (unheard > 0 && wait_passed(&wait) < ROLL_CALL_SECONDS) {
         pause_for(0.001);
         presence_receive(ranks);
         unheard = 0;

@@ -137,7 +137,7 @@ int star_connect(const StarAddress *address, const StarOptions *options, double 
     for (int i = 0; i < address->hosts; ++i) {
         const int file = connect_to(address->host[i], address->port, seconds);
         if (file < 0) continue;
-        if (greet(file, address, options, seconds)) return file;
+        if (greet(file, address, options, 3 * seconds)) return file; /* the host is there, and may be busy */
         (void)close(file);
     }
     return -1;

@@ -35,6 +35,10 @@ def soon():
     """Errors end a job within 10 s, or 30 on a machine that is suddenly busy; timeouts are longer."""
     return 30 * SLOWNESS * max(1, os.getloadavg()[0] / (os.cpu_count() or 1))
 
+
+# What a rank that is missing is given, in seconds: one that merely does not get a processor comes sooner.
+SHORT = 6 * SLOWNESS
+
 EVERY_STEP = "checkpoint.minutes=1e-7"  # a setting: a checkpoint after every step
 
 LIBC = ctypes.CDLL(None)  # loaded here, since nothing may be loaded between a fork and its program
@@ -125,7 +129,7 @@ class Job:
 
     def remove_leftovers(self):
         """The ids of processes that outlived the job's first process by more than a moment."""
-        deadline = time.monotonic() + soon() / 3
+        deadline = time.monotonic() + soon()
         while self.everyone() and self.code is not None and time.monotonic() < deadline:
             time.sleep(0.05)
         left = self.everyone()
@@ -162,7 +166,7 @@ class Job:
 
 
 def is_mpi_note(line):
-    notes = ("more processes have sent help message", "Set MCA parameter \"orte_base_help_aggregate\"",
+    notes = ("sent help message", "Set MCA parameter \"orte_base_help_aggregate\"",
              "PMIX ERROR", "mpirun: ", "*** ", "Read -1, expected", "Process received signal")
     return any(note in line for note in notes)
 

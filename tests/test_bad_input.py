@@ -11,7 +11,7 @@ import subprocess
 import time
 import unittest
 
-from jobs import (BUSY, COMMUNICATION, INPUT, INTERRUPTED, IO, PLUMB, SLOWNESS, UNSUPPORTED, USAGE, Job, Suite,
+from jobs import (BUSY, COMMUNICATION, INPUT, INTERRUPTED, IO, PLUMB, SHORT, SLOWNESS, UNSUPPORTED, USAGE, Job, Suite,
                   checkpoint, contents, idx, main, metrics, plumb, safetensors, soon, wait_for, write_safetensors)
 
 OLD_DRIVER = os.environ.get("PLUMB_DRIVER_STAND_IN", "")  # folder of a libcuda.so.1 that is older than the toolkit
@@ -264,7 +264,8 @@ class BadInput(Suite):
     def test_two_jobs_in_one_folder(self):
         run = self.folder()
         first = Job(["train", self.linear, "epochs=1000000", "evaluate.every=0", "--run", run])
-        while not os.path.exists(f"{run}/lock") or not contents(f"{run}/lock"):
+        wait_for(f"{run}/lock", first)
+        while not contents(f"{run}/lock"):
             time.sleep(0.01)
         for ranks in (0, 2):
             self.check(Job(["train", self.linear, "epochs=1000000", "evaluate.every=0", "--run", run], ranks).wait(),
@@ -502,29 +503,28 @@ class BadInput(Suite):
     def test_a_job_that_is_suspended(self):
         """All ranks are stopped for longer than they would wait for one another, and go on."""
         run = self.folder()
-        patience = 3 * SLOWNESS
+        patience = 10 * SLOWNESS
         job = Job(["train", self.linear, "epochs=1000000", f"comm.timeout_seconds={patience}", "--run", run], 2)
         wait_for(f"{run}/checkpoints/best.model.safetensors", job)
         job.signal("0", signal.SIGSTOP)
         time.sleep(0.5)  # the other comes to wait for it
         job.signal("1", signal.SIGSTOP)
-        time.sleep(2 * patience)
+        time.sleep(patience + 3)
         job.signal("1", signal.SIGCONT)
         job.signal("0", signal.SIGCONT)
-        time.sleep(2 * patience)
+        time.sleep(patience + 3)
         job.signal("0", signal.SIGUSR1)
         self.assertEnds(job.wait(), INTERRUPTED)
 
     def test_a_rank_that_hangs(self):
         run = self.folder()
-        job = Job(["train", self.linear, "epochs=1000000", "comm.timeout_seconds=2", "--run", run], 2)
-        while not os.path.exists(f"{run}/checkpoints/best.model.safetensors"):
-            time.sleep(0.01)
+        job = Job(["train", self.linear, "epochs=1000000", f"comm.timeout_seconds={SHORT}", "--run", run], 2)
+        wait_for(f"{run}/checkpoints/best.model.safetensors", job)
         job.signal("1", signal.SIGSTOP)
         stopped = time.monotonic()
         job.wait()
         self.assertEnds(job, COMMUNICATION)
-        self.assertLess(time.monotonic() - stopped, 2 + soon())
+        self.assertLess(time.monotonic() - stopped, SHORT + soon())
         self.assertIn("rank 1", job.errors)
 
 

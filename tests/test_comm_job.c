@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { END_WITHIN = 40 /* seconds, on a busy machine; a rank that waits for another waits for 60 */ };
+enum { END_WITHIN = 50 /* seconds, on a busy machine; a rank that waits for another waits for 60 */ };
 
 static const char *kind; /* of collective */
 
@@ -57,12 +57,12 @@ static int play_training(World *world, const char *part)
     Collective *collective = NULL;
     Device *device;
     const CommOptions options = {
-        .kind = kind, .timeout_seconds = 60, .step_seconds = strcmp(part, "hang") == 0 ? 1 : 0};
+        .kind = kind, .timeout_seconds = 60, .step_seconds = strcmp(part, "hang") == 0 ? 5 : 0};
     Status status = device_open(DEVICE_CPU, 0, 1, &device);
     if (status == OK && is_kind("nccl"))
         status = comm_device_collective(world, device, &options, &collective);
     else if (status == OK)
-        status = comm_collective(world, strcmp(part, "hang") == 0 ? 1 : 60, &collective);
+        status = comm_collective(world, strcmp(part, "hang") == 0 ? 5 : 60, &collective);
     if (status != OK) comm_abort(world, status);
     if (strcmp(part, "told") == 0) { /* rank 1 does not come; what has happened is known all the same */
         if (world->rank == 1) {
@@ -182,7 +182,8 @@ static void test_killed_rank(void **state)
     (void)state;
     Job job = job_run(three, "kill");
     assert_true(job.seconds < END_WITHIN);
-    assert_int_equal(job.exit_code, 128 + SIGKILL);
+    /* The other ranks may hear of it before mpirun does. */
+    assert_true(job.exit_code == 128 + SIGKILL || (!is_kind("mpi") && job.exit_code == STATUS_COMMUNICATION));
 }
 
 static void test_failed_rank(void **state)
@@ -219,7 +220,7 @@ static void test_hung_rank(void **state)
     /* Without mpirun nobody ends the one that hangs but itself, 10 s later. */
     assert_true(job.seconds < END_WITHIN);
     assert_int_equal(job.exit_code, STATUS_COMMUNICATION);
-    assert_output(&job, "waited 1 s for operation ");
+    assert_output(&job, "waited 5 s for operation ");
     assert_output(&job, "(sum of 100000 float32): rank 1 on host");
     /* Over sockets, a thread answers for a rank that hangs. */
     assert_output(&job, !is_kind("mpi") ? "answers, but has not come to it" : "does not answer");

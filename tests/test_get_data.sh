@@ -37,7 +37,7 @@ export PLUMB_DATA_CHECKSUMS=$work/checksums
 : >log
 python3 "$here/range_server.py" serve log >port &
 server=$!
-for _ in $(seq 100); do
+for _ in $(seq 600); do
     [ -s port ] && break
     sleep 0.1
 done

@@ -8,7 +8,7 @@ import subprocess
 import time
 import unittest
 
-from jobs import COMMUNICATION, PLUMB, SKIP, SLOWNESS, Job, Suite, contents, main, metrics, soon, wait_for
+from jobs import COMMUNICATION, PLUMB, SHORT, SKIP, Job, Suite, contents, main, metrics, soon, wait_for
 
 NAMES = ("plumb-a", "plumb-b")
 ADDRESSES = ("198.18.0.1", "198.18.0.2")  # of a range that is for tests
@@ -89,11 +89,11 @@ class Hosts(Suite):
         self.assertSameCurve(run, self.train(self.linear), 1e-5)
 
     def test_by_hand_and_a_host_vanishes(self):
-        run, jobs = self.start_by_hand("epochs=1000000", f"comm.timeout_seconds={4 * SLOWNESS}")
+        run, jobs = self.start_by_hand("epochs=1000000", f"comm.timeout_seconds={SHORT}")
         pulled = self.pull_cable(run, *jobs)
         for job in jobs:
             self.assertEnds(job.wait(), COMMUNICATION)
-        self.assertLess(time.monotonic() - pulled, 4 * SLOWNESS + soon())
+        self.assertLess(time.monotonic() - pulled, SHORT + soon())
         for rank, job in enumerate(jobs):
             self.assertRegex(job.errors, gone(NAMES[1 - rank // 2]))
         self.assertRegex(contents(f"{run}/failure.txt").decode(), gone(NAMES[1]))

@@ -178,6 +178,7 @@ static void test_step_that_takes_too_long(void **state)
     const CommOptions options = {.kind = "nccl", .timeout_seconds = 60, .step_seconds = 1};
     assert_ok(comm_device_collective(world, &device, &options, &collective));
     assert_ok(collective->wait(collective, &device, EVERYTHING));
+    assert_ok(comm_barrier(world));
     hung = collective;
     assert_fails(collective->wait(collective, &device, EVERYTHING), STATUS_COMMUNICATION,
                  " waited 1 s for the step of all ranks: ");

@@ -1,13 +1,14 @@
 """Training whose ranks exchange data through NCCL: a stand-in for the library, which takes host memory and goes
 wrong when told to. The same curve at any number of ranks; and trouble ends all ranks soon, with a cause."""
 
+import contextlib
 import glob
 import os
 import signal
 import sys
 import time
 
-from jobs import COMMUNICATION, NUMERIC, SKIP, Job, Suite, main, metrics, soon, wait_for
+from jobs import COMMUNICATION, NUMERIC, SHORT, SKIP, Job, Suite, main, metrics, soon, wait_for
 
 STAND_IN = os.environ.get("PLUMB_NCCL_STAND_IN", "")
 NCCL = "collective=nccl"
@@ -45,7 +46,8 @@ class Trouble(Suite):
         """Memory that ranks would have shared, had all of them started: named after one that is gone."""
         for path in glob.glob("/dev/shm/nccl-stand-in-*"):
             if not os.path.exists(f"/proc/{path.split('-')[3]}"):
-                os.unlink(path)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
         super().tearDownClass()
 
     def refused(self, code, *texts, fault="", ranks=3, settings=(), environment=None):
@@ -88,42 +90,42 @@ class Trouble(Suite):
         for fault in ("hang", "stuck"):
             with self.subTest(fault=fault):
                 started = time.monotonic()
-                self.refused(COMMUNICATION, "waited 2 s for operation ", "(sum of 7856 float32)",
-                             fault=f"1:{fault}:9", settings=("comm.step_seconds=2",))
-                self.assertLess(time.monotonic() - started, 4 + soon())
+                self.refused(COMMUNICATION, f"waited {SHORT:g} s for operation ", "(sum of 7856 float32)",
+                             fault=f"1:{fault}:9", settings=(f"comm.step_seconds={SHORT}",))
+                self.assertLess(time.monotonic() - started, SHORT + 2 + soon())
 
     def test_error_that_shows_later(self):
         self.refused(COMMUNICATION, "NCCL: operation ", "(sum of 7856 float32): remote process exited or there was",
                      fault="1:error:9")
 
     def test_rank_that_never_starts(self):
-        self.refused(COMMUNICATION, "waited 2 s for the start of NCCL", fault="1:start:0",
-                     settings=("comm.timeout_seconds=2",))
+        self.refused(COMMUNICATION, f"waited {SHORT:g} s for the start of NCCL", fault="1:start:0",
+                     settings=(f"comm.timeout_seconds={SHORT}",))
 
     def test_killed_and_stopped_in_an_operation(self):
-        for fault, what in (("kill", "its connection ended"), ("stop", "it was last heard of 2 s ago")):
+        for fault, what in (("kill", "its connection ended"), ("stop", r"it was last heard of \d+ s ago")):
             for rank in (0, 1):
                 with self.subTest(fault=fault, rank=rank):
-                    job = Job(["train", self.linear, NCCL, "comm.timeout_seconds=2", "--run", self.folder()], 3,
+                    job = Job(["train", self.linear, NCCL, f"comm.timeout_seconds={SHORT}", "--run", self.folder()], 3,
                               stand_in(f"{rank}:{fault}:9")).wait()
-                    self.assertLess(job.seconds, 3 + soon())
+                    self.assertLess(job.seconds, SHORT + soon())
                     self.assertEqual(job.leftovers, [])
                     self.assertIn(job.code, (COMMUNICATION,) if fault == "stop" else (COMMUNICATION, 137))
                     if fault == "stop":  # mpirun itself may be faster to end the others after a death
                         self.assertIn(f"rank {rank} on host", job.errors, self.said(job))
-                        self.assertIn(what, job.errors, self.said(job))
+                        self.assertRegex(job.errors, what, self.said(job))
 
     def test_killed_and_stopped_at_any_moment(self):
         for number in (signal.SIGKILL, signal.SIGSTOP):
             with self.subTest(number=number):
                 run = self.folder()
-                job = Job(["train", self.linear, NCCL, "epochs=1000000", "comm.timeout_seconds=2", "--run", run], 2,
+                job = Job(["train", self.linear, NCCL, "epochs=1000000", f"comm.timeout_seconds={SHORT}", "--run", run], 2,
                           stand_in())
                 wait_for(f"{run}/checkpoints/best.model.safetensors", job)
                 self.assertTrue(job.signal("1", number))
                 sent = time.monotonic()
                 job.wait()
-                self.assertLess(time.monotonic() - sent, 3 + soon())
+                self.assertLess(time.monotonic() - sent, SHORT + soon())
                 self.assertEqual(job.leftovers, [])
                 self.assertIn(job.code, (COMMUNICATION, 137))
                 if number == signal.SIGSTOP:

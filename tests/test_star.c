@@ -90,7 +90,7 @@ static void close_ranks(Rank rank[], int threads)
 static void await_failure(Star *star, StatusCode code, const char *text)
 {
     Status status = OK;
-    for (int turn = 0; turn < 1000 && status == OK; ++turn) {
+    for (int turn = 0; turn < 6000 && status == OK; ++turn) {
         pause_for(0.01);
         status = star_failure(star);
     }
@@ -267,10 +267,10 @@ static void test_silence(void **state)
     (void)state;
     Rank rank[RANKS];
     StarAddress address = {.port = 0};
-    const int file = connect_silent(rank, 2, 3, &address);
+    const int file = connect_silent(rank, 2, 8, &address);
     for (int i = 0; i < RANKS - 1; ++i)
         await_failure(rank[i].star, STATUS_COMMUNICATION,
-                      "rank 2 on host there is lost: it was last heard of 3 s ago");
+                      "rank 2 on host there is lost: it was last heard of 8 s ago");
     close_ranks(rank, RANKS - 1);
     (void)close(file);
 }

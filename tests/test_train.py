@@ -159,7 +159,7 @@ class Talk(Suite):
                 text = on_terminal([*command, PLUMB, "train", self.resnet, "epochs=400", "evaluate.every=0",
                                     "--run", self.folder()], "images/s  ")
                 self.assertRegex(text, r"\r\033\[Kepoch \d+/400 \[#*\.*\] loss [\d.]+  \d+ images/s")
-                self.assertRegex(text, r"\d+ min \d\d s left")
+                self.assertRegex(text, r"\d+ (min \d\d s|h \d\d min) left")
 
     def test_quiet(self):
         self.train(self.resnet, "--quiet")

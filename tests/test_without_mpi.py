@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from jobs import (COMMUNICATION, INTERRUPTED, IO, NUMERIC, SLOWNESS, USAGE, Job, Suite, main, metrics, soon,
+from jobs import (COMMUNICATION, INTERRUPTED, IO, NUMERIC, SHORT, SLOWNESS, USAGE, Job, Suite, main, metrics, soon,
                   wait_for)
 
 STAND_IN = os.environ.get("PLUMB_NCCL_STAND_IN", "")
@@ -137,37 +137,37 @@ class Ranks(Suite):
         for settings, environment in self.ways():
             for which in (0, 1):
                 with self.subTest(settings=settings, which=which):
-                    run, jobs = self.start_training("epochs=1000000", "comm.timeout_seconds=2", *settings, ranks=3,
+                    run, jobs = self.start_training("epochs=1000000", f"comm.timeout_seconds={SHORT}", *settings, ranks=3,
                                                     environment=environment)
                     wait_for(f"{run}/checkpoints/best.model.safetensors", *jobs)
                     jobs[which].signal("", signal.SIGSTOP)
                     stopped = time.monotonic()
                     others = [job for rank, job in enumerate(jobs) if rank != which]
                     self.all_end(others, COMMUNICATION)
-                    self.assertLess(time.monotonic() - stopped, 4 + soon())
+                    self.assertLess(time.monotonic() - stopped, SHORT + 3 + soon())
                     for job in others:
                         self.assertRegex(job.errors, f"rank {which} on host .* does not answer")
                     jobs[which].signal("", signal.SIGCONT)  # it finds itself alone
                     self.all_end([jobs[which]], COMMUNICATION)
 
     def test_all_ranks_stopped_for_a_while(self):
-        patience = 3 * SLOWNESS
+        patience = 10 * SLOWNESS
         run, jobs = self.start_training("epochs=1000000", f"comm.timeout_seconds={patience}", ranks=2)
         wait_for(f"{run}/checkpoints/best.model.safetensors", *jobs)
         jobs[0].signal("", signal.SIGSTOP)
         time.sleep(0.5)  # the other comes to wait for it
         jobs[1].signal("", signal.SIGSTOP)
-        time.sleep(2 * patience)
+        time.sleep(patience + 3)
         for job in reversed(jobs):
             job.signal("", signal.SIGCONT)
-        time.sleep(2 * patience)
+        time.sleep(patience + 3)
         jobs[1].signal("", signal.SIGTERM)
         self.all_end(jobs, INTERRUPTED)
 
     def ways(self):
         yield (), None
         if STAND_IN:
-            yield ("collective=nccl", "comm.step_seconds=2"), LOADED
+            yield ("collective=nccl", f"comm.step_seconds={SHORT}"), LOADED
 
 
 if __name__ == "__main__":
