@@ -129,7 +129,7 @@ class Job:
 
     def remove_leftovers(self):
         """The ids of processes that outlived the job's first process by more than a moment."""
-        deadline = time.monotonic() + soon()
+        deadline = time.monotonic() + soon() / 3
         while self.everyone() and self.code is not None and time.monotonic() < deadline:
             time.sleep(0.05)
         left = self.everyone()

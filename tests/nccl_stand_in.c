@@ -344,6 +344,8 @@ static void get(const Work *work, size_t at, size_t bytes)
     const size_t size = type_size(work->type);
     if (work->kind == SUM) sum_slots(comm, to, bytes / size, work->type);
     if (work->kind == BROADCAST) memcpy(to, slot_of(comm, work->root), bytes);
+    if (work->kind == BROADCAST && comm->rank != work->root && at == 0 && fault_now(comm, "nan"))
+        put_nan(to, work->type);
     for (int rank = 0; rank < comm->size && work->kind == GATHER; ++rank)
         memcpy(to + (size_t)rank * work->count * size, slot_of(comm, rank), bytes);
 }

@@ -459,6 +459,17 @@ class BadInput(Suite):
         job = Job((), command=["mpirun", *first, ":", *second]).wait()
         self.check(job, COMMUNICATION, ["the checkpoint of rank 1", "differs"])
 
+    def test_ranks_that_start_from_different_weights(self):
+        """As when hosts have files of their own under one name."""
+        words = [PLUMB, "train", self.linear, "init=weights.safetensors", "--run", self.folder()]
+        command = ["mpirun"]
+        for seed in (1, 2):
+            place = os.path.dirname(checkpoint(self.train(self.linear, "epochs=1", f"seed={seed}")))
+            os.symlink(f"{place}/best.model.safetensors", f"{place}/weights.safetensors")
+            command += ["-n", "1", "--wdir", place, *words, ":"]
+        job = Job((), command=command[:-1]).wait()
+        self.check(job, COMMUNICATION, ["the starting parameters of rank 1", "differs"])
+
     # ---- a rank that fails alone ----
 
     def test_one_rank_cannot_read(self):

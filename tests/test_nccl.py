@@ -4,6 +4,7 @@ wrong when told to. The same curve at any number of ranks; and trouble ends all 
 import contextlib
 import glob
 import os
+import re
 import signal
 import sys
 import time
@@ -77,6 +78,10 @@ class Trouble(Suite):
                      "the stand-in was told to fail", fault="1:fail:9")
         self.assertNotIn("second line", self.job.errors)
 
+    def test_parameters_that_arrive_otherwise(self):
+        """In the broadcast of the first ones."""
+        self.refused(COMMUNICATION, "the starting parameters of rank 1", "differs", fault="1:nan:1")
+
     def test_nan_on_the_way(self):
         """In the gradient of one rank, as it is summed; all ranks stop at that step, and say what it is: the gradients
         themselves are finite."""
@@ -103,7 +108,7 @@ class Trouble(Suite):
                      settings=(f"comm.timeout_seconds={SHORT}",))
 
     def test_killed_and_stopped_in_an_operation(self):
-        for fault, what in (("kill", "its connection ended"), ("stop", r"it was last heard of \d+ s ago")):
+        for fault, what in (("kill", "its connection ended"), ("stop", r"it was last heard of (\d+) s ago")):
             for rank in (0, 1):
                 with self.subTest(fault=fault, rank=rank):
                     job = Job(["train", self.linear, NCCL, f"comm.timeout_seconds={SHORT}", "--run", self.folder()], 3,
@@ -114,6 +119,7 @@ class Trouble(Suite):
                     if fault == "stop":  # mpirun itself may be faster to end the others after a death
                         self.assertIn(f"rank {rank} on host", job.errors, self.said(job))
                         self.assertRegex(job.errors, what, self.said(job))
+                        self.assertGreaterEqual(int(re.search(what, job.errors)[1]), SHORT)
 
     def test_killed_and_stopped_at_any_moment(self):
         for number in (signal.SIGKILL, signal.SIGSTOP):
