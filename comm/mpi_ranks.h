@@ -2,7 +2,7 @@
 #ifndef PLUMB_COMM_MPI_RANKS_H
 #define PLUMB_COMM_MPI_RANKS_H
 
-#include "comm/star.h"
+#include "comm/star/star.h"
 #include "comm/transport.h"
 #include "comm/waiting.h"
 

@@ -4,7 +4,7 @@
 #define PLUMB_COMM_NCCL_WATCH_H
 
 #include "comm/nccl_library.h"
-#include "comm/star.h"
+#include "comm/star/star.h"
 
 /* A thread that looks every moment whether another rank is lost, NCCL has failed behind the rank's back, or
  * what the rank waits for takes too long. If so it tells all ranks and aborts the communicator, which ends

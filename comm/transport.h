@@ -3,7 +3,7 @@
 #define PLUMB_COMM_TRANSPORT_H
 
 #include "comm/comm.h"
-#include "comm/star.h"
+#include "comm/star/star.h"
 
 /* The few things that comm/ needs of it. All are collective unless they say otherwise. The small exchanges
  * end with an error, never hang, when another rank does not come within the time given to comm_collective;

@@ -2,7 +2,7 @@
 #include "comm/launcher.h"
 #include "comm/nccl.h"
 #include "comm/processors.h"
-#include "comm/sockets.h"
+#include "comm/star/sockets.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 

@@ -106,7 +106,7 @@ for library in "${!taken[@]}"; do
   [ ! -f "/usr/share/doc/$package/copyright" ] || cp "/usr/share/doc/$package/copyright" "$root/licences/$package"
 done
 
-cp launch/bundle_start.sh "$root/bin/plumb"
+cp launch/scripts/bundle_start.sh "$root/bin/plumb"
 cp tests/start_ranks.sh "$root/bin/"
 cp launch/get_data.sh "$root/launch/"
 cp README.md LICENSE "$root/"

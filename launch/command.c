@@ -2,11 +2,11 @@
 
 #include "engine/base/log.h"
 #include "launch/doctor.h"
-#include "launch/evaluate.h"
+#include "launch/evaluate/evaluate.h"
 #include "launch/list.h"
-#include "launch/report.h"
-#include "launch/sweep.h"
-#include "launch/train.h"
+#include "launch/report/report.h"
+#include "launch/sweep/sweep.h"
+#include "launch/train/train_command.h"
 
 #include <stdio.h>
 #include <string.h>

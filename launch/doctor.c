@@ -2,7 +2,7 @@
 
 #include "engine/base/memory.h"
 #include "engine/device/device.h"
-#include "engine/ops/onednn.h"
+#include "engine/ops/onednn/onednn.h"
 
 #include <inttypes.h>
 #include <sched.h>

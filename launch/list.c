@@ -1,6 +1,6 @@
 #include "launch/list.h"
 
-#include "engine/data/dataset.h"
+#include "engine/data/images/dataset.h"
 #include "launch/settings.h"
 #include "losses/loss.h"
 #include "models/model.h"

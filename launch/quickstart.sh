@@ -9,7 +9,7 @@ if [ $# -gt 0 ]; then
 fi
 cd "$(dirname "$0")/.."
 
-./launch/install.sh build
+./launch/scripts/install.sh build
 ./launch/build.sh build -DPLUMB_TESTS=OFF
 ./build/plumb sweep configs/quickstart.yaml
 ./build/plumb report runs/quickstart --output runs/quickstart/report.html

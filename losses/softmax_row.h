@@ -5,7 +5,7 @@
 #ifndef PLUMB_LOSSES_SOFTMAX_ROW_H
 #define PLUMB_LOSSES_SOFTMAX_ROW_H
 
-#include "losses/logits.h"
+#include "losses/calibration/logits.h"
 #include "losses/vector_math.h"
 
 #include <float.h>

@@ -8,9 +8,9 @@
 #include <vector>
 
 extern "C" {
-#include "losses/bootstrap.h"
-#include "losses/calibration.h"
-#include "losses/temperature.h"
+#include "losses/calibration/bootstrap.h"
+#include "losses/calibration/calibration.h"
+#include "losses/calibration/temperature.h"
 }
 
 namespace

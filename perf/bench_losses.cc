@@ -3,7 +3,7 @@ extern "C" {
 #include "engine/base/random.h"
 #include "engine/device/device.h"
 #include "engine/plan/collective.h"
-#include "losses/evaluated_losses.h"
+#include "losses/calibration/evaluated_losses.h"
 #include "losses/loss.h"
 #include "losses/loss_head.h"
 #include "losses/mmce.h"

@@ -2,7 +2,7 @@
 #ifndef PLUMB_TESTS_DATA_FILES_H
 #define PLUMB_TESTS_DATA_FILES_H
 
-#include "engine/data/dataset.h"
+#include "engine/data/images/dataset.h"
 #include "tests/support.h"
 
 #include "engine/base/file.h"

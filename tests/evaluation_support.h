@@ -5,7 +5,7 @@
 #include "tests/support.h"
 
 #include "comm/comm.h"
-#include "losses/logits.h"
+#include "losses/calibration/logits.h"
 
 #include <stdio.h>
 

@@ -1,5 +1,5 @@
 /* CIFAR records: every label that is let through is one of a class. */
-#include "engine/data/cifar.h"
+#include "engine/data/images/cifar.h"
 
 #include <stdlib.h>
 

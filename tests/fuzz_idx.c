@@ -1,5 +1,5 @@
 /* idx headers and sizes: whatever the bytes, every one that the parser grants can be read. */
-#include "engine/data/idx.h"
+#include "engine/data/images/idx.h"
 
 #include <stdlib.h>
 

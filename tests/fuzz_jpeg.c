@@ -1,5 +1,5 @@
 /* JPEG images: libjpeg's errors come back as a Status, without leaks or jumps into the void. */
-#include "engine/data/jpeg.h"
+#include "engine/data/images/jpeg.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 

@@ -1,5 +1,5 @@
 /* The text files of Tiny-ImageNet: names that are let through stay inside the folder. */
-#include "engine/data/tiny_imagenet.h"
+#include "engine/data/images/tiny_imagenet.h"
 
 #include <stdbool.h>
 #include <stdlib.h>

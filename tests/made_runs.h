@@ -2,7 +2,7 @@
 #ifndef PLUMB_TESTS_MADE_RUNS_H
 #define PLUMB_TESTS_MADE_RUNS_H
 
-#include "launch/run_summary.h"
+#include "launch/runs/run_summary.h"
 #include "tests/scratch.h"
 
 enum { MADE_BINS = 15, MADE_EPOCHS = 4 };

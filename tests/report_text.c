@@ -2,8 +2,8 @@
 
 #include "tests/support.h"
 
-#include "launch/report.h"
-#include "launch/run_table.h"
+#include "launch/report/report.h"
+#include "launch/runs/run_table.h"
 
 #include <ctype.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 #ifndef PLUMB_TESTS_REPORT_TEXT_H
 #define PLUMB_TESTS_REPORT_TEXT_H
 
-#include "launch/run_summary.h"
+#include "launch/runs/run_summary.h"
 
 #include <stddef.h>
 

@@ -3,6 +3,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-./launch/install.sh build test
+./launch/scripts/install.sh build test
 ./launch/build.sh build -DPLUMB_TESTS=ON
 ctest --test-dir build -j "$((2 * $(nproc)))" --output-on-failure "$@" # most suites wait, for ranks and their deadlines

@@ -3,8 +3,8 @@
 #include "tests/support.h"
 
 #include "engine/base/random.h"
+#include "engine/data/images/reader.h"
 #include "engine/data/loader.h"
-#include "engine/data/reader.h"
 #include "engine/ops/ops.h"
 #include "engine/plan/plan.h"
 

@@ -2,7 +2,7 @@
 #include "tests/evaluation_support.h"
 
 #include "engine/base/random.h"
-#include "losses/bootstrap.h"
+#include "losses/calibration/bootstrap.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -3,11 +3,11 @@
 #include "tests/evaluation_support.h"
 
 #include "engine/base/random.h"
-#include "losses/calibration.h"
-#include "losses/exact_sum.h"
-#include "losses/ood.h"
-#include "losses/order_statistics.h"
-#include "losses/temperature.h"
+#include "losses/calibration/calibration.h"
+#include "losses/calibration/exact_sum.h"
+#include "losses/calibration/ood.h"
+#include "losses/calibration/order_statistics.h"
+#include "losses/calibration/temperature.h"
 
 #include <math.h>
 #include <stdlib.h>

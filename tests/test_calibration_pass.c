@@ -3,7 +3,7 @@
 #include "tests/support.h"
 
 #include "engine/base/random.h"
-#include "losses/calibration.h"
+#include "losses/calibration/calibration.h"
 
 #include <math.h>
 #include <stdlib.h>

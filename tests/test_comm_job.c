@@ -4,7 +4,7 @@
  * without MPI). */
 #include "comm/comm.h"
 #include "comm/processors.h"
-#include "comm/star.h"
+#include "comm/star/star.h"
 #include "engine/base/log.h"
 #include "tests/support.h"
 

@@ -1,7 +1,7 @@
 /* Data sets of idx and CIFAR files: what is read, how it is split, and what is refused. */
 #include "tests/data_files.h"
 
-#include "engine/data/reader.h"
+#include "engine/data/images/reader.h"
 
 #include <math.h>
 #include <stdio.h>

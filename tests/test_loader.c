@@ -1,8 +1,8 @@
 /* Batches: the same whatever the ranks and threads, each sample once an epoch, resumable anywhere. */
 #include "tests/support.h"
 
+#include "engine/data/images/reader.h"
 #include "engine/data/loader.h"
-#include "engine/data/reader.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>

@@ -4,7 +4,7 @@
 #include "engine/base/random.h"
 #include "engine/ops/ops.h"
 #include "engine/plan/plan.h"
-#include "losses/evaluated_losses.h"
+#include "losses/calibration/evaluated_losses.h"
 #include "tests/evaluation_support.h"
 #include "tests/loss_head_run.h"
 

@@ -3,7 +3,7 @@
 
 #include "tests/op_test.h"
 
-#include "engine/ops/onednn.h"
+#include "engine/ops/onednn/onednn.h"
 #include "engine/ops/ops.h"
 
 #include <math.h>

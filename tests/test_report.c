@@ -5,10 +5,10 @@
 
 #include "engine/base/file.h"
 #include "engine/base/log.h"
-#include "launch/html.h"
-#include "launch/report.h"
-#include "launch/run_folder.h"
-#include "launch/run_table.h"
+#include "launch/report/html.h"
+#include "launch/report/report.h"
+#include "launch/runs/run_folder.h"
+#include "launch/runs/run_table.h"
 
 #include <cJSON.h>
 #include <math.h>

@@ -3,7 +3,7 @@
 #include "tests/report_text.h"
 #include "tests/support.h"
 
-#include "launch/seed_groups.h"
+#include "launch/runs/seed_groups.h"
 
 #include <cJSON.h>
 #include <math.h>

@@ -1,8 +1,8 @@
 /* Connections over TCP: ranks are threads here. What comes from strangers, who is missing, and every way to
  * be lost; and how ranks find one another without MPI. */
 #include "comm/launcher.h"
-#include "comm/rendezvous.h"
-#include "comm/star_frames.h"
+#include "comm/star/rendezvous.h"
+#include "comm/star/star_frames.h"
 #include "tests/support.h"
 
 #include <arpa/inet.h>

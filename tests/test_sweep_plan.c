@@ -1,5 +1,5 @@
 /* What a sweep file stands for: names, order, settings, exclusions; and its mistakes, with file and line. */
-#include "launch/sweep_plan.h"
+#include "launch/sweep/sweep_plan.h"
 
 #include "engine/base/file.h"
 #include "tests/support.h"

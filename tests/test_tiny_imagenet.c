@@ -1,8 +1,8 @@
 /* Tiny-ImageNet: a folder of JPEG files, decoded when asked for. */
 #include "tests/data_files.h"
 
-#include "engine/data/jpeg.h"
-#include "engine/data/tiny_imagenet.h"
+#include "engine/data/images/jpeg.h"
+#include "engine/data/images/tiny_imagenet.h"
 
 #include <pthread.h>
 #include <stdio.h>

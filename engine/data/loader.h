@@ -8,7 +8,7 @@
 #ifndef PLUMB_ENGINE_DATA_LOADER_H
 #define PLUMB_ENGINE_DATA_LOADER_H
 
-#include "engine/data/dataset.h"
+#include "engine/data/images/dataset.h"
 
 typedef struct {
     int64_t batch; /* global batch size */

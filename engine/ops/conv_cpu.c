@@ -1,7 +1,7 @@
 /* Convolution on the CPU: oneDNN. */
 #include "engine/ops/conv.h"
 
-#include "engine/ops/onednn_kernel.h"
+#include "engine/ops/onednn/onednn_kernel.h"
 
 static OneDnnConvolution convolution_of(const Call *call)
 {

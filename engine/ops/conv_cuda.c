@@ -4,7 +4,7 @@
  * tensor inside a wider one (DenseNet's blocks) is read and written where it is, or, where no engine does that,
  * by way of a dense copy in scratch. */
 #include "engine/base/memory.h"
-#include "engine/ops/cuda_convolution.h"
+#include "engine/ops/cudnn/cuda_convolution.h"
 #include "engine/ops/elementwise.h"
 
 #include <stdlib.h>

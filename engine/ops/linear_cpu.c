@@ -1,7 +1,7 @@
 /* The linear layer on the CPU: oneDNN's inner product over rows; and the bias gradient, ours. */
 #include "engine/ops/linear.h"
 
-#include "engine/ops/onednn_kernel.h"
+#include "engine/ops/onednn/onednn_kernel.h"
 
 #include <string.h>
 

@@ -1,0 +1,56 @@
+/* What the hub and the ranks say to each other: a frame, then as many bytes as it says. Same program and kind
+ * of processor on both sides. Private to comm/star*.c. */
+#ifndef PLUMB_COMM_STAR_STAR_FRAMES_H
+#define PLUMB_COMM_STAR_STAR_FRAMES_H
+
+#include "comm/star/star.h"
+
+enum { STAR_MAGIC = 0x706c6d31 }; /* changes with the protocol */
+
+typedef enum {
+    FRAME_HELLO = 1, /* to the hub, first of all: Hello */
+    FRAME_KNOWN,     /* from it: the other half of the secret */
+    FRAME_START,     /* from it: all ranks are there; their hosts */
+    FRAME_PULSE,     /* both ways, every moment; to the hub with its sender's progress as number */
+    FRAME_PART,      /* to the hub: this rank's part of an exchange */
+    FRAME_WHOLE,     /* from it: the result */
+    FRAME_CALL,      /* to the hub: who is where? */
+    FRAME_ROLL,      /* from it: a Presence a rank */
+    FRAME_FAILED,    /* both ways: a rank has failed or is lost; the message */
+    FRAME_BYE,       /* to the hub: leaves in order */
+    FRAME_KINDS
+} FrameKind;
+
+typedef struct {
+    uint32_t magic;
+    int32_t kind;
+    int32_t detail; /* PART: STAR_GATHER or a DType; FAILED: the StatusCode */
+    int32_t rank;   /* FAILED: whose */
+    int64_t number; /* PART, WHOLE: of the exchange, from 1; PULSE: progress */
+    uint64_t bytes; /* that follow */
+} Frame;
+
+typedef struct {
+    uint64_t secret;
+    int32_t rank, size;
+    HostName host;
+} Hello;
+
+typedef struct {
+    double silence; /* seconds since the hub heard of it */
+    int64_t exchanges, progress;
+} Presence;
+
+enum { EXCHANGE_OF_FAILING = 0 }; /* in which ranks meet that end with an error, whatever else is under way */
+enum { FRAME_LARGEST = 1 << 30 }; /* bytes after a frame */
+
+/* Opens a port. */
+CHECKED Status star_listen(StarAddress *, int *listening);
+/* A connection with the hub, which knows this rank then; -1 if there is none within so many seconds for each
+ * of its addresses. */
+int star_connect(const StarAddress *, const StarOptions *, double seconds);
+
+/* Is there nothing left that the hub wants to send? */
+bool hub_is_idle(Hub *);
+
+#endif

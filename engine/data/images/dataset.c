@@ -1,0 +1,66 @@
+#include "engine/data/images/dataset.h"
+
+#include "engine/base/config.h"
+#include "engine/data/images/reader.h"
+
+#include <string.h>
+
+static const DatasetKind kinds[] = {
+    {"mnist", "handwritten digits, 28x28 grey, 10 classes, 60,000 + 10,000", 28, 28, 1, 10, mnist_open},
+    {"fashion_mnist", "articles of clothing, 28x28 grey, 10 classes, 60,000 + 10,000", 28, 28, 1, 10,
+     fashion_mnist_open},
+    {"cifar10", "photographs, 32x32 colour, 10 classes, 50,000 + 10,000", 32, 32, 3, 10, cifar10_open},
+    {"cifar100", "photographs, 32x32 colour, 100 classes, 50,000 + 10,000", 32, 32, 3, 100, cifar100_open},
+    {"tiny_imagenet", "photographs, 64x64 colour, 200 classes, 100,000 + 10,000 JPEG files", 64, 64, 3, 200,
+     tiny_imagenet_open},
+};
+enum { KINDS = sizeof kinds / sizeof kinds[0] };
+
+const char *split_name(Split split)
+{
+    static const char *const names[SPLIT_COUNT] = {"train", "validation", "test"};
+    return names[split];
+}
+
+const DatasetKind *dataset_kinds(int *count)
+{
+    *count = KINDS;
+    return kinds;
+}
+
+static Status unknown(const char *name)
+{
+    const char *known[KINDS];
+    for (int i = 0; i < KINDS; ++i)
+        known[i] = kinds[i].name;
+    const char *nearest = config_nearest(name, known, KINDS);
+    if (nearest != NULL)
+        return fail(STATUS_INPUT, "there is no data set %s; did you mean %s?", name, nearest);
+    return fail(STATUS_INPUT, "there is no data set %s (plumb list datasets shows all)", name);
+}
+
+Status dataset_find(const char *name, const DatasetKind **kind)
+{
+    *kind = NULL;
+    for (int i = 0; i < KINDS && *kind == NULL; ++i)
+        if (strcmp(kinds[i].name, name) == 0) *kind = &kinds[i];
+    return *kind != NULL ? OK : unknown(name);
+}
+
+Status dataset_open(const char *name, const DatasetOptions *options, Dataset **dataset)
+{
+    const DatasetKind *kind;
+    *dataset = NULL;
+    const int64_t limits[] = {options->train_limit, options->validation_limit, options->test_limit};
+    for (int split = 0; split < SPLIT_COUNT; ++split)
+        if (limits[split] < 0)
+            return fail(STATUS_INPUT, "%s: a limit of %lld %s samples is negative", name,
+                        (long long)limits[split], split_name((Split)split));
+    TRY(dataset_find(name, &kind));
+    return kind->open(options, dataset);
+}
+
+void dataset_close(Dataset *dataset)
+{
+    if (dataset != NULL) dataset->free(dataset);
+}

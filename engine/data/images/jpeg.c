@@ -1,0 +1,77 @@
+#include "engine/data/images/jpeg.h"
+
+#include <setjmp.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+#include <jpeglib.h>
+
+#include <jerror.h>
+
+/* libjpeg reports errors by a function that must not return: ours keeps the message and jumps out. */
+typedef struct {
+    struct jpeg_error_mgr manager; /* first: libjpeg's pointer to it is a pointer to this */
+    jmp_buf escape;
+    char message[JMSG_LENGTH_MAX];
+} Errors;
+
+static void keep_and_escape(j_common_ptr codec)
+{
+    Errors *errors = (Errors *)codec->err;
+    codec->err->format_message(codec, errors->message);
+    longjmp(errors->escape, 1);
+}
+
+/* libjpeg fills in what is missing and only warns. A picture that is half invented is no sample; warnings
+ * about stray bytes and old markers lose nothing. */
+static void refuse_damage(j_common_ptr codec, int level)
+{
+    if (level >= 0) return; /* traces */
+    const int code = codec->err->msg_code;
+    if (code == JWRN_JPEG_EOF || code == JWRN_HIT_MARKER || code == JWRN_HUFF_BAD_CODE ||
+        code == JWRN_MUST_RESYNC)
+        keep_and_escape(codec);
+}
+
+/* What libjpeg would print. */
+static void stay_silent(j_common_ptr codec) { (void)codec; }
+
+/* The part between setting the trap and leaving it, so that no local variable is clobbered by a jump. */
+static bool decode(struct jpeg_decompress_struct *codec, const uint8_t *bytes, size_t size, int64_t height,
+                   int64_t width, uint8_t *pixels)
+{
+    jpeg_mem_src(codec, bytes, size);
+    (void)jpeg_read_header(codec, TRUE);
+    if (codec->image_height != (JDIMENSION)height || codec->image_width != (JDIMENSION)width) return false;
+    codec->out_color_space = JCS_RGB;
+    (void)jpeg_start_decompress(codec);
+    while (codec->output_scanline < codec->output_height) {
+        JSAMPROW row = pixels + (size_t)codec->output_scanline * (size_t)width * 3;
+        (void)jpeg_read_scanlines(codec, &row, 1);
+    }
+    (void)jpeg_finish_decompress(codec);
+    return true;
+}
+
+Status jpeg_decode(const char *name, const uint8_t *bytes, size_t size, int64_t height, int64_t width,
+                   uint8_t *pixels)
+{
+    struct jpeg_decompress_struct codec;
+    Errors errors;
+    codec.err = jpeg_std_error(&errors.manager);
+    errors.manager.error_exit = keep_and_escape;
+    errors.manager.emit_message = refuse_damage;
+    errors.manager.output_message = stay_silent;
+    if (setjmp(errors.escape) != 0) {
+        jpeg_destroy_decompress(&codec);
+        return fail(STATUS_INPUT, "%s: not a JPEG image, or a damaged one: %s", name, errors.message);
+    }
+    jpeg_create_decompress(&codec);
+    const bool right_size = decode(&codec, bytes, size, height, width, pixels);
+    const unsigned image_height = codec.image_height, image_width = codec.image_width;
+    jpeg_destroy_decompress(&codec);
+    if (!right_size)
+        return fail(STATUS_INPUT, "%s: %ux%u pixels, %lldx%lld expected", name, image_width, image_height,
+                    (long long)width, (long long)height);
+    return OK;
+}

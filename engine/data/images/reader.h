@@ -1,0 +1,82 @@
+/* What the readers of data sets share: finding files, one table of pixels, and the splits. Internal to
+ * engine/data. */
+#ifndef PLUMB_ENGINE_DATA_IMAGES_READER_H
+#define PLUMB_ENGINE_DATA_IMAGES_READER_H
+
+#include "engine/data/images/dataset.h"
+
+#include <limits.h>
+
+/* The readers: one row of the table in dataset.c each. */
+CHECKED Status mnist_open(const DatasetOptions *, Dataset **);
+CHECKED Status fashion_mnist_open(const DatasetOptions *, Dataset **);
+CHECKED Status cifar10_open(const DatasetOptions *, Dataset **);
+CHECKED Status cifar100_open(const DatasetOptions *, Dataset **);
+CHECKED Status tiny_imagenet_open(const DatasetOptions *, Dataset **);
+
+/* ---- Files ---- */
+
+/* Where the files of a data set may be. The lists end with NULL. */
+typedef struct {
+    const char *name;                /* of the data set */
+    const char *const *distribution; /* folders of the distribution's packages, tried after data/NAME */
+    const char *const *inside;       /* sub-folders that its archive makes */
+    const char *const *mark;         /* a folder that holds one of these files is the one */
+    const char *package;             /* of the distribution, for the message; or NULL */
+} Home;
+
+/* The folder that holds the files: `folder`, or the usual places when that is empty; or a sub-folder. The
+ * error says where it looked and what fetches the files. */
+CHECKED Status home_find(const Home *, const char *folder, char found[PATH_MAX]);
+
+/* The whole of folder/file, which may not be empty; release with free(). `path` becomes its name. */
+CHECKED Status home_read(const Home *, const char *folder, const char *file, size_t limit,
+                         char path[PATH_MAX], char **data, size_t *size);
+
+/* The error for a file that is not there. */
+CHECKED Status home_missing(const Home *, const char *folder, const char *file);
+
+/* ---- The table of pixels ---- */
+
+typedef struct ImageTable {
+    Dataset dataset; /* dataset.implementation points back here */
+    uint8_t
+        *pixels; /* [rows,H,W,C]: training rows first, then test rows; pages never written take no memory */
+    int32_t *label; /* [rows], filled in by the reader */
+    int64_t rows, train_rows;
+    int64_t *split_row[SPLIT_COUNT];
+    int32_t *split_label[SPLIT_COUNT];
+    void *reader; /* what a lazy reader keeps, and its release */
+    void (*reader_free)(void *);
+} ImageTable;
+
+typedef struct {
+    const char *name;
+    int64_t train_rows, test_rows, height, width, channels, classes;
+} ImageTableSize;
+
+CHECKED Status image_table_new(ImageTableSize, ImageTable **);
+void image_table_free(ImageTable *);               /* NULL is allowed */
+int64_t image_table_row_bytes(const ImageTable *); /* H * W * C */
+
+/* Per channel, of pixel / 255. */
+typedef struct {
+    float mean[3], deviation[3];
+} Normalisation;
+extern const Normalisation imagenet_normalisation;
+void image_table_normalise(ImageTable *, Split, const Normalisation *);
+
+/* How many samples are held out of training when the options leave it open. */
+typedef struct {
+    int64_t usual;                 /* samples; of each class if by class */
+    const char *const *class_name; /* [classes]: hold out the same number of each class; NULL: of all */
+} HoldOut;
+
+/* Fills dataset.split from the labels, the options and the rule. */
+CHECKED Status image_table_split(ImageTable *, const DatasetOptions *, HoldOut);
+
+/* 0..count-1 as the published code shuffles it: numpy.random.RandomState(seed).shuffle, which is MT19937
+ * with masked rejection. count < 2^32. */
+void numpy_shuffle(uint32_t seed, int64_t items[], int64_t count);
+
+#endif

@@ -1,0 +1,204 @@
+#include "launch/evaluate/evaluate_run.h"
+
+#include "engine/base/log.h"
+#include "engine/base/memory.h"
+#include "engine/base/npy.h"
+#include "engine/plan/checkpoint.h"
+#include "launch/settings.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    Logits set;
+    float *logits;
+    int32_t *labels;
+} Predictions;
+
+static void free_predictions(Predictions *predictions)
+{
+    free(predictions->logits);
+    free(predictions->labels);
+}
+
+/* ---- predictions as files ---- */
+
+/* Rows of all ranks, in order, on every rank: parts of one size are gathered, and their padding dropped. */
+static Status gather_rows(Session *session, const void *mine, int64_t count, int64_t total, int64_t width,
+                          DType type, void **all)
+{
+    const size_t row = (size_t)width * dtype_size(type);
+    const int size = session->world->size;
+    int64_t largest = 0;
+    for (int rank = 0; rank < size; ++rank) {
+        int64_t first, share;
+        logits_share(total, rank, size, &first, &share);
+        if (share > largest) largest = share;
+    }
+    void *part = NULL;
+    char *parts = NULL;
+    Status status;
+    *all = NULL;
+    TRY_ELSE(done, memory_new(&part, (size_t)largest + 1, row, "predictions"));
+    TRY_ELSE(done, memory_new(&parts, (size_t)largest * (size_t)size + 1, row, "predictions"));
+    memcpy(part, mine, (size_t)count * row);
+    TRY_ELSE(done, session->host->gather(session->host, (Span){part, largest * width, type},
+                                         (Span){parts, largest * width * size, type}, NULL));
+    TRY_ELSE(done, session->host->join(session->host, NULL));
+    for (int rank = 0; rank < size; ++rank) {
+        int64_t first, share;
+        logits_share(total, rank, size, &first, &share);
+        memmove(parts + (size_t)first * row, parts + (size_t)largest * (size_t)rank * row,
+                (size_t)share * row);
+    }
+    *all = parts;
+    parts = NULL;
+done:
+    free(part);
+    free(parts);
+    return status;
+}
+
+static Status write_rows(Session *session, const char *folder, const char *name, const void *mine,
+                         const Logits *set, int64_t width, DType type)
+{
+    char file[128], path[PATH_MAX];
+    void *all;
+    TRY(gather_rows(session, mine, set->count, set->total, width, type, &all));
+    Status status = OK;
+    if (session->world->rank == 0) {
+        (void)snprintf(file, sizeof file, "%s.%s.npy", set->name, name);
+        const int64_t extent[] = {set->total, width};
+        status = file_join(path, folder, file);
+        if (status == OK) status = npy_write(path, type, type == FLOAT32 ? 2 : 1, extent, all);
+    }
+    free(all);
+    return comm_agree(session->world, status);
+}
+
+/* ---- evaluation ---- */
+
+static Status predict(Session *session, Split split, const char *folder, Predictions *predictions)
+{
+    Status status =
+        session_logits(session, split, &predictions->set, &predictions->logits, &predictions->labels);
+    TRY(comm_agree(session->world, status));
+    if (folder == NULL) return OK;
+    TRY(write_rows(session, folder, "logits", predictions->logits, &predictions->set,
+                   predictions->set.classes, FLOAT32));
+    return write_rows(session, folder, "labels", predictions->labels, &predictions->set, 1, INT32);
+}
+
+Status evaluate_network(Session *session, Split split, const EvaluateOptions *options, const char *folder,
+                        EvaluationResult *result)
+{
+    Predictions test = {.logits = NULL}, validation = {.logits = NULL};
+    const bool has_validation =
+        split != SPLIT_VALIDATION && session->dataset->split[SPLIT_VALIDATION].count > 0;
+    Status status;
+    TRY_ELSE(done, predict(session, split, folder, &test));
+    if (has_validation) TRY_ELSE(done, predict(session, SPLIT_VALIDATION, folder, &validation));
+    TRY_ELSE(done, evaluate_logits(session->world, session->host, options, &test.set,
+                                   has_validation ? &validation.set : NULL, NULL, result));
+done:
+    free_predictions(&test);
+    free_predictions(&validation);
+    return status;
+}
+
+static EvaluateOptions options_of(const Session *session)
+{
+    EvaluateOptions options = evaluate_defaults();
+    options.bins = (int)config_integer(session->config, "evaluate.bins");
+    options.replicates = config_integer(session->config, "evaluate.bootstrap");
+    options.threads = device_threads(session->device);
+    return options;
+}
+
+Status evaluate_trained(Session *session, const RunFolder *run, bool quiet)
+{
+    EvaluationResult *result;
+    const EvaluateOptions options = options_of(session);
+    TRY(memory_new(&result, 1, sizeof *result, "evaluation"));
+    Status status = evaluate_network(session, SPLIT_TEST, &options, run->path, result);
+    if (status == OK && session->world->rank == 0) {
+        char *json;
+        status = evaluation_json(result, &json);
+        if (status == OK) {
+            status = run_folder_write_evaluation(run, json);
+            free(json);
+        }
+        if (status == OK && !quiet) evaluation_print(result, stdout);
+    }
+    free(result);
+    return comm_agree(session->world, status);
+}
+
+/* *file: what was loaded, for safetensors_close. */
+static Status load_checkpoint(Session *session, const RunFolder *run, const char *which, SafeFile **file)
+{
+    char stem[64];
+    if (strcmp(which, "last") == 0) {
+        TRY(run_folder_latest(run, stem));
+        if (stem[0] == '\0') return fail(STATUS_INPUT, "%s holds no checkpoint", run->checkpoints);
+    } else if (strcmp(which, "best") == 0) {
+        (void)snprintf(stem, sizeof stem, "best");
+        if (!checkpoint_exists(run->checkpoints, stem))
+            return fail(STATUS_INPUT,
+                        "%s has no best checkpoint: it is kept when there is a validation split and "
+                        "evaluate.every is not 0",
+                        run->path);
+    } else {
+        char *end;
+        const long epoch = strtol(which, &end, 10);
+        if (*end != '\0' || end == which || epoch < 1)
+            return fail(STATUS_USAGE, "--checkpoint takes best, last or an epoch's number, not %s", which);
+        (void)snprintf(stem, sizeof stem, "epoch-%04ld", epoch);
+        if (!checkpoint_exists(run->checkpoints, stem))
+            return fail(STATUS_INPUT,
+                        "%s did not keep the model of epoch %ld: set checkpoint.keep before training",
+                        run->path, epoch);
+    }
+    return checkpoint_load(session->store, run->checkpoints, stem, file);
+}
+
+/* While a job trains, checkpoints come and go: ranks that read one after the other may find different ones. */
+static Status load_same_checkpoint(Session *session, const RunFolder *run, const char *which)
+{
+    SafeFile *file = NULL;
+    Status status = comm_agree(session->world, load_checkpoint(session, run, which, &file));
+    if (status == OK) {
+        const char *checksum = safetensors_metadata(file, "checksum");
+        if (checksum == NULL) checksum = "";
+        status = comm_check_equal(session->world, checksum, strlen(checksum), "the checkpoint");
+    }
+    safetensors_close(file);
+    return status;
+}
+
+Status evaluate_run(World *world, const EvaluateRunOptions *options, EvaluationResult *result)
+{
+    RunFolder run;
+    char path[PATH_MAX];
+    Config *config = NULL;
+    Session session = {.world = NULL};
+    int settings;
+    Status status;
+    TRY(run_folder_attach(options->run, &run));
+    TRY(file_join(path, run.path, "config.yaml"));
+    const Setting *table = settings_table(&settings);
+    /* The batch of training need not fit this number of ranks; evaluation does not depend on it. */
+    char batch[64];
+    (void)snprintf(batch, sizeof batch, "evaluate_batch=%d",
+                   128 / world->size * world->size > 0 ? 128 / world->size * world->size : world->size);
+    const char *const overrides[] = {batch, "micro_batches=1"};
+    TRY_ELSE(done, comm_agree(world, config_load(table, settings, path, 2, overrides, &config)));
+    TRY_ELSE(done, session_open(world, config, false, false, &session));
+    TRY_ELSE(done, load_same_checkpoint(&session, &run, options->checkpoint));
+    TRY_ELSE(done, evaluate_network(&session, options->split, &options->options, NULL, result));
+done:
+    if (session.world != NULL) session_close(&session);
+    config_free(config);
+    return status;
+}

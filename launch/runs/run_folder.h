@@ -1,0 +1,70 @@
+/* A run's directory: its state is its files.
+ *
+ *   config.yaml                  the resolved config
+ *   environment.json             machine, versions, ranks
+ *   metrics.jsonl                one object an epoch
+ *   checkpoints/                 step-NNNNNNNNNN.*, best.*, epoch-NNNN.*
+ *   test.logits.npy, test.labels.npy, validation.*
+ *                                predictions of the end
+ *   evaluation.json              the final evaluation; its presence says that the run is complete
+ *   failure.txt                  why the last job on the run failed; gone once another begins
+ *   lock                         held while a job works on the run
+ *
+ * All functions are called by rank 0 alone unless said otherwise. */
+#ifndef PLUMB_LAUNCH_RUNS_RUN_FOLDER_H
+#define PLUMB_LAUNCH_RUNS_RUN_FOLDER_H
+
+#include "comm/comm.h"
+#include "engine/base/config.h"
+#include "engine/base/file.h"
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct {
+    char path[PATH_MAX], checkpoints[PATH_MAX];
+    FileLock *lock;
+} RunFolder;
+
+/* Creates or reopens `path`, takes its lock, and checks that a config already there is this one (but for
+ * settings that do not change the result). The config of a complete run stays as it is: what the run was made
+ * with. STATUS_BUSY when another job holds it; STATUS_IO when it cannot be written. */
+CHECKED Status run_folder_open(const char *path, const Config *, const World *, RunFolder *);
+/* For reading only: no lock. Any rank. */
+CHECKED Status run_folder_attach(const char *path, RunFolder *);
+void run_folder_close(RunFolder *);
+
+/* Leaves word of why a job failed, unless one is there already. `run` is open; or attached only, for a job
+ * that could not speak for itself, and then nothing is written while another works on the run. A failure
+ * that cannot be noted is not: the user must hear of the first one. */
+void run_folder_note_failure(const RunFolder *, const char *message);
+/* Another job is to try. */
+void run_folder_forget_failure(const RunFolder *);
+
+bool run_folder_is_complete(const RunFolder *);
+
+/* Drops metric lines of steps after `step` (they will come again) and half-written ones. */
+CHECKED Status run_folder_rewind_metrics(const RunFolder *, int64_t step);
+CHECKED Status run_folder_append_metrics(const RunFolder *, const char *line);
+/* The mark of completeness; the last thing a run writes. */
+CHECKED Status run_folder_write_evaluation(const RunFolder *, const char *json);
+
+/* STATUS_INPUT if the run has trained with another config (settings that do not touch the result aside). */
+CHECKED Status run_folder_check_config(const RunFolder *, const Config *);
+/* Of a complete run: the settings, among those that do not touch the result, which it was made with otherwise
+ * than the config says, and which therefore come too late: "evaluate.bins: 20 (it has 15), ..."; empty if there
+ * are none. Release with free(). */
+CHECKED Status run_folder_too_late(const RunFolder *, const Config *, char **settings);
+/* The newest training checkpoint's stem ("step-0000000352"), empty if there is none. Any rank. */
+CHECKED Status run_folder_latest(const RunFolder *, char stem[64]);
+/* Removes every training checkpoint, and every left-over of interrupted writes, but `keep`. */
+CHECKED Status run_folder_prune(const RunFolder *, const char *keep);
+
+/* May a run change this setting when it goes on? Those do not touch what is trained. */
+bool run_setting_is_harmless(const char *name);
+
+/* A hash of all settings that change the result and are not at their defaults. */
+CHECKED Status run_config_hash(const Config *, uint64_t *hash);
+
+#endif

@@ -1,0 +1,19 @@
+/* Folders of runs: which runs are in them. */
+#ifndef PLUMB_LAUNCH_RUNS_RUN_SEARCH_H
+#define PLUMB_LAUNCH_RUNS_RUN_SEARCH_H
+
+#include "engine/base/status.h"
+
+#include <stdbool.h>
+
+/* Each path is a run's folder, or a folder of runs (a sweep's: in the order of its sweep.json, else by name;
+ * folders of folders are searched a few levels deep). *runs gets the runs' folders, released with
+ * run_search_free. A folder to which several paths lead is there once, and a warning says so. STATUS_IO or
+ * STATUS_INPUT when a path is absent or holds no run. Not collective. */
+CHECKED Status run_search(const char *const paths[], int count, char ***runs, int *run_count);
+void run_search_free(char **runs, int count); /* NULL is allowed */
+
+/* Is there anything that a run has written? A sweep lists runs that are yet to begin. */
+CHECKED Status run_search_begun(const char *folder, bool *begun);
+
+#endif

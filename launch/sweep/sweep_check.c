@@ -1,0 +1,122 @@
+#include "launch/sweep/sweep_check.h"
+
+#include "engine/base/file.h"
+#include "engine/base/log.h"
+#include "engine/base/memory.h"
+#include "launch/runs/run_folder.h"
+#include "launch/settings.h"
+#include "launch/train/session.h"
+#include "launch/train/trainer.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    const SweepPlan *plan;
+    const char *folder;
+    bool elsewhere;
+    char **files; /* descriptions of those that have been opened */
+    size_t file_count, file_capacity;
+    int late_runs; /* complete ones, for which settings come too late */
+    char *late;    /* those of the first such run */
+} Check;
+
+/* ---- files ---- */
+
+/* All that the opening of a run's data and starting weights depends on, as text. */
+static Status describe_files(const Config *config, char **text)
+{
+    const DatasetOptions options = session_dataset_options(config);
+    return text_format(text, "%s %lld %lld %lld %lld %d %d %s %s", config_text(config, "dataset.name"),
+                       (long long)options.validation, (long long)options.train_limit,
+                       (long long)options.validation_limit, (long long)options.test_limit,
+                       options.validation_is_test, options.published_test_normalisation, options.folder,
+                       config_text(config, "init"));
+}
+
+static Status open_once(Check *check, const Config *config)
+{
+    char *text;
+    Dataset *dataset = NULL;
+    TRY(describe_files(config, &text));
+    bool known = false;
+    for (size_t i = 0; i < check->file_count && !known; ++i)
+        known = strcmp(check->files[i], text) == 0;
+    Status status = known ? OK
+                          : memory_grow(&check->files, &check->file_capacity, check->file_count + 1,
+                                        sizeof *check->files, "sweep");
+    if (known || status != OK) {
+        free(text);
+        return status;
+    }
+    check->files[check->file_count++] = text;
+    TRY(session_check_init(config));
+    status = session_open_dataset(config, &dataset);
+    dataset_close(dataset);
+    return status;
+}
+
+static Status check_files(Check *check, const Config *config, const char *run)
+{
+    Status status = open_once(check, config);
+    if (status == OK || !check->elsewhere) return status;
+    log_warning("run %s: %s\n(as seen from here; the runs start where PLUMB_MPIRUN puts them)", run,
+                status_message(status));
+    status_free(status);
+    return OK;
+}
+
+/* ---- runs ---- */
+
+static Status note_late_settings(Check *check, const RunFolder *folder, const Config *config)
+{
+    char *settings;
+    TRY(run_folder_too_late(folder, config, &settings));
+    if (settings[0] != '\0' && check->late_runs++ == 0)
+        check->late = settings;
+    else
+        free(settings);
+    return OK;
+}
+
+static Status check_with(Check *check, const SweepRun *run, const Config *config)
+{
+    char path[PATH_MAX];
+    RunFolder folder;
+    TRY(trainer_check_config(config, check->elsewhere ? 1 : check->plan->ranks));
+    TRY(file_join(path, check->folder, run->name));
+    TRY(run_folder_attach(path, &folder));
+    TRY(run_folder_check_config(&folder, config));
+    if (run_folder_is_complete(&folder)) return note_late_settings(check, &folder, config);
+    return check_files(check, config, run->name);
+}
+
+static Status check_run(Check *check, const SweepRun *run)
+{
+    int settings;
+    const Setting *table = settings_table(&settings);
+    Config *config;
+    TRY(config_load_with(table, settings, run->config, run->override_count, run->override, &config));
+    Status status = check_with(check, run, config);
+    config_free(config);
+    return status;
+}
+
+Status sweep_check(const SweepPlan *plan, const char *folder, bool elsewhere)
+{
+    Check check = {.plan = plan, .folder = folder, .elsewhere = elsewhere};
+    Status status = OK;
+    for (int i = 0; i < plan->run_count && status == OK; ++i) {
+        status = check_run(&check, &plan->run[i]);
+        if (status != OK) status = status_context(status, "run %s", plan->run[i].name);
+    }
+    if (status == OK && check.late_runs > 0)
+        log_warning("%d runs are complete and stay as they are; settings that come too late: %s",
+                    check.late_runs, check.late);
+    free(check.late);
+    for (size_t i = 0; i < check.file_count; ++i)
+        free(check.files[i]);
+    free(check.files);
+    return status;
+}

@@ -1,0 +1,81 @@
+#include "launch/train/epoch_metrics.h"
+
+#include "engine/base/log.h"
+#include "engine/base/memory.h"
+
+#include <cJSON.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+Status epoch_metrics_measure(Session *session, EpochMetrics *metrics)
+{
+    for (int split = 0; split < SPLIT_COUNT; ++split) {
+        if (session->evaluate[split].plan == NULL) continue;
+        TRY(session_calibration(session, (Split)split, &metrics->split[split]));
+        metrics->has[split] = true;
+    }
+    return OK;
+}
+
+void epoch_metrics_print(const EpochMetrics *metrics, int64_t epochs)
+{
+    char text[400];
+    int used = snprintf(text, sizeof text, "epoch %" PRId64 "/%" PRId64 ": train loss %.4f error %.2f %%",
+                        metrics->epoch, epochs, metrics->train_loss, 100 * metrics->train_error);
+    for (int split = 0; split < SPLIT_COUNT; ++split) {
+        if (!metrics->has[split] || used < 0 || used >= (int)sizeof text) continue;
+        const Calibration *c = &metrics->split[split];
+        used += snprintf(text + used, sizeof text - (size_t)used, " | %s error %.2f %% NLL %.4f ECE %.2f %%",
+                         split_name((Split)split), 100 * c->error, c->nll, 100 * c->ece);
+    }
+    log_info("%s | %.1f s, %.0f images/s", text, metrics->seconds, metrics->images_per_second);
+}
+
+/* Numbers of full precision; JSON has no NaN, so what has no value is null. */
+static void add_number(cJSON *object, const char *name, double value)
+{
+    char text[40];
+    if (isfinite(value))
+        (void)snprintf(text, sizeof text, "%.17g", value);
+    else
+        (void)snprintf(text, sizeof text, "null");
+    cJSON_AddRawToObject(object, name, text);
+}
+
+Status epoch_metrics_json(const EpochMetrics *metrics, char **line)
+{
+    cJSON *object = cJSON_CreateObject();
+    add_number(object, "epoch", (double)metrics->epoch);
+    add_number(object, "step", (double)metrics->step);
+    add_number(object, "learning_rate", metrics->learning_rate);
+    add_number(object, "gradient_norm", metrics->gradient_norm);
+    cJSON *train = cJSON_AddObjectToObject(object, "train");
+    add_number(train, "loss", metrics->train_loss);
+    add_number(train, "error", metrics->train_error);
+    for (int split = 0; split < SPLIT_COUNT; ++split) {
+        if (!metrics->has[split]) continue;
+        const Calibration *c = &metrics->split[split];
+        cJSON *part = cJSON_AddObjectToObject(object, split_name((Split)split));
+        add_number(part, "error", c->error);
+        add_number(part, "nll", c->nll);
+        add_number(part, "nll_correct", c->nll_correct);
+        add_number(part, "nll_misclassified", c->nll_misclassified);
+        add_number(part, "ece", c->ece);
+        add_number(part, "ada_ece", c->ada_ece);
+        add_number(part, "classwise_ece", c->classwise_ece);
+        add_number(part, "mce", c->mce);
+        add_number(part, "brier", c->brier);
+        add_number(part, "mean_confidence", c->mean_confidence);
+        add_number(part, "mean_entropy", c->mean_entropy);
+    }
+    add_number(object, "seconds", metrics->seconds);
+    add_number(object, "images_per_second", metrics->images_per_second);
+    char *text = cJSON_PrintUnformatted(object);
+    cJSON_Delete(object);
+    if (text == NULL) return fail(STATUS_MEMORY, "no memory for a line of metrics");
+    Status status = text_copy(text, line);
+    cJSON_free(text);
+    return status;
+}

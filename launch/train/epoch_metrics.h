@@ -1,0 +1,22 @@
+/* What is known of a network after an epoch: a line for people, a line of metrics.jsonl. */
+#ifndef PLUMB_LAUNCH_TRAIN_EPOCH_METRICS_H
+#define PLUMB_LAUNCH_TRAIN_EPOCH_METRICS_H
+
+#include "launch/train/session.h"
+#include "losses/calibration/calibration.h"
+
+typedef struct {
+    int64_t epoch, step; /* done */
+    double learning_rate, train_loss, train_error, gradient_norm;
+    double seconds, images_per_second;
+    bool has[SPLIT_COUNT]; /* which splits were measured */
+    Calibration split[SPLIT_COUNT];
+} EpochMetrics;
+
+/* Evaluates the validation and test splits as they are now. Collective. */
+CHECKED Status epoch_metrics_measure(Session *, EpochMetrics *);
+void epoch_metrics_print(const EpochMetrics *, int64_t epochs);
+/* {"epoch":..,"step":..,"train":{"loss","error"},"validation":{..},"test":{..}}; release with free(). */
+CHECKED Status epoch_metrics_json(const EpochMetrics *, char **line);
+
+#endif

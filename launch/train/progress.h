@@ -1,0 +1,25 @@
+/* What a person sees while a run goes on: on a terminal a bar that is redrawn, in a file plain lines, not too
+ * many. */
+#ifndef PLUMB_LAUNCH_TRAIN_PROGRESS_H
+#define PLUMB_LAUNCH_TRAIN_PROGRESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct {
+    bool speaks, terminal;
+    double started, drawn;           /* seconds on a steady clock */
+    int64_t first_step, total_steps; /* of the whole run */
+    int64_t samples;                 /* since it started */
+} Progress;
+
+double progress_clock(void);
+/* speaks: is this rank 0? first_step: steps done before (resume). */
+void progress_start(Progress *, bool speaks, int64_t first_step, int64_t total_steps);
+/* After a step: draws when it is time to. loss: mean over the epoch so far. */
+void progress_step(Progress *, int64_t epoch, int64_t epochs, int64_t step, int64_t samples, double loss);
+/* Before any other line is printed on a terminal: clears the bar. */
+void progress_clear(Progress *);
+double progress_rate(const Progress *); /* samples a second */
+
+#endif

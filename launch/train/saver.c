@@ -1,0 +1,221 @@
+#include "launch/train/saver.h"
+
+#include "engine/base/log.h"
+#include "engine/base/memory.h"
+#include "launch/train/progress.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- writing ---- */
+
+/* A model for evaluation ("best", "epoch-0010"), which was what it is at that place. Rank 0. */
+static Status write_model(const Saver *saver, HostCopy *model, const Place *place, const char *stem)
+{
+    char step[32], epoch[32];
+    (void)snprintf(step, sizeof step, "%" PRId64, place->step);
+    (void)snprintf(epoch, sizeof epoch, "%" PRId64, place->epoch + 1);
+    const SafeMetadata metadata[] = {{"step", step}, {"epoch", epoch}};
+    return checkpoint_write_model(model, saver->run->checkpoints, stem, metadata, 2);
+}
+
+/* Rank 0. */
+static Status write_checkpoint(const Saver *saver, const Place *place)
+{
+    char stem[64], ranks[16], text[5 + LOSS_SUMS][40];
+    (void)snprintf(ranks, sizeof ranks, "%d", saver->session->world->size);
+    (void)snprintf(stem, sizeof stem, "step-%010" PRId64, place->step);
+    (void)snprintf(text[0], sizeof text[0], "%" PRId64, place->step);
+    (void)snprintf(text[1], sizeof text[1], "%" PRId64, place->epoch);
+    (void)snprintf(text[2], sizeof text[2], "%" PRId64, place->batch);
+    (void)snprintf(text[3], sizeof text[3], "%016" PRIx64, saver->config_hash);
+    (void)snprintf(text[4], sizeof text[4], "%a", place->best_error);
+    for (int i = 0; i < LOSS_SUMS; ++i)
+        (void)snprintf(text[5 + i], sizeof text[5 + i], "%a", place->sums[i]);
+    const SafeMetadata metadata[] = {{"step", text[0]},       {"epoch", text[1]},       {"batch", text[2]},
+                                     {"config", text[3]},     {"best_error", text[4]},  {"loss_sum", text[5]},
+                                     {"weight_sum", text[6]}, {"correct_sum", text[7]}, {"ranks", ranks}};
+    TRY(checkpoint_save(saver->session->store, saver->run->checkpoints, stem, metadata,
+                        (int)(sizeof metadata / sizeof metadata[0])));
+    return run_folder_prune(saver->run, stem);
+}
+
+/* The best model first: of what the checkpoint says was found there is always a file. */
+Status saver_save(Saver *saver, const Place *place)
+{
+    const double started = progress_clock();
+    Status status = OK;
+    if (saver->best != NULL) status = write_model(saver, saver->best, &saver->best_place, "best");
+    host_copy_free(saver->best);
+    saver->best = NULL;
+    if (status == OK && saver->session->world->rank == 0) status = write_checkpoint(saver, place);
+    saver->step = place->step;
+    saver->last = progress_clock();
+    saver->needed = saver->last - started;
+    return comm_agree(saver->session->world, status);
+}
+
+Status saver_save_if_worth_it(Saver *saver, const Place *place)
+{
+    static const double share = 0.02;
+    const double since = progress_clock() - saver->last;
+    bool worth_it = saver->session->world->rank == 0 && saver->needed <= share * since;
+    TRY(comm_any(saver->session->world, worth_it, &worth_it));
+    return worth_it ? saver_save(saver, place) : OK;
+}
+
+bool saver_is_overdue(const Saver *saver, double minutes)
+{
+    return saver->session->world->rank == 0 && minutes > 0 && progress_clock() - saver->last > 60 * minutes;
+}
+
+Status saver_keep_best(Saver *saver, const Place *place)
+{
+    Session *session = saver->session;
+    Status status = OK;
+    host_copy_free(saver->best);
+    saver->best = NULL;
+    saver->best_place = *place;
+    if (session->world->rank == 0) status = checkpoint_copy_model(session->store, &saver->best);
+    return comm_agree(session->world, status);
+}
+
+Status saver_keep_epoch(Saver *saver, const Place *place)
+{
+    Session *session = saver->session;
+    char stem[64];
+    (void)snprintf(stem, sizeof stem, "epoch-%04" PRId64, place->epoch + 1);
+    Status status = OK;
+    if (session->world->rank == 0) {
+        HostCopy *model;
+        status = checkpoint_copy_model(session->store, &model);
+        if (status == OK) status = write_model(saver, model, place, stem);
+        host_copy_free(model);
+    }
+    return comm_agree(session->world, status);
+}
+
+/* ---- reading ---- */
+
+static Status metadata_integer(const SafeFile *file, const char *key, int64_t *value)
+{
+    const char *text = safetensors_metadata(file, key);
+    char *end = NULL;
+    if (text != NULL) *value = strtoll(text, &end, 10);
+    if (text == NULL || end == text || *end != '\0')
+        return fail(STATUS_INPUT, "the checkpoint has no usable \"%s\"", key);
+    return OK;
+}
+
+static Status metadata_real(const SafeFile *file, const char *key, double *value)
+{
+    const char *text = safetensors_metadata(file, key);
+    char *end = NULL;
+    if (text != NULL) *value = strtod(text, &end);
+    if (text == NULL || end == text || *end != '\0')
+        return fail(STATUS_INPUT, "the checkpoint has no usable \"%s\"", key);
+    return OK;
+}
+
+static Status read_place(const SafeFile *file, uint64_t config_hash, Place *place)
+{
+    char want[32];
+    TRY(metadata_integer(file, "step", &place->step));
+    TRY(metadata_integer(file, "epoch", &place->epoch));
+    TRY(metadata_integer(file, "batch", &place->batch));
+    TRY(metadata_real(file, "best_error", &place->best_error));
+    TRY(metadata_real(file, "loss_sum", &place->sums[LOSS_SUM]));
+    TRY(metadata_real(file, "weight_sum", &place->sums[LOSS_WEIGHT]));
+    TRY(metadata_real(file, "correct_sum", &place->sums[LOSS_CORRECT]));
+    (void)snprintf(want, sizeof want, "%016" PRIx64, config_hash);
+    const char *config = safetensors_metadata(file, "config");
+    if (config == NULL || strcmp(config, want) != 0)
+        return fail(STATUS_INPUT, "the checkpoint was written with another config");
+    return OK;
+}
+
+/* All ranks start from the same parameters: equal seeds and files, but a rank on another host may have other
+ * files. */
+static Status check_parameters_equal(Session *session)
+{
+    const size_t bytes = (size_t)store_flat_count(session->store) * sizeof(float);
+    float *host;
+    TRY(memory_new(&host, bytes > 0 ? bytes : 1, 1, "parameters"));
+    Status status = device_download(session->device, host, store_parameters(session->store), bytes);
+    if (status == OK) status = device_synchronize(session->device);
+    status = comm_agree(session->world, status);
+    if (status == OK) status = comm_check_equal(session->world, host, bytes, "the starting parameters");
+    free(host);
+    return status;
+}
+
+/* The first check finds a rank that started from other files. Then rank 0's values go where the gradients
+ * will go, before anything relies on that way; and the second finds out what has arrived. */
+static Status share_parameters(Session *session)
+{
+    TRY(check_parameters_equal(session));
+    if (session->world->size == 1) return OK;
+    const Span parameters = {store_parameters(session->store), store_flat_count(session->store), FLOAT32};
+    Collective *collective = session->collective;
+    TRY(collective->broadcast(collective, parameters, 0, device_stream(session->device)));
+    TRY(collective->join(collective, device_stream(session->device)));
+    TRY(collective->wait(collective, session->device, EVERYTHING));
+    return check_parameters_equal(session);
+}
+
+/* Checkpoints of older versions do not say how many ranks wrote them. */
+static void tell_of_other_ranks(const SafeFile *file, int ranks)
+{
+    const char *before = safetensors_metadata(file, "ranks");
+    if (before != NULL && strtol(before, NULL, 10) != ranks)
+        log_info("the number of ranks was %s and is now %d: results are the same up to the order of "
+                 "summation and, without model.sync_batch_norm, to batch norm's statistics, which are each "
+                 "rank's own",
+                 before, ranks);
+}
+
+/* Every rank reads the files itself: a rank that cannot is found out here, not later. */
+static Status restore(Saver *saver, Place *place)
+{
+    Session *session = saver->session;
+    SafeFile *file = NULL;
+    Status status = run_folder_latest(saver->run, saver->restored);
+    if (status == OK && saver->restored[0] != '\0') {
+        status = checkpoint_load(session->store, saver->run->checkpoints, saver->restored, &file);
+        if (status == OK) status = read_place(file, saver->config_hash, place);
+        if (status == OK) tell_of_other_ranks(file, session->world->size);
+        safetensors_close(file);
+        if (status != OK)
+            status = status_context(status, "cannot go on from %s/%s (remove its files to start anew)",
+                                    saver->run->checkpoints, saver->restored);
+    }
+    TRY(comm_agree(session->world, status));
+    return comm_check_equal(session->world, place, sizeof *place, "the checkpoint's place in training");
+}
+
+Status saver_open(Saver *saver, Session *session, RunFolder *run, Place *place)
+{
+    *saver = (Saver){.session = session, .run = run};
+    *place = (Place){.best_error = INFINITY};
+    TRY(run_config_hash(session->config, &saver->config_hash));
+    TRY(restore(saver, place));
+    TRY(share_parameters(session));
+    Status status = OK;
+    if (session->world->rank == 0) {
+        status = run_folder_rewind_metrics(run, place->step);
+        /* A job that was killed as it saved may have left the checkpoint before, or half of the next. */
+        if (status == OK) status = run_folder_prune(run, saver->restored);
+    }
+    saver->step = place->step;
+    saver->last = progress_clock();
+    return comm_agree(session->world, status);
+}
+
+void saver_close(Saver *saver)
+{
+    if (saver->best != NULL) status_free(write_model(saver, saver->best, &saver->best_place, "best"));
+    host_copy_free(saver->best);
+}

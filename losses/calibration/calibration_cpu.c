@@ -1,0 +1,198 @@
+#include "losses/calibration/calibration_pass.h"
+
+#include "engine/base/memory.h"
+#include "losses/calibration/threads.h"
+
+#include <stdlib.h>
+
+/* Rows a thread takes at a time. */
+enum { BLOCK = 512 };
+
+/* Of one thread. */
+typedef struct {
+    double *logits, *probabilities; /* [padded]: of a row */
+    int64_t *pending;               /* [bins, padded]: class sums, unit 2^-CLASS_SHIFT */
+    ExactSum sum[SUMS];
+    int64_t count[COUNTS];
+    int64_t unflushed; /* rows in pending */
+} Worker;
+
+typedef struct {
+    double *rows;     /* [threads, 2, padded] */
+    int64_t *pending; /* [threads, bins, padded] */
+} Workspace;
+
+static void close_cpu(CalibrationPass *pass)
+{
+    Workspace *workspace = pass->state;
+    if (workspace != NULL) {
+        free(workspace->rows);
+        free(workspace->pending);
+    }
+    free(workspace);
+    pass->state = NULL;
+}
+
+static Status open_cpu(CalibrationPass *pass)
+{
+    Workspace *workspace;
+    TRY(memory_new(&workspace, 1, sizeof *workspace, "calibration"));
+    pass->state = workspace;
+    pass->threads = threads_for(pass->threads, (pass->set.count + BLOCK - 1) / BLOCK);
+    const size_t threads = (size_t)pass->threads, padded = (size_t)pass->padded;
+    TRY(memory_new(&workspace->rows, threads * 2 * padded, sizeof *workspace->rows, "rows of logits"));
+    return memory_new(&workspace->pending, threads * padded * (size_t)pass->bins, sizeof *workspace->pending,
+                      "sums by class");
+}
+
+/* How many classes come before `label` when sorted by logit, equal ones by index. */
+static int64_t place_of_label(const double *x, int64_t classes, int64_t label)
+{
+    const double own = x[label];
+    int64_t before = 0;
+    for (int64_t k = 0; k < classes; ++k)
+        before += x[k] > own;
+    for (int64_t k = 0; k < label; ++k)
+        before += x[k] == own;
+    return before;
+}
+
+/* p = e / sum; the class sums of bin 0 grow by p. Returns sum_k p_k^2. */
+static double add_probabilities(double *restrict e, double sum, int64_t padded, int64_t *restrict lowest_bin)
+{
+    const double scale = 1.0 / sum;
+    VectorDouble squares[ROW_VECTORS] = {0};
+    for (int64_t k = 0; k < padded; k += ROW_LANES) {
+        for (int part = 0; part < ROW_VECTORS; ++part) {
+            const int64_t at = k + part * (int64_t)LANES;
+            const VectorDouble p = vector_load(e + at) * scale;
+            vector_store(e + at, p);
+            squares[part] += p * p;
+            VectorInt total;
+            memcpy(&total, lowest_bin + at, sizeof total);
+            total += vector_fixed(p, CLASS_UNIT);
+            memcpy(lowest_bin + at, &total, sizeof total);
+        }
+    }
+    return row_sum(squares);
+}
+
+/* The same rounding as vector_fixed. */
+static int64_t class_units(double p)
+{
+    const double shifted = p * CLASS_UNIT + 0x1.8p52;
+    int64_t bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    return bits - INT64_C(0x4338000000000000);
+}
+
+/* Most probabilities are in the lowest bin, where add_probabilities put all; the few others (their sum is at
+ * most 1) are moved to theirs. A label counts in the bin of its probability. */
+static void add_classwise(const CalibrationPass *pass, const double *p, int64_t label, int64_t *pending)
+{
+    for (int64_t first = 0; first < pass->padded; first += LANES) {
+        unsigned lanes = vector_lanes_above(vector_load(p + first), pass->edge[1]);
+        for (; lanes != 0; lanes &= lanes - 1) {
+            const int64_t k = first + __builtin_ctz(lanes), units = class_units(p[k]);
+            const int bin = bins_find(pass->edge, pass->bins, p[k]);
+            pending[k] -= units;
+            pending[bin * pass->padded + k] += units;
+        }
+    }
+    const int bin = bins_find(pass->edge, pass->bins, p[label]);
+    if (bin >= 0) pending[bin * pass->padded + label] -= INT64_C(1) << CLASS_SHIFT;
+}
+
+static void add_row(CalibrationPass *pass, const Logits *rows, int64_t row, Worker *worker)
+{
+    const int64_t padded = pass->padded, label = logits_label(rows, row);
+    double *x = worker->logits, *p = worker->probabilities;
+    CalibrationRow of;
+    row_load(rows, row, x, padded);
+    const double maximum = row_maximum(x, padded);
+    of.correct = row_first(x, maximum) == label;
+    of.label_z = (x[label] - maximum) * (1.0 / pass->temperature);
+    of.before_label = place_of_label(x, rows->classes, label);
+    of.sum = row_exponentials(x, maximum, pass->temperature, padded, p, &of.weighted);
+    of.squares = add_probabilities(p, of.sum, padded, worker->pending);
+    of.label_probability = p[label];
+    add_classwise(pass, p, label, worker->pending);
+
+    const CalibrationSample sample = calibration_sample(&of, pass->edge, pass->bins);
+    for (int i = 0; i < sample.sums; ++i)
+        exact_sum_add(&worker->sum[sample.sum[i]], sample.term[i]);
+    for (int i = 0; i < sample.counts; ++i)
+        worker->count[sample.count[i]] += 1;
+    pass->scores.confidence[pass->done + row] = sample.confidence;
+    pass->scores.correct[pass->done + row] = of.correct;
+}
+
+static void flush_classes(CalibrationPass *pass, Worker *worker)
+{
+    const int64_t cells = pass->padded * pass->bins;
+#pragma omp critical(calibration_flush)
+    for (int64_t i = 0; i < cells; ++i)
+        pass->class_sum[i].units += (__int128)worker->pending[i] * CLASS_FACTOR;
+    memset(worker->pending, 0, (size_t)cells * sizeof *worker->pending);
+    worker->unflushed = 0;
+}
+
+static Status add_cpu(CalibrationPass *pass, const Logits *rows)
+{
+    const Workspace *workspace = pass->state;
+    const int64_t blocks = (rows->count + BLOCK - 1) / BLOCK;
+#pragma omp parallel num_threads(threads_for(pass->threads, blocks))
+    {
+        const int64_t thread = omp_get_thread_num();
+        Worker worker = {.logits = workspace->rows + thread * 2 * pass->padded,
+                         .probabilities = workspace->rows + (thread * 2 + 1) * pass->padded,
+                         .pending = workspace->pending + thread * pass->padded * pass->bins};
+#pragma omp for schedule(static) nowait
+        for (int64_t block = 0; block < blocks; ++block) {
+            const int64_t end = (block + 1) * BLOCK < rows->count ? (block + 1) * BLOCK : rows->count;
+            for (int64_t row = block * BLOCK; row < end; ++row)
+                add_row(pass, rows, row, &worker);
+            worker.unflushed += end - block * BLOCK;
+            if (worker.unflushed > CLASS_ROWS - BLOCK) flush_classes(pass, &worker);
+        }
+        flush_classes(pass, &worker);
+#pragma omp critical(calibration_merge)
+        {
+            for (int i = 0; i < SUMS; ++i)
+                pass->sum[i].units += worker.sum[i].units;
+            for (int i = 0; i < COUNTS; ++i)
+                pass->count[i] += worker.count[i];
+        }
+    }
+    return OK;
+}
+
+/* All is in the pass as soon as it is added. */
+static Status nothing_to_do(CalibrationPass *pass)
+{
+    (void)pass;
+    return OK;
+}
+
+const CalibrationKernel calibration_cpu = {
+    .open = open_cpu, .begin = nothing_to_do, .add = add_cpu, .collect = nothing_to_do, .close = close_cpu};
+
+Status calibration_row_scores(const Logits *logits, double temperature, int threads, double *confidence,
+                              double *entropy)
+{
+    const int64_t padded = row_padded(logits->classes);
+    const int team = threads_for(threads, logits->count / BLOCK + 1);
+    double *workspace;
+    TRY(memory_new(&workspace, (size_t)team * 2 * (size_t)padded, sizeof *workspace, "rows of logits"));
+#pragma omp parallel for schedule(static) num_threads(team)
+    for (int64_t row = 0; row < logits->count; ++row) {
+        double *x = workspace + omp_get_thread_num() * 2 * padded, weighted;
+        row_load(logits, row, x, padded);
+        const double sum =
+            row_exponentials(x, row_maximum(x, padded), temperature, padded, x + padded, &weighted);
+        confidence[row] = 1.0 / sum;
+        entropy[row] = number_log(sum) - weighted / sum;
+    }
+    free(workspace);
+    return OK;
+}

@@ -1,0 +1,147 @@
+#include "losses/calibration/evaluated_losses.h"
+
+#include "engine/base/memory.h"
+#include "losses/calibration/exact_sum.h"
+#include "losses/calibration/threads.h"
+#include "losses/gamma.h"
+#include "losses/mmce.h"
+#include "losses/sample_loss.h"
+
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+
+enum { MEANS = EVALUATED_LOSSES - 2, MMCE = MEANS, MMCE_WEIGHTED };
+
+const char *const evaluated_loss_names[EVALUATED_LOSSES] = {
+    "cross_entropy", "label_smoothing_0.05", "brier", "focal_1", "focal_2", "focal_3", "flsd_53", "flsd_532",
+    "mmce",          "mmce_weighted"};
+
+static const double label_share = 0.05, kernel_width = 0.4;
+static const GammaPolicy flsd_53 = {.gamma = {5, 3}, .limit = {0.2}, .limits = 1};
+static const GammaPolicy flsd_532 = {.gamma = {5, 3, 2}, .limit = {0.2, 0.5}, .limits = 2};
+
+static double by_policy(const Sample *sample, const GammaPolicy *policy)
+{
+    return sample_focal(sample, gamma_choose(policy, sample->probability, 0)).value;
+}
+
+/* In the order of the names. */
+static void add_sample(const Sample *sample, ExactSum sums[MEANS])
+{
+    const double values[MEANS] = {
+        sample_cross_entropy(sample).value,
+        sample_label_smoothing(sample, smoothing_paper(label_share, sample->classes)).value,
+        sample_brier(sample).value,
+        sample_focal(sample, 1).value,
+        sample_focal(sample, 2).value,
+        sample_focal(sample, 3).value,
+        by_policy(sample, &flsd_53),
+        by_policy(sample, &flsd_532),
+    };
+    for (int i = 0; i < MEANS; ++i)
+        exact_sum_add(&sums[i], values[i]);
+}
+
+static void load_row(const Logits *logits, int64_t n, double row[])
+{
+    const int64_t classes = logits->classes;
+    if (logits->type == FLOAT32) {
+        const float *from = (const float *)logits->values + n * classes;
+        for (int64_t k = 0; k < classes; ++k)
+            row[k] = (double)from[k];
+    } else {
+        const double *from = (const double *)logits->values + n * classes;
+        for (int64_t k = 0; k < classes; ++k)
+            row[k] = from[k];
+    }
+}
+
+/* Sums over this rank's samples, and for each its confidence, negative if it is wrong: all that MMCE needs.
+ */
+static Status measure(const Logits *logits, int threads, ExactSum sums[MEANS], double signed_confidence[])
+{
+    const int team = threads_for(threads, logits->count);
+    enum { LANES = 8 }; /* so that no two threads share a cache line */
+    const size_t padded = ((size_t)logits->classes + LANES - 1) / LANES * LANES;
+    double *rows;
+    TRY(memory_new(&rows, (size_t)team * padded, sizeof *rows, "rows of logits"));
+#pragma omp parallel num_threads(team)
+    {
+        double *row = rows + (size_t)omp_get_thread_num() * padded;
+        ExactSum mine[MEANS] = {{0}};
+#pragma omp for schedule(static)
+        for (int64_t n = 0; n < logits->count; ++n) {
+            load_row(logits, n, row);
+            const Sample sample = sample_softmax(row, logits->classes, logits_label(logits, n));
+            add_sample(&sample, mine);
+            signed_confidence[n] = sample.correct ? sample.confidence : -sample.confidence;
+        }
+#pragma omp critical(evaluated_losses)
+        for (int i = 0; i < MEANS; ++i)
+            sums[i].units += mine[i].units;
+    }
+    free(rows);
+    return OK;
+}
+
+/* The largest share of a rank: the size of a gather's parts. */
+static Status largest_share(Collective *collective, int64_t count, int64_t *largest)
+{
+    int64_t *counts;
+    TRY(memory_new(&counts, (size_t)collective->size, sizeof *counts, "sample counts"));
+    counts[collective->rank] = count;
+    Status status = counts_reduce(collective, counts, collective->size);
+    *largest = 0;
+    for (int rank = 0; rank < collective->size; ++rank)
+        if (counts[rank] > *largest) *largest = counts[rank];
+    free(counts);
+    return status;
+}
+
+static Status gather_confidences(Collective *collective, double *part, double *all, int64_t share)
+{
+    TRY(collective->gather(collective, (Span){part, share, FLOAT64},
+                           (Span){all, share * collective->size, FLOAT64}, NULL));
+    return collective->join(collective, NULL);
+}
+
+/* all [count]: signed confidences, 0 for what pads a rank's part. */
+static Status couple(const double all[], int64_t count, double value[EVALUATED_LOSSES])
+{
+    Judged *judged = NULL;
+    void *workspace = NULL;
+    Status status;
+    TRY_ELSE(done, memory_new(&judged, (size_t)count, sizeof *judged, "confidences"));
+    TRY_ELSE(done, memory_new(&workspace, mmce_workspace(count), 1, "sorting confidences"));
+    for (int64_t i = 0; i < count; ++i)
+        judged[i] = (Judged){
+            .confidence = fabs(all[i]), .correct = all[i] > 0 ? 1 : 0, .weight = all[i] != 0 ? 1 : 0};
+    mmce_both(judged, count, kernel_width, workspace, &value[MMCE], &value[MMCE_WEIGHTED]);
+done:
+    free(workspace);
+    free(judged);
+    return status;
+}
+
+Status losses_evaluate(Collective *collective, const Logits *logits, int threads,
+                       double value[EVALUATED_LOSSES])
+{
+    ExactSum sums[MEANS] = {{0}};
+    double *part = NULL, *all = NULL;
+    int64_t share;
+    Status status;
+    TRY_ELSE(done, largest_share(collective, logits->count, &share));
+    TRY_ELSE(done, memory_new(&part, (size_t)share, sizeof *part, "confidences"));
+    TRY_ELSE(done, memory_new(&all, (size_t)share * (size_t)collective->size, sizeof *all, "confidences"));
+    TRY_ELSE(done, measure(logits, threads, sums, part));
+    TRY_ELSE(done, exact_sum_reduce(collective, sums, MEANS));
+    for (int i = 0; i < MEANS; ++i)
+        value[i] = exact_sum_value(sums[i]) / (double)logits->total;
+    TRY_ELSE(done, gather_confidences(collective, part, all, share));
+    TRY_ELSE(done, couple(all, share * collective->size, value));
+done:
+    free(all);
+    free(part);
+    return status;
+}
