@@ -6,26 +6,32 @@
 
 #include "engine/base/config.h"
 #include "engine/graph/graph.h"
+#include "losses/loss_head.h"
 
 /* What the gradient of the sum is divided by before the step. */
 typedef enum { REDUCTION_SUM, REDUCTION_MEAN } Reduction;
-
-/* The head's first output, FLOAT64 [LOSS_SUMS], of this rank's samples; ranks are summed by the plan. */
-enum { LOSS_SUM, LOSS_WEIGHT, LOSS_CORRECT, LOSS_SUMS };
 
 typedef struct {
     const char *name; /* "focal" */
     const char *help;
     Reduction reduction; /* that of the published code: `loss.reduction: published` */
-    /* logits FLOAT32 [N,K], target INT32 [N], weight FLOAT32 [N]. Returns the sums; differentiate them. */
-    Value (*build)(Graph *, const Config *, Value logits, Value target, Value weight);
-    /* Settings that contradict each other, before anything is built; may be NULL. */
-    Status (*check)(const Config *);
+    /* Fills the head, which is zero, from the settings that the loss uses. An error names file and line of the setting.
+     * NULL: there are none. */
+    Status (*read)(const Config *, LossHead *);
+    LossHead head; /* what does not depend on settings */
 } Loss;
 
+/* A loss with its settings, read from the config once. */
+typedef struct {
+    const Loss *loss;
+    LossHead head;
+    Reduction reduction;
+} LossOptions;
+
 const Loss *losses_table(int *count);
-/* STATUS_INPUT names file and line of loss.name and the nearest known name. */
-CHECKED Status loss_find(const Config *, const Loss **);
-Reduction loss_reduction(const Loss *, const Config *);
+/* STATUS_INPUT names file and line; of loss.name, the nearest known name too. */
+CHECKED Status loss_read(const Config *, LossOptions *);
+/* logits FLOAT32 [N,K], target INT32 [N], weight FLOAT32 [N]. Returns the sums; differentiate them. */
+Value loss_build(Graph *, const LossOptions *, Value logits, Value target, Value weight);
 
 #endif

@@ -1,7 +1,5 @@
 #include "losses/loss_head.h"
 
-#include "losses/loss.h"
-
 static bool shape_is(Shape shape, DType type, int rank, int64_t rows)
 {
     return shape.type == type && shape.rank == rank && shape.extent[0] == rows;

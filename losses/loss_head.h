@@ -1,4 +1,4 @@
-/* The op that ends a graph for training: from logits to the sums of loss.h, and with them, because both need
+/* The op that ends a graph for training: from logits to the sums, and with them, because both need
  * the same softmax, the gradient.
  *
  * inputs:  logits FLOAT32 [N,K], target INT32 [N], weight FLOAT32 [N], the clock (absent unless gamma
@@ -39,6 +39,9 @@ typedef struct {
     PenaltyForm penalty;
     double lambda, kernel_width; /* penalty */
 } LossHead;
+
+/* The first output, of this rank's samples; ranks are summed by the plan. */
+enum { LOSS_SUM, LOSS_WEIGHT, LOSS_CORRECT, LOSS_SUMS };
 
 enum { HEAD_LOGITS, HEAD_TARGET, HEAD_WEIGHT, HEAD_CLOCK, HEAD_INPUTS };
 enum { HEAD_SUMS, HEAD_GRADIENT, HEAD_CONFIDENCE, HEAD_CORRECT, HEAD_OUTPUTS };

@@ -2,7 +2,6 @@
  * afterwards in the order of the samples, so they do not depend on the number of threads. A penalty needs the
  * confidences of the whole batch before any gradient: then rows are gone through twice. */
 #include "engine/plan/collective.h"
-#include "losses/loss.h"
 #include "losses/loss_head.h"
 #include "losses/mmce.h"
 #include "losses/sample_loss.h"

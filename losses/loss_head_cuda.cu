@@ -8,7 +8,6 @@
 
 extern "C" {
 #include "engine/plan/collective.h"
-#include "losses/loss.h"
 #include "losses/loss_head.h"
 #include "losses/mmce.h"
 #include "losses/sample_loss.h"

@@ -1,87 +1,53 @@
 /* The table of losses. */
 #include "losses/loss.h"
-#include "losses/loss_head.h"
 
 #include <string.h>
 
-/* Appends a head whose settings may be wrong: then the error sticks to the graph. */
-static Value build_head(Graph *graph, Status status, Value logits, Value target, Value weight,
-                        const LossHead *head)
+static Status read_label_smoothing(const Config *config, LossHead *head)
 {
-    if (status == OK) return loss_head(graph, logits, target, weight, head);
-    graph_fail(graph, status_code(status), "%s", status_message(status));
-    status_free(status);
-    return NO_VALUE;
+    head->alpha = config_real(config, "loss.alpha");
+    head->uniform = strcmp(config_text(config, "loss.form"), "uniform") == 0;
+    return OK;
 }
 
-static Value build_cross_entropy(Graph *graph, const Config *config, Value logits, Value target, Value weight)
-{
-    (void)config;
-    return loss_head(graph, logits, target, weight, &(LossHead){.form = SAMPLE_LABEL_SMOOTHING});
-}
+static Status read_focal(const Config *config, LossHead *head) { return gamma_read(config, &head->gamma); }
 
-static Value build_label_smoothing(Graph *graph, const Config *config, Value logits, Value target,
-                                   Value weight)
+static Status read_penalty(const Config *config, LossHead *head)
 {
-    const LossHead head = {.form = SAMPLE_LABEL_SMOOTHING,
-                           .alpha = config_real(config, "loss.alpha"),
-                           .uniform = strcmp(config_text(config, "loss.form"), "uniform") == 0};
-    return loss_head(graph, logits, target, weight, &head);
-}
-
-static Value build_brier(Graph *graph, const Config *config, Value logits, Value target, Value weight)
-{
-    (void)config;
-    return loss_head(graph, logits, target, weight, &(LossHead){.form = SAMPLE_BRIER});
-}
-
-static Value build_focal(Graph *graph, const Config *config, Value logits, Value target, Value weight)
-{
-    LossHead head = {.form = SAMPLE_FOCAL};
-    Status status = gamma_read(config, &head.gamma);
-    return build_head(graph, status, logits, target, weight, &head);
-}
-
-static Status check_focal(const Config *config)
-{
-    GammaPolicy policy;
-    return gamma_read(config, &policy);
-}
-
-static Value build_penalty(Graph *graph, const Config *config, Value logits, Value target, Value weight,
-                           PenaltyForm penalty)
-{
-    const LossHead head = {.form = SAMPLE_LABEL_SMOOTHING,
-                           .penalty = penalty,
-                           .lambda = config_real(config, "loss.lambda"),
-                           .kernel_width = config_real(config, "loss.kernel_width")};
-    return loss_head(graph, logits, target, weight, &head);
-}
-
-static Value build_mmce(Graph *graph, const Config *config, Value logits, Value target, Value weight)
-{
-    return build_penalty(graph, config, logits, target, weight, PENALTY_MMCE);
-}
-
-static Value build_mmce_weighted(Graph *graph, const Config *config, Value logits, Value target, Value weight)
-{
-    return build_penalty(graph, config, logits, target, weight, PENALTY_MMCE_WEIGHTED);
+    head->lambda = config_real(config, "loss.lambda");
+    head->kernel_width = config_real(config, "loss.kernel_width");
+    return OK;
 }
 
 /* The published code divides only Brier by the batch; MMCE it multiplies by the batch, which the head does.
  */
 static const Loss losses[] = {
-    {"cross_entropy", "-log p of the true class", REDUCTION_SUM, build_cross_entropy, NULL},
-    {"label_smoothing", "cross-entropy with a share alpha of the label given to the other classes",
-     REDUCTION_SUM, build_label_smoothing, NULL},
-    {"brier", "squared distance of the probabilities from the one-hot label", REDUCTION_MEAN, build_brier,
-     NULL},
-    {"focal", "(1-p)^gamma times cross-entropy; gamma fixed, by epoch, by sample or from a threshold",
-     REDUCTION_SUM, build_focal, check_focal},
-    {"mmce", "cross-entropy with lambda times the maximum mean calibration error of the batch", REDUCTION_SUM,
-     build_mmce, NULL},
-    {"mmce_weighted", "the same, right and wrong samples weighted alike", REDUCTION_SUM, build_mmce_weighted,
-     NULL},
+    {"cross_entropy", "-log p of the true class", REDUCTION_SUM, NULL, {.form = SAMPLE_LABEL_SMOOTHING}},
+    {"label_smoothing",
+     "cross-entropy with a share alpha of the label given to the other classes",
+     REDUCTION_SUM,
+     read_label_smoothing,
+     {.form = SAMPLE_LABEL_SMOOTHING}},
+    {"brier",
+     "squared distance of the probabilities from the one-hot label",
+     REDUCTION_MEAN,
+     NULL,
+     {.form = SAMPLE_BRIER}},
+    {"focal",
+     "(1-p)^gamma times cross-entropy; gamma fixed, by epoch, by sample or from a threshold",
+     REDUCTION_SUM,
+     read_focal,
+     {.form = SAMPLE_FOCAL}},
+    {"mmce",
+     "cross-entropy with lambda times the maximum mean calibration error of the batch",
+     REDUCTION_SUM,
+     read_penalty,
+     {.form = SAMPLE_LABEL_SMOOTHING, .penalty = PENALTY_MMCE}},
+    {"mmce_weighted",
+     "the same, right and wrong samples weighted alike",
+     REDUCTION_SUM,
+     read_penalty,
+     {.form = SAMPLE_LABEL_SMOOTHING, .penalty = PENALTY_MMCE_WEIGHTED}},
 };
 enum { LOSSES = sizeof losses / sizeof losses[0] };
 
@@ -91,7 +57,7 @@ const Loss *losses_table(int *count)
     return losses;
 }
 
-Status loss_find(const Config *config, const Loss **loss)
+static Status find(const Config *config, const Loss **loss)
 {
     const char *name = config_text(config, "loss.name");
     const char *known[LOSSES];
@@ -101,7 +67,6 @@ Status loss_find(const Config *config, const Loss **loss)
         *loss = &losses[i];
         return OK;
     }
-    *loss = NULL;
     const char *nearest = config_nearest(name, known, LOSSES);
     if (nearest != NULL)
         return config_error(config, "loss.name", "there is no loss \"%s\"; did you mean \"%s\"?", name,
@@ -109,10 +74,24 @@ Status loss_find(const Config *config, const Loss **loss)
     return config_error(config, "loss.name", "there is no loss \"%s\" (see plumb list losses)", name);
 }
 
-Reduction loss_reduction(const Loss *loss, const Config *config)
+static Reduction read_reduction(const Config *config, const Loss *loss)
 {
     const char *reduction = config_text(config, "loss.reduction");
     if (strcmp(reduction, "sum") == 0) return REDUCTION_SUM;
     if (strcmp(reduction, "mean") == 0) return REDUCTION_MEAN;
     return loss->reduction;
+}
+
+Status loss_read(const Config *config, LossOptions *options)
+{
+    *options = (LossOptions){.loss = NULL};
+    TRY(find(config, &options->loss));
+    options->head = options->loss->head;
+    options->reduction = read_reduction(config, options->loss);
+    return options->loss->read != NULL ? options->loss->read(config, &options->head) : OK;
+}
+
+Value loss_build(Graph *graph, const LossOptions *options, Value logits, Value target, Value weight)
+{
+    return loss_head(graph, logits, target, weight, &options->head);
 }

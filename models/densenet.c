@@ -35,19 +35,24 @@ static Value transition(Graph *graph, Value x, BatchNorm norm)
     return average_pool2d(graph, x, (Pool2d){.kernel = 2});
 }
 
-static Value build(Graph *graph, const Config *config, Value images, int64_t classes,
-                   const int64_t published[STAGES])
+Status densenet_read(const Config *config, ModelOptions *options)
 {
-    int64_t blocks[MODEL_MAX_STAGES];
-    int64_t growth = model_width(config, 32);
-    BatchNorm norm = {.synchronize = config_flag(config, "model.sync_batch_norm")};
-    if (!model_blocks(graph, config, published, STAGES, blocks)) return NO_VALUE;
-    if (!model_check_images(graph, images, 8)) return NO_VALUE;
+    const Densenet *published = options->model->published;
+    options->width = model_read_width(config, published->growth);
+    options->synchronize = config_flag(config, "model.sync_batch_norm");
+    return model_read_blocks(config, published->blocks, STAGES, options->blocks);
+}
 
-    Value x = conv2d(graph, "conv1", images, (Conv2d){.channels = 2 * growth, .kernel = 3, .padding = 1});
+Value densenet_build(Graph *graph, const ModelOptions *options, const Value input[], int64_t classes)
+{
+    const int64_t growth = options->width;
+    const BatchNorm norm = {.synchronize = options->synchronize};
+    if (!model_check_images(graph, input[0], 8)) return NO_VALUE;
+
+    Value x = conv2d(graph, "conv1", input[0], (Conv2d){.channels = 2 * growth, .kernel = 3, .padding = 1});
     for (int stage = 0; stage < STAGES; ++stage) {
         graph_enter_format(graph, "dense%d", stage + 1);
-        x = dense_block(graph, x, norm, blocks[stage], growth);
+        x = dense_block(graph, x, norm, options->blocks[stage], growth);
         graph_leave(graph);
         if (stage == STAGES - 1) break;
         graph_enter_format(graph, "trans%d", stage + 1);
@@ -57,14 +62,4 @@ static Value build(Graph *graph, const Config *config, Value images, int64_t cla
     x = relu(graph, batch_norm(graph, "bn", x, norm));
     x = flatten(graph, model_average_map(graph, x, 4));
     return linear(graph, "linear", x, (Linear){.features = classes});
-}
-
-Value densenet121_build(Graph *graph, const Config *config, Value images, int64_t classes)
-{
-    return build(graph, config, images, classes, (const int64_t[]){6, 12, 24, 16});
-}
-
-Value densenet169_build(Graph *graph, const Config *config, Value images, int64_t classes)
-{
-    return build(graph, config, images, classes, (const int64_t[]){6, 12, 32, 32});
 }

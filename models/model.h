@@ -1,20 +1,47 @@
-/* Networks: each a function that builds a graph, under the parameter names of the published code. */
+/* Networks: each a function that builds a graph, under the parameter names of the published code.
+ *
+ * A network's settings are read from the config once, into a ModelOptions; builders take that. */
 #ifndef PLUMB_MODELS_MODEL_H
 #define PLUMB_MODELS_MODEL_H
 
 #include "engine/base/config.h"
 #include "engine/graph/graph.h"
 
+/* What a network reads, and so which tasks it fits: the inputs of `build`, in this order. */
+typedef enum {
+    MODEL_OF_IMAGES /* [N,H,W,C] of the compute type */
+} ModelInput;
+
+enum { MODEL_MAX_STAGES = 4 };
+
+typedef struct Model Model;
+
+/* The settings `model.*` of one network. Those that a network does not use are 0. */
 typedef struct {
+    const Model *model;
+    int64_t width;                    /* channels of the first stage; DenseNet: growth rate */
+    int64_t blocks[MODEL_MAX_STAGES]; /* of each stage */
+    int64_t widen;                    /* wide_resnet */
+    double dropout;
+    bool synchronize; /* batch statistics over all ranks */
+} ModelOptions;
+
+struct Model {
     const char *name; /* "resnet50" */
     const char *help;
-    /* images [N,H,W,C] of the compute type -> logits FLOAT32 [N,classes]. An input size that the network
-     * cannot take is an error that says which it can. */
-    Value (*build)(Graph *, const Config *, Value images, int64_t classes);
-} Model;
+    ModelInput input;
+    const void *published; /* what `read` and `build` of a family share: the sizes of this network */
+    /* Fills the options, which are zero but for `model`, from those settings that the network uses. An error names file
+     * and line of the setting. NULL: the network has no settings. */
+    Status (*read)(const Config *, ModelOptions *);
+    /* -> logits FLOAT32 [N,classes]. An input that the network cannot take is an error that says which it can. */
+    Value (*build)(Graph *, const ModelOptions *, const Value input[], int64_t classes);
+};
 
 const Model *models_table(int *count);
-/* STATUS_INPUT names file and line of model.name and the nearest known name. */
-CHECKED Status model_find(const Config *, const Model **);
+/* The network that model.name names, with its settings. STATUS_INPUT names file and line, and for a name that the table
+ * lacks the nearest known name. */
+CHECKED Status model_read(const Config *, ModelOptions *);
+Value model_build(Graph *, const ModelOptions *, const Value input[], int64_t classes);
 
 #endif

@@ -21,27 +21,23 @@ bool model_check_images(Graph *graph, Value images, int64_t smallest)
     return true;
 }
 
-int64_t model_width(const Config *config, int64_t published)
+int64_t model_read_width(const Config *config, int64_t published)
 {
-    int64_t width = config_integer(config, "model.width");
+    const int64_t width = config_integer(config, "model.width");
     return width > 0 ? width : published;
 }
 
-bool model_blocks(Graph *graph, const Config *config, const int64_t published[], int stages,
-                  int64_t blocks[MODEL_MAX_STAGES])
+Status model_read_blocks(const Config *config, const int64_t published[], int stages,
+                         int64_t blocks[MODEL_MAX_STAGES])
 {
     const int64_t *given;
-    int count = config_integers(config, "model.blocks", &given);
-    if (count != 0 && count != stages) {
-        Status status = config_error(config, "model.blocks", "%s has %d stages, but %d numbers are given",
-                                     config_text(config, "model.name"), stages, count);
-        graph_fail(graph, status_code(status), "%s", status_message(status));
-        status_free(status);
-        return false;
-    }
+    const int count = config_integers(config, "model.blocks", &given);
+    if (count != 0 && count != stages)
+        return config_error(config, "model.blocks", "%s has %d stages, but %d numbers are given",
+                            config_text(config, "model.name"), stages, count);
     for (int stage = 0; stage < stages; ++stage)
         blocks[stage] = count == 0 ? published[stage] : given[stage];
-    return true;
+    return OK;
 }
 
 Value model_average_map(Graph *graph, Value x, int64_t window)

@@ -6,23 +6,21 @@
 #include "engine/base/config.h"
 #include "engine/graph/graph.h"
 #include "engine/ops/ops.h"
+#include "models/model.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-
-enum { MODEL_MAX_STAGES = 4 };
 
 /* Images must be [N,H,W,C] with at least `smallest` rows and columns; else the graph fails with a message
  * that says so, and false is returned. */
 bool model_check_images(Graph *, Value images, int64_t smallest);
 
 /* model.width, or `published` where it is 0. */
-int64_t model_width(const Config *, int64_t published);
+int64_t model_read_width(const Config *, int64_t published);
 
-/* model.blocks, or the published numbers where it is empty. It must give a number for each stage, else the
- * graph fails and false is returned. */
-bool model_blocks(Graph *, const Config *, const int64_t published[], int stages,
-                  int64_t blocks[MODEL_MAX_STAGES]);
+/* model.blocks, or the published numbers where it is empty. STATUS_INPUT unless it gives a number for each stage. */
+CHECKED Status model_read_blocks(const Config *, const int64_t published[], int stages,
+                                 int64_t blocks[MODEL_MAX_STAGES]);
 
 /* Averages the last map to one row and column. The published code takes one `window` x `window` average,
  * which is the whole map for images of 32 x 32. So do we wherever exactly one window fits, leftover
@@ -37,7 +35,7 @@ typedef struct {
     int64_t channels; /* inner channels of the first stage's blocks */
     bool bottleneck;  /* 1x1, 3x3, 1x1 with 4 times the channels out; else two 3x3 */
     int stages;
-    int64_t blocks[MODEL_MAX_STAGES];
+    const int64_t *blocks;  /* [stages] */
     const char *projection; /* name of the shortcut's 1x1 convolution and norm: "shortcut", "downsample" */
     WeightInit init;        /* of convolutions */
     double dropout;         /* before the last convolution of a block */

@@ -4,21 +4,21 @@
 
 /* The published code's network for 64 x 64 images: a 3x3 stride-1 stem without max pool, and a 2x2 map left
  * before the classifier, which so has 4 x 2048 inputs. */
-Value tiny_imagenet_resnet50_build(Graph *graph, const Config *config, Value images, int64_t classes)
+Value tiny_imagenet_resnet_build(Graph *graph, const ModelOptions *options, const Value input[],
+                                 int64_t classes)
 {
-    static const int64_t blocks[] = {3, 4, 6, 3};
-    int64_t width = model_width(config, 64);
-    Residual network = {.stem = width,
-                        .channels = width,
-                        .bottleneck = true,
-                        .stages = 4,
-                        .projection = "downsample",
-                        .init = INIT_HE_FAN_OUT,
-                        .synchronize = config_flag(config, "model.sync_batch_norm")};
-    if (!model_blocks(graph, config, blocks, network.stages, network.blocks)) return NO_VALUE;
-    if (!model_check_images(graph, images, 8)) return NO_VALUE;
+    const Resnet *published = options->model->published;
+    const Residual network = {.stem = options->width,
+                              .channels = options->width,
+                              .bottleneck = published->bottleneck,
+                              .stages = published->stages,
+                              .blocks = options->blocks,
+                              .projection = "downsample",
+                              .init = INIT_HE_FAN_OUT,
+                              .synchronize = options->synchronize};
+    if (!model_check_images(graph, input[0], 8)) return NO_VALUE;
 
-    Value x = residual_stages(graph, images, &network);
+    Value x = residual_stages(graph, input[0], &network);
     x = flatten(graph, adaptive_average_pool2d(graph, x, 2, 2));
     return linear(graph, "fc", x, (Linear){.features = classes});
 }

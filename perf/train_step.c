@@ -31,7 +31,8 @@ typedef struct {
 
 typedef struct {
     Config *config;
-    const Loss *loss;
+    ModelOptions model;
+    LossOptions loss;
     Device *device;
     Collective *collective;
     Arena *arena;
@@ -96,17 +97,16 @@ static Status build(Training *training, const Options *options)
 {
     const Config *config = training->config;
     const DType compute = strcmp(config_text(config, "compute"), "bfloat16") == 0 ? BFLOAT16 : FLOAT32;
-    const Model *model;
-    TRY(model_find(config, &model));
-    TRY(loss_find(config, &training->loss));
+    TRY(model_read(config, &training->model));
+    TRY(loss_read(config, &training->loss));
     TRY(graph_create(GRAPH_TRAIN, compute, &training->graph));
     Graph *graph = training->graph;
     const int64_t images[] = {training->batch, options->size, options->size, options->channels};
     training->images = graph_input(graph, "images", shape_of(compute, 4, images));
     training->target = graph_input(graph, "target", shape_of(INT32, 1, images));
     training->weight = graph_input(graph, "weight", shape_of(FLOAT32, 1, images));
-    const Value logits = model->build(graph, config, training->images, options->classes);
-    training->sums = training->loss->build(graph, config, logits, training->target, training->weight);
+    const Value logits = model_build(graph, &training->model, &training->images, options->classes);
+    training->sums = loss_build(graph, &training->loss, logits, training->target, training->weight);
     graph_keep(graph, training->sums);
     if (config_flag(config, "plan.fuse")) training->fused = graph_fuse(graph);
     graph_differentiate(graph, training->sums);
@@ -247,7 +247,7 @@ typedef struct {
 static Status give_step(Training *training, const Options *options, const World *world, int64_t index,
                         Given *given)
 {
-    const bool mean = loss_reduction(training->loss, training->config) == REDUCTION_MEAN;
+    const bool mean = training->loss.reduction == REDUCTION_MEAN;
     const double batch = (double)(training->batch * world->size);
     TRY(optimizer_set(training->optimizer, index, config_real(training->config, "optimizer.learning_rate"),
                       mean ? 1 / batch : 1));

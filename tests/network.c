@@ -101,11 +101,12 @@ static Value images_input(Graph *graph, const int64_t images[4])
 Graph *network_graph(const Config *config, GraphMode mode, DType compute, const int64_t images[4],
                      int64_t classes, Value *logits)
 {
-    const Model *model;
+    ModelOptions model;
     Graph *graph;
-    assert_ok(model_find(config, &model));
+    assert_ok(model_read(config, &model));
     assert_ok(graph_create(mode, compute, &graph));
-    *logits = model->build(graph, config, images_input(graph, images), classes);
+    const Value input = images_input(graph, images);
+    *logits = model_build(graph, &model, &input, classes);
     assert_ok(graph_finish(graph));
     return graph;
 }
@@ -115,7 +116,8 @@ void network_open(Network *network, const char *const settings[], DType compute,
 {
     *network = (Network){.config = config_of(settings), .compute = compute, .classes = classes};
     memcpy(network->images, images, sizeof network->images);
-    assert_ok(loss_find(network->config, &network->loss));
+    assert_ok(model_read(network->config, &network->model));
+    assert_ok(loss_read(network->config, &network->loss));
     assert_ok(device_open(DEVICE_CPU, 0, 2, &network->device));
     assert_ok(arena_create(network->device, &network->arena));
     assert_ok(collective_self(&network->collective));
@@ -136,18 +138,16 @@ void network_close(Network *network)
 
 void network_step_open(NetworkStep *step, Network *network, StepOptions options)
 {
-    const Model *model;
     Graph *graph;
-    assert_ok(model_find(network->config, &model));
     assert_ok(graph_create(options.mode, network->compute, &graph));
     const int64_t samples[] = {network->images[0]};
     *step = (NetworkStep){.network = network, .graph = graph};
     step->images = images_input(graph, network->images);
     step->target = graph_input(graph, "target", shape_of(INT32, 1, samples));
     step->weight = graph_input(graph, "weight", shape_of(FLOAT32, 1, samples));
-    step->logits = model->build(graph, network->config, step->images, network->classes);
+    step->logits = model_build(graph, &network->model, &step->images, network->classes);
     graph_keep(graph, step->logits);
-    step->sums = network->loss->build(graph, network->config, step->logits, step->target, step->weight);
+    step->sums = loss_build(graph, &network->loss, step->logits, step->target, step->weight);
     graph_keep(graph, step->sums);
     if (!options.separate_nodes) (void)graph_fuse(graph);
     if (!options.forward_only) graph_differentiate(graph, step->sums);

@@ -35,7 +35,8 @@ Graph *network_graph(const Config *, GraphMode, DType compute, const int64_t ima
 
 typedef struct {
     Config *config;
-    const Loss *loss;
+    ModelOptions model;
+    LossOptions loss;
     DType compute;
     int64_t images[4], classes;
     Device *device;

@@ -227,12 +227,13 @@ static void test_dropout_stands_before_the_second_convolution(void **state)
 static Status build(const char *const settings[], const int64_t images[4])
 {
     Config *config = config_of(settings);
-    const Model *model;
-    Status status = model_find(config, &model);
+    ModelOptions model;
+    Status status = model_read(config, &model);
     if (status == OK) {
         Graph *graph;
         assert_ok(graph_create(GRAPH_TRAIN, FLOAT32, &graph));
-        (void)model->build(graph, config, graph_input(graph, "images", shape_of(FLOAT32, 4, images)), 10);
+        const Value input = graph_input(graph, "images", shape_of(FLOAT32, 4, images));
+        (void)model_build(graph, &model, &input, 10);
         status = graph_finish(graph);
         graph_free(graph);
     }
@@ -266,12 +267,12 @@ static void test_images_have_four_dimensions(void **state)
 {
     (void)state;
     Config *config = config_of((const char *const[]){"model.name=linear", NULL});
-    const Model *model;
+    ModelOptions model;
     Graph *graph;
-    assert_ok(model_find(config, &model));
+    assert_ok(model_read(config, &model));
     assert_ok(graph_create(GRAPH_TRAIN, FLOAT32, &graph));
     Value rows = graph_input(graph, "rows", shape_of(FLOAT32, 2, (const int64_t[]){2, 784}));
-    (void)model->build(graph, config, rows, 10);
+    (void)model_build(graph, &model, &rows, 10);
     assert_fails(graph_finish(graph), STATUS_INPUT, "[samples, height, width, channels]");
     graph_free(graph);
     config_free(config);

@@ -123,7 +123,7 @@ static void check_trace(const Trace *trace)
         network.store,
         (OptimizerOptions){.name = "sgd", .momentum = 0.9, .weight_decay = 5e-4, .clip_norm = 2},
         &optimizer));
-    const bool mean = loss_reduction(network.loss, network.config) == REDUCTION_MEAN;
+    const bool mean = network.loss.reduction == REDUCTION_MEAN;
 
     for (int batch = 0; batch < STEPS; ++batch) {
         network_step_run(&step, images, labels, (int64_t)batch * BATCH);

@@ -177,8 +177,8 @@ static Status build_train(Session *session)
     step->weight = graph_input(graph, "weight", shape_of(FLOAT32, 1, &step->batch));
     step->clock = graph_clock(graph);
     const Value images = build_images(session, step, SPLIT_TRAIN, true);
-    step->logits = session->model->build(graph, session->config, images, session->dataset->classes);
-    step->sums = session->loss->build(graph, session->config, step->logits, step->target, step->weight);
+    step->logits = model_build(graph, &session->model, &images, session->dataset->classes);
+    step->sums = loss_build(graph, &session->loss, step->logits, step->target, step->weight);
     graph_keep(graph, step->logits);
     graph_keep(graph, step->sums);
     if (config_flag(session->config, "plan.fuse")) step->fused = graph_fuse(graph);
@@ -196,7 +196,7 @@ static Status build_evaluate(Session *session, Split split)
     Step *step = &session->evaluate[split];
     TRY(graph_create(GRAPH_EVALUATE, compute_type(session->config), &step->graph));
     const Value images = build_images(session, step, split, false);
-    step->logits = session->model->build(step->graph, session->config, images, session->dataset->classes);
+    step->logits = model_build(step->graph, &session->model, &images, session->dataset->classes);
     graph_keep(step->graph, step->logits);
     if (config_flag(session->config, "plan.fuse")) step->fused = graph_fuse(step->graph);
     return graph_finish(step->graph);
@@ -300,9 +300,8 @@ static Status open_calibration(Session *session, Split split)
 static Status choose(Session *session, int ranks, bool training)
 {
     const Config *config = session->config;
-    TRY(model_find(config, &session->model));
-    TRY(loss_find(config, &session->loss));
-    if (session->loss->check != NULL) TRY(session->loss->check(config));
+    TRY(model_read(config, &session->model));
+    TRY(loss_read(config, &session->loss));
     session->micro_batches = (int)config_integer(config, "micro_batches");
     const int64_t batch = config_integer(config, "batch");
     int64_t evaluate_batch = config_integer(config, "evaluate_batch");

@@ -34,8 +34,8 @@ typedef struct {
     Collective *collective; /* for the device's memory */
     Dataset *dataset;
     Pixels *pixels;
-    const Model *model;
-    const Loss *loss;
+    ModelOptions model;
+    LossOptions loss;
     Store *store;
     Arena *arena;
     Optimizer *optimizer;       /* NULL when only evaluating */

@@ -58,7 +58,7 @@ static Status report_plan(const Session *session)
 {
     static const double mega = 1e6;
     const PlanReport report = plan_report(session->train.plan);
-    log_info("%s on %s, %s: %d rank%s, %lld parameters, batch %lld", session->model->name,
+    log_info("%s on %s, %s: %d rank%s, %lld parameters, batch %lld", session->model.model->name,
              session->dataset->name, device_name(session->device), session->world->size,
              session->world->size == 1 ? "" : "s", (long long)store_parameter_count(session->store),
              (long long)(session->train.batch * session->world->size * session->micro_batches));

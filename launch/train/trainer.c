@@ -375,11 +375,9 @@ static LoaderOptions loader_options(const Config *config, int rank, int ranks)
 Status trainer_check_config(const Config *config, int ranks)
 {
     Schedule schedule;
-    const Loss *loss;
     TRY(session_check_config(config, ranks));
     TRY(read_schedule(config, 1, &schedule));
-    TRY(loss_find(config, &loss));
-    (void)loss_reduction(loss, config), (void)loader_options(config, 0, ranks);
+    (void)loader_options(config, 0, ranks);
     (void)config_integer(config, "epochs");
     (void)config_integer(config, "checkpoint.epochs"), (void)config_integer(config, "checkpoint.keep");
     (void)config_real(config, "checkpoint.minutes"), (void)config_integer(config, "evaluate.every");
@@ -403,7 +401,7 @@ static Status train(Trainer *trainer)
     trainer->batches = loader_batches(trainer->loader);
     TRY(comm_agree(session->world, read_schedule(config, trainer->batches, &trainer->schedule)));
     trainer->record = config_flag(config, "graph") && !trainer->options.log_view;
-    trainer->mean = loss_reduction(session->loss, config) == REDUCTION_MEAN;
+    trainer->mean = session->loss.reduction == REDUCTION_MEAN;
     warn_of_late_step(&trainer->schedule, trainer->epochs);
     for (int i = 0; i < 2; ++i)
         TRY(comm_agree(session->world, memory_new(&trainer->report[i].of_part, (size_t)session->micro_batches,
