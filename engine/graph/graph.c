@@ -203,11 +203,33 @@ static Value scoped_value(Graph *graph, Role role, const char *name, Shape shape
 
 Value graph_parameter(Graph *graph, const char *name, Shape shape, Init init)
 {
+    return graph_parameter_with_layout(graph, name, shape, init, FILE_AS_IN_MEMORY);
+}
+
+Value graph_parameter_with_layout(Graph *graph, const char *name, Shape shape, Init init, FileLayout layout)
+{
+    if (graph->status != OK) return NO_VALUE;
     if (shape.type != FLOAT32) {
         graph_fail(graph, STATUS_INTERNAL, "parameter %s must be float32", name);
         return NO_VALUE;
     }
-    return scoped_value(graph, ROLE_PARAMETER, name, shape, init);
+    if ((layout != FILE_AS_IN_MEMORY && shape.rank != 4) ||
+        (layout == FILE_CONVOLUTION_1D && shape.extent[1] != 1)) {
+        char text[SHAPE_TEXT];
+        graph_fail(graph, STATUS_INTERNAL,
+                   "parameter %s of shape %s is no convolution's weight of [out, height (1), width, in]",
+                   name, shape_text(shape, text));
+        return NO_VALUE;
+    }
+    const size_t before = graph->value_count;
+    const Value value = scoped_value(graph, ROLE_PARAMETER, name, shape, init);
+    if (!value_exists(value)) return value;
+    if (graph->value_count > before)
+        graph->value[value.id].file_layout = layout;
+    else if (graph->value[value.id].file_layout != layout)
+        graph_fail(graph, STATUS_INTERNAL, "parameter %s was declared before with another layout in files",
+                   graph->value[value.id].name);
+    return value;
 }
 
 Value graph_state(Graph *graph, const char *name, Shape shape, Init init)
@@ -330,6 +352,7 @@ Shape graph_shape(const Graph *graph, Value value)
 Role graph_role(const Graph *graph, Value value) { return graph->value[value.id].role; }
 const char *graph_name(const Graph *graph, Value value) { return graph->value[value.id].name; }
 Init graph_init(const Graph *graph, Value value) { return graph->value[value.id].init; }
+FileLayout graph_file_layout(const Graph *graph, Value value) { return graph->value[value.id].file_layout; }
 bool graph_is_kept(const Graph *graph, Value value) { return graph->value[value.id].kept; }
 bool graph_is_external(const Graph *graph, Value value) { return graph->value[value.id].external; }
 int graph_producer(const Graph *graph, Value value) { return graph->value[value.id].producer; }

@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 /* A dense tensor's type. Images are [samples, height, width, channels]; convolution weights are
- * [out, height, width, in] (files hold PyTorch's [out, in, height, width]). */
+ * [out, height, width, in]; FileLayout says how files hold them. */
 enum { SHAPE_MAX_RANK = 5 };
 typedef struct {
     DType type;
@@ -58,6 +58,13 @@ typedef struct {
     double scale; /* UNIFORM: values in [-scale, scale); NORMAL: standard deviation */
 } Init;
 
+/* How files order the elements of a parameter, and of the optimizer's state for it: as PyTorch does. */
+typedef enum {
+    FILE_AS_IN_MEMORY,
+    FILE_CONVOLUTION_2D, /* in memory [out, height, width, in]; in files [out, in, height, width] */
+    FILE_CONVOLUTION_1D  /* in memory [out, 1, width, in]; in files [out, in, width] */
+} FileLayout;
+
 typedef enum { GRAPH_TRAIN, GRAPH_EVALUATE } GraphMode;
 typedef enum { PHASE_FORWARD, PHASE_BACKWARD } Phase;
 
@@ -86,6 +93,7 @@ Value graph_input(Graph *, const char *name, Shape);
 /* An input that the caller always binds to its own memory (plan_bind): the plan sets none aside for it. */
 Value graph_external_input(Graph *, const char *name, Shape);
 Value graph_parameter(Graph *, const char *name, Shape, Init);
+Value graph_parameter_with_layout(Graph *, const char *name, Shape, Init, FileLayout);
 Value graph_state(Graph *, const char *name, Shape, Init);
 
 /* The clock: an int64[5] input {seed, epoch, step, index of this rank's first sample in the global batch, how
@@ -148,6 +156,7 @@ Shape graph_shape(const Graph *, Value);
 Role graph_role(const Graph *, Value);
 const char *graph_name(const Graph *, Value); /* inputs, parameters, states; for results "scope.op" */
 Init graph_init(const Graph *, Value);
+FileLayout graph_file_layout(const Graph *, Value); /* of a parameter; FILE_AS_IN_MEMORY for others */
 bool graph_is_kept(const Graph *, Value);
 bool graph_is_external(const Graph *, Value);
 int graph_producer(const Graph *, Value);          /* node index, or -1 */

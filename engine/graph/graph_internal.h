@@ -10,6 +10,7 @@ typedef struct {
     Shape shape;
     Role role;
     Init init;
+    FileLayout file_layout;
     const char *name;
     int producer, output_index;
     bool kept, wanted, external;

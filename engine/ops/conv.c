@@ -159,7 +159,10 @@ Value conv2d(Graph *graph, const char *name, Value x, Conv2d conv)
                                         : (Init){INIT_UNIFORM, torch_bound};
             const Init bias_init = he ? (Init){INIT_ZEROS, 0} : (Init){INIT_UNIFORM, torch_bound};
             const Shape bias = shape_of(FLOAT32, 1, (int64_t[]){a.out_channels});
-            Value inputs[3] = {x, graph_parameter(graph, "weight", weight_shape(&a), weight_init), NO_VALUE};
+            const FileLayout layout = conv.one_dimensional ? FILE_CONVOLUTION_1D : FILE_CONVOLUTION_2D;
+            Value inputs[3] = {
+                x, graph_parameter_with_layout(graph, "weight", weight_shape(&a), weight_init, layout),
+                NO_VALUE};
             if (conv.bias) inputs[2] = graph_parameter(graph, "bias", bias, bias_init);
             y = graph_node(graph, &conv2d_op, inputs, conv.bias ? 3 : 2, &a, sizeof a);
         }

@@ -10,9 +10,7 @@
 
 /* ---- layouts ---- */
 
-/* Convolution weights are [out, height, width, in] in memory and [out, in, height, width] in files. */
-static bool is_convolution(Role role, Shape shape) { return role == ROLE_PARAMETER && shape.rank == 4; }
-
+/* Of a convolution's weight, [out, height, width, in] in memory and [out, in, height, width] in files. */
 static void permute(const float *from, float *to, const int64_t extent[4], bool to_file)
 {
     const int64_t out = extent[0], pixels = extent[1] * extent[2], in = extent[3];
@@ -27,13 +25,13 @@ static void permute(const float *from, float *to, const int64_t extent[4], bool 
             }
 }
 
-static Status read_in(Device *device, Role role, Shape shape, const void *file, void *data)
+static Status read_in(Device *device, const StoreEntry *entry, const void *file, void *data)
 {
-    const size_t size = shape_bytes(shape);
+    const size_t size = shape_bytes(entry->shape);
     void *host = NULL;
-    if (is_convolution(role, shape)) {
+    if (entry->file_layout != FILE_AS_IN_MEMORY) {
         TRY(memory_new(&host, size, 1, "checkpoint"));
-        permute(file, host, shape.extent, false);
+        permute(file, host, entry->shape.extent, false);
     }
     Status status = device_upload(device, data, host != NULL ? host : file, size);
     if (status == OK) status = device_synchronize(device);
@@ -41,16 +39,21 @@ static Status read_in(Device *device, Role role, Shape shape, const void *file, 
     return status;
 }
 
-static void file_shape(Role role, Shape shape, SafeTensor *tensor)
+static void file_shape(const StoreEntry *entry, SafeTensor *tensor)
 {
+    const Shape shape = entry->shape;
     tensor->type = shape.type;
     tensor->rank = shape.rank;
     for (int i = 0; i < shape.rank; ++i)
         tensor->extent[i] = shape.extent[i];
-    if (is_convolution(role, shape)) {
+    if (entry->file_layout != FILE_AS_IN_MEMORY) {
         tensor->extent[1] = shape.extent[3];
         tensor->extent[2] = shape.extent[1];
         tensor->extent[3] = shape.extent[2];
+    }
+    if (entry->file_layout == FILE_CONVOLUTION_1D) {
+        tensor->rank = 3;
+        tensor->extent[2] = shape.extent[2];
     }
     tensor->bytes = shape_bytes(shape);
 }
@@ -75,7 +78,7 @@ static Status file_path(char path[PATH_MAX], const char *folder, const char *ste
 
 struct HostCopy {
     SafeTensor *tensor;
-    Shape *layout; /* of those that are still as in memory, where files have them otherwise; else of rank 0 */
+    Shape *permuted; /* shape of each tensor that is to be permuted before it is written; else of rank 0 */
     int count;
     bool owns_names;
 };
@@ -88,7 +91,7 @@ void host_copy_free(HostCopy *copy)
         if (copy->owns_names) free((void *)(uintptr_t)copy->tensor[i].name);
     }
     free(copy->tensor);
-    free(copy->layout);
+    free(copy->permuted);
     free(copy);
 }
 
@@ -98,7 +101,7 @@ static Status host_copy_new(int room, HostCopy **out)
     TRY(memory_new(&copy, 1, sizeof *copy, "checkpoint"));
     Status status = memory_new(&copy->tensor, (size_t)room + 1, sizeof *copy->tensor, "checkpoint");
     if (status == OK)
-        status = memory_new(&copy->layout, (size_t)room + 1, sizeof *copy->layout, "checkpoint");
+        status = memory_new(&copy->permuted, (size_t)room + 1, sizeof *copy->permuted, "checkpoint");
     if (status != OK) {
         host_copy_free(copy);
         return status;
@@ -115,10 +118,10 @@ static Status host_copy_add(HostCopy *copy, Device *device, const StoreEntry *en
     void *bytes;
     SafeTensor *at = &copy->tensor[copy->count];
     TRY(memory_new(&bytes, size > 0 ? size : 1, 1, "checkpoint"));
-    file_shape(entry->role, entry->shape, at);
+    file_shape(entry, at);
     at->name = name;
     at->data = bytes;
-    if (is_convolution(entry->role, entry->shape)) copy->layout[copy->count] = entry->shape;
+    if (entry->file_layout != FILE_AS_IN_MEMORY) copy->permuted[copy->count] = entry->shape;
     ++copy->count;
     return device_download(device, bytes, data, size);
 }
@@ -128,12 +131,12 @@ static Status to_file_layout(HostCopy *copy)
     for (int i = 0; i < copy->count; ++i) {
         SafeTensor *at = &copy->tensor[i];
         void *permuted;
-        if (copy->layout[i].rank == 0) continue;
+        if (copy->permuted[i].rank == 0) continue;
         TRY(memory_new(&permuted, at->bytes, 1, "checkpoint"));
-        permute(at->data, permuted, copy->layout[i].extent, true);
+        permute(at->data, permuted, copy->permuted[i].extent, true);
         free((void *)(uintptr_t)at->data);
         at->data = permuted;
-        copy->layout[i].rank = 0;
+        copy->permuted[i].rank = 0;
     }
     return OK;
 }
@@ -258,7 +261,7 @@ static Status check_tensor(const SafeTensor *tensor, const StoreEntry *entry, co
                            const char *path)
 {
     SafeTensor want = {.name = name};
-    file_shape(entry->role, entry->shape, &want);
+    file_shape(entry, &want);
     bool equal = tensor->type == want.type && tensor->rank == want.rank;
     for (int i = 0; equal && i < want.rank; ++i)
         equal = tensor->extent[i] == want.extent[i];
@@ -302,7 +305,7 @@ static Status each_optimizer_tensor(Store *store, const SafeFile *file, const ch
                 status = fail(STATUS_INPUT, "%s has no tensor %s. Was it written with another optimizer?",
                               path, name);
             else if (load)
-                status = read_in(store_device(store), entry->role, entry->shape, tensor->data,
+                status = read_in(store_device(store), entry, tensor->data,
                                  store_flat_data(store, a) + entry->offset);
             else
                 status = check_tensor(tensor, entry, name, path);
@@ -345,8 +348,8 @@ Status checkpoint_load(Store *store, const char *folder, const char *stem, SafeF
     }
     for (int i = 0; i < store_count(store); ++i) {
         const StoreEntry *entry = store_at(store, i);
-        TRY_ELSE(done, read_in(store_device(store), entry->role, entry->shape,
-                               safetensors_find(model, entry->name)->data, entry->data));
+        TRY_ELSE(done, read_in(store_device(store), entry, safetensors_find(model, entry->name)->data,
+                               entry->data));
     }
     if (file != NULL) {
         *file = model;
@@ -410,7 +413,7 @@ Status checkpoint_load_weights(Store *store, const char *path)
             if (tensor == NULL && entry->role == ROLE_PARAMETER)
                 status = fail(STATUS_INPUT, "%s has no tensor %s", path, entry->name);
             else if (tensor != NULL && pass == 1)
-                status = read_in(store_device(store), entry->role, entry->shape, tensor->data, entry->data);
+                status = read_in(store_device(store), entry, tensor->data, entry->data);
         }
     safetensors_close(file);
     return status;

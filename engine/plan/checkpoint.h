@@ -1,5 +1,5 @@
-/* Checkpoints: safetensors under PyTorch's names and layouts (convolution weights as [out, in, height,
- * width]).
+/* Checkpoints: safetensors under PyTorch's names and layouts: what FileLayout says of each parameter (a
+ * convolution's weight is [out, in, height, width]).
  *
  * DIR/STEM.model.safetensors holds parameters and states and loads into PyTorch as it is;
  * DIR/STEM.optimizer.safetensors the optimizer's flat arrays, split by parameter

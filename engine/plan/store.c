@@ -135,7 +135,10 @@ static Status lay_out(Store *store, const Graph *graph, uint64_t seed)
         const Shape shape = graph_shape(graph, parameter[i].value);
         const int64_t count = shape_count(shape);
         StoreEntry *entry = &store->entry[store->count];
-        *entry = (StoreEntry){.role = ROLE_PARAMETER, .shape = shape, .offset = store->flat_count};
+        *entry = (StoreEntry){.role = ROLE_PARAMETER,
+                              .shape = shape,
+                              .offset = store->flat_count,
+                              .file_layout = graph_file_layout(graph, parameter[i].value)};
         TRY_ELSE(done, text_copy(graph_name(graph, parameter[i].value), (char **)(void *)&entry->name));
         ++store->count;
         store->parameter_count += count;

@@ -25,9 +25,10 @@ typedef struct {
     const char *name; /* owned by the store */
     Role role;        /* ROLE_PARAMETER or ROLE_STATE */
     Shape shape;
-    void *data;      /* device memory */
-    float *gradient; /* parameters of a trained graph; else NULL. Device memory */
-    int64_t offset;  /* parameters: element offset in the flat arrays; else -1 */
+    void *data;             /* device memory */
+    float *gradient;        /* parameters of a trained graph; else NULL. Device memory */
+    int64_t offset;         /* parameters: element offset in the flat arrays; else -1 */
+    FileLayout file_layout; /* how checkpoints order it, and the optimizer's state for it */
 } StoreEntry;
 
 int store_count(const Store *);
