@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,6 +63,15 @@ static void open_ranks(Rank rank[], int threads, int size, double silence, StarA
     rank[0].hub = hub;
     for (int i = 0; i < threads; ++i) {
         rank[i].address = *address;
+        assert_int_equal(pthread_create(&rank[i].thread, NULL, open_rank, &rank[i]), 0);
+    }
+}
+
+/* Those from `first` on, of a hub that runs. */
+static void open_others(Rank rank[], int first, int size, const StarAddress *address)
+{
+    for (int i = first; i < size; ++i) {
+        rank[i] = (Rank){.options = options_of(i, size), .address = *address};
         assert_int_equal(pthread_create(&rank[i].thread, NULL, open_rank, &rank[i]), 0);
     }
 }
@@ -204,9 +214,115 @@ static void test_strangers(void **state)
     StarAddress wrong = address;
     wrong.secret[1] ^= 1;
     assert_int_equal(star_connect(&wrong, &other, 1), -1);
-    /* That was rank 1, and it is gone. */
+
+    /* None of them is in the way of the ranks. */
+    open_others(rank, 1, RANKS, &address);
+    join_ranks(rank, RANKS);
+    close_ranks(rank, RANKS);
+}
+
+typedef struct {
+    Frame frame;
+    Hello hello;
+} JoinRequest;
+
+static JoinRequest request_of(int rank, const StarAddress *address)
+{
+    return (JoinRequest){
+        .frame = {.magic = STAR_MAGIC, .kind = FRAME_HELLO, .bytes = sizeof(Hello)},
+        .hello = {.secret = address->secret[0], .rank = rank, .size = RANKS, .host = "there"}};
+}
+
+/* Rank 0's host was busy for longer than a rank waits for an answer: the request of the rank is read after the
+ * rank has closed that connection to try another. */
+static void test_rank_that_comes_again(void **state)
+{
+    (void)state;
+    Rank rank[RANKS] = {{.star = NULL}};
+    StarAddress address = {.port = 0};
+    open_ranks(rank, 1, RANKS, 60, &address);
+    for (int turn = 0; turn < 3; ++turn) {
+        const JoinRequest request = request_of(1 + turn % 2, &address);
+        const int file = connect_raw(address.port);
+        assert_int_equal(send(file, &request, sizeof request, MSG_NOSIGNAL), sizeof request);
+        (void)close(file);
+    }
+    open_others(rank, 1, RANKS, &address);
+    join_ranks(rank, RANKS);
+    for (int i = 0; i < RANKS; ++i)
+        assert_ok(star_failure(rank[i].star));
+    close_ranks(rank, RANKS);
+}
+
+/* A rank that has joined and dies while others are awaited is a failure at once. */
+static void test_lost_before_the_start(void **state)
+{
+    (void)state;
+    Rank rank[RANKS] = {{.star = NULL}};
+    StarAddress address = {.port = 0};
+    open_ranks(rank, 1, RANKS, 60, &address);
+    const StarOptions options = options_of(1, RANKS);
+    const int file = star_connect(&address, &options, 5);
+    assert_true(file >= 0);
+    const Frame frame = {.magic = STAR_MAGIC, .kind = FRAME_PULSE};
+    assert_int_equal(send(file, &frame, sizeof frame, MSG_NOSIGNAL), sizeof frame);
+    (void)close(file);
     assert_int_equal(pthread_join(rank[0].thread, NULL), 0);
     assert_fails(rank[0].status, STATUS_COMMUNICATION, "rank 1 on host there is lost");
+}
+
+static void receive_all(int file, void *data, size_t bytes)
+{
+    assert_int_equal(recv(file, data, bytes, MSG_WAITALL), bytes);
+}
+
+/* A hub that is made here, for one rank of RANKS: it starts, and then sends the frame. */
+static void assert_hub_refused(Frame last)
+{
+    Rank rank = {.options = options_of(1, RANKS)};
+    int listening;
+    assert_ok(star_listen(&rank.address, &listening));
+    assert_int_equal(pthread_create(&rank.thread, NULL, open_rank, &rank), 0);
+    struct pollfd one = {.fd = listening, .events = POLLIN};
+    assert_int_equal(poll(&one, 1, 60000), 1);
+    const int file = accept(listening, NULL, NULL);
+    assert_true(file >= 0);
+    JoinRequest request;
+    receive_all(file, &request, sizeof request);
+    struct {
+        Frame frame;
+        uint64_t secret;
+    } answer = {.frame = {.magic = STAR_MAGIC, .kind = FRAME_KNOWN, .bytes = sizeof answer.secret},
+                .secret = rank.address.secret[1]};
+    struct {
+        Frame frame;
+        HostName host[RANKS];
+    } start = {.frame = {.magic = STAR_MAGIC, .kind = FRAME_START, .bytes = sizeof start.host},
+               .host = {"here", "there", "there"}};
+    assert_int_equal(send(file, &answer, sizeof answer, MSG_NOSIGNAL), sizeof answer);
+    assert_int_equal(send(file, &start, sizeof start, MSG_NOSIGNAL), sizeof start);
+    join_ranks(&rank, 1);
+    last.magic = STAR_MAGIC;
+    assert_int_equal(send(file, &last, sizeof last, MSG_NOSIGNAL), sizeof last);
+    await_failure(rank.star, STATUS_COMMUNICATION, "rank 0 on host here is lost: its connection ended");
+    close_ranks(&rank, 1);
+    (void)close(file);
+    (void)close(listening);
+}
+
+/* A rank allocates no more than a frame of that kind can need, whatever the frame's header says. */
+static void test_nonsense_of_the_hub(void **state)
+{
+    (void)state;
+    const Frame frames[] = {
+        {.kind = FRAME_WHOLE, .number = 1, .bytes = (1ULL << 30) + 1},
+        {.kind = FRAME_FAILED, .bytes = 1 << 20},
+        {.kind = FRAME_ROLL, .bytes = RANKS * sizeof(Presence) + 1},
+        {.kind = FRAME_PULSE, .bytes = 1},
+        {.kind = FRAME_KINDS, .bytes = 1},
+    };
+    for (size_t i = 0; i < sizeof frames / sizeof *frames; ++i)
+        assert_hub_refused(frames[i]);
 }
 
 /* The start fails with what the hub says. */
@@ -241,6 +357,8 @@ static int connect_silent(Rank rank[], int rank_of_it, double silence, StarAddre
     const int file = star_connect(address, &options, 5);
     assert_true(file >= 0);
     assert_int_equal(star_connect(address, &options, 1), -1); /* there is one already */
+    const Frame frame = {.magic = STAR_MAGIC, .kind = FRAME_PULSE};
+    assert_int_equal(send(file, &frame, sizeof frame, MSG_NOSIGNAL), sizeof frame);
     join_ranks(rank, RANKS - 1);
     return file;
 }
@@ -486,11 +604,19 @@ static void test_launchers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exchanges),         cmocka_unit_test(test_strangers),
-        cmocka_unit_test(test_missing_rank),      cmocka_unit_test(test_lost_connection),
-        cmocka_unit_test(test_silence),           cmocka_unit_test(test_nonsense_of_a_rank),
-        cmocka_unit_test(test_failures_are_told), cmocka_unit_test(test_ranks_out_of_step),
-        cmocka_unit_test(test_all_fail),          cmocka_unit_test(test_rendezvous),
+        cmocka_unit_test(test_exchanges),
+        cmocka_unit_test(test_strangers),
+        cmocka_unit_test(test_missing_rank),
+        cmocka_unit_test(test_rank_that_comes_again),
+        cmocka_unit_test(test_lost_before_the_start),
+        cmocka_unit_test(test_nonsense_of_the_hub),
+        cmocka_unit_test(test_lost_connection),
+        cmocka_unit_test(test_silence),
+        cmocka_unit_test(test_nonsense_of_a_rank),
+        cmocka_unit_test(test_failures_are_told),
+        cmocka_unit_test(test_ranks_out_of_step),
+        cmocka_unit_test(test_all_fail),
+        cmocka_unit_test(test_rendezvous),
         cmocka_unit_test(test_launchers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -186,7 +186,9 @@ static bool take_in(Star *star, Incoming *in)
         in->silence = 0;
         in->have += (size_t)got;
         if (in_frame && in->have == sizeof *frame) {
-            if (frame->magic != STAR_MAGIC) return false;
+            if (frame->magic != STAR_MAGIC ||
+                frame->bytes > star_largest_payload(frame->kind, star->options.size))
+                return false;
             if (frame->bytes > 0 && (in->payload = malloc(frame->bytes)) == NULL) return false;
         }
         if (in->have < sizeof *frame || in->have < sizeof *frame + frame->bytes) continue;
@@ -202,8 +204,9 @@ static void *run(void *argument)
     Star *star = argument;
     Incoming in = {.have = 0};
     bool connected = true;
-    double last = seconds_now(), pulse = tick;
-    for (;;) {
+    double last = seconds_now(), pulse = 0;
+    bool going = look_around(star); /* at once: the hub counts this rank in when it hears it again */
+    while (going) {
         struct pollfd one = {.fd = star->file, .events = POLLIN};
         (void)poll(&one, connected ? 1 : 0, (int)(1000 * tick));
         /* Time that this thread itself did not run counts for nobody. */
@@ -221,7 +224,7 @@ static void *run(void *argument)
         }
         if ((pulse += passed) < tick) continue;
         pulse = 0;
-        if (!look_around(star)) break;
+        going = look_around(star);
     }
     free(in.payload);
     return NULL;
@@ -346,7 +349,8 @@ void star_progress(Star *star, int64_t number)
 void star_fail(Star *star, StatusCode code, const char *message)
 {
     note_failure(star, code, message);
-    send_frame(star, (Frame){.kind = FRAME_FAILED, .detail = (int32_t)code}, message, strlen(message));
+    send_frame(star, (Frame){.kind = FRAME_FAILED, .detail = (int32_t)code}, message,
+               strnlen(message, star_largest_payload(FRAME_FAILED, star->options.size)));
 }
 
 void star_end(Star *star)
@@ -363,7 +367,7 @@ void star_end(Star *star)
 
 Status star_send(Star *star, int kind, const void *part, size_t bytes, int64_t *number)
 {
-    if (bytes > FRAME_LARGEST / (size_t)star->options.size)
+    if (bytes > star_largest_payload(FRAME_PART, star->options.size))
         return fail(STATUS_INTERNAL, "%zu bytes are too many to exchange", bytes);
     TRY(star_failure(star));
     *number = ++star->exchanges;

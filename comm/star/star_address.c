@@ -15,6 +15,18 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+uint64_t star_largest_payload(int32_t kind, int size)
+{
+    enum { EXCHANGE = 1 << 30, MESSAGE = 1 << 16 };
+    const uint64_t ranks = (uint64_t)size;
+    const uint64_t largest[FRAME_KINDS] = {
+        [FRAME_HELLO] = sizeof(Hello),     [FRAME_KNOWN] = sizeof(uint64_t),
+        [FRAME_START] = ranks * HOST_NAME, [FRAME_PART] = EXCHANGE / ranks,
+        [FRAME_WHOLE] = EXCHANGE,          [FRAME_ROLL] = ranks * sizeof(Presence),
+        [FRAME_FAILED] = MESSAGE};
+    return kind > 0 && kind < FRAME_KINDS ? largest[kind] : 0;
+}
+
 static Status listen_anywhere(StarAddress *address, int *listening)
 {
     const int no = 0;

@@ -42,7 +42,9 @@ typedef struct {
 } Presence;
 
 enum { EXCHANGE_OF_FAILING = 0 }; /* in which ranks meet that end with an error, whatever else is under way */
-enum { FRAME_LARGEST = 1 << 30 }; /* bytes after a frame */
+/* The most bytes that may follow a frame of the kind among `size` ranks: what a receiver allocates; 0 for a kind that
+ * is not known. */
+uint64_t star_largest_payload(int32_t kind, int size);
 
 /* Opens a port. */
 CHECKED Status star_listen(StarAddress *, int *listening);

@@ -31,6 +31,7 @@ typedef struct {
 typedef struct {
     int file;          /* of the connection; -1: none */
     int rank;          /* -1: not known yet */
+    bool joined;       /* a frame came after its hello: it has heard this hub's answer */
     bool left;         /* it said so */
     double silence;    /* seconds since something came */
     int64_t progress;  /* as it told */
@@ -60,7 +61,7 @@ struct Hub {
     int listening;
     pthread_t thread;
     Member *member; /* size + STRANGERS */
-    int members, known;
+    int members, joined;
     struct pollfd *poll;
     Exchange *exchange; /* oldest first */
     bool started, failed, warned;
@@ -311,13 +312,21 @@ static bool greet(Hub *hub, Member *member)
     (void)snprintf(hub->hosts[hello->rank], HOST_NAME, "%.*s", HOST_NAME - 1, hello->host);
     send_to(member, (Frame){.kind = FRAME_KNOWN}, &hub->address.secret[1], sizeof hub->address.secret[1]);
     if (hub->failed) enqueue(member, hub->failure);
-    if (++hub->known < hub->options.size) return true;
+    return true;
+}
+
+/* A rank that has heard the answer to its hello stays; until then it may have given up and tries again. All
+ * ranks start when the last has joined. */
+static void join(Hub *hub, Member *member)
+{
+    if (member->joined) return;
+    member->joined = true;
+    if (++hub->joined < hub->options.size) return;
     hub->started = true;
     Message *start =
         message_new((Frame){.kind = FRAME_START}, hub->hosts, (size_t)hub->options.size * HOST_NAME);
     enqueue_for_all(hub, start);
     message_release(start);
-    return true;
 }
 
 static void answer_call(Hub *hub, Member *caller)
@@ -350,6 +359,7 @@ static bool heed(Hub *hub, Member *member)
 {
     const Frame *frame = &member->frame;
     if (member->rank < 0) return frame->kind == FRAME_HELLO && greet(hub, member);
+    join(hub, member);
     switch (frame->kind) {
     case FRAME_PULSE:
         member->progress = frame->number;
@@ -372,11 +382,11 @@ static bool heed(Hub *hub, Member *member)
 }
 
 /* Is the frame that came one that may be taken in? */
-static bool acceptable(const Member *member)
+static bool acceptable(const Member *member, int size)
 {
     const Frame *frame = &member->frame;
-    const uint64_t most = member->rank < 0 ? sizeof(Hello) : FRAME_LARGEST;
-    return frame->magic == STAR_MAGIC && frame->bytes <= most &&
+    return frame->magic == STAR_MAGIC && frame->bytes <= star_largest_payload(frame->kind, size) &&
+           (member->rank >= 0 || frame->kind == FRAME_HELLO) &&
            (frame->kind != FRAME_PART || (frame->detail >= STAR_GATHER && frame->detail < DTYPE_COUNT));
 }
 
@@ -395,7 +405,7 @@ static bool member_read(Hub *hub, Member *member)
         member->silence = 0;
         member->have += (size_t)got;
         if (member->have == sizeof *frame && in_frame) {
-            if (!acceptable(member)) return false;
+            if (!acceptable(member, hub->options.size)) return false;
             if (frame->bytes > 0 && (member->payload = malloc(frame->bytes)) == NULL) return false;
         }
         if (member->have < sizeof *frame || member->have < sizeof *frame + frame->bytes) continue;
@@ -428,6 +438,7 @@ static void accept_one(Hub *hub)
 static void member_ended(Hub *hub, Member *member)
 {
     member_close(member);
+    if (!member->joined) member->rank = -1; /* gave up waiting for the answer: the rank comes again */
     if (member->rank < 0 || member->left) return;
     member->left = true;
     lose(hub, member->rank, "its connection ended; it was killed, or its host is gone");
@@ -441,8 +452,8 @@ static void grow_older(Hub *hub, double seconds)
         Member *member = &hub->member[i];
         if (member->file < 0) continue;
         member->silence += seconds;
-        if (member->rank < 0 && member->silence > hub->options.silence_seconds) member_close(member);
-        if (member->rank < 0 || member->left || !hub->started ||
+        if (!member->joined && member->silence > hub->options.silence_seconds) member_ended(hub, member);
+        if (!member->joined || member->left || !hub->started ||
             member->silence <= hub->options.silence_seconds)
             continue;
         char how[100];
@@ -461,7 +472,7 @@ static void list_absent(const Hub *hub, char *text, size_t room)
     for (int rank = 0; rank < hub->options.size; ++rank) {
         bool there = false;
         for (int i = 0; i < hub->members; ++i)
-            there |= hub->member[i].rank == rank;
+            there |= hub->member[i].joined && hub->member[i].rank == rank;
         if (there || ++named > NAMED || length + 16 > room) continue;
         length += (size_t)snprintf(text + length, room - length, "%s %d", named > 1 ? "," : "", rank);
     }
@@ -478,7 +489,7 @@ static void watch_start(Hub *hub)
     if (late)
         fail_all(hub, 0, STATUS_COMMUNICATION,
                  "of %d ranks only %d have come to rank 0 on host %s within %.0f s; missing: rank%s",
-                 hub->options.size, hub->known, hub->options.host, hub->age, absent);
+                 hub->options.size, hub->joined, hub->options.host, hub->age, absent);
     else
         log_warning("rank 0 on host %s still waits for rank%s", hub->options.host, absent);
     hub->warned = true;
