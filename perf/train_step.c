@@ -341,18 +341,21 @@ static Status measure(Training *training, const Options *options, const World *w
     Status status;
     TRY_ELSE(done, make_inputs(training, options, world));
     TRY_ELSE(done, memory_new(&seconds, (size_t)options->steps, sizeof *seconds, "times"));
+    /* Between two steps that are over the device is given another one, which on a CPU is when that one is done; so one
+     * more is given than is timed. */
     const int64_t steps = options->warmup + options->steps;
     for (int64_t i = 0; i <= steps; ++i) {
-        if (i < steps) TRY_ELSE(done, give_step(training, options, world, i + 1, &given[i % 2]));
+        TRY_ELSE(done, give_step(training, options, world, i + 1, &given[i % 2]));
         if (i == 0) continue;
         TRY_ELSE(done, await_step(training, &given[(i - 1) % 2]));
         if (i > options->warmup) seconds[i - options->warmup - 1] = now() - last;
         last = now();
     }
+    TRY_ELSE(done, await_step(training, &given[steps % 2]));
     const double *sums = given[(steps - 1) % 2].sums, loss = sums[LOSS_SUM] / sums[LOSS_WEIGHT];
     const double learning_rate = 0; /* the optimizer's share, without going anywhere */
     const double start = now();
-    TRY_ELSE(done, optimizer_set(training->optimizer, steps + 1, learning_rate, 1));
+    TRY_ELSE(done, optimizer_set(training->optimizer, steps + 2, learning_rate, 1));
     for (int64_t i = 0; i < options->steps; ++i)
         TRY_ELSE(done, optimizer_step(training->optimizer));
     TRY_ELSE(done, device_synchronize(training->device));

@@ -9,6 +9,7 @@
  *         count:0            nothing goes wrong; the number of operations is left in FAULT_COUNT
  *     FAULT=deny:0           files below FAULT_FOLDER cannot be opened
  *     FAULT=begun:0          the process gets SIGTERM when it has made another, and goes on
+ *     FAULT=orphan:0         the parent of a process that asks for a signal at its parent's death dies before that
  *     FAULT_RANK=R           only in rank R
  */
 #include <dlfcn.h>
@@ -21,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -144,6 +146,22 @@ pid_t fork(void)
     const pid_t process = REAL(fork)();
     if (process > 0 && is_action("begun")) (void)raise(SIGTERM);
     return process;
+}
+
+/* The kernel sends no signal for a parent that is gone already. */
+int prctl(int option, ...)
+{
+    unsigned long argument[4];
+    va_list arguments;
+    va_start(arguments, option);
+    for (int i = 0; i < 4; ++i)
+        argument[i] = va_arg(arguments, unsigned long);
+    va_end(arguments);
+    const pid_t parent = getppid();
+    if (option == PR_SET_PDEATHSIG && is_action("orphan") && kill(parent, SIGKILL) == 0)
+        while (getppid() == parent)
+            (void)usleep(1000);
+    return REAL(prctl)(option, argument[0], argument[1], argument[2], argument[3]);
 }
 
 static bool may_open(const char *path, int flags)

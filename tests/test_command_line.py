@@ -175,6 +175,14 @@ exclude:
         job = Job(["sweep", path, "--folder", self.folder()], environment=environment, fault=fault)
         self.assertEnds(job.wait(3 * soon()), INTERRUPTED)
 
+    def test_killed_just_as_a_run_begins(self):
+        """The run's process then has no parent whose death would end it."""
+        path, folder = self.write("long.yaml", self.TEXT + "set: {epochs: 1000000, evaluate.every: 0}\n"), self.folder()
+        job = Job(["sweep", path, "--folder", folder], fault={"FAULT": "orphan:0", "FAULT_FOLDER": self.scratch}).wait(soon())
+        self.assertEqual(job.code, -signal.SIGKILL, job.said())
+        self.assertEqual(job.leftovers, [])
+        self.assertEqual(os.listdir(f"{folder}/cross_entropy-one"), [])
+
     def test_other_settings_than_those_of_complete_runs(self):
         """Never the old results under the new settings."""
         job, path, folder = self.sweep(self.TEXT)

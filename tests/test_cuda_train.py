@@ -65,7 +65,10 @@ class Cuda(Suite):
         for settings in (("device=cpu",), ("device=cuda",), ("device=cuda", "graph=false"), ("device=cuda", "--profile")):
             job = jobs.Job((), command=[program, *small, *settings], environment=AS_A_GPU).wait()
             self.assertEnds(job, 0)
-            losses[settings] = json.loads(job.output)["loss"]
+            measured = json.loads(job.output)
+            losses[settings] = measured["loss"]
+            # The best step is a step: no interval in which the device had nothing to do.
+            self.assertLess(measured["best_images_per_second"], 100 * measured["images_per_second"])
         for settings, loss in losses.items():
             self.assertAlmostEqual(loss, losses["device=cpu",], delta=1e-4, msg=settings)
 

@@ -139,10 +139,11 @@ static Status make_command(const Sweep *sweep, const SweepRun *run, char *folder
 
 /* In the child: output to the log, a parent's death ends it, and Open MPI allowed to do what is meant here.
  */
-static void become(char *const words[], const char *log, int share, const sigset_t *signals)
+static void become(char *const words[], const char *log, int share, const sigset_t *signals, pid_t parent)
 {
     (void)prctl(PR_SET_PDEATHSIG,
                 SIGUSR1); /* which mpirun passes on; it would not wait long after a SIGTERM */
+    if (getppid() != parent) _exit(STATUS_INTERRUPTED); /* the parent died before the kernel was asked */
     const int descriptor = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (descriptor < 0 || dup2(descriptor, STDOUT_FILENO) < 0 || dup2(descriptor, STDERR_FILENO) < 0)
         _exit(STATUS_IO);
@@ -186,8 +187,9 @@ static Status start(Sweep *sweep, int index)
     const int64_t ranks = sweep->plan.ranks * sweep->arguments.slots;
     const int share = sweep->arguments.slots == 1 ? 0 : processors > ranks ? (int)(processors / ranks) : 1;
     (void)fflush(NULL);
+    const pid_t parent = getpid();
     job->process = fork();
-    if (job->process == 0) become(words, log, share, &sweep->usual_signals);
+    if (job->process == 0) become(words, log, share, &sweep->usual_signals, parent);
     free(words);
     if (job->process < 0)
         return fail(STATUS_IO, "cannot start a process for %s: %s", run->name, strerror(errno));
