@@ -43,7 +43,7 @@ const cJSON *golden_case(const char *id, cJSON **document)
     return NULL;
 }
 
-double golden_number(const cJSON *object, const char *key)
+double item_number(const cJSON *object, const char *key)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
     assert_true(cJSON_IsNumber(item));
@@ -229,7 +229,7 @@ void network_load(Network *network, const char *index, const char *weights)
     cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(document, "tensors"))
     {
         const StoreEntry *entry = item_entry(network, item);
-        int64_t offset = (int64_t)golden_number(item, "offset");
+        int64_t offset = (int64_t)item_number(item, "offset");
         assert_true(offset + item_count(item, entry->shape) <= available);
         from_pytorch(entry->shape, values + offset, entry->data);
         ++loaded;
@@ -244,7 +244,7 @@ void network_load(Network *network, const char *index, const char *weights)
 double *network_tensors(Network *network, const char *index, Tensors which, int64_t *count)
 {
     cJSON *document = golden_json(index);
-    double *values = malloc(((size_t)golden_number(document, "total") + 1) * sizeof *values);
+    double *values = malloc(((size_t)item_number(document, "total") + 1) * sizeof *values);
     assert_non_null(values);
     *count = 0;
     const cJSON *item;

@@ -16,7 +16,7 @@
 cJSON *golden_json(const char *name);
 /* The case `id` of tests/golden/networks/cases.json. The whole document is released by deleting *document. */
 const cJSON *golden_case(const char *id, cJSON **document);
-double golden_number(const cJSON *object, const char *key);
+double item_number(const cJSON *object, const char *key);
 
 /* The extents a file has: [out, in, height, width] for a weight of rank 4. */
 Shape pytorch_shape(Shape);

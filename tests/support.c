@@ -35,7 +35,7 @@ static void check_close(double got, double want, int64_t index, double relative,
 {
     if (isnan(got) && isnan(want)) return;
     if (got == want) return;
-    if (fabs(got - want) <= absolute + relative * fabs(want)) return;
+    if (isfinite(want) && fabs(got - want) <= absolute + relative * fabs(want)) return;
     print_error("%s[%lld]: got %.17g, want %.17g (difference %.3g)\n", what, (long long)index, got, want,
                 fabs(got - want));
     _fail(__FILE__, __LINE__);

@@ -27,7 +27,7 @@ static void check_tensor(const Graph *graph, Value value, const cJSON *item)
     assert_int_equal(shape.rank, cJSON_GetArraySize(extents));
     for (int i = 0; i < shape.rank; ++i)
         assert_int_equal(shape.extent[i], cJSON_GetArrayItem(extents, i)->valueint);
-    assert_int_equal(shape_count(shape), golden_number(item, "count"));
+    assert_int_equal(shape_count(shape), item_number(item, "count"));
 }
 
 /* Tensors of one role in the order in which the network makes them, which is that of PyTorch's files. */
@@ -71,7 +71,7 @@ static void check_layers(const Graph *graph, const cJSON *items)
         assert_int_equal(cJSON_GetArraySize(extents), shape.rank - 1);
         for (int i = 1; i < shape.rank; ++i)
             assert_int_equal(shape.extent[i], cJSON_GetArrayItem(extents, i - 1)->valueint);
-        assert_true(multiply_adds(graph, node) == golden_number(item, "macs"));
+        assert_true(multiply_adds(graph, node) == item_number(item, "macs"));
         item = item->next;
     }
     assert_null(item);
@@ -118,11 +118,11 @@ static void test_inventories(void **state)
         Value logits;
         Graph *graph = network_graph(config, GRAPH_TRAIN, FLOAT32,
                                      (const int64_t[]){1, inventories[i].size, inventories[i].size, 3},
-                                     (int64_t)golden_number(inventory, "num_classes"), &logits);
+                                     (int64_t)item_number(inventory, "num_classes"), &logits);
         check_tensors(graph, ROLE_PARAMETER, cJSON_GetObjectItemCaseSensitive(inventory, "parameters"));
         check_tensors(graph, ROLE_STATE, cJSON_GetObjectItemCaseSensitive(inventory, "buffers"));
         check_layers(graph, cJSON_GetObjectItemCaseSensitive(inventory, "layers_in_execution_order"));
-        assert_int_equal(totals(graph).parameters, golden_number(inventory, "total_parameters"));
+        assert_int_equal(totals(graph).parameters, item_number(inventory, "total_parameters"));
         graph_free(graph);
         config_free(config);
         cJSON_Delete(inventory);
@@ -145,9 +145,9 @@ static void test_totals_for_each_number_of_classes(void **state)
                                          (const int64_t[]){1, inventories[i].size, inventories[i].size, 3},
                                          atoi(item->string), &logits);
             Totals got = totals(graph);
-            assert_int_equal(got.parameters, golden_number(item, "parameters"));
-            assert_int_equal(got.buffers, golden_number(item, "buffers"));
-            assert_true(got.multiply_adds == golden_number(item, "macs_per_image"));
+            assert_int_equal(got.parameters, item_number(item, "parameters"));
+            assert_int_equal(got.buffers, item_number(item, "buffers"));
+            assert_true(got.multiply_adds == item_number(item, "macs_per_image"));
             graph_free(graph);
         }
         config_free(config);
@@ -461,7 +461,7 @@ static void check_loss(NetworkStep *step, const Small *small, const char *key, T
     char id[128];
     (void)snprintf(id, sizeof id, "networks/small/%s", small->name);
     cJSON *document;
-    double want = golden_number(golden_case(id, &document), key);
+    double want = item_number(golden_case(id, &document), key);
     double got = network_step_sums(step)[LOSS_SUM] / network_step_sums(step)[LOSS_WEIGHT];
     assert_close(&got, &want, 1, tolerance.relative, tolerance.absolute, key);
     cJSON_Delete(document);
@@ -600,7 +600,7 @@ static void write_wrapped(const Small *small, const char *path)
     static SafeTensor tensors[MAX];
     static char names[MAX][128];
     static int64_t counter = 3;
-    int64_t total = (int64_t)golden_number(index, "total");
+    int64_t total = (int64_t)item_number(index, "total");
     float *data = malloc((size_t)total * sizeof *data);
     assert_non_null(data);
     for (int64_t i = 0; i < total; ++i)
@@ -615,7 +615,7 @@ static void write_wrapped(const Small *small, const char *path)
         (void)snprintf(names[count], sizeof names[count], "module.%s", name);
         *tensor = (SafeTensor){.name = names[count++],
                                .type = FLOAT32,
-                               .data = data + (int64_t)golden_number(item, "offset"),
+                               .data = data + (int64_t)item_number(item, "offset"),
                                .bytes = sizeof(float)};
         cJSON_ArrayForEach(extent, cJSON_GetObjectItemCaseSensitive(item, "shape"))
         {

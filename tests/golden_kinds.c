@@ -1,0 +1,76 @@
+#include "tests/golden_kinds.h"
+
+#include <string.h>
+
+/* A kind of which no suite knows makes test_golden fail, so that nobody takes a set for checked which is not. */
+static const GoldenKind kinds[] = {
+    {"data_split", NULL, "test_data", NULL},
+    {"gamma", NULL, "test_losses", NULL},
+    {"gamma_schedule", NULL, "test_losses", NULL},
+    {"layer", NULL, "test_golden_layers", NULL}, /* which has a table of layers */
+    {"logits", NULL, "test_calibration", NULL},
+    {"loss", NULL, "test_losses", NULL},
+    {"loss_schedule", NULL, "test_losses", NULL},
+    {"lr_schedule", "params/milestones", "test_optimizer", NULL},
+    {"metrics", NULL, "test_calibration", NULL},
+    {"network_inventory", NULL, "test_models", NULL},
+    {"network_small", "params/built", "test_models", NULL},
+    {"ood", NULL, "test_calibration", NULL},
+    {"optimizer", NULL, "test_optimizer", NULL},
+    {"temperature", NULL, "test_calibration", NULL},
+    {"training_trace", "params/built", "test_train_trace", NULL},
+
+    {"network_small", "params/pool_width", NULL, "documents"},
+    {"newsgroups_text", NULL, NULL, "documents"},
+    {"network_small", "params/variant", NULL, "trees"},
+    {"sst_text", NULL, NULL, "trees"},
+
+    {"lr_schedule", "params/warmup", NULL, "translation"},
+    {"network_small", "params/positions", NULL, "translation"},
+    {"training_trace", "params/positions", NULL, "translation"},
+    {"beam_search", NULL, NULL, "translation"},
+    {"beam_brute_force", NULL, NULL, "translation"},
+    {"beam_search_table", NULL, NULL, "translation"},
+    {"token_calibration", NULL, NULL, "translation"},
+    {"subwords", NULL, NULL, "translation"},
+    {"bleu_corpus", NULL, NULL, "translation"},
+    {"bleu_smoothing", NULL, NULL, "translation"},
+    {"bleu_multi_ref", NULL, NULL, "translation"},
+    {"bleu_sentence", NULL, NULL, "translation"},
+    {"bleu_tokens", NULL, NULL, "translation"},
+    {"chrf_corpus", NULL, NULL, "translation"},
+    {"ter_corpus", NULL, NULL, "translation"},
+    {"sentence_scores", NULL, NULL, "translation"},
+    {"sacrebleu_cli", NULL, NULL, "translation"},
+    {"bleu_bootstrap", NULL, NULL, "translation"},
+    {"bleu_randomisation", NULL, NULL, "translation"},
+
+    {"data", NULL, NULL, "recalibration"}, /* inputs of the others */
+    {"recalibration", NULL, NULL, "recalibration"},
+    {"smooth_ece", NULL, NULL, "recalibration"},
+    {"kernel_calibration_error", NULL, NULL, "recalibration"},
+    {"brier_decomposition", NULL, NULL, "recalibration"},
+    {"consistency_bars", NULL, NULL, "recalibration"},
+    {"verified_calibration", NULL, NULL, "recalibration"},
+    {"theory_g", NULL, NULL, "theory"},
+    {"theory_minimiser", NULL, NULL, "theory"},
+    {"theory_gamma", NULL, NULL, "theory"},
+    {"gradient_norms", NULL, NULL, "theory"},
+    {"cifar10c_gaussian_noise", NULL, NULL, "shifted data"},
+};
+enum { KINDS = sizeof kinds / sizeof kinds[0] };
+
+const GoldenKind *golden_kinds(int *count)
+{
+    *count = KINDS;
+    return kinds;
+}
+
+const GoldenKind *golden_kind(const GoldenCase *golden)
+{
+    for (int i = 0; i < KINDS; ++i)
+        if (strcmp(kinds[i].kind, golden->kind) == 0 &&
+            (kinds[i].mark == NULL || golden_has(golden, kinds[i].mark)))
+            return &kinds[i];
+    return NULL;
+}
