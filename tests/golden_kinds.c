@@ -17,13 +17,13 @@ static const GoldenKind kinds[] = {
     {"network_small", "params/built", "test_models", NULL},
     {"ood", NULL, "test_calibration", NULL},
     {"optimizer", NULL, "test_optimizer", NULL},
+    {"sst_text", NULL, "test_trees", NULL},
     {"temperature", NULL, "test_calibration", NULL},
     {"training_trace", "params/built", "test_train_trace", NULL},
 
     {"network_small", "params/pool_width", NULL, "documents"},
     {"newsgroups_text", NULL, NULL, "documents"},
     {"network_small", "params/variant", NULL, "trees"},
-    {"sst_text", NULL, NULL, "trees"},
 
     {"lr_schedule", "params/warmup", NULL, "translation"},
     {"network_small", "params/positions", NULL, "translation"},
