@@ -3,7 +3,7 @@
 #define PLUMB_COMM_COMM_H
 
 #include "engine/base/status.h"
-#include "engine/plan/collective.h"
+#include "engine/device/collective.h"
 
 #include <stdbool.h>
 

@@ -11,6 +11,7 @@
 #include "comm/transport.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
+#include "engine/device/collective_methods.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,19 +60,9 @@ static const ncclDataType_t types[DTYPE_COUNT] = {
     [FLOAT32] = ncclFloat32, [BFLOAT16] = ncclBfloat16, [FLOAT64] = ncclFloat64,
     [INT32] = ncclInt32,     [INT64] = ncclInt64,       [UINT8] = ncclUint8};
 
-static Status span_check(Span span, const char *what)
-{
-    if (span.count < 0 || (span.count > 0 && span.data == NULL) || (unsigned)span.type >= DTYPE_COUNT)
-        return fail(STATUS_INTERNAL, "%s of %lld elements at %p of type %d", what, (long long)span.count,
-                    span.data, (int)span.type);
-    return OK;
-}
-
 static Status sum_nccl(Collective *collective, Span span, Stream after)
 {
     CollectiveNccl *self = self_of(collective);
-    TRY(span_check(span, "sum"));
-    if (span.count == 0) return OK;
     TRY(follow(self, after));
     TRY(begin(self, "sum", span));
     return finish(self,
@@ -83,13 +74,6 @@ static Status sum_nccl(Collective *collective, Span span, Stream after)
 static Status gather_nccl(Collective *collective, Span part, Span all, Stream after)
 {
     CollectiveNccl *self = self_of(collective);
-    TRY(span_check(part, "gather"));
-    TRY(span_check(all, "gather"));
-    if (part.type != all.type || part.count > INT64_MAX / 8 / collective->size ||
-        part.count * collective->size != all.count)
-        return fail(STATUS_INTERNAL, "gather of %lld %s of %d ranks into %lld %s", (long long)part.count,
-                    dtype_name(part.type), collective->size, (long long)all.count, dtype_name(all.type));
-    if (part.count == 0) return OK;
     TRY(follow(self, after));
     TRY(begin(self, "gather", part));
     return finish(self,
@@ -101,10 +85,6 @@ static Status gather_nccl(Collective *collective, Span part, Span all, Stream af
 static Status broadcast_nccl(Collective *collective, Span span, int root, Stream after)
 {
     CollectiveNccl *self = self_of(collective);
-    TRY(span_check(span, "broadcast"));
-    if (root < 0 || root >= collective->size)
-        return fail(STATUS_INTERNAL, "broadcast from rank %d of %d", root, collective->size);
-    if (span.count == 0) return OK;
     TRY(follow(self, after));
     TRY(begin(self, "broadcast", span));
     return finish(self,
@@ -253,6 +233,14 @@ static Status open_communicator(World *world, const CommOptions *options, Collec
     return status;
 }
 
+static const CollectiveMethods methods = {.sum = sum_nccl,
+                                          .gather = gather_nccl,
+                                          .broadcast = broadcast_nccl,
+                                          .join = join_nccl,
+                                          .wait = wait_nccl,
+                                          .health = health_nccl,
+                                          .free = free_nccl};
+
 Status nccl_collective(World *world, Device *device, const CommOptions *options, Collective **collective)
 {
     *collective = NULL;
@@ -261,16 +249,8 @@ Status nccl_collective(World *world, Device *device, const CommOptions *options,
     self->world = world;
     self->device = device;
     self->step_seconds = options->step_seconds > 0 ? options->step_seconds : options->timeout_seconds;
-    self->collective = (Collective){.rank = world->rank,
-                                    .size = world->size,
-                                    .sum = sum_nccl,
-                                    .gather = gather_nccl,
-                                    .broadcast = broadcast_nccl,
-                                    .join = join_nccl,
-                                    .wait = wait_nccl,
-                                    .health = health_nccl,
-                                    .free = free_nccl,
-                                    .implementation = self};
+    self->collective =
+        (Collective){.rank = world->rank, .size = world->size, .methods = &methods, .implementation = self};
     Status status = open_communicator(world, options, self);
     if (status != OK) {
         free_nccl(&self->collective);

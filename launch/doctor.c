@@ -174,9 +174,9 @@ static double now(void)
 static Status sum_once(Doctor *d, void *data, int64_t count)
 {
     const Stream stream = device_stream(d->device);
-    TRY(d->collective->sum(d->collective, (Span){data, count, FLOAT32}, stream));
-    TRY(d->collective->join(d->collective, stream));
-    return d->collective->wait(d->collective, d->device, EVERYTHING);
+    TRY(collective_sum(d->collective, (Span){data, count, FLOAT32}, stream));
+    TRY(collective_join(d->collective, stream));
+    return collective_wait(d->collective, d->device, EVERYTHING);
 }
 
 /* Seconds of one sum, the mean of as many as a fifth of a second holds; the same number on all ranks. */
@@ -384,7 +384,7 @@ Status command_doctor(World *world, int argc, char **argv)
     if (argc > 2 || (argc == 2 && strcmp(argv[1], "cpu") != 0 && strcmp(argv[1], "cuda") != 0))
         return fail(STATUS_USAGE, "plumb doctor takes nothing, cpu or cuda");
     const Status status = visit(&doctor, argc == 2 ? argv[1] : NULL);
-    if (doctor.collective != NULL) doctor.collective->free(doctor.collective);
+    collective_free(doctor.collective);
     device_close(doctor.device);
     free(doctor.all);
     return status;

@@ -1,7 +1,7 @@
 /* One thread takes a row: softmax, loss and gradient in float64, while the row is in cache. Sums are formed
  * afterwards in the order of the samples, so they do not depend on the number of threads. A penalty needs the
  * confidences of the whole batch before any gradient: then rows are gone through twice. */
-#include "engine/plan/collective.h"
+#include "engine/device/collective.h"
 #include "losses/loss_head.h"
 #include "losses/mmce.h"
 #include "losses/sample_loss.h"
@@ -179,9 +179,9 @@ static Status run(const Call *call)
     Collective *collective = call->collective;
     enum { NUMBERS = sizeof(Judged) / sizeof(double) };
     const Stream stream = device_stream(call->device);
-    TRY(collective->gather(collective, (Span){layout.mine, samples * NUMBERS, FLOAT64},
-                           (Span){layout.all, samples * NUMBERS * collective->size, FLOAT64}, stream));
-    TRY(collective->join(collective, stream));
+    TRY(collective_gather(collective, (Span){layout.mine, samples * NUMBERS, FLOAT64},
+                          (Span){layout.all, samples * NUMBERS * collective->size, FLOAT64}, stream));
+    TRY(collective_join(collective, stream));
 
     const int64_t all = samples * collective->size;
     const double penalty =

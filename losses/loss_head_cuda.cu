@@ -7,7 +7,7 @@
 #include "engine/device/cuda_kernel.cuh"
 
 extern "C" {
-#include "engine/plan/collective.h"
+#include "engine/device/collective.h"
 #include "losses/loss_head.h"
 #include "losses/mmce.h"
 #include "losses/sample_loss.h"
@@ -382,8 +382,8 @@ Status run(const Call *call)
         all.data = layout.all;
         all.count = everyone * NUMBERS;
         part.type = all.type = FLOAT64;
-        TRY(collective->gather(collective, part, all, stream));
-        TRY(collective->join(collective, stream));
+        TRY(collective_gather(collective, part, all, stream));
+        TRY(collective_join(collective, stream));
     }
     TRY(launch("the penalty", pairs_kernel, blocks_for(everyone, PAIR_THREADS / WARP), PAIR_THREADS, 0,
                stream, layout.all, everyone, head.kernel_width, layout.pairs));

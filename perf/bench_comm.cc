@@ -40,10 +40,10 @@ void sum(benchmark::State &state, DType type, int64_t count, int64_t bucket)
         for (int64_t first = 0; first < count; first += bucket) {
             char *start = data.data() + static_cast<size_t>(first) * dtype_size(type);
             const int64_t length = count - first < bucket ? count - first : bucket;
-            check(collective->sum(collective, Span{start, length, type}, nullptr));
-            check(collective->health(collective));
+            check(collective_sum(collective, Span{start, length, type}, nullptr));
+            check(collective_health(collective));
         }
-        check(collective->join(collective, nullptr));
+        check(collective_join(collective, nullptr));
     }
     state.SetBytesProcessed(static_cast<int64_t>(state.iterations() * data.size()));
 }
@@ -55,9 +55,9 @@ void gather(benchmark::State &state, int64_t count)
     check(comm_barrier(world));
     for (auto _ : state) {
         const int64_t total = count * world->size;
-        check(collective->gather(collective, Span{part.data(), count, FLOAT32},
-                                 Span{all.data(), total, FLOAT32}, nullptr));
-        check(collective->join(collective, nullptr));
+        check(collective_gather(collective, Span{part.data(), count, FLOAT32},
+                                Span{all.data(), total, FLOAT32}, nullptr));
+        check(collective_join(collective, nullptr));
     }
     state.SetBytesProcessed(static_cast<int64_t>(state.iterations() * all.size() * sizeof(float)));
 }
@@ -67,8 +67,8 @@ void broadcast(benchmark::State &state, int64_t count)
     std::vector<float> data(static_cast<size_t>(count));
     check(comm_barrier(world));
     for (auto _ : state) {
-        check(collective->broadcast(collective, Span{data.data(), count, FLOAT32}, 0, nullptr));
-        check(collective->join(collective, nullptr));
+        check(collective_broadcast(collective, Span{data.data(), count, FLOAT32}, 0, nullptr));
+        check(collective_join(collective, nullptr));
     }
     state.SetBytesProcessed(static_cast<int64_t>(state.iterations() * data.size() * sizeof(float)));
 }
@@ -84,7 +84,7 @@ void any(benchmark::State &state)
 void health(benchmark::State &state)
 {
     for (auto _ : state)
-        check(collective->health(collective));
+        check(collective_health(collective));
 }
 
 void list()
@@ -137,7 +137,7 @@ int main(int argc, char **argv)
         Silent reporter;
         benchmark::RunSpecifiedBenchmarks(&reporter);
     }
-    collective->free(collective);
+    collective_free(collective);
     comm_stop(world);
     return 0;
 }

@@ -1,8 +1,8 @@
 // The losses: the head of a training step for each, MMCE of large sets, and all losses of an evaluation.
 extern "C" {
 #include "engine/base/random.h"
+#include "engine/device/collective.h"
 #include "engine/device/device.h"
-#include "engine/plan/collective.h"
 #include "losses/calibration/evaluated_losses.h"
 #include "losses/loss.h"
 #include "losses/loss_head.h"
@@ -71,7 +71,7 @@ void run_head(benchmark::State &state, const LossHead &head)
     }
     state.SetItemsProcessed(state.iterations() * samples);
     device_free(device, call.scratch);
-    self->free(self);
+    collective_free(self);
     device_close(device);
 }
 
@@ -119,7 +119,7 @@ void evaluate(benchmark::State &state)
         benchmark::DoNotOptimize(value);
     }
     state.SetItemsProcessed(state.iterations() * samples);
-    self->free(self);
+    collective_free(self);
 }
 
 } // namespace

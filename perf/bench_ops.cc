@@ -65,7 +65,7 @@ class Step
         plan_free(plan_);
         store_free(store_);
         arena_free(arena_);
-        collective_->free(collective_);
+        collective_free(collective_);
         device_close(device_);
         graph_free(graph_);
     }

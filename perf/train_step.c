@@ -171,7 +171,7 @@ static void release(Training *training)
     store_free(training->store);
     arena_free(training->arena);
     graph_free(training->graph);
-    if (training->collective != NULL) training->collective->free(training->collective);
+    collective_free(training->collective);
     device_close(training->device);
     config_free(training->config);
 }
@@ -262,7 +262,7 @@ static Status give_step(Training *training, const Options *options, const World 
 
 static Status await_step(const Training *training, const Given *given)
 {
-    return training->collective->wait(training->collective, training->device, given->mark);
+    return collective_wait(training->collective, training->device, given->mark);
 }
 
 static int by_size(const void *a, const void *b)

@@ -2,7 +2,7 @@
 
 #include "tests/kernel_call.h"
 
-#include "engine/plan/collective.h"
+#include "engine/device/collective.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -120,7 +120,7 @@ Status kernel_call_with(Device *device, const Op *op, Call *call, int inputs, ui
     copy_back(call, piece, pieces);
     if (kernel->release != NULL) kernel->release(call);
     device_free(call->device, call->scratch);
-    if (self != NULL) self->free(self);
+    collective_free(self);
     *call = given;
     return status;
 }

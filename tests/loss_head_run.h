@@ -2,7 +2,7 @@
 #ifndef PLUMB_TESTS_LOSS_HEAD_RUN_H
 #define PLUMB_TESTS_LOSS_HEAD_RUN_H
 
-#include "engine/plan/collective.h"
+#include "engine/device/collective.h"
 #include "losses/loss.h"
 #include "losses/loss_head.h"
 #include "tests/kernel_call.h"

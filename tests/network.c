@@ -130,7 +130,7 @@ void network_close(Network *network)
 {
     store_free(network->store);
     arena_free(network->arena);
-    network->collective->free(network->collective);
+    collective_free(network->collective);
     device_close(network->device);
     config_free(network->config);
     *network = (Network){0};

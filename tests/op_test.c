@@ -505,7 +505,7 @@ static int try_case(const OpCase *op_case, DType compute, DeviceKind kind, Devic
     plan_free(trial.plan);
     store_free(trial.store);
     arena_free(trial.arena);
-    trial.collective->free(trial.collective);
+    collective_free(trial.collective);
     device_close(trial.device);
     graph_free(trial.graph);
     return trial.failures;

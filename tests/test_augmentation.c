@@ -120,7 +120,7 @@ static void run_case(const Case *c)
     free(got);
     loader_close(loader);
     plan_free(plan);
-    alone->free(alone);
+    collective_free(alone);
     arena_free(arena);
     store_free(store);
     device_close(device);

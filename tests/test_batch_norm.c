@@ -5,10 +5,10 @@
 #include "tests/kernel_call.h"
 
 #include "engine/base/random.h"
+#include "engine/device/collective_methods.h"
 #include "engine/ops/batch_norm.h"
 #include "engine/ops/ops.h"
 #include "engine/ops/table.h"
-#include "engine/plan/collective.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -447,6 +447,8 @@ static Status join_world(Collective *collective, Stream stream)
     return OK;
 }
 
+static const CollectiveMethods world_methods = {.sum = sum_in_world, .join = join_world};
+
 typedef struct {
     Rank rank;
     Tensors tensors;
@@ -496,8 +498,8 @@ static void test_synchronised_statistics_are_those_of_the_global_batch(void **st
         Worker *w = &worker[r];
         *w = (Worker){.first = first, .rows = share[r], .tensors = make_tensors(share[r])};
         first += share[r];
-        w->rank = (Rank){.world = &world,
-                         .collective = {.rank = r, .size = RANKS, .sum = sum_in_world, .join = join_world}};
+        w->rank =
+            (Rank){.world = &world, .collective = {.rank = r, .size = RANKS, .methods = &world_methods}};
         move_rows(w->tensors.x, fresh.x, w, X_STRIDE);
         move_rows(w->tensors.residual, fresh.residual, w, X_STRIDE);
         move_rows(w->tensors.dy, fresh.dy, w, Y_STRIDE);

@@ -211,8 +211,8 @@ int main(int argc, char **argv)
     };
     const int failures = cmocka_run_group_tests(tests, NULL, NULL);
     if (failures > 0) return 1; /* the ranks may be out of step: leave it to mpirun to end the others */
-    alone->free(alone);
-    collective->free(collective);
+    collective_free(alone);
+    collective_free(collective);
     comm_stop(world);
     return 0;
 }

@@ -132,7 +132,7 @@ static void test_same_bits(void **state)
             set_free(&set);
         }
     }
-    collective->free(collective);
+    collective_free(collective);
     device_close(device);
 }
 
@@ -179,7 +179,7 @@ static void test_bad_input(void **state)
     assert_fails(calibration_pass_open(device, &set.logits, 201, &pass), STATUS_USAGE, "201 bins");
     device_free(device, memory);
     set_free(&set);
-    collective->free(collective);
+    collective_free(collective);
     device_close(device);
 }
 

@@ -114,8 +114,8 @@ static Collective *collective_new(double timeout)
 
 static Status join(Collective *collective)
 {
-    TRY(collective->join(collective, device_stream(device)));
-    return collective->wait(collective, device, EVERYTHING);
+    TRY(collective_join(collective, device_stream(device)));
+    return collective_wait(collective, device, EVERYTHING);
 }
 
 static double now(void)
@@ -138,7 +138,7 @@ static void test_world(void **state)
     Collective *collective = collective_new(60);
     assert_int_equal(collective->rank, world->rank);
     assert_int_equal(collective->size, world->size);
-    collective->free(collective);
+    collective_free(collective);
     assert_fails(comm_collective(world, 0, &collective), STATUS_INPUT, "must be positive");
 }
 
@@ -149,12 +149,12 @@ static void test_sum(void **state)
     for (int t = 0; t < TYPES; ++t)
         for (int c = 0; c < COUNTS; ++c) {
             const Span span = span_filled(types[t], counts[c], world->rank);
-            assert_ok(collective->sum(collective, span, NULL));
+            assert_ok(collective_sum(collective, span, NULL));
             assert_ok(join(collective));
             assert_sum(span);
             free(span.data);
         }
-    collective->free(collective);
+    collective_free(collective);
 }
 
 static void test_gather(void **state)
@@ -172,7 +172,7 @@ static void test_gather(void **state)
                     free(part.data);
                     part.data = mine;
                 }
-                assert_ok(collective->gather(collective, part, all, NULL));
+                assert_ok(collective_gather(collective, part, all, NULL));
                 assert_ok(join(collective));
                 for (int rank = 0; rank < world->size; ++rank)
                     for (int64_t i = 0; i < counts[c]; ++i)
@@ -184,9 +184,9 @@ static void test_gather(void **state)
             }
     const Span part = span_filled(FLOAT32, 4, world->rank);
     const Span wrong = {.data = part.data, .count = 4 * world->size - 1, .type = FLOAT32};
-    assert_fails(collective->gather(collective, part, wrong, NULL), STATUS_INTERNAL, "gather of 4 float32");
+    assert_fails(collective_gather(collective, part, wrong, NULL), STATUS_INTERNAL, "gather of 4 float32");
     free(part.data);
-    collective->free(collective);
+    collective_free(collective);
 }
 
 static void test_broadcast(void **state)
@@ -197,7 +197,7 @@ static void test_broadcast(void **state)
         for (int t = 0; t < TYPES; ++t)
             for (int c = 0; c < COUNTS; ++c) {
                 const Span span = span_filled(types[t], counts[c], world->rank);
-                assert_ok(collective->broadcast(collective, span, root, NULL));
+                assert_ok(collective_broadcast(collective, span, root, NULL));
                 assert_ok(join(collective));
                 for (int64_t i = 0; i < counts[c]; ++i)
                     assert_element(load(span.data, types[t], i) == (double)value_at(i, root),
@@ -206,10 +206,10 @@ static void test_broadcast(void **state)
                 free(span.data);
             }
     const Span span = span_filled(FLOAT32, 4, world->rank);
-    assert_fails(collective->broadcast(collective, span, world->size, NULL), STATUS_INTERNAL,
+    assert_fails(collective_broadcast(collective, span, world->size, NULL), STATUS_INTERNAL,
                  "broadcast from rank");
     free(span.data);
-    collective->free(collective);
+    collective_free(collective);
 }
 
 /* As a backward pass does it: buckets of many sizes and kinds, computation and health between, one join. */
@@ -226,11 +226,11 @@ static void test_many_outstanding(void **state)
             bucket[b] = span_filled(type, count, world->rank);
             part[b] = span_filled(type, b, world->rank);
             all[b] = span_new(type, (int64_t)b * world->size);
-            assert_ok(collective->sum(collective, bucket[b], NULL));
-            assert_ok(collective->gather(collective, part[b], all[b], NULL));
+            assert_ok(collective_sum(collective, bucket[b], NULL));
+            assert_ok(collective_gather(collective, part[b], all[b], NULL));
             /* Ranks are out of step with each other. */
             if ((b + world->rank) % 7 == 0) usleep(2000);
-            assert_ok(collective->health(collective));
+            assert_ok(collective_health(collective));
         }
         assert_ok(join(collective));
         for (int b = 0; b < BUCKETS; ++b) {
@@ -243,7 +243,7 @@ static void test_many_outstanding(void **state)
             free(all[b].data);
         }
     }
-    collective->free(collective);
+    collective_free(collective);
 }
 
 /* Sums that are not exact: the same bits on all ranks and each time, also among other traffic. */
@@ -267,9 +267,9 @@ static void test_same_bits(void **state)
         float other[1000] = {0};
         if (repeat % 2 == 1)
             assert_ok(
-                collective->sum(collective, (Span){.data = other, .count = 1000, .type = FLOAT32}, NULL));
+                collective_sum(collective, (Span){.data = other, .count = 1000, .type = FLOAT32}, NULL));
         if (repeat == 2 && world->rank == 0) usleep(20000);
-        assert_ok(collective->sum(collective, (Span){.data = values, .count = COUNT, .type = FLOAT32}, NULL));
+        assert_ok(collective_sum(collective, (Span){.data = values, .count = COUNT, .type = FLOAT32}, NULL));
         assert_ok(join(collective));
         assert_ok(comm_check_equal(world, values, COUNT * sizeof *values, "the sum"));
         if (repeat > 0) assert_memory_equal(first, again, COUNT * sizeof *first);
@@ -278,7 +278,7 @@ static void test_same_bits(void **state)
     free(first);
     free(again);
     free(exact);
-    collective->free(collective);
+    collective_free(collective);
 }
 
 static void test_agree(void **state)
@@ -354,7 +354,7 @@ static void stall(bool answering, const char *said)
     Collective *collective = collective_new(world->rank == last ? 60 : 1);
     Collective *patient = collective_new(60); /* agreement, too, waits as long as the newest */
     Span first = span_filled(FLOAT32, 1000, world->rank), second = span_filled(FLOAT32, 1003, world->rank);
-    assert_ok(patient->sum(patient, first, NULL));
+    assert_ok(collective_sum(patient, first, NULL));
     assert_ok(join(patient));
     char given_up[64] = "", names[8 * sizeof given_up]; /* a file, which gets a byte of each rank that has */
     if (world->rank == 0) {
@@ -369,12 +369,12 @@ static void stall(bool answering, const char *said)
              (void)stat(given_up, &file))
             if (answering) {
                 usleep(1000);
-                assert_ok(collective->health(collective));
+                assert_ok(collective_health(collective));
             } else {
                 sleep(1);
             }
     }
-    assert_ok(collective->sum(collective, second, NULL));
+    assert_ok(collective_sum(collective, second, NULL));
     if (world->rank == last) {
         assert_ok(join(collective));
         assert_sum(second);
@@ -382,7 +382,7 @@ static void stall(bool answering, const char *said)
         char want[512];
         (void)snprintf(want, sizeof want, "(sum of 1003 float32): rank %d on host %s %s", last, world->host,
                        said);
-        const Status status = collective->join(collective, NULL);
+        const Status status = collective_join(collective, NULL);
         assert_true(status != OK);
         const char *message = status_message(status);
         assert_non_null(strstr(message, "waited 1 s for operation "));
@@ -395,8 +395,8 @@ static void stall(bool answering, const char *said)
         assert_int_equal(status_code(status), STATUS_COMMUNICATION);
         status_free(status);
         /* It stays failed. */
-        assert_fails(collective->health(collective), STATUS_COMMUNICATION, "(sum of 1003 float32)");
-        assert_fails(collective->sum(collective, first, NULL), STATUS_COMMUNICATION, "(sum of 1003 float32)");
+        assert_fails(collective_health(collective), STATUS_COMMUNICATION, "(sum of 1003 float32)");
+        assert_fails(collective_sum(collective, first, NULL), STATUS_COMMUNICATION, "(sum of 1003 float32)");
         if (sockets) { /* nothing is written to it any more */
             free(second.data);
             second.data = NULL;
@@ -409,9 +409,9 @@ static void stall(bool answering, const char *said)
     if (world->rank == 0) (void)unlink(given_up);
     /* It has come meanwhile, so the ranks are in step again. */
     if (world->rank != last)
-        assert_fails(collective->health(collective), STATUS_COMMUNICATION, "(sum of 1003 float32)");
-    collective->free(collective);
-    patient->free(patient);
+        assert_fails(collective_health(collective), STATUS_COMMUNICATION, "(sum of 1003 float32)");
+    collective_free(collective);
+    collective_free(patient);
     free(first.data);
     free(second.data);
 }

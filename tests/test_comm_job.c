@@ -84,14 +84,14 @@ static int play_training(World *world, const char *part)
             if (strcmp(part, "leave") == 0) _exit(3);
             if (strcmp(part, "quit") == 0) {
                 free(values);
-                collective->free(collective);
+                collective_free(collective);
                 device_close(device);
                 return comm_finish(world, fail(STATUS_IO, "step 20: the disk is gone"));
             }
         }
-        status = collective->sum(collective, (Span){.data = values, .count = 100000, .type = FLOAT32}, NULL);
-        if (status == OK) status = collective->join(collective, NULL);
-        if (status == OK) status = collective->wait(collective, device, EVERYTHING);
+        status = collective_sum(collective, (Span){.data = values, .count = 100000, .type = FLOAT32}, NULL);
+        if (status == OK) status = collective_join(collective, NULL);
+        if (status == OK) status = collective_wait(collective, device, EVERYTHING);
         if (status != OK) comm_abort(world, status);
     }
 }

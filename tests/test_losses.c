@@ -328,7 +328,7 @@ static void test_golden_float32(void **state)
         free(logits);
         golden_close(&golden);
     }
-    self->free(self);
+    collective_free(self);
     device_close(device);
     cJSON_Delete(json);
 }
@@ -761,7 +761,7 @@ static void test_head_weights(void **state)
         for (int j = 0; j < N * K; ++j)
             assert_true(doubled_gradient[j] == 2 * gradient[j]);
     }
-    self->free(self);
+    collective_free(self);
     device_close(device);
     set_free(&set);
 }
@@ -799,7 +799,7 @@ static void test_head_many_classes(void **state)
     free(want);
     free(got);
     free(logits);
-    self->free(self);
+    collective_free(self);
     device_close(device);
     set_free(&set);
 }
@@ -829,7 +829,7 @@ static void test_head_threads_do_not_matter(void **state)
             loss_head_run(device, self, &cases[i].head, (HeadInputs){N, K, logits, target, weight, 0},
                           &outputs);
             memcpy(sums[threads - 1], outputs.sums, sizeof outputs.sums);
-            self->free(self);
+            collective_free(self);
             device_close(device);
             assert_memory_equal(sums[threads - 1], sums[0], sizeof sums[0]);
             assert_memory_equal(gradient[threads - 1], gradient[0], sizeof gradient[0]);
@@ -857,7 +857,7 @@ static void test_head_bad_input(void **state)
                           &outputs);
             assert_true(isnan(outputs.sums[LOSS_SUM]));
         }
-    self->free(self);
+    collective_free(self);
     device_close(device);
 }
 
@@ -889,7 +889,7 @@ static void test_head_reads_the_clock(void **state)
         assert_true(got.sums[LOSS_SUM] == want.sums[LOSS_SUM]);
         assert_memory_equal(gradient, want_gradient, sizeof gradient);
     }
-    self->free(self);
+    collective_free(self);
     device_close(device);
 }
 

@@ -47,8 +47,8 @@ static void check_head(const LossHead *head, const char *what)
                   (HeadInputs){EACH, K, logits + first * K, target + first, weight + first, 0}, &part);
     for (int64_t i = 0; i < (int64_t)EACH * K; ++i)
         assert_close(&(double){(double)got[i]}, &(double){(double)want[first * K + i]}, 1, 2e-7, 1e-12, what);
-    assert_ok(ranks->sum(ranks, (Span){part.sums, LOSS_SUMS, FLOAT64}, NULL));
-    assert_ok(ranks->join(ranks, NULL));
+    assert_ok(collective_sum(ranks, (Span){part.sums, LOSS_SUMS, FLOAT64}, NULL));
+    assert_ok(collective_join(ranks, NULL));
     assert_close(part.sums, whole.sums, LOSS_SUMS, 1e-13, 0, what);
     free(got);
     free(want);
@@ -211,8 +211,8 @@ int main(int argc, char **argv)
     const int failures = cmocka_run_group_tests(tests, NULL, NULL);
     if (failures > 0) return 1; /* the ranks may be out of step: leave it to mpirun to end the others */
     device_close(device);
-    alone->free(alone);
-    ranks->free(ranks);
+    collective_free(alone);
+    collective_free(ranks);
     comm_stop(world);
     return 0;
 }

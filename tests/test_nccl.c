@@ -54,7 +54,7 @@ static Status synchronize(Device *device)
     Status status = OK;
     while (status == OK) {
         (void)usleep(10000);
-        status = hung->health(hung);
+        status = collective_health(hung);
     }
     status_free(status);
     return fail(STATUS_INTERNAL, "the GPU: unspecified launch failure");
@@ -104,34 +104,34 @@ static void test_streams(void **state)
     const Span span = {values, 4, FLOAT32};
 
     /* An operation has its own stream, and waits there for what makes its operand. */
-    assert_ok(collective->sum(collective, span, &main_stream));
+    assert_ok(collective_sum(collective, span, &main_stream));
     assert_followed(1, &own_stream, &main_stream);
     assert_ptr_equal(stream_given(), &own_stream);
-    assert_ok(collective->gather(collective, span, (Span){all, 4L * world->size, FLOAT32}, &main_stream));
+    assert_ok(collective_gather(collective, span, (Span){all, 4L * world->size, FLOAT32}, &main_stream));
     assert_followed(2, &own_stream, &main_stream);
     assert_ptr_equal(stream_given(), &own_stream);
-    assert_ok(collective->broadcast(collective, span, 0, &main_stream));
+    assert_ok(collective_broadcast(collective, span, 0, &main_stream));
     assert_followed(3, &own_stream, &main_stream);
     assert_ptr_equal(stream_given(), &own_stream);
 
     /* Nothing to do is not done. */
-    assert_ok(collective->sum(collective, (Span){values, 0, FLOAT32}, &main_stream));
+    assert_ok(collective_sum(collective, (Span){values, 0, FLOAT32}, &main_stream));
     assert_int_equal(follows, 3);
     assert_null(stream_given());
 
     /* And the device's stream goes on without it until join. */
-    assert_ok(collective->health(collective));
+    assert_ok(collective_health(collective));
     assert_int_equal(follows, 3);
-    assert_ok(collective->join(collective, &main_stream));
+    assert_ok(collective_join(collective, &main_stream));
     assert_followed(4, &main_stream, &own_stream);
     /* Once: a recording of a step without operations must not wait for a stream outside of it. */
-    assert_ok(collective->join(collective, &main_stream));
+    assert_ok(collective_join(collective, &main_stream));
     assert_int_equal(follows, 4);
-    assert_ok(collective->sum(collective, span, &main_stream));
-    assert_ok(collective->join(collective, &main_stream));
+    assert_ok(collective_sum(collective, span, &main_stream));
+    assert_ok(collective_join(collective, &main_stream));
     assert_followed(6, &main_stream, &own_stream);
-    assert_ok(collective->wait(collective, &device, EVERYTHING));
-    collective->free(collective);
+    assert_ok(collective_wait(collective, &device, EVERYTHING));
+    collective_free(collective);
     assert_int_equal(streams_open, 0);
 }
 
@@ -141,11 +141,11 @@ static void test_user_chooses_the_algorithm(void **state)
     (void)unsetenv("NCCL_ALGO");
     (void)setenv("NCCL_PROTO", "LL128", 1);
     Collective *collective = collective_new();
-    collective->free(collective);
+    collective_free(collective);
     assert_null(getenv("NCCL_ALGO"));
     const CommOptions options = {.kind = "nccl", .timeout_seconds = 60, .deterministic = true};
     assert_ok(comm_device_collective(world, &device, &options, &collective));
-    collective->free(collective);
+    collective_free(collective);
     assert_string_equal(getenv("NCCL_ALGO"), "Ring");
     assert_string_equal(getenv("NCCL_PROTO"), "LL128");
     assert_string_equal(getenv("NCCL_GRAPH_REGISTER"), "0");
@@ -164,10 +164,10 @@ static void test_device_that_does_not_fit(void **state)
     options.kind = "auto";
     assert_ok(comm_device_collective(world, &gpu, &options, &collective));
     assert_int_equal(streams_open, 1); /* it is NCCL's */
-    collective->free(collective);
+    collective_free(collective);
     assert_ok(comm_device_collective(world, &device, &options, &collective));
     assert_int_equal(streams_open, 0); /* and this is MPI's */
-    collective->free(collective);
+    collective_free(collective);
 }
 
 /* The last one: the ranks do not come back from it. */
@@ -177,16 +177,16 @@ static void test_step_that_takes_too_long(void **state)
     Collective *collective;
     const CommOptions options = {.kind = "nccl", .timeout_seconds = 60, .step_seconds = 1};
     assert_ok(comm_device_collective(world, &device, &options, &collective));
-    assert_ok(collective->wait(collective, &device, EVERYTHING));
+    assert_ok(collective_wait(collective, &device, EVERYTHING));
     assert_ok(comm_barrier(world));
     hung = collective;
-    assert_fails(collective->wait(collective, &device, EVERYTHING), STATUS_COMMUNICATION,
+    assert_fails(collective_wait(collective, &device, EVERYTHING), STATUS_COMMUNICATION,
                  " waited 1 s for the step of all ranks: ");
     float value = 0;
-    assert_fails(collective->sum(collective, (Span){&value, 1, FLOAT32}, &main_stream), STATUS_COMMUNICATION,
+    assert_fails(collective_sum(collective, (Span){&value, 1, FLOAT32}, &main_stream), STATUS_COMMUNICATION,
                  " waited 1 s for the step of all ranks: ");
-    assert_fails(collective->join(collective, &main_stream), STATUS_COMMUNICATION, " waited 1 s ");
-    collective->free(collective);
+    assert_fails(collective_join(collective, &main_stream), STATUS_COMMUNICATION, " waited 1 s ");
+    collective_free(collective);
 }
 
 int main(int argc, char **argv)

@@ -5,6 +5,7 @@
 #include "engine/base/memory.h"
 #include "engine/base/random.h"
 #include "engine/base/safetensors.h"
+#include "engine/device/collective_methods.h"
 #include "engine/ops/ops.h"
 #include "engine/plan/checkpoint.h"
 #include "engine/plan/layout.h"
@@ -86,7 +87,7 @@ static void close_fixture(Fixture *f)
     store_free(f->store);
     device_close(f->device);
     graph_free(f->graph);
-    f->collective->free(f->collective);
+    collective_free(f->collective);
 }
 
 static void fill(float *data, int64_t count, uint64_t key)
@@ -233,8 +234,8 @@ static void buckets_cover_the_gradient_in_order(void **state)
     Fixture f;
     open_fixture(&f, SAMPLES, true, PLAN_DEFAULTS);
     Recorder recorder = {.base = store_gradients(f.store)};
-    Collective collective = {
-        .size = 2, .sum = record_sum, .join = record_join, .health = healthy, .implementation = &recorder};
+    static const CollectiveMethods methods = {.sum = record_sum, .join = record_join, .health = healthy};
+    Collective collective = {.size = 2, .methods = &methods, .implementation = &recorder};
     Plan *plan;
     assert_ok(plan_create(f.graph, f.store, f.arena, &collective,
                           (PlanOptions){.share_memory = true, .bucket_bytes = 512}, &plan));
@@ -275,11 +276,8 @@ static void gradients_travel_as_bfloat16(void **state)
     assert_non_null(alone);
     for (int ranks = 1; ranks <= 2; ++ranks) {
         Recorder recorder = {.sums = 0};
-        Collective collective = {.size = ranks,
-                                 .sum = double_sum,
-                                 .join = record_join,
-                                 .health = healthy,
-                                 .implementation = &recorder};
+        static const CollectiveMethods methods = {.sum = double_sum, .join = record_join, .health = healthy};
+        Collective collective = {.size = ranks, .methods = &methods, .implementation = &recorder};
         Plan *plan;
         assert_ok(plan_create(f.graph, f.store, f.arena, &collective,
                               (PlanOptions){.bucket_bytes = 512, .gradient_type = BFLOAT16}, &plan));

@@ -5,6 +5,7 @@
  * Spans are cut into pieces, so that one is on its way while another is summed. */
 #include "comm/star/sockets.h"
 #include "engine/base/memory.h"
+#include "engine/device/collective_methods.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -115,14 +116,6 @@ static Status take_ready(CollectiveSockets *self)
 
 /* ---- the interface ---- */
 
-static Status span_check(Span span, const char *what)
-{
-    if (span.count < 0 || (span.count > 0 && span.data == NULL) || (unsigned)span.type >= DTYPE_COUNT)
-        return fail(STATUS_INTERNAL, "%s of %lld elements at %p of type %d", what, (long long)span.count,
-                    span.data, (int)span.type);
-    return OK;
-}
-
 static size_t span_bytes(Span span) { return (size_t)span.count * dtype_size(span.type); }
 
 static Status sum_sockets(Collective *collective, Span span, Stream after)
@@ -130,7 +123,6 @@ static Status sum_sockets(Collective *collective, Span span, Stream after)
     (void)after;
     CollectiveSockets *self = self_of(collective);
     TRY(check(self));
-    TRY(span_check(span, "sum"));
     const Operation operation = operation_next(self, "sum", span);
     const Status status =
         send_pieces(self, (int)span.type, span.data, span_bytes(span), span.data, 0, PIECE, &operation);
@@ -142,12 +134,6 @@ static Status gather_sockets(Collective *collective, Span part, Span all, Stream
     (void)after;
     CollectiveSockets *self = self_of(collective);
     TRY(check(self));
-    TRY(span_check(part, "gather"));
-    TRY(span_check(all, "gather"));
-    if (part.type != all.type || part.count > INT64_MAX / 8 / collective->size ||
-        part.count * collective->size != all.count)
-        return fail(STATUS_INTERNAL, "gather of %lld %s of %d ranks into %lld %s", (long long)part.count,
-                    dtype_name(part.type), collective->size, (long long)all.count, dtype_name(all.type));
     const Operation operation = operation_next(self, "gather", part);
     const size_t bytes = span_bytes(part), share = (size_t)PIECE / (size_t)collective->size;
     const Status status =
@@ -160,9 +146,6 @@ static Status broadcast_sockets(Collective *collective, Span span, int root, Str
     (void)after;
     CollectiveSockets *self = self_of(collective);
     TRY(check(self));
-    TRY(span_check(span, "broadcast"));
-    if (root < 0 || root >= collective->size)
-        return fail(STATUS_INTERNAL, "broadcast from rank %d of %d", root, collective->size);
     const Operation operation = operation_next(self, "broadcast", span);
     const Status status = send_pieces(self, STAR_GATHER, collective->rank == root ? span.data : NULL,
                                       span_bytes(span), span.data, 0, PIECE, &operation);
@@ -207,22 +190,22 @@ static void free_sockets(Collective *collective)
     free(self);
 }
 
+static const CollectiveMethods methods = {.sum = sum_sockets,
+                                          .gather = gather_sockets,
+                                          .broadcast = broadcast_sockets,
+                                          .join = join_sockets,
+                                          .wait = wait_sockets,
+                                          .health = health_sockets,
+                                          .free = free_sockets};
+
 Status sockets_collective(World *world, double timeout_seconds, Collective **collective)
 {
     CollectiveSockets *self;
     TRY(memory_new(&self, 1, sizeof *self, "the collective"));
     self->sockets = world->implementation;
     self->sockets->patience = self->timeout = timeout_seconds;
-    self->collective = (Collective){.rank = world->rank,
-                                    .size = world->size,
-                                    .sum = sum_sockets,
-                                    .gather = gather_sockets,
-                                    .broadcast = broadcast_sockets,
-                                    .join = join_sockets,
-                                    .wait = wait_sockets,
-                                    .health = health_sockets,
-                                    .free = free_sockets,
-                                    .implementation = self};
+    self->collective =
+        (Collective){.rank = world->rank, .size = world->size, .methods = &methods, .implementation = self};
     *collective = &self->collective;
     return OK;
 }

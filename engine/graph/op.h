@@ -6,7 +6,7 @@
 #include "engine/device/device.h"
 #include "engine/graph/graph.h"
 
-typedef struct Collective Collective; /* engine/plan/collective.h */
+typedef struct Collective Collective; /* engine/device/collective.h */
 
 /* Work of one run, for the profile and the report. */
 typedef struct {

@@ -3,9 +3,9 @@
  * or read as bits where there was a residual; y is never read. */
 #include "engine/ops/batch_norm.h"
 
+#include "engine/device/collective.h"
 #include "engine/ops/rows_cpu.h"
 #include "engine/ops/vector_cpu.h"
-#include "engine/plan/collective.h"
 
 typedef enum { GATE_NONE, GATE_FROM_X, GATE_FROM_MASK } Gate;
 
@@ -232,9 +232,9 @@ static Status set_channels(const Call *call, const Scratch *s, RowBlocks blocks)
         Collective *collective = call->collective;
         const Stream stream = device_stream(call->device);
         s->total[2 * columns] = rows;
-        TRY(collective->sum(collective, (Span){.data = s->total, .count = 2 * columns + 1, .type = FLOAT64},
-                            stream));
-        TRY(collective->join(collective, stream));
+        TRY(collective_sum(collective, (Span){.data = s->total, .count = 2 * columns + 1, .type = FLOAT64},
+                           stream));
+        TRY(collective_join(collective, stream));
         rows = s->total[2 * columns];
     }
     for (int64_t c = 0; c < columns && rows > 0; ++c) {

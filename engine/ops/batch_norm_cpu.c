@@ -7,9 +7,9 @@
  * "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances", 1979). */
 #include "engine/ops/batch_norm.h"
 
+#include "engine/device/collective.h"
 #include "engine/ops/rows_cpu.h"
 #include "engine/ops/vector_cpu.h"
-#include "engine/plan/collective.h"
 
 #include <math.h>
 
@@ -176,9 +176,8 @@ static Status combine_ranks(Collective *collective, Stream stream, double *total
         total[c] *= *rows;
     }
     total[2 * columns] = *rows;
-    TRY(collective->sum(collective, (Span){.data = total, .count = 2 * columns + 1, .type = FLOAT64},
-                        stream));
-    TRY(collective->join(collective, stream));
+    TRY(collective_sum(collective, (Span){.data = total, .count = 2 * columns + 1, .type = FLOAT64}, stream));
+    TRY(collective_join(collective, stream));
     *rows = total[2 * columns];
     for (int64_t c = 0; c<columns && * rows> 0; ++c) {
         total[c] /= *rows;

@@ -5,8 +5,8 @@
 #include "engine/ops/columns_cuda.cuh"
 
 extern "C" {
+#include "engine/device/collective.h"
 #include "engine/ops/batch_norm.h"
-#include "engine/plan/collective.h"
 }
 
 /* How many rows count: all but those of padding, of which the clock knows. */
@@ -48,8 +48,8 @@ static inline Status sum_ranks(const Call *call, double *total, int columns)
     span.data = total;
     span.count = 2 * columns + 1;
     span.type = FLOAT64;
-    TRY(call->collective->sum(call->collective, span, stream));
-    return call->collective->join(call->collective, stream);
+    TRY(collective_sum(call->collective, span, stream));
+    return collective_join(call->collective, stream);
 }
 
 #endif

@@ -68,7 +68,7 @@ Status exchange_start(Exchange *exchange, int64_t first, int64_t count)
         span = (Span){exchange->narrow + first, count, BFLOAT16};
     }
     exchange->started = true;
-    return exchange->collective->sum(exchange->collective, span, device_stream(exchange->device));
+    return collective_sum(exchange->collective, span, device_stream(exchange->device));
 }
 
 Status exchange_finish(Exchange *exchange)

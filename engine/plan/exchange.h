@@ -2,7 +2,7 @@
 #ifndef PLUMB_ENGINE_PLAN_EXCHANGE_H
 #define PLUMB_ENGINE_PLAN_EXCHANGE_H
 
-#include "engine/plan/collective.h"
+#include "engine/device/collective.h"
 
 typedef struct Exchange Exchange;
 

@@ -384,9 +384,8 @@ static Status reduce_results(Plan *plan, int n)
         const Value value = plan->reduced[i];
         if (graph_producer(plan->graph, value) != n) continue;
         const Shape shape = graph_shape(plan->graph, value);
-        TRY(plan->collective->sum(plan->collective,
-                                  (Span){address(plan, value), shape_count(shape), shape.type},
-                                  device_stream(plan->device)));
+        TRY(collective_sum(plan->collective, (Span){address(plan, value), shape_count(shape), shape.type},
+                           device_stream(plan->device)));
     }
     return OK;
 }
@@ -441,7 +440,7 @@ Status plan_run(Plan *plan)
         TRY(run_node(plan, n));
         TRY(finish_ready(plan, n, reduce, gathered, &next));
         TRY(reduce_results(plan, n));
-        TRY(plan->collective->health(plan->collective));
+        TRY(collective_health(plan->collective));
     }
     ++plan->runs;
     if (gathering && !last && plan->bucket_count > 0) {
@@ -451,7 +450,7 @@ Status plan_run(Plan *plan)
                               store_flat_count(plan->store)));
     }
     const double start = now();
-    TRY(plan->collective->join(plan->collective, device_stream(plan->device)));
+    TRY(collective_join(plan->collective, device_stream(plan->device)));
     if (plan->exchange != NULL) TRY(exchange_finish(plan->exchange));
     plan->join_seconds += now() - start;
     return OK;

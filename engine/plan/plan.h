@@ -6,10 +6,10 @@
 #define PLUMB_ENGINE_PLAN_PLAN_H
 
 #include "engine/base/status.h"
+#include "engine/device/collective.h"
 #include "engine/graph/graph.h"
 #include "engine/graph/op.h"
 #include "engine/plan/arena.h"
-#include "engine/plan/collective.h"
 #include "engine/plan/store.h"
 
 typedef struct {

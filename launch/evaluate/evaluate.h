@@ -3,7 +3,7 @@
 #define PLUMB_LAUNCH_EVALUATE_EVALUATE_H
 
 #include "comm/comm.h"
-#include "engine/plan/collective.h"
+#include "engine/device/collective.h"
 #include "losses/calibration/bootstrap.h"
 #include "losses/calibration/calibration.h"
 #include "losses/calibration/evaluated_losses.h"

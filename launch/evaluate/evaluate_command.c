@@ -205,7 +205,7 @@ static Status evaluate_files(World *world, const Arguments *arguments, Evaluatio
                                    arguments->validation_logits != NULL ? &validation.set : NULL,
                                    arguments->ood_logits != NULL ? &ood.set : NULL, result));
 done:
-    if (collective != NULL) collective->free(collective);
+    collective_free(collective);
     close_files(&test);
     close_files(&validation);
     close_files(&ood);

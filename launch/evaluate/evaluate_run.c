@@ -43,9 +43,9 @@ static Status gather_rows(Session *session, const void *mine, int64_t count, int
     TRY_ELSE(done, memory_new(&part, (size_t)largest + 1, row, "predictions"));
     TRY_ELSE(done, memory_new(&parts, (size_t)largest * (size_t)size + 1, row, "predictions"));
     memcpy(part, mine, (size_t)count * row);
-    TRY_ELSE(done, session->host->gather(session->host, (Span){part, largest * width, type},
-                                         (Span){parts, largest * width * size, type}, NULL));
-    TRY_ELSE(done, session->host->join(session->host, NULL));
+    TRY_ELSE(done, collective_gather(session->host, (Span){part, largest * width, type},
+                                     (Span){parts, largest * width * size, type}, NULL));
+    TRY_ELSE(done, collective_join(session->host, NULL));
     for (int rank = 0; rank < size; ++rank) {
         int64_t first, share;
         logits_share(total, rank, size, &first, &share);

@@ -30,9 +30,9 @@ static Status compare_ranks(Session *session, Row row[], int count)
     TRY_ELSE(done, memory_new(&all, (size_t)count * (size_t)size, sizeof *all, "profile"));
     for (int i = 0; i < count; ++i)
         mine[i] = row[i].seconds;
-    TRY_ELSE(done, session->host->gather(session->host, (Span){mine, count, FLOAT64},
-                                         (Span){all, (int64_t)count * size, FLOAT64}, NULL));
-    TRY_ELSE(done, session->host->join(session->host, NULL));
+    TRY_ELSE(done, collective_gather(session->host, (Span){mine, count, FLOAT64},
+                                     (Span){all, (int64_t)count * size, FLOAT64}, NULL));
+    TRY_ELSE(done, collective_join(session->host, NULL));
     for (int i = 0; i < count; ++i) {
         row[i].maximum = row[i].minimum = all[i];
         for (int rank = 1; rank < size; ++rank) {

@@ -160,9 +160,9 @@ static Status share_parameters(Session *session)
     if (session->world->size == 1) return OK;
     const Span parameters = {store_parameters(session->store), store_flat_count(session->store), FLOAT32};
     Collective *collective = session->collective;
-    TRY(collective->broadcast(collective, parameters, 0, device_stream(session->device)));
-    TRY(collective->join(collective, device_stream(session->device)));
-    TRY(collective->wait(collective, session->device, EVERYTHING));
+    TRY(collective_broadcast(collective, parameters, 0, device_stream(session->device)));
+    TRY(collective_join(collective, device_stream(session->device)));
+    TRY(collective_wait(collective, session->device, EVERYTHING));
     return check_parameters_equal(session);
 }
 

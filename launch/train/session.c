@@ -402,8 +402,8 @@ static void close_step(Session *session, Step *step)
 void session_close(Session *session)
 {
     /* First, since what is outstanding goes to the memory of the others. */
-    if (session->collective != NULL) session->collective->free(session->collective);
-    if (session->host != NULL) session->host->free(session->host);
+    collective_free(session->collective);
+    collective_free(session->host);
     close_step(session, &session->train);
     for (int split = 0; split < SPLIT_COUNT; ++split)
         close_step(session, &session->evaluate[split]);
@@ -424,9 +424,9 @@ static Status share_states(Session *session)
 {
     if (session->world->size == 1) return OK;
     const Span states = {store_states(session->store), (int64_t)store_state_bytes(session->store), UINT8};
-    TRY(session->collective->broadcast(session->collective, states, 0, device_stream(session->device)));
-    TRY(session->collective->join(session->collective, device_stream(session->device)));
-    return session->collective->wait(session->collective, session->device, EVERYTHING);
+    TRY(collective_broadcast(session->collective, states, 0, device_stream(session->device)));
+    TRY(collective_join(session->collective, device_stream(session->device)));
+    return collective_wait(session->collective, session->device, EVERYTHING);
 }
 
 static Status enqueue_plan(void *plan) { return plan_run(plan); }

@@ -201,12 +201,12 @@ static Status finish_step(Trainer *trainer, Report *report)
     Session *session = trainer->session;
     if (!report->pending) return OK;
     report->pending = false;
-    TRY(session->collective->wait(session->collective, session->device, report->mark));
+    TRY(collective_wait(session->collective, session->device, report->mark));
     double sums[LOSS_SUMS] = {0};
     for (int part = 0; part < session->micro_batches; ++part)
         for (int i = 0; i < LOSS_SUMS; ++i)
             sums[i] += report->of_part[part][i];
-    TRY(session->collective->health(session->collective));
+    TRY(collective_health(session->collective));
     trainer->gradient_norm = report->gradient_norm;
     if (!isfinite(sums[LOSS_SUM]) || !isfinite(report->gradient_norm))
         return explain_not_finite(trainer, &report->place, sums[LOSS_SUM]);

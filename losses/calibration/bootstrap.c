@@ -141,12 +141,12 @@ static Status fill_gaps(const Logits *logits, double temperature, int threads, S
 static Status share_rows(Collective *collective, Samples *samples)
 {
     const int64_t rows = samples->samples, cells = rows * samples->classes;
-    TRY(collective->sum(collective, (Span){samples->confidence, rows, FLOAT64}, NULL));
-    TRY(collective->sum(collective, (Span){samples->correct, rows, UINT8}, NULL));
-    TRY(collective->sum(collective, (Span){samples->bin, rows, UINT8}, NULL));
-    TRY(collective->sum(collective, (Span){samples->gap, cells, FLOAT32}, NULL));
-    TRY(collective->sum(collective, (Span){samples->gap_bin, cells, UINT8}, NULL));
-    TRY(collective->join(collective, NULL));
+    TRY(collective_sum(collective, (Span){samples->confidence, rows, FLOAT64}, NULL));
+    TRY(collective_sum(collective, (Span){samples->correct, rows, UINT8}, NULL));
+    TRY(collective_sum(collective, (Span){samples->bin, rows, UINT8}, NULL));
+    TRY(collective_sum(collective, (Span){samples->gap, cells, FLOAT32}, NULL));
+    TRY(collective_sum(collective, (Span){samples->gap_bin, cells, UINT8}, NULL));
+    TRY(collective_join(collective, NULL));
     return OK;
 }
 
@@ -381,8 +381,8 @@ Status bootstrap_intervals(Collective *collective, const Logits *logits, double 
     TRY_ELSE(done, samples_prepare(collective, logits, temperature, measured, scores, options->bins, threads,
                                    &samples));
     TRY_ELSE(done, run_replicates(collective, &samples, options, threads, values));
-    TRY_ELSE(done, collective->sum(collective, (Span){values, options->replicates * METRICS, FLOAT64}, NULL));
-    TRY_ELSE(done, collective->join(collective, NULL));
+    TRY_ELSE(done, collective_sum(collective, (Span){values, options->replicates * METRICS, FLOAT64}, NULL));
+    TRY_ELSE(done, collective_join(collective, NULL));
     intervals->ece = interval_of(values + ECE * options->replicates, options);
     intervals->ada_ece = interval_of(values + ADA_ECE * options->replicates, options);
     intervals->classwise_ece = interval_of(values + CLASSWISE_ECE * options->replicates, options);

@@ -4,7 +4,7 @@
 #define PLUMB_LOSSES_CALIBRATION_BOOTSTRAP_H
 
 #include "engine/base/status.h"
-#include "engine/plan/collective.h"
+#include "engine/device/collective.h"
 #include "losses/calibration/calibration.h"
 
 #include <stdint.h>

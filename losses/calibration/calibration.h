@@ -24,8 +24,8 @@
 #define PLUMB_LOSSES_CALIBRATION_CALIBRATION_H
 
 #include "engine/base/status.h"
+#include "engine/device/collective.h"
 #include "engine/device/device.h"
-#include "engine/plan/collective.h"
 #include "losses/calibration/logits.h"
 
 #include <stdint.h>

@@ -101,9 +101,9 @@ static Status largest_share(Collective *collective, int64_t count, int64_t *larg
 
 static Status gather_confidences(Collective *collective, double *part, double *all, int64_t share)
 {
-    TRY(collective->gather(collective, (Span){part, share, FLOAT64},
-                           (Span){all, share * collective->size, FLOAT64}, NULL));
-    return collective->join(collective, NULL);
+    TRY(collective_gather(collective, (Span){part, share, FLOAT64},
+                          (Span){all, share * collective->size, FLOAT64}, NULL));
+    return collective_join(collective, NULL);
 }
 
 /* all [count]: signed confidences, 0 for what pads a rank's part. */

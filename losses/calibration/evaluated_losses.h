@@ -4,7 +4,7 @@
 #define PLUMB_LOSSES_CALIBRATION_EVALUATED_LOSSES_H
 
 #include "engine/base/status.h"
-#include "engine/plan/collective.h"
+#include "engine/device/collective.h"
 #include "losses/calibration/logits.h"
 
 enum { EVALUATED_LOSSES = 10 };

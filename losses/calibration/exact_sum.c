@@ -6,8 +6,8 @@
 
 Status counts_reduce(Collective *collective, int64_t *counts, int64_t count)
 {
-    TRY(collective->sum(collective, (Span){.data = counts, .count = count, .type = INT64}, NULL));
-    TRY(collective->join(collective, NULL));
+    TRY(collective_sum(collective, (Span){.data = counts, .count = count, .type = INT64}, NULL));
+    TRY(collective_join(collective, NULL));
     return OK;
 }
 

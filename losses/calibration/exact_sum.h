@@ -6,7 +6,7 @@
 
 #include "engine/base/shared_function.h"
 #include "engine/base/status.h"
-#include "engine/plan/collective.h"
+#include "engine/device/collective.h"
 
 #include <math.h>
 #include <stdint.h>

@@ -40,8 +40,8 @@ static Status gather_scores(Collective *collective, const Logits *logits, double
     Status status;
     TRY_ELSE(failed, calibration_row_scores(logits, temperature, threads, all + logits->first,
                                             all + logits->total + logits->first));
-    TRY_ELSE(failed, collective->sum(collective, (Span){all, logits->total * 2, FLOAT64}, NULL));
-    TRY_ELSE(failed, collective->join(collective, NULL));
+    TRY_ELSE(failed, collective_sum(collective, (Span){all, logits->total * 2, FLOAT64}, NULL));
+    TRY_ELSE(failed, collective_join(collective, NULL));
     *scores = all;
     return OK;
 failed:

@@ -3,7 +3,7 @@
 #define PLUMB_LOSSES_CALIBRATION_ORDER_STATISTICS_H
 
 #include "engine/base/status.h"
-#include "engine/plan/collective.h"
+#include "engine/device/collective.h"
 
 #include <stdint.h>
 
