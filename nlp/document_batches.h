@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { DOCUMENT_MOST_LENGTHS = 8 };
+enum { DOCUMENT_MOST_LENGTHS = 10 };
 
 /* The lengths that batches may have, rising; the last is the longest. At most DOCUMENT_MOST_LENGTHS, so that each can
  * have its program. */
@@ -27,8 +27,9 @@ int64_t batch_length_for(const BatchLengths *, int64_t needed, int64_t margin);
 typedef struct {
     int64_t batch;  /* documents of a global batch */
     int64_t margin; /* see above; 21 for three convolutions of width 5 with pools of width 5 between */
-    int64_t window; /* batches whose documents are sorted by length together; 0: all of the split */
-    bool shuffle;   /* else by length alone: for evaluation */
+    int64_t
+        window; /* batches whose documents are sorted by length together; 0: all of the split; 32 is a good number */
+    bool shuffle; /* else by length alone: for evaluation */
     uint64_t seed;
 } DocumentBatchOptions;
 

@@ -15,6 +15,7 @@ static const GoldenKind kinds[] = {
     {"metrics", NULL, "test_calibration", NULL},
     {"network_inventory", NULL, "test_models", NULL},
     {"network_small", "params/built", "test_models", NULL},
+    {"newsgroups_text", NULL, "test_documents", NULL},
     {"ood", NULL, "test_calibration", NULL},
     {"optimizer", NULL, "test_optimizer", NULL},
     {"sst_text", NULL, "test_trees", NULL},
@@ -22,7 +23,6 @@ static const GoldenKind kinds[] = {
     {"training_trace", "params/built", "test_train_trace", NULL},
 
     {"network_small", "params/pool_width", NULL, "documents"},
-    {"newsgroups_text", NULL, NULL, "documents"},
     {"network_small", "params/variant", NULL, "trees"},
 
     {"lr_schedule", "params/warmup", NULL, "translation"},
