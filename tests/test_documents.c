@@ -159,7 +159,7 @@ static int64_t check_epoch(const DocumentEpoch *epoch, const int64_t needed[], i
     int64_t positions = 0;
     for (int64_t i = 0; i < epoch->count; ++i) {
         const int64_t document = epoch->order[i];
-        assert_true(document >= 0 && document < epoch->count);
+        assert_in_range(document, 0, epoch->count - 1);
         assert_int_equal(seen[document]++, 0);
         const int64_t length = epoch->length[i / batch];
         assert_true(length >= (needed[document] + 21 < longest ? needed[document] + 21 : longest));
