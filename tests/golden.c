@@ -383,3 +383,5 @@ void golden_check_number(const GoldenCase *golden, const char *path, double got,
 }
 
 int64_t golden_checked(void) { return sets.checked; }
+
+void golden_count(int64_t count) { sets.checked += count; }

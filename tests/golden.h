@@ -29,7 +29,7 @@
 #include <cjson/cJSON.h>
 
 /* A case; it lives as long as the program does. */
-typedef struct {
+typedef struct GoldenCase {
     const char *id, *kind;
     const char *set;    /* the folder's name below PLUMB_TEST_GOLDEN: "" or "text", "study" */
     const char *folder; /* to which the paths in the case are relative */
@@ -93,7 +93,8 @@ int64_t golden_check_float(const GoldenCase *, const char *path, const float *go
                            const char *precision);
 /* The same for one number at `path`. */
 void golden_check_number(const GoldenCase *, const char *path, double got, GoldenTolerance);
-/* Values compared by these functions so far. */
+/* Values compared by these functions so far, and by other means: golden_count adds them. */
 int64_t golden_checked(void);
+void golden_count(int64_t count);
 
 #endif

@@ -2,6 +2,8 @@
 
 #include "tests/op_test.h"
 
+#include "tests/golden.h"
+
 #include "engine/ops/ops.h"
 #include "engine/plan/plan.h"
 
@@ -9,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { DIFFERENCES = 8 }; /* elements of a tensor tried by finite differences if there is a gradient */
 
@@ -128,6 +129,21 @@ static void *download(Trial *trial, const void *from, Shape shape)
     return host;
 }
 
+/* As the golden case asks: element by element. */
+static void check_elements(Trial *trial, const char *what, const double *got, const double *want,
+                           int64_t count)
+{
+    const GoldenTolerance tolerance = golden_tolerance(trial->op_case->golden, "f32", what);
+    golden_count(count);
+    for (int64_t i = 0; i < count; ++i) {
+        if (golden_is_close(got[i], want[i], tolerance)) continue;
+        print_error("%s: %s[%lld] is %.9g, but must be %.9g\n", trial->op_case->name, what, (long long)i,
+                    got[i], want[i]);
+        ++trial->failures;
+        return;
+    }
+}
+
 /* By the largest difference, relative to the largest magnitude that is expected. */
 static void compare(Trial *trial, const char *what, const double *got, const double *want, int64_t count,
                     double tolerance)
@@ -147,6 +163,7 @@ static void compare(Trial *trial, const char *what, const double *got, const dou
             where = i;
         }
     }
+    if (trial->op_case->golden != NULL) check_elements(trial, what, got, want, count);
     if (worst <= tolerance * scale) return;
     print_error("%s, %s%s: %s[%lld] is %.9g, but must be %.9g: %.3g of the tensor's scale %.3g\n",
                 trial->op_case->name, dtype_name(trial->compute), words_for(trial->numerics), what,
@@ -154,77 +171,107 @@ static void compare(Trial *trial, const char *what, const double *got, const dou
     ++trial->failures;
 }
 
-/* ---- golden files ---- */
+/* ---- golden cases ---- */
 
-static bool golden_exists(const OpCase *op_case, const char *file)
+/* The path of the first of several roles that the case has, or NULL. */
+static const char *golden_role(const OpCase *op_case, const char *part, const char *const roles[],
+                               char path[512])
 {
-    char path[4096];
-    (void)snprintf(path, sizeof path, "%s/%s/%s.npy", golden_folder(), op_case->golden, file);
-    return access(path, R_OK) == 0;
+    for (int i = 0; roles[i] != NULL; ++i) {
+        assert_true(snprintf(path, 512, "%s/%s", part, roles[i]) < 512);
+        if (golden_has(op_case->golden, path)) return path;
+    }
+    return NULL;
 }
 
-/* Into `to`, which has `shape`. */
-static void golden_read(const OpCase *op_case, const char *file, Shape shape, double *to)
+/* "layer.norm1.weight" -> "PREFIXnorm1.weight", then "PREFIXnorm1_weight", then "PREFIXweight": the names that
+ * files give a layer's tensors. */
+enum { SPELLINGS = 12 };
+static void spell(const char *prefix, const char *name, const char *suffix, char text[SPELLINGS][256],
+                  const char *roles[SPELLINGS + 1])
 {
-    char name[512];
-    (void)snprintf(name, sizeof name, "%s/%s.npy", op_case->golden, file);
-    int64_t count, extent[8];
-    double *data = golden_doubles(name, &count, extent);
-    assert_int_equal(count, shape_count(shape));
-    if (shape.rank == 4) {
-        const int64_t n = shape.extent[0], h = shape.extent[1], w = shape.extent[2], c = shape.extent[3];
-        assert_true(extent[0] == n && extent[1] == c && extent[2] * extent[3] == h * w);
+    int count = 0;
+    for (const char *part = name; part != NULL && count + 2 <= SPELLINGS;
+         part = strchr(part, '.') != NULL ? strchr(part, '.') + 1 : NULL) {
+        (void)snprintf(text[count], 256, "%s%s%s", prefix, part, suffix);
+        (void)snprintf(text[count + 1], 256, "%s%s%s", prefix, part, suffix);
+        for (char *dot = text[count + 1] + strlen(prefix); (dot = strchr(dot, '.')) != NULL;)
+            *dot = '_';
+        roles[count] = text[count];
+        roles[count + 1] = text[count + 1];
+        count += 2;
+    }
+    roles[count] = NULL;
+}
+
+static const char *golden_tensor(const OpCase *op_case, const char *part, const char *prefix,
+                                 const char *name, const char *suffix, char path[512])
+{
+    char text[SPELLINGS][256];
+    const char *roles[SPELLINGS + 1];
+    spell(prefix, name, suffix, text, roles);
+    return golden_role(op_case, part, roles, path);
+}
+
+/* Into `to`, which has `shape`. Files have the channels in front of height and width, or of the length. */
+static void golden_read(const OpCase *op_case, const char *path, Shape shape, double *to)
+{
+    GoldenArray file = golden_array(op_case->golden, path);
+    const int64_t count = shape_count(shape);
+    if (file.count != count)
+        print_error("%s: %s has %lld elements, but must have %lld\n", op_case->name, path,
+                    (long long)file.count, (long long)count);
+    assert_int_equal(file.count, count);
+    if (op_case->channels_first && shape.rank >= 3) {
+        const int64_t n = shape.extent[0], c = shape.extent[shape.rank - 1], pixels = count / n / c;
+        assert_true(file.extent[0] == n && file.extent[1] == c);
         for (int64_t i = 0; i < count; ++i) {
-            const int64_t channel = i % c, pixel = i / c % (h * w), sample = i / c / (h * w);
-            to[i] = data[(sample * c + channel) * h * w + pixel];
+            const int64_t channel = i % c, pixel = i / c % pixels, sample = i / c / pixels;
+            to[i] = file.values[(sample * c + channel) * pixels + pixel];
         }
     } else {
-        memcpy(to, data, (size_t)count * sizeof *to);
+        memcpy(to, file.values, (size_t)count * sizeof *to);
     }
-    free(data);
-}
-
-/* "layer.bn.weight" -> "weight" */
-static const char *last_name(const char *name)
-{
-    const char *dot = strrchr(name, '.');
-    return dot != NULL ? dot + 1 : name;
+    golden_array_free(&file);
 }
 
 static void golden_fill(const OpCase *op_case, OpTensor *tensor)
 {
-    char file[256];
-    if (tensor->role == ROLE_PARAMETER) {
-        (void)snprintf(file, sizeof file, "param_%s", last_name(tensor->name));
-    } else if (tensor->role == ROLE_STATE) {
-        (void)snprintf(file, sizeof file, "%s_before", last_name(tensor->name));
-        if (!golden_exists(op_case, file)) (void)snprintf(file, sizeof file, "%s", last_name(tensor->name));
-        if (!golden_exists(op_case, file)) { /* a step counter */
-            memset(tensor->data, 0, (size_t)shape_count(tensor->shape) * sizeof(double));
-            return;
-        }
-    } else {
-        (void)snprintf(file, sizeof file, "%s", tensor->name);
+    char path[512];
+    if (tensor->role == ROLE_INPUT) {
+        (void)snprintf(path, sizeof path, "inputs/%s", tensor->name);
+    } else if (tensor->role == ROLE_PARAMETER) {
+        const bool found = golden_tensor(op_case, "inputs", "param_", tensor->name, "", path) != NULL;
+        if (!found) print_error("%s gives no parameter %s\n", op_case->name, tensor->name);
+        assert_true(found);
+    } else if (golden_tensor(op_case, "inputs", "", tensor->name, "_before", path) == NULL &&
+               golden_tensor(op_case, "inputs", "", tensor->name, "", path) == NULL) {
+        assert_int_equal(tensor->shape.type, INT64); /* a step counter */
+        memset(tensor->data, 0, (size_t)shape_count(tensor->shape) * sizeof(double));
+        return;
     }
-    golden_read(op_case, file, tensor->shape, tensor->data);
+    golden_read(op_case, path, tensor->shape, tensor->data);
 }
 
 static void golden_expect(const OpCase *op_case, OpReference *reference)
 {
-    golden_read(op_case, "out_y", reference->shape, reference->out);
+    char path[512];
+    (void)snprintf(path, sizeof path, "expected_files/%s", op_case->output != NULL ? op_case->output : "y");
+    golden_read(op_case, path, reference->shape, reference->out);
     for (int i = 0; i < reference->in_count; ++i) {
         OpTensor *tensor = &reference->in[i];
-        char file[256];
         if (tensor->role == ROLE_STATE) {
-            (void)snprintf(file, sizeof file, "%s_after", last_name(tensor->name));
-            if (golden_exists(op_case, file))
-                golden_read(op_case, file, tensor->shape, tensor->after);
+            if (golden_tensor(op_case, "expected_files", "", tensor->name, "_after", path) != NULL)
+                golden_read(op_case, path, tensor->shape, tensor->after);
             else if (tensor->shape.type == INT64 && op_case->mode == GRAPH_TRAIN)
                 ++*tensor->after; /* a step counter */
         } else if (tensor->gradient != NULL) {
-            (void)snprintf(file, sizeof file, tensor->role == ROLE_PARAMETER ? "grad_param_%s" : "grad_%s",
-                           last_name(tensor->name));
-            golden_read(op_case, file, tensor->shape, tensor->gradient);
+            const char *prefix = tensor->role == ROLE_PARAMETER ? "grad_param_" : "grad_";
+            const bool found =
+                golden_tensor(op_case, "expected_files", prefix, tensor->name, "", path) != NULL;
+            if (!found) print_error("%s gives no gradient of %s\n", op_case->name, tensor->name);
+            assert_true(found);
+            golden_read(op_case, path, tensor->shape, tensor->gradient);
         }
     }
 }
@@ -305,7 +352,7 @@ static void fill(Trial *trial)
     reference->upstream = allocate(count, sizeof(double));
     if (op_case->no_gradient) return;
     if (op_case->golden != NULL) {
-        golden_read(op_case, "dy", reference->shape, reference->upstream);
+        golden_read(op_case, "inputs/upstream_gradient", reference->shape, reference->upstream);
     } else {
         for (int64_t e = 0; e < count; ++e)
             reference->upstream[e] = round_to(reference->shape.type, random_normal(&random));

@@ -8,7 +8,7 @@
  * by the largest difference relative to the largest magnitude of the tensor,
  *   - and, once, compares the reference's gradient with finite differences of the reference itself.
  *
- * A row may instead name a folder of golden files, which then are inputs and expectations. */
+ * A row may instead name a golden case, which then gives inputs and expectations. */
 #ifndef PLUMB_TESTS_OP_TEST_H
 #define PLUMB_TESTS_OP_TEST_H
 
@@ -24,7 +24,7 @@ typedef double OpFill(const OpCase *, const char *name, int64_t index, RandomStr
 
 /* An input of the graph. */
 typedef struct {
-    const char *name; /* also of the golden file */
+    const char *name; /* also in the golden case */
     int rank;
     int64_t extent[SHAPE_MAX_RANK];
     bool typed; /* has `type`, and no gradient is wanted; else it has the graph's compute type */
@@ -67,10 +67,13 @@ struct OpCase {
     bool chosen_by_timing;
     double tolerance[2]; /* float32, bfloat16; 0: 1e-5, 2e-2 */
     int64_t clock[CLOCK_COUNT];
-    /* Folder under tests/golden: NAME.npy for each input, param_NAME, NAME_before or NAME for states, dy,
-     * out_y, grad_NAME, grad_param_NAME, NAME_after; all of rank 4 in PyTorch's order (N, C, H, W and O, I,
-     * H, W). The reference is then unused, and only float32 is run. */
-    const char *golden;
+    /* A golden case: inputs by their names, param_NAME, NAME_before or NAME for states, upstream_gradient; expected are
+     * `output` (NULL: "y"), grad_NAME, grad_param_NAME, NAME_after. The reference is then unused, and only float32 is run,
+     * within the case's tolerance for each element. */
+    const struct GoldenCase *golden;
+    const char *output;
+    bool
+        channels_first; /* its files: (N, C, H, W) and (O, I, H, W) where the graph has NHWC and OHWI; or without H */
 };
 
 /* Fails the running test after all cases were tried, if one did not pass, and names those that did not. */

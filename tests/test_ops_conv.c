@@ -1,4 +1,4 @@
-/* Convolution, linear layers and pooling against float64 programs and golden files. */
+/* Convolution, linear layers and pooling against float64 programs. */
 #include "tests/support.h"
 
 #include "tests/op_test.h"
@@ -97,12 +97,6 @@ static void gradient_conv2d(const OpCase *op_case, OpReference *r)
         .gradient = gradient_conv2d, .in = shape, .chosen_by_timing = true,                                  \
         .parameters = &(const Conv2d){__VA_ARGS__},                                                          \
     }
-#define CONV_GOLDEN(folder, shape, ...)                                                                      \
-    {                                                                                                        \
-        .name = folder, .build = build_conv2d, .in = shape, .golden = "layers/" folder,                      \
-        .chosen_by_timing = true, .parameters = &(const Conv2d){__VA_ARGS__},                                \
-    }
-
 static const OpCase conv2d_cases[] = {
     CONV("1x1", X(2, 5, 4, 3), .channels = 4, .kernel = 1),
     CONV("1x1 of one pixel", X(1, 1, 1, 7), .channels = 5, .kernel = 1),
@@ -133,13 +127,6 @@ static const OpCase conv2d_cases[] = {
          .padding_height = 2, .padding_width = 1, .stride = 2, .bias = true),
     CONV("many channels, few pixels", X(2, 4, 4, 128), .channels = 96, .kernel = 1),
     CONV("3x3 of a few pixels", X(3, 2, 2, 64), .channels = 48, .kernel = 3, .padding = 1),
-    CONV_GOLDEN("conv1x1_s1", X(2, 5, 4, 6), .channels = 4, .kernel = 1),
-    CONV_GOLDEN("conv1x1_s2", X(2, 7, 8, 4), .channels = 6, .kernel = 1, .stride = 2),
-    CONV_GOLDEN("conv3x3_s1_p1", X(2, 7, 6, 3), .channels = 4, .kernel = 3, .padding = 1),
-    CONV_GOLDEN("conv3x3_s1_p1_bias", X(2, 5, 5, 2), .channels = 3, .kernel = 3, .padding = 1, .bias = true),
-    CONV_GOLDEN("conv3x3_s2_p1", X(2, 8, 7, 3), .channels = 5, .kernel = 3, .stride = 2, .padding = 1),
-    CONV_GOLDEN("conv1d_k5", X(2, 1, 11, 4), .channels = 3, .kernel_height = 1, .kernel_width = 5,
-                .bias = true),
 };
 
 static void test_conv2d(void **state)
@@ -247,11 +234,6 @@ static const OpCase linear_cases[] = {
     LINEAR("of rank 4 to float32", build_linear, X(2, 3, 2, 12), .features = 4),
     LINEAR("of rank 1", build_linear, X(12), .features = 4),
     LINEAR("of many rows", build_linear, X(200, 16), .features = 100),
-    {.name = "golden linear",
-     .build = build_linear,
-     .in = X(4, 6),
-     .golden = "layers/linear",
-     .parameters = &(const Linear){.features = 5}},
 };
 
 static void test_linear(void **state)
@@ -397,11 +379,6 @@ static void reference_adaptive(const OpCase *op_case, OpReference *r)
         .name = "adaptive_average_pool2d " text, .build = build_adaptive, .reference = reference_adaptive,   \
         .in = shape, .parameters = (const int64_t[2]){__VA_ARGS__},                                          \
     }
-#define POOL_GOLDEN(folder, builder, shape, ...)                                                             \
-    {                                                                                                        \
-        .name = folder, .build = builder, .in = shape, .golden = "layers/" folder, .parameters = __VA_ARGS__ \
-    }
-
 /* Both pools of the middle channels of x, one behind the other: the plan lets them read a part of x's rows
  * and write parts of the result's, so their tensors have strides. */
 enum { BEFORE = 3, AFTER = 2 };
@@ -465,11 +442,6 @@ static const OpCase average_cases[] = {
     AVERAGE("4 of 4 pixels", X(3, 4, 4, 70), .kernel = 4),
     AVERAGE("8, stride 1", X(1, 10, 9, 65), .kernel = 8, .stride = 1),
     AVERAGE("3, stride 2, of a size worth threads", X(3, 16, 16, 40), .kernel = 3, .stride = 2, .padding = 1),
-    POOL_GOLDEN("avgpool2", build_average, X(2, 7, 6, 3), &(const Pool2d){.kernel = 2, .stride = 2}),
-    POOL_GOLDEN("avgpool4", build_average, X(2, 8, 8, 3), &(const Pool2d){.kernel = 4}),
-    POOL_GOLDEN("avgpool8_s1", build_average, X(2, 8, 8, 3), &(const Pool2d){.kernel = 8, .stride = 1}),
-    POOL_GOLDEN("avgpool8_s1_larger", build_average, X(2, 10, 9, 2),
-                &(const Pool2d){.kernel = 8, .stride = 1}),
 };
 
 static const OpCase adaptive_cases[] = {
@@ -480,8 +452,6 @@ static const OpCase adaptive_cases[] = {
     ADAPTIVE("to 3 x 2", X(1, 5, 7, 4), 3, 2),
     ADAPTIVE("to more pixels than there are", X(1, 2, 3, 3), 5, 4),
     ADAPTIVE("to 1 with many channels", X(2, 2, 2, 130), 1, 1),
-    POOL_GOLDEN("adaptive_avgpool2_even", build_adaptive, X(2, 8, 8, 3), (const int64_t[2]){2, 2}),
-    POOL_GOLDEN("adaptive_avgpool2_odd", build_adaptive, X(2, 7, 5, 3), (const int64_t[2]){2, 2}),
 };
 
 static const OpCase max_cases[] = {
@@ -495,10 +465,6 @@ static const OpCase max_cases[] = {
     MAX("17: the index needs more than a byte", X(1, 18, 17, 3), .kernel = 17, .stride = 1),
     MAX("3 of 64 channels and one more", X(1, 6, 6, 65), .kernel = 3, .stride = 2),
     MAX("3, stride 2, of a size worth threads", X(3, 16, 16, 40), .kernel = 3, .stride = 2, .padding = 1),
-    POOL_GOLDEN("maxpool2_s2", build_max, X(2, 7, 6, 3), &(const Pool2d){.kernel = 2, .stride = 2}),
-    POOL_GOLDEN("maxpool2_s2_ties", build_max, X(2, 6, 6, 2), &(const Pool2d){.kernel = 2, .stride = 2}),
-    POOL_GOLDEN("maxpool3_s2_p1", build_max, X(2, 8, 7, 3),
-                &(const Pool2d){.kernel = 3, .stride = 2, .padding = 1}),
 };
 
 static void test_average_pool2d(void **state)

@@ -1,4 +1,4 @@
-/* Batch and layer normalisation by table: float64 programs and golden files, fused or not, dense or not. */
+/* Batch and layer normalisation by table: float64 programs, fused or not, dense or not. */
 #include "tests/support.h"
 
 #include "tests/op_test.h"
@@ -293,39 +293,11 @@ static const OpCase float32_cases[] = {
      .parameters = &(const NormRow){.relu = false}},
 };
 
-static Value build_golden(Graph *graph, const OpCase *op_case, const Value in[])
-{
-    (void)op_case;
-    return batch_norm(graph, "layer", in[0], (BatchNorm){0});
-}
-
 static Value build_layer_norm(Graph *graph, const OpCase *op_case, const Value in[])
 {
     (void)op_case;
     return layer_norm(graph, "layer", in[0], 0);
 }
-
-static const OpCase golden_cases[] = {
-    {.name = "batchnorm2d_train",
-     .build = build_golden,
-     .in = ONE(4, 3, 5, 3),
-     .golden = "layers/batchnorm2d_train"},
-    {.name = "batchnorm2d_eval",
-     .build = build_golden,
-     .in = ONE(4, 3, 5, 3),
-     .mode = GRAPH_EVALUATE,
-     .golden = "layers/batchnorm2d_eval"},
-    {.name = "batchnorm1d_train",
-     .build = build_golden,
-     .in = ONE(6, 5),
-     .golden = "layers/batchnorm1d_train"},
-    {.name = "batchnorm1d_eval",
-     .build = build_golden,
-     .in = ONE(6, 5),
-     .mode = GRAPH_EVALUATE,
-     .golden = "layers/batchnorm1d_eval"},
-    {.name = "layernorm", .build = build_layer_norm, .in = ONE(3, 4, 8), .golden = "layers/layernorm"},
-};
 
 static void test_batch_norm(void **state)
 {
@@ -337,12 +309,6 @@ static void test_batch_norm_in_float32(void **state)
 {
     (void)state;
     op_test_cases(float32_cases, COUNT(float32_cases), test_device());
-}
-
-static void test_golden(void **state)
-{
-    (void)state;
-    op_test_cases(golden_cases, COUNT(golden_cases), test_device());
 }
 
 /* ---- layer_norm ---- */
@@ -428,7 +394,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batch_norm),
         cmocka_unit_test(test_batch_norm_in_float32),
-        cmocka_unit_test(test_golden),
         cmocka_unit_test(test_layer_norm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
