@@ -1,17 +1,23 @@
 /* One row of logits at a time, the inner step of every loop of evaluation. Internal to losses/. A row's
- * numbers depend on the row alone, never on where it lies in a rank's share. Sums over a row are taken in
- * ROW_LANES parts (element k in part k mod ROW_LANES) whatever the width of the processor's vectors, then over
- * the parts in their order: CUDA kernels do the same. */
+ * numbers depend on the row alone, never on where it lies in a rank's share. Sums over a row are sums of integers, in
+ * units of 2^-52 (as precise as a double next to the largest term, which is 1): they do not depend on the order of the
+ * classes, so that confidences which are equal are equal to the last bit, nor on the width of the processor's vectors
+ * or on how the threads of a GPU share a row. */
 #ifndef PLUMB_LOSSES_SOFTMAX_ROW_H
 #define PLUMB_LOSSES_SOFTMAX_ROW_H
 
 #include "losses/calibration/logits.h"
 #include "losses/vector_math.h"
 
-#include <float.h>
+#include <math.h>
 
 #define ROW_LOWEST (-746.0) /* exp of it is 0 */
-enum { ROW_LANES = 8, ROW_VECTORS = ROW_LANES / LANES };
+enum {
+    ROW_LANES = 8, /* of the CPU */
+    ROW_VECTORS = ROW_LANES / LANES,
+    ROW_CHUNK = 8192 /* classes whose sum fits 64 bits lane by lane */
+};
+#define ROW_UNIT 0x1p-52
 
 /* Room for a row in whole rounds of its lanes. */
 SHARED_FUNCTION int64_t row_padded(int64_t classes)
@@ -19,10 +25,24 @@ SHARED_FUNCTION int64_t row_padded(int64_t classes)
     return (classes + ROW_LANES - 1) / ROW_LANES * ROW_LANES;
 }
 
+/* A number in [0, 1] in units of ROW_UNIT: 1 + number has them in its lowest bits. */
+SHARED_FUNCTION uint64_t row_units(double number)
+{
+    const double shifted = 1.0 + number;
+    uint64_t bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    return bits - UINT64_C(0x3ff0000000000000);
+}
+
+SHARED_FUNCTION double row_value(unsigned __int128 units)
+{
+    return (units >> 63 == 0 ? (double)(int64_t)units : (double)units) * ROW_UNIT;
+}
+
 #ifndef __cplusplus
 
-/* x = the row in double precision; what lies behind its end is the lowest double, so never a maximum and of
- * probability 0. */
+/* x = the row in double precision; what lies behind its end is -infinity, so never a maximum and of probability 0.
+ */
 static inline void row_load(const Logits *logits, int64_t row, double *restrict x, int64_t padded)
 {
     const int64_t classes = logits->classes;
@@ -34,7 +54,7 @@ static inline void row_load(const Logits *logits, int64_t row, double *restrict 
         memcpy(x, (const double *)logits->values + row * classes, (size_t)classes * sizeof *x);
     }
     for (int64_t k = classes; k < padded; ++k)
-        x[k] = -DBL_MAX;
+        x[k] = -INFINITY;
 }
 
 static inline double row_maximum(const double *x, int64_t padded)
@@ -57,12 +77,18 @@ static inline int64_t row_first(const double *x, double value)
     }
 }
 
-static inline double row_sum(const VectorDouble part[ROW_VECTORS])
+/* The same units of all lanes, to be subtracted once: total += vector_shifted(numbers), and at the end as many times
+ * bits of 1.0 as vectors were added. */
+VECTOR_INLINE VectorInt vector_shifted(VectorDouble numbers) { return vector_bits(numbers + 1.0); }
+
+/* Integers of 64 bits a lane, each the sum of `vectors` shifted numbers, as a sum in units. */
+static inline unsigned __int128 row_units_of(const VectorInt part[ROW_VECTORS], int64_t vectors)
 {
-    double sum = part[0][0];
-    for (int lane = 1; lane < ROW_LANES; ++lane)
-        sum += part[lane / LANES][lane % LANES];
-    return sum;
+    unsigned __int128 units = 0;
+    for (int lane = 0; lane < ROW_LANES; ++lane)
+        units +=
+            (uint64_t)part[lane / LANES][lane % LANES] - (uint64_t)vectors * UINT64_C(0x3ff0000000000000);
+    return units;
 }
 
 /* e = exp(z), z = (x - maximum) / temperature. Returns sum_k e_k; *weighted = sum_k e_k z_k, so that
@@ -71,19 +97,27 @@ static inline double row_exponentials(const double *restrict x, double maximum, 
                                       int64_t padded, double *restrict e, double *weighted)
 {
     const double scale = 1.0 / temperature;
-    VectorDouble sum[ROW_VECTORS] = {0}, product[ROW_VECTORS] = {0};
-    for (int64_t k = 0; k < padded; k += ROW_LANES) {
-        for (int part = 0; part < ROW_VECTORS; ++part) {
-            const int64_t at = k + part * (int64_t)LANES;
-            const VectorDouble z = (vector_load(x + at) - maximum) * scale;
-            const VectorDouble value = vector_exp(z);
-            vector_store(e + at, value);
-            sum[part] += value;
-            product[part] += value * vector_maximum(z, vector_all(ROW_LOWEST)); /* 0 * -inf is not 0 */
+    unsigned __int128 sum_units = 0, product_units = 0;
+    for (int64_t begin = 0; begin < padded; begin += ROW_CHUNK) {
+        const int64_t end = begin + ROW_CHUNK < padded ? begin + ROW_CHUNK : padded;
+        VectorInt sum[ROW_VECTORS] = {0}, product[ROW_VECTORS] = {0};
+        for (int64_t k = begin; k < end; k += ROW_LANES) {
+            for (int part = 0; part < ROW_VECTORS; ++part) {
+                const int64_t at = k + part * (int64_t)LANES;
+                const VectorDouble z = (vector_load(x + at) - maximum) * scale;
+                const VectorDouble value = vector_exp(z);
+                vector_store(e + at, value);
+                sum[part] += vector_shifted(value);
+                /* 0 * -inf is not 0; -e z is at most 1/e. */
+                product[part] += vector_shifted(-(value * vector_maximum(z, vector_all(ROW_LOWEST))));
+            }
         }
+        const int64_t vectors = (end - begin) / ROW_LANES;
+        sum_units += row_units_of(sum, vectors);
+        product_units += row_units_of(product, vectors);
     }
-    *weighted = row_sum(product);
-    return row_sum(sum);
+    *weighted = -row_value(product_units);
+    return row_value(sum_units);
 }
 #endif
 

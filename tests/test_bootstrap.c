@@ -145,7 +145,7 @@ static void test_width(void **state)
     assert_ok(calibration_measure(alone, &whole, 0.5, 1, 0, &measured, &scores));
     double mean = 0, square = 0;
     for (int64_t i = 0; i < whole.total; ++i) {
-        const double gap = scores.confidence[i] - scores.correct[i];
+        const double gap = fabs(scores.signed_confidence[i]) - (scores.signed_confidence[i] > 0);
         mean += gap / (double)whole.total;
         square += gap * gap / (double)whole.total;
     }

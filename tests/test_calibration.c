@@ -3,6 +3,7 @@
 #include "tests/evaluation_support.h"
 
 #include "engine/base/random.h"
+#include "engine/device/device.h"
 #include "losses/calibration/calibration.h"
 #include "losses/calibration/exact_sum.h"
 #include "losses/calibration/ood.h"
@@ -388,11 +389,224 @@ static void test_exact_sums(void **state)
     exact_sum_add(&sums[0], 0x1p-56);
     exact_sum_add(&sums[1], -3.5 * world->rank);
     if (world->rank == world->size - 1) exact_sum_add(&sums[0], -1e12);
-    exact_sum_add(&sums[2], -INFINITY);
+    exact_sum_add(&sums[2], -0x1p40);
     assert_ok(exact_sum_reduce(collective, sums, 3));
     assert_true(exact_sum_value(sums[0]) == 0x1p-56 * world->size);
     assert_true(exact_sum_value(sums[1]) == -0.75 - 3.5 * (world->size * (world->size - 1) / 2));
     assert_true(exact_sum_value(sums[2]) == -0x1p40 * world->size);
+}
+
+/* Terms without a bound: the mean is exact to rounding, whatever the order and the ranks. */
+static void test_large_sums(void **state)
+{
+    (void)state;
+    static const double terms[][4] = {{7.3e37, 3, 0.25, 0},
+                                      {0x1.8p41, 0x1p-50, 5e11, 1},
+                                      {1.7e308, 1.7e308, 1e300, 0},
+                                      {2e12, 2e12, 2e12, 2e12},
+                                      {1, 2, 3, 4},
+                                      {INFINITY, 1, 3e20, INFINITY}};
+    for (size_t c = 0; c < sizeof terms / sizeof *terms; ++c) {
+        ExactSum near = {0};
+        LargeSum large = {{0}, 0, 0};
+        double want = 0;
+        int64_t infinite = 0, big = 0;
+        for (int i = 3; i >= 0; --i) {
+            const double term = terms[c][i];
+            want += term / 4;
+            infinite += isinf(term);
+            big += large_sum_takes(term);
+            if (i % world->size != world->rank) continue;
+            if (large_sum_takes(term))
+                large_sum_add(&large, term);
+            else
+                exact_sum_add(&near, term);
+        }
+        assert_ok(exact_sum_reduce(collective, &near, 1));
+        assert_ok(large_sum_reduce(collective, &large, 1));
+        assert_int_equal(large.infinite, infinite);
+        assert_int_equal(large.terms, big);
+        const double got = large_sum_mean(near, &large, 4);
+        if (infinite > 0)
+            assert_true(got == INFINITY);
+        else
+            assert_close(&got, &want, 1, 1e-15, 0, "mean of large terms");
+    }
+}
+
+/* Logits of -infinity are as good as classes that are not there, and a label on one has an infinite NLL. */
+static void test_masked_classes(void **state)
+{
+    (void)state;
+    enum { ROWS = 600, CLASSES = 7, MASKED = 2 };
+    static float with[ROWS][CLASSES], without[ROWS][CLASSES - 1];
+    static int32_t labels[ROWS], fewer[ROWS];
+    RandomStream random = random_stream(5, RANDOM_TEST, 1);
+    for (int row = 0; row < ROWS; ++row) {
+        for (int k = 0; k < CLASSES; ++k) {
+            with[row][k] = k == MASKED ? -INFINITY : (float)(4 * random_uniform(&random));
+            if (k != MASKED) without[row][k - (k > MASKED)] = with[row][k];
+        }
+        fewer[row] = row % (CLASSES - 1);
+        labels[row] = fewer[row] + (fewer[row] >= MASKED);
+    }
+    int64_t first, count;
+    logits_share(ROWS, world->rank, world->size, &first, &count);
+    Logits masked = {.name = "masked",
+                     .type = FLOAT32,
+                     .values = with[first],
+                     .label_type = INT32,
+                     .labels = labels + first,
+                     .count = count,
+                     .first = first,
+                     .total = ROWS,
+                     .classes = CLASSES};
+    Logits left = masked;
+    left.values = without[first];
+    left.labels = fewer + first;
+    left.classes = CLASSES - 1;
+    static Calibration got, want;
+    assert_ok(logits_check(&masked, 1));
+    assert_ok(calibration_measure(collective, &masked, 0.7, BINS, 2, &got, NULL));
+    assert_ok(calibration_measure(collective, &left, 0.7, BINS, 2, &want, NULL));
+    assert_memory_equal(got.adaptive_bin, want.adaptive_bin, sizeof got.adaptive_bin);
+    assert_true(got.nll == want.nll && got.brier == want.brier && got.mean_entropy == want.mean_entropy);
+    assert_true(got.ece == want.ece && got.mce == want.mce && got.ada_ece == want.ada_ece);
+    assert_int_equal(got.large_nll_count, 0);
+    assert_int_equal(got.large_nll_row, -1);
+    static TemperatureSearch of_masked, of_left;
+    assert_ok(temperature_curves(collective, &masked, BINS, 1, FLOAT64, &of_masked));
+    assert_ok(temperature_curves(collective, &left, BINS, 1, FLOAT64, &of_left));
+    assert_close(of_masked.nll, of_left.nll, TEMPERATURE_COUNT, 1e-13, 0, "NLL by temperature");
+    assert_close(of_masked.ece, of_left.ece, TEMPERATURE_COUNT, 1e-12, 1e-14, "ECE by temperature");
+
+    labels[417] = labels[33] = MASKED;
+    assert_ok(calibration_measure(collective, &masked, 0.7, BINS, 2, &got, NULL));
+    assert_true(got.nll == INFINITY && got.nll_misclassified == INFINITY);
+    assert_true(isfinite(got.nll_correct) && isfinite(got.ece) && isfinite(got.brier));
+    assert_int_equal(got.infinite_nll_count, 2);
+    assert_int_equal(got.large_nll_row, 33);
+}
+
+/* A label with the logit -1e30 or the type's minimum: its loss is what it is. */
+static void test_large_losses(void **state)
+{
+    (void)state;
+    enum { ROWS = 5 };
+    static const float lowest[] = {-1e30F, -3.40282347e38F};
+    for (int which = 0; which < 2; ++which) {
+        const float values[ROWS][3] = {
+            {1, 2, 3}, {0, 0, 1}, {2, lowest[which], 1}, {1, 1, 1}, {3, 0, lowest[which]}};
+        const uint8_t labels[ROWS] = {2, 1, 1, 0, 0};
+        int64_t first, count;
+        logits_share(ROWS, world->rank, world->size, &first, &count);
+        const Logits logits = {.name = "large",
+                               .type = FLOAT32,
+                               .values = values[first],
+                               .label_type = UINT8,
+                               .labels = labels + first,
+                               .count = count,
+                               .first = first,
+                               .total = ROWS,
+                               .classes = 3};
+        static Calibration measured;
+        assert_ok(calibration_measure(collective, &logits, 1, BINS, 1, &measured, NULL));
+        const double want = -(double)lowest[which] / ROWS;
+        assert_close(&measured.nll, &want, 1, 1e-15, 0, "NLL");
+        assert_int_equal(measured.large_nll_count, 1);
+        assert_int_equal(measured.infinite_nll_count, 0);
+        assert_int_equal(measured.large_nll_row, 2);
+    }
+}
+
+/* Confidences that are equal in exact arithmetic are equal, so no measure depends on the order of the classes. Rounded
+ * logits have many such. */
+static void test_class_order(void **state)
+{
+    (void)state;
+    enum { ROWS = 4000, CLASSES = 10 };
+    static float values[2][ROWS][CLASSES];
+    static uint8_t labels[2][ROWS];
+    RandomStream random = random_stream(9, RANDOM_TEST, 2);
+    for (int row = 0; row < ROWS; ++row) {
+        const int best = (int)(random_uniform(&random) * CLASSES);
+        const int label = random_uniform(&random) < 0.6 ? best : (int)(random_uniform(&random) * CLASSES);
+        for (int k = 0; k < CLASSES; ++k) {
+            const double rounded = floor(20 * random_uniform(&random)) / 10;
+            values[0][row][k] = (float)(k == best ? 2.1 : rounded);
+            values[1][row][CLASSES - 1 - k] = values[0][row][k];
+        }
+        labels[0][row] = (uint8_t)label;
+        labels[1][row] = (uint8_t)(CLASSES - 1 - label);
+    }
+    static Calibration measured[2];
+    int64_t first, count;
+    logits_share(ROWS, world->rank, world->size, &first, &count);
+    for (int order = 0; order < 2; ++order) {
+        const Logits logits = {.name = "rounded",
+                               .type = FLOAT32,
+                               .values = values[order][first],
+                               .label_type = UINT8,
+                               .labels = labels[order] + first,
+                               .count = count,
+                               .first = first,
+                               .total = ROWS,
+                               .classes = CLASSES};
+        assert_ok(calibration_measure(collective, &logits, 1, BINS, 1, &measured[order], NULL));
+        measured[order].classwise_ece = measured[order].classwise_ece_all =
+            0;                          /* a sum over classes in their order */
+        measured[order].top5_error = 0; /* equal logits by index */
+    }
+    assert_memory_equal(&measured[0], &measured[1], sizeof measured[0]);
+}
+
+/* Rows in batches, spread over the ranks in any order, some of them padding: as the whole set at once. */
+static void test_pass_over_ranks(void **state)
+{
+    (void)state;
+    LogitSet set = golden_set("k10_n4096");
+    const Logits whole = rows_of(&set, 0, set.logits.total);
+    const int64_t classes = whole.classes;
+    Device *device;
+    Collective *alone;
+    CalibrationPass *pass;
+    static Calibration want, got;
+    assert_ok(collective_self(&alone));
+    assert_ok(device_open(DEVICE_CPU, 0, 2, &device));
+    assert_ok(calibration_measure(alone, &whole, 1.3, BINS, 1, &want, NULL));
+    enum { BATCH = 100 };
+    const CalibrationSetup setup = {
+        .name = "spread", .classes = classes, .temperature = 1.3, .bins = BINS, .most_rows = BATCH};
+    assert_ok(calibration_pass_open(device, &setup, &pass));
+    assert_ok(calibration_pass_begin(pass));
+    static float values[BATCH * 10], weights[BATCH];
+    static int32_t labels[BATCH];
+    int filled = 0;
+    for (int64_t row = 0; row < whole.total; ++row) {
+        if (row * 7919 % whole.total % world->size == world->rank) {
+            memcpy(values + filled * classes, (const float *)whole.values + row * classes,
+                   (size_t)classes * sizeof *values);
+            labels[filled] = (int32_t)logits_label(&whole, row);
+            weights[filled++] = 1;
+            if (filled % 3 == 0) { /* what stands there does not matter */
+                values[filled * classes] = NAN;
+                labels[filled] = -5;
+                weights[filled++] = 0;
+            }
+        }
+        if (filled < BATCH - 1 && row != whole.total - 1) continue;
+        const LogitRows rows = {
+            .logits = values, .labels = labels, .weights = weights, .rows = filled, .first = row};
+        assert_ok(calibration_pass_add(pass, &rows));
+        filled = 0;
+    }
+    assert_ok(calibration_pass_collect(pass));
+    assert_ok(calibration_pass_measure(pass, collective, &got));
+    assert_memory_equal(&got, &want, sizeof got);
+    calibration_pass_close(pass);
+    device_close(device);
+    alone->free(alone);
+    set_close(&set);
 }
 
 static void test_bad_logits(void **state)
@@ -417,8 +631,12 @@ static void test_bad_logits(void **state)
     assert_ok(logits_check(&logits, 2));
     values[3] = NAN;
     assert_fails(logits_check(&logits, 2), STATUS_NUMERIC, "the logit of row 101, column 1 is NaN");
-    values[3] = -INFINITY;
-    assert_fails(logits_check(&logits, 2), STATUS_NUMERIC, "row 101, column 1 is -infinity");
+    values[3] = -INFINITY; /* a masked class */
+    assert_ok(logits_check(&logits, 2));
+    values[2] = -INFINITY;
+    assert_fails(logits_check(&logits, 2), STATUS_NUMERIC, "all logits of row 101 are -infinity");
+    values[2] = INFINITY;
+    assert_fails(logits_check(&logits, 2), STATUS_NUMERIC, "row 101, column 0 is infinity");
     logits.type = FLOAT64;
     logits.values = wide;
     assert_fails(logits_check(&logits, 2), STATUS_NUMERIC, "row 102, column 0 is infinity");
@@ -450,6 +668,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_ood),
         cmocka_unit_test(test_order_statistics),
         cmocka_unit_test(test_exact_sums),
+        cmocka_unit_test(test_large_sums),
+        cmocka_unit_test(test_masked_classes),
+        cmocka_unit_test(test_large_losses),
+        cmocka_unit_test(test_class_order),
+        cmocka_unit_test(test_pass_over_ranks),
         cmocka_unit_test(test_bad_logits),
     };
     const int failures = cmocka_run_group_tests(tests, NULL, NULL);

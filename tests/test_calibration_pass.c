@@ -15,7 +15,7 @@ typedef struct {
     Logits logits;
 } Set;
 
-enum { SPREAD, CONFIDENT, TIED, EXTREME, FLAT, KINDS };
+enum { SPREAD, CONFIDENT, TIED, EXTREME, FLAT, MASKED, KINDS };
 
 static float logit_of(int kind, double uniform, int64_t row, int64_t column)
 {
@@ -26,6 +26,8 @@ static float logit_of(int kind, double uniform, int64_t row, int64_t column)
         return (float)(80 * uniform * uniform - 40);
     case TIED: /* few different values, zeros of both signs among them */
         return uniform < 0.3 ? -0.0F : uniform < 0.6 ? 0.0F : (float)(int)(4 * uniform) * 0.5F;
+    case MASKED: /* never the first class, so that every row has a finite logit; labels may be masked */
+        return column > 0 && uniform < 0.3 ? -INFINITY : (float)(5 * uniform);
     case EXTREME:
         return uniform < 0.1    ? 1e4F
                : uniform < 0.2  ? -1e4F
@@ -78,33 +80,68 @@ static void assert_same(const Calibration *got, const Calibration *want)
     assert_memory_equal((const char *)got + bin, (const char *)want + bin, sizeof *got - bin);
 }
 
-static Status run_pass(Device *device, Collective *collective, const Set *set, int bins, int64_t batch,
-                       int64_t forgotten, Calibration *result)
+typedef struct {
+    double temperature;
+    int bins;
+    int64_t batch, forgotten;
+    const uint8_t *masked;
+    const float *weights; /* [count], host */
+} Run;
+
+static Status upload_rows(Device *device, const Set *set, const float *weights, int64_t first, int64_t count,
+                          LogitRows *rows)
+{
+    const int64_t classes = set->logits.classes;
+    const size_t values = (size_t)(count * classes) * sizeof(float), numbers = (size_t)count * sizeof(float);
+    TRY(device_upload(device, (void *)(uintptr_t)rows->logits, set->values + first * classes, values));
+    TRY(device_upload(device, (void *)(uintptr_t)rows->labels, set->labels + first, numbers));
+    if (weights != NULL)
+        TRY(device_upload(device, (void *)(uintptr_t)rows->weights, weights + first, numbers));
+    rows->rows = count;
+    rows->first = set->logits.first + first;
+    return OK;
+}
+
+static Status run_pass(Device *device, Collective *collective, const Set *set, const Run *run,
+                       Calibration *result)
 {
     const Logits *logits = &set->logits;
+    const int64_t batch = run->batch;
+    const CalibrationSetup setup = {.name = "made",
+                                    .classes = logits->classes,
+                                    .masked = run->masked,
+                                    .temperature = run->temperature,
+                                    .bins = run->bins,
+                                    .most_rows = batch};
     CalibrationPass *pass = NULL;
-    void *memory = NULL;
+    void *memory[3] = {NULL};
     Status status;
-    TRY_ELSE(done, calibration_pass_open(device, logits, bins, &pass));
-    TRY_ELSE(done,
-             device_allocate(device, (size_t)(batch * logits->classes) * sizeof(float), "logits", &memory));
+    TRY_ELSE(done, calibration_pass_open(device, &setup, &pass));
+    TRY_ELSE(done, device_allocate(device, (size_t)(batch * logits->classes) * sizeof(float), "logits",
+                                   &memory[0]));
+    TRY_ELSE(done, device_allocate(device, (size_t)batch * sizeof(int32_t), "labels", &memory[1]));
+    TRY_ELSE(done, device_allocate(device, (size_t)batch * sizeof(float), "weights", &memory[2]));
+    LogitRows rows = {
+        .logits = memory[0], .labels = memory[1], .weights = run->weights != NULL ? memory[2] : NULL};
     /* What was added before the beginning is forgotten, be it complete or not. */
-    if (forgotten > 0) {
+    if (run->forgotten > 0) {
         TRY_ELSE(done, calibration_pass_begin(pass));
-        TRY_ELSE(done, calibration_pass_add(pass, memory, forgotten < batch ? forgotten : batch));
+        TRY_ELSE(done, upload_rows(device, set, run->weights, 0,
+                                   run->forgotten < batch ? run->forgotten : batch, &rows));
+        TRY_ELSE(done, calibration_pass_add(pass, &rows));
     }
     TRY_ELSE(done, calibration_pass_begin(pass));
     for (int64_t first = 0; first < logits->count; first += batch) {
-        const int64_t rows = logits->count - first < batch ? logits->count - first : batch;
-        TRY_ELSE(done, device_upload(device, memory, set->values + first * logits->classes,
-                                     (size_t)(rows * logits->classes) * sizeof(float)));
-        TRY_ELSE(done, calibration_pass_add(pass, memory, rows));
+        const int64_t count = logits->count - first < batch ? logits->count - first : batch;
+        TRY_ELSE(done, upload_rows(device, set, run->weights, first, count, &rows));
+        TRY_ELSE(done, calibration_pass_add(pass, &rows));
     }
     TRY_ELSE(done, calibration_pass_collect(pass));
     TRY_ELSE(done, calibration_pass_measure(pass, collective, result));
 done:
     calibration_pass_close(pass);
-    device_free(device, memory);
+    for (int i = 0; i < 3; ++i)
+        device_free(device, memory[i]);
     return status;
 }
 
@@ -114,9 +151,9 @@ static void test_same_bits(void **state)
     static const struct {
         int64_t count, classes, batch;
         int bins;
-    } cases[] = {{1, 2, 1, 15},       {3, 2, 128, 1},      {17, 3, 4, 15},
-                 {1000, 10, 128, 15}, {129, 8, 128, 25},   {300, 100, 77, 15},
-                 {257, 201, 64, 15},  {40, 1003, 16, 200}, {9001, 2, 9001, 15}};
+    } cases[] = {{1, 2, 1, 15},       {3, 2, 128, 1},     {17, 3, 4, 15},     {1000, 10, 128, 15},
+                 {129, 8, 128, 25},   {300, 100, 77, 15}, {257, 201, 64, 15}, {40, 1003, 16, 200},
+                 {9001, 2, 9001, 15}, {5, 37000, 3, 15}};
     Device *device;
     Collective *collective;
     assert_ok(device_open(test_device(), 0, 2, &device));
@@ -125,9 +162,14 @@ static void test_same_bits(void **state)
         for (int kind = 0; kind < KINDS; ++kind) {
             Set set = set_make(kind, cases[i].count, cases[i].classes);
             static Calibration want, got;
-            assert_ok(calibration_measure(collective, &set.logits, 1, cases[i].bins, 2, &want, NULL));
-            assert_ok(run_pass(device, collective, &set, cases[i].bins, cases[i].batch,
-                               kind % 2 == 0 ? 0 : cases[i].count / 2, &got));
+            const double temperature = kind == SPREAD ? 1 : 0.1 + 0.6 * kind;
+            const Run run = {.temperature = temperature,
+                             .bins = cases[i].bins,
+                             .batch = cases[i].batch,
+                             .forgotten = kind % 2 == 0 ? 0 : cases[i].count / 2};
+            assert_ok(
+                calibration_measure(collective, &set.logits, temperature, cases[i].bins, 2, &want, NULL));
+            assert_ok(run_pass(device, collective, &set, &run, &got));
             assert_same(&got, &want);
             set_free(&set);
         }
@@ -136,11 +178,56 @@ static void test_same_bits(void **state)
     device_close(device);
 }
 
-static void assert_refused(Device *device, Collective *collective, const Set *set, StatusCode code,
-                           const char *text)
+/* Rows of weight 0 are as good as not there, whatever they hold, and so are masked classes. */
+static void test_weights_and_masks(void **state)
+{
+    (void)state;
+    enum { COUNT = 500 };
+    Device *device;
+    Collective *collective;
+    assert_ok(device_open(test_device(), 0, 2, &device));
+    assert_ok(collective_self(&collective));
+    for (int64_t classes = 3; classes < 400; classes *= 6) {
+        Set set = set_make(SPREAD, COUNT, classes), kept = set_make(SPREAD, COUNT, classes);
+        static float weights[COUNT];
+        uint8_t *masked = calloc((size_t)classes, 1);
+        assert_non_null(masked);
+        masked[1] = masked[classes - 1] = classes > 3;
+        masked[1] = 1;
+        int64_t count = 0;
+        for (int64_t row = 0; row < COUNT; ++row) {
+            weights[row] = (float)(row % 5 != 2);
+            if (weights[row] == 0) {
+                set.values[row * classes] = row % 2 == 0 ? NAN : INFINITY;
+                set.labels[row] = row % 3 == 0 ? -1 : (int32_t)classes;
+                continue;
+            }
+            for (int64_t k = 0; k < classes; ++k)
+                kept.values[count * classes + k] = masked[k] ? -INFINITY : set.values[row * classes + k];
+            kept.labels[count++] = set.labels[row];
+        }
+        kept.logits.count = kept.logits.total = count;
+        static Calibration want, got;
+        assert_ok(calibration_measure(collective, &kept.logits, 0.6, 15, 2, &want, NULL));
+        if (want.large_nll_row >= 0)
+            want.large_nll_row += want.large_nll_row / 4 + (want.large_nll_row % 4 > 1);
+        const Run run = {.temperature = 0.6, .bins = 15, .batch = 64, .masked = masked, .weights = weights};
+        assert_ok(run_pass(device, collective, &set, &run, &got));
+        assert_true(want.infinite_nll_count > 0); /* labels of masked classes */
+        assert_same(&got, &want);
+        free(masked);
+        set_free(&set);
+        set_free(&kept);
+    }
+    collective->free(collective);
+    device_close(device);
+}
+
+static void assert_refused(Device *device, Collective *collective, const Set *set, const Run *run,
+                           StatusCode code, const char *text)
 {
     static Calibration result;
-    assert_fails(run_pass(device, collective, set, 15, 8, 0, &result), code, text);
+    assert_fails(run_pass(device, collective, set, run, &result), code, text);
 }
 
 static void test_bad_input(void **state)
@@ -150,34 +237,54 @@ static void test_bad_input(void **state)
     Collective *collective;
     assert_ok(device_open(test_device(), 0, 2, &device));
     assert_ok(collective_self(&collective));
+    Run run = {.temperature = 1, .bins = 15, .batch = 8};
     Set set = set_make(SPREAD, 100, 10);
     set.logits.first = 1000; /* of a later rank */
+    set.labels[98] = 10;
+    assert_refused(device, collective, &set, &run, STATUS_INPUT, "made: the label of row 1098 is");
+    set.labels[96] = -1;
+    assert_refused(device, collective, &set, &run, STATUS_INPUT, "made: the label of row 1096 is");
+    for (int k = 0; k < 10; ++k)
+        set.values[95 * 10 + k] = -INFINITY;
+    assert_refused(device, collective, &set, &run, STATUS_NUMERIC,
+                   "made: all logits of row 1095 are -infinity");
     set.values[57 * 10 + 3] = INFINITY;
     set.values[57 * 10 + 9] = NAN;
     set.values[99 * 10] = NAN;
-    assert_refused(device, collective, &set, STATUS_NUMERIC,
+    assert_refused(device, collective, &set, &run, STATUS_NUMERIC,
                    "made: the logit of row 1057, column 3 is infinity");
-    set.values[12 * 10 + 4] = -INFINITY;
-    assert_refused(device, collective, &set, STATUS_NUMERIC, "row 1012, column 4 is -infinity");
+    set.values[12 * 10 + 4] = -INFINITY; /* a masked class */
+    assert_refused(device, collective, &set, &run, STATUS_NUMERIC,
+                   "made: the logit of row 1057, column 3 is infinity");
     set.values[0] = NAN;
-    assert_refused(device, collective, &set, STATUS_NUMERIC, "row 1000, column 0 is NaN");
-    set.labels[31] = 10;
-    assert_refused(device, collective, &set, STATUS_INPUT, "made: the label of row 1031 is 10");
+    assert_refused(device, collective, &set, &run, STATUS_NUMERIC, "row 1000, column 0 is NaN");
+    static float weights[100];
+    weights[1] = 0.5F;
+    run.weights = weights;
+    assert_refused(device, collective, &set, &run, STATUS_INPUT, "the weight of row 1001 is neither 0 nor 1");
+    weights[1] = 0;
+    assert_refused(device, collective, &set, &run, STATUS_INPUT, "made: there are no samples");
+    run.weights = NULL;
+    run.bins = 201;
+    assert_refused(device, collective, &set, &run, STATUS_USAGE, "201 bins");
+    run.bins = 15;
+    run.temperature = 0;
+    assert_refused(device, collective, &set, &run, STATUS_USAGE, "temperature");
+    const uint8_t all[10] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    run.temperature = 1;
+    run.masked = all;
+    assert_refused(device, collective, &set, &run, STATUS_INPUT, "all classes are masked");
     set_free(&set);
 
-    /* Rows missing, and too many. */
+    /* More rows than were announced. */
     set = set_make(SPREAD, 10, 4);
     CalibrationPass *pass;
-    void *memory;
-    assert_ok(device_allocate(device, 40 * sizeof(float), "logits", &memory));
-    assert_ok(calibration_pass_open(device, &set.logits, 15, &pass));
+    const CalibrationSetup setup = {
+        .name = "made", .classes = 4, .temperature = 1, .bins = 15, .most_rows = 6};
+    assert_ok(calibration_pass_open(device, &setup, &pass));
     assert_ok(calibration_pass_begin(pass));
-    assert_ok(calibration_pass_add(pass, memory, 6));
-    assert_fails(calibration_pass_collect(pass), STATUS_INTERNAL, "6 rows of 10");
-    assert_fails(calibration_pass_add(pass, memory, 5), STATUS_INTERNAL, "5 rows after row 6");
+    assert_fails(calibration_pass_add(pass, &(LogitRows){.rows = 7}), STATUS_INTERNAL, "a batch of 7 rows");
     calibration_pass_close(pass);
-    assert_fails(calibration_pass_open(device, &set.logits, 201, &pass), STATUS_USAGE, "201 bins");
-    device_free(device, memory);
     set_free(&set);
     collective_free(collective);
     device_close(device);
@@ -187,6 +294,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_weights_and_masks),
         cmocka_unit_test(test_bad_input),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,7 +28,7 @@ static Status check_sets(World *world, int threads, const Logits *test, const Lo
 static Status evaluate_stage(Collective *collective, const EvaluateOptions *options, const Logits *test,
                              double temperature, Calibration *measured, BootstrapIntervals *interval)
 {
-    CalibrationScores scores = {NULL, NULL};
+    CalibrationScores scores = {0};
     TRY(calibration_measure(collective, test, temperature, options->bins, options->threads, measured,
                             &scores));
     Status status = OK;

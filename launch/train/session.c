@@ -291,9 +291,18 @@ static Status open_calibration(Session *session, Split split)
 {
     Logits share;
     TRY(describe_share(session, split, &share));
-    return calibration_pass_open(session->device, &share,
-                                 (int)config_integer(session->config, "evaluate.bins"),
-                                 &session->evaluate[split].calibration);
+    Step *step = &session->evaluate[split];
+    void *labels;
+    const size_t bytes = (size_t)share.count * sizeof(int32_t);
+    TRY(device_allocate(session->device, bytes + sizeof(int32_t), "labels", &labels));
+    step->labels = labels;
+    TRY(device_upload(session->device, labels, share.labels, bytes));
+    const CalibrationSetup setup = {.name = share.name,
+                                    .classes = share.classes,
+                                    .temperature = 1,
+                                    .bins = (int)config_integer(session->config, "evaluate.bins"),
+                                    .most_rows = step->batch};
+    return calibration_pass_open(session->device, &setup, &step->calibration);
 }
 
 /* The network and loss that the config names, and a rank's share of the batches. */
@@ -395,6 +404,7 @@ static void close_step(Session *session, Step *step)
 {
     if (session->device != NULL) device_forget(session->device, &step->recording);
     calibration_pass_close(step->calibration);
+    device_free(session->device, step->labels);
     plan_free(step->plan);
     graph_free(step->graph);
 }
@@ -516,9 +526,20 @@ done:
     return status;
 }
 
-static Status take_calibration(void *pass, const float *logits, int64_t rows)
+typedef struct {
+    CalibrationPass *pass;
+    const int32_t *labels;
+    int64_t next; /* row of the whole split */
+} Measured;
+
+static Status take_calibration(void *taker, const float *logits, int64_t count)
 {
-    return calibration_pass_add(pass, logits, rows);
+    Measured *measured = taker;
+    const LogitRows rows = {
+        .logits = logits, .labels = measured->labels, .rows = count, .first = measured->next};
+    measured->labels += count;
+    measured->next += count;
+    return calibration_pass_add(measured->pass, &rows);
 }
 
 Status session_calibration(Session *session, Split which, Calibration *result)
@@ -526,7 +547,11 @@ Status session_calibration(Session *session, Split which, Calibration *result)
     CalibrationPass *pass = session->evaluate[which].calibration;
     Status status = comm_agree(session->world, calibration_pass_begin(pass));
     if (status != OK) return status;
-    status = evaluate_share(session, which, take_calibration, pass);
+    Measured measured = {.pass = pass, .labels = session->evaluate[which].labels};
+    int64_t count;
+    logits_share(session->dataset->split[which].count, session->world->rank, session->world->size,
+                 &measured.next, &count);
+    status = evaluate_share(session, which, take_calibration, &measured);
     if (status == OK) status = calibration_pass_collect(pass);
     TRY(comm_agree(session->world, status));
     return calibration_pass_measure(pass, session->host, result);

@@ -24,6 +24,7 @@ typedef struct {
     int fused;
     Recording recording;          /* of evaluation */
     CalibrationPass *calibration; /* of evaluation while training */
+    int32_t *labels;              /* of this rank's share, in the device's memory, for it */
 } Step;
 
 typedef struct {

@@ -175,8 +175,10 @@ static Status samples_prepare(Collective *collective, const Logits *logits, doub
     TRY(memory_new(&samples->order, rows, sizeof(int64_t), "sorted samples"));
     TRY(memory_new(&samples->gap, cells, sizeof(float), "probabilities of all samples"));
     TRY(memory_new(&samples->gap_bin, cells, sizeof(uint8_t), "bins of all probabilities"));
-    memcpy(samples->confidence + logits->first, scores->confidence, (size_t)logits->count * sizeof(double));
-    memcpy(samples->correct + logits->first, scores->correct, (size_t)logits->count);
+    for (int64_t i = 0; i < logits->count; ++i) {
+        samples->confidence[logits->first + i] = fabs(scores->signed_confidence[i]);
+        samples->correct[logits->first + i] = scores->signed_confidence[i] > 0;
+    }
     TRY(fill_gaps(logits, temperature, threads, samples));
     TRY(share_rows(collective, samples));
     TRY(sort_samples(samples));

@@ -6,10 +6,11 @@
 
 #include <stdlib.h>
 
+enum { CHUNK = 1 << 16 }; /* samples of the first chunk of scores */
+
 void calibration_scores_free(CalibrationScores *scores)
 {
-    free(scores->confidence);
-    free(scores->correct);
+    free(scores->signed_confidence);
     *scores = (CalibrationScores){0};
 }
 
@@ -17,45 +18,98 @@ static void pass_release(CalibrationPass *pass)
 {
     if (pass->kernel != NULL) pass->kernel->close(pass);
     free(pass->class_sum);
+    free(pass->masked);
     calibration_scores_free(&pass->scores);
+    for (ScoreChunk *chunk = pass->chunks, *next; chunk != NULL; chunk = next) {
+        next = chunk->next;
+        free(chunk);
+    }
+}
+
+static Status copy_masked(CalibrationPass *pass, const uint8_t *masked)
+{
+    int64_t left = pass->classes;
+    if (masked == NULL) return OK;
+    TRY(memory_new(&pass->masked, (size_t)pass->classes, sizeof *pass->masked, "masked classes"));
+    memcpy(pass->masked, masked, (size_t)pass->classes);
+    for (int64_t k = 0; k < pass->classes; ++k)
+        left -= masked[k] != 0;
+    if (left < 1) return fail(STATUS_INPUT, "%s: all classes are masked", pass->name);
+    return OK;
 }
 
 /* On an error the caller still releases. */
-static Status pass_prepare(CalibrationPass *pass, const CalibrationKernel *kernel, const Logits *set,
-                           int bins)
+static Status pass_prepare(CalibrationPass *pass, const CalibrationKernel *kernel,
+                           const CalibrationSetup *setup)
 {
+    const int bins = setup->bins;
     if (bins < 1 || bins > CALIBRATION_MAX_BINS)
         return fail(STATUS_USAGE, "%d bins: it must be 1 to %d", bins, CALIBRATION_MAX_BINS);
-    pass->set = *set;
-    pass->set.values = NULL;
+    if (setup->classes < 2)
+        return fail(STATUS_INPUT, "%s: %lld class; at least 2 are needed", setup->name,
+                    (long long)setup->classes);
+    if (!(setup->temperature > 0))
+        return fail(STATUS_USAGE, "%s: the temperature is %g; it must be positive", setup->name,
+                    setup->temperature);
+    pass->name = setup->name;
+    pass->classes = setup->classes;
+    pass->temperature = setup->temperature;
+    pass->most_rows = setup->most_rows;
     pass->bins = bins;
-    pass->padded = row_padded(set->classes);
+    pass->padded = row_padded(setup->classes);
     bins_edges(bins, pass->edge);
-    pass->largest_label = -1;
-    for (int64_t row = 0; row < set->count; ++row)
-        if (logits_label(set, row) > pass->largest_label) pass->largest_label = logits_label(set, row);
+    TRY(copy_masked(pass, setup->masked));
     TRY(memory_new(&pass->class_sum, (size_t)pass->padded * (size_t)bins, sizeof *pass->class_sum,
                    "sums by class")); /* bins is small: no overflow */
-    TRY(memory_new(&pass->scores.confidence, (size_t)set->count, sizeof(double), "confidences"));
-    TRY(memory_new(&pass->scores.correct, (size_t)set->count, sizeof(uint8_t), "hits"));
     pass->kernel = kernel;
     return kernel->open(pass);
 }
+
+/* ---- scores as they come ---- */
+
+/* Room for `rows` scores more, side by side. Chunks grow with the number of samples, so there are few. */
+static Status room_for(CalibrationPass *pass, int64_t rows, double **room)
+{
+    ScoreChunk **at = &pass->chunk;
+    int64_t capacity = CHUNK;
+    while (*at != NULL && (*at)->capacity - (*at)->used < rows) {
+        capacity = 2 * (*at)->capacity;
+        at = &(*at)->next;
+    }
+    if (*at == NULL) {
+        if (capacity < rows) capacity = rows;
+        TRY(memory_new(at, 1, sizeof **at + (size_t)capacity * sizeof(double), "confidences"));
+        (*at)->capacity = capacity;
+        if (pass->chunks == NULL) pass->chunks = *at;
+    }
+    pass->chunk = *at;
+    *room = pass->chunk->signed_confidence + pass->chunk->used;
+    return OK;
+}
+
+/* Those of the rows that count, in one array. */
+static Status gather_scores(CalibrationPass *pass)
+{
+    calibration_scores_free(&pass->scores);
+    TRY(memory_new(&pass->scores.signed_confidence, (size_t)pass->count[COUNT_SAMPLES], sizeof(double),
+                   "confidences"));
+    for (const ScoreChunk *chunk = pass->chunks; chunk != NULL; chunk = chunk->next)
+        for (int64_t i = 0; i < chunk->used; ++i)
+            if (chunk->signed_confidence[i] != 0)
+                pass->scores.signed_confidence[pass->scores.count++] = chunk->signed_confidence[i];
+    return OK;
+}
+
+/* ---- what follows from the sums ---- */
 
 static Status pass_reduce(CalibrationPass *pass, Collective *collective)
 {
     TRY(exact_sum_reduce(collective, pass->sum, SUMS));
     TRY(exact_sum_reduce(collective, pass->class_sum, pass->padded * pass->bins));
+    TRY(large_sum_reduce(collective, &pass->large, 1));
     TRY(counts_reduce(collective, pass->count, COUNTS));
-    /* The maximum over ranks by a sum: every rank has its own place. */
-    int64_t *largest;
-    TRY(memory_new(&largest, (size_t)collective->size, sizeof *largest, "largest labels"));
-    largest[collective->rank] = pass->largest_label;
-    Status status = counts_reduce(collective, largest, collective->size);
-    for (int rank = 0; rank < collective->size; ++rank)
-        if (largest[rank] > pass->largest_label) pass->largest_label = largest[rank];
-    free(largest);
-    return status;
+    TRY(largest_reduce(collective, &pass->largest_label));
+    return smallest_reduce(collective, &pass->large_row);
 }
 
 static double mean_of(ExactSum sum, int64_t count)
@@ -130,19 +184,22 @@ static void conclude_classwise(const CalibrationPass *pass, Calibration *result)
 
 static void conclude(const CalibrationPass *pass, Calibration *result)
 {
-    const double samples = (double)pass->set.total;
     const int64_t *count = pass->count;
-    *result = (Calibration){.samples = pass->set.total, .classes = pass->set.classes, .bins = pass->bins};
+    const double samples = (double)count[COUNT_SAMPLES];
+    *result = (Calibration){.samples = count[COUNT_SAMPLES], .classes = pass->classes, .bins = pass->bins};
     result->label_classes = pass->largest_label + 1;
     result->error = (samples - (double)count[COUNT_CORRECT]) / samples;
     result->top5_error = (samples - (double)count[COUNT_TOP5]) / samples;
-    result->nll = exact_sum_value(pass->sum[SUM_NLL]) / samples;
+    result->nll = large_sum_mean(pass->sum[SUM_NLL], &pass->large, samples);
     const ExactSum wrong = {pass->sum[SUM_NLL].units - pass->sum[SUM_NLL_CORRECT].units};
     const double misses = samples - (double)count[COUNT_CORRECT];
     result->nll_correct = count[COUNT_CORRECT] > 0
                               ? exact_sum_value(pass->sum[SUM_NLL_CORRECT]) / (double)count[COUNT_CORRECT]
                               : NAN;
-    result->nll_misclassified = misses > 0 ? exact_sum_value(wrong) / misses : NAN;
+    result->nll_misclassified = misses > 0 ? large_sum_mean(wrong, &pass->large, misses) : NAN;
+    result->large_nll_count = pass->large.terms;
+    result->infinite_nll_count = pass->large.infinite;
+    result->large_nll_row = pass->large.terms > 0 ? pass->large_row : -1;
     result->brier = exact_sum_value(pass->sum[SUM_BRIER]) / samples;
     result->mean_confidence = exact_sum_value(pass->sum[SUM_CONFIDENCE]) / samples;
     result->mean_entropy = exact_sum_value(pass->sum[SUM_ENTROPY]) / samples;
@@ -162,11 +219,11 @@ static Status measure_adaptive(Collective *collective, const CalibrationPass *pa
     double fraction[CALIBRATION_MAX_BINS + 1], value[2 * (CALIBRATION_MAX_BINS + 1)];
     double edge[CALIBRATION_MAX_BINS + 1];
     for (int b = 0; b <= bins; ++b) {
-        bins_adaptive_position(pass->set.total, bins, b, &position[2 * b], &fraction[b]);
+        bins_adaptive_position(result->samples, bins, b, &position[2 * b], &fraction[b]);
         position[2 * b + 1] = position[2 * b] + (fraction[b] > 0);
     }
-    TRY(order_statistics(collective, pass->scores.confidence, pass->set.count, position, 2 * (bins + 1),
-                         pass->threads, value));
+    TRY(order_statistics(collective, pass->scores.signed_confidence, pass->scores.count, position,
+                         2 * (bins + 1), pass->threads, value));
     for (int b = 0; b <= bins; ++b)
         edge[b] = bins_adaptive_edge(value[2 * b], value[2 * b + 1], fraction[b]);
 
@@ -177,12 +234,13 @@ static Status measure_adaptive(Collective *collective, const CalibrationPass *pa
         ExactSum my_confidence[CALIBRATION_MAX_BINS] = {{0}};
         int64_t my_tally[2 * CALIBRATION_MAX_BINS] = {0};
 #pragma omp for schedule(static) nowait
-        for (int64_t row = 0; row < pass->set.count; ++row) {
-            const int bin = bins_find_adaptive(edge, bins, pass->scores.confidence[row]);
+        for (int64_t row = 0; row < pass->scores.count; ++row) {
+            const double score = pass->scores.signed_confidence[row];
+            const int bin = bins_find_adaptive(edge, bins, fabs(score));
             if (bin < 0) continue;
-            exact_sum_add(&my_confidence[bin], pass->scores.confidence[row]);
+            exact_sum_add(&my_confidence[bin], fabs(score));
             my_tally[2 * bin] += 1;
-            my_tally[2 * bin + 1] += pass->scores.correct[row];
+            my_tally[2 * bin + 1] += score > 0;
         }
 #pragma omp critical(calibration_merge)
         for (int b = 0; b < bins; ++b) {
@@ -205,22 +263,69 @@ static Status measure_adaptive(Collective *collective, const CalibrationPass *pa
     return OK;
 }
 
-/* All rows were added: the sums over all ranks, and what follows from them. */
-static Status pass_conclude(CalibrationPass *pass, Collective *collective, Calibration *result)
+/* ---- a pass ---- */
+
+Status calibration_pass_begin(CalibrationPass *pass)
+{
+    memset(pass->sum, 0, sizeof pass->sum);
+    memset(pass->count, 0, sizeof pass->count);
+    memset(pass->class_sum, 0, (size_t)pass->padded * (size_t)pass->bins * sizeof *pass->class_sum);
+    pass->large = (LargeSum){0};
+    pass->largest_label = -1;
+    pass->large_row = INT64_MAX;
+    for (ScoreChunk *chunk = pass->chunks; chunk != NULL; chunk = chunk->next)
+        chunk->used = 0;
+    pass->chunk = pass->chunks;
+    return pass->kernel->begin(pass);
+}
+
+Status calibration_pass_add(CalibrationPass *pass, const LogitRows *rows)
+{
+    double *score;
+    if (rows->rows > pass->most_rows)
+        return fail(STATUS_INTERNAL, "%s: a batch of %lld rows; at most %lld were announced", pass->name,
+                    (long long)rows->rows, (long long)pass->most_rows);
+    if (rows->rows == 0) return OK;
+    TRY(room_for(pass, rows->rows, &score));
+    TRY(pass->kernel->add(pass, rows, score));
+    pass->chunk->used += rows->rows;
+    return OK;
+}
+
+Status calibration_pass_collect(CalibrationPass *pass)
+{
+    TRY(pass->kernel->collect(pass));
+    return gather_scores(pass);
+}
+
+Status calibration_pass_measure(CalibrationPass *pass, Collective *collective, Calibration *result)
 {
     TRY(pass_reduce(pass, collective));
+    if (pass->count[COUNT_SAMPLES] == 0) return fail(STATUS_INPUT, "%s: there are no samples", pass->name);
     conclude(pass, result);
     return measure_adaptive(collective, pass, result);
 }
 
+const CalibrationScores *calibration_pass_scores(const CalibrationPass *pass) { return &pass->scores; }
+
 Status calibration_measure(Collective *collective, const Logits *logits, double temperature, int bins,
                            int threads, Calibration *result, CalibrationScores *scores)
 {
-    CalibrationPass pass = {.temperature = temperature, .threads = threads};
+    CalibrationPass pass = {.threads = threads};
+    const CalibrationSetup setup = {.name = logits->name,
+                                    .classes = logits->classes,
+                                    .temperature = temperature,
+                                    .bins = bins,
+                                    .most_rows = logits->count};
+    double *score;
     Status status;
-    TRY_ELSE(done, pass_prepare(&pass, &calibration_cpu, logits, bins));
-    TRY_ELSE(done, pass.kernel->add(&pass, logits));
-    TRY_ELSE(done, pass_conclude(&pass, collective, result));
+    TRY_ELSE(done, pass_prepare(&pass, &calibration_cpu, &setup));
+    TRY_ELSE(done, calibration_pass_begin(&pass));
+    TRY_ELSE(done, memory_new(&score, (size_t)logits->count, sizeof *score, "confidences"));
+    pass.scores = (CalibrationScores){.count = logits->count, .signed_confidence = score};
+    TRY_ELSE(done, calibration_cpu_add_logits(&pass, logits, score));
+    TRY_ELSE(done, pass.kernel->collect(&pass));
+    TRY_ELSE(done, calibration_pass_measure(&pass, collective, result));
     if (scores != NULL) {
         *scores = pass.scores;
         pass.scores = (CalibrationScores){0};
@@ -230,24 +335,19 @@ done:
     return status;
 }
 
-Status calibration_pass_open(Device *device, const Logits *set, int bins, CalibrationPass **out)
+Status calibration_pass_open(Device *device, const CalibrationSetup *setup, CalibrationPass **out)
 {
     static const CalibrationKernel *const kernels[DEVICE_KINDS] = {
         [DEVICE_CPU] = &calibration_cpu, [DEVICE_CUDA] = &calibration_cuda};
     CalibrationPass *pass;
-    Status status;
-    Logits labels = *set;
-    labels.values = NULL;
-    TRY(logits_check(&labels, device_threads(device)));
     TRY(memory_new(&pass, 1, sizeof *pass, "calibration"));
     pass->device = device;
-    pass->temperature = 1;
     pass->threads = device_threads(device);
-    TRY_ELSE(failed, pass_prepare(pass, kernels[device_kind(device)], set, bins));
-    *out = pass;
-    return OK;
-failed:
-    calibration_pass_close(pass);
+    Status status = pass_prepare(pass, kernels[device_kind(device)], setup);
+    if (status == OK)
+        *out = pass;
+    else
+        calibration_pass_close(pass);
     return status;
 }
 
@@ -256,43 +356,4 @@ void calibration_pass_close(CalibrationPass *pass)
     if (pass == NULL) return;
     pass_release(pass);
     free(pass);
-}
-
-Status calibration_pass_begin(CalibrationPass *pass)
-{
-    pass->done = 0;
-    memset(pass->sum, 0, sizeof pass->sum);
-    memset(pass->count, 0, sizeof pass->count);
-    memset(pass->class_sum, 0, (size_t)pass->padded * (size_t)pass->bins * sizeof *pass->class_sum);
-    return pass->kernel->begin(pass);
-}
-
-Status calibration_pass_add(CalibrationPass *pass, const float *logits, int64_t rows)
-{
-    if (rows > pass->set.count - pass->done)
-        return fail(STATUS_INTERNAL, "%s: %lld rows after row %lld; there are %lld in all", pass->set.name,
-                    (long long)rows, (long long)pass->done, (long long)pass->set.count);
-    Logits part = pass->set;
-    part.type = FLOAT32;
-    part.values = logits;
-    part.labels = (const char *)part.labels + (size_t)pass->done * dtype_size(part.label_type);
-    part.first += pass->done;
-    part.count = rows;
-    if (device_kind(pass->device) == DEVICE_CPU) TRY(logits_check(&part, pass->threads));
-    TRY(pass->kernel->add(pass, &part));
-    pass->done += rows;
-    return OK;
-}
-
-Status calibration_pass_collect(CalibrationPass *pass)
-{
-    if (pass->done != pass->set.count)
-        return fail(STATUS_INTERNAL, "%s: %lld rows of %lld were added", pass->set.name,
-                    (long long)pass->done, (long long)pass->set.count);
-    return pass->kernel->collect(pass);
-}
-
-Status calibration_pass_measure(CalibrationPass *pass, Collective *collective, Calibration *result)
-{
-    return pass_conclude(pass, collective, result);
 }

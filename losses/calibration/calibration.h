@@ -1,6 +1,6 @@
 /* What evaluation measures: error, NLL, Brier score and the calibration errors of the published code
  * (torrvision/focal_calibration, Metrics/metrics.py), in double precision from the stored logits, with the
- * same bits at any number of ranks and threads.
+ * same bits at any number of ranks and threads, and in any order of the samples and of the classes.
  *
  * Conventions: the prediction is the first index of the maximum; confidence is its softmax probability; q is
  * confidence or probability, y 1 if right (for a class: if it is the label) else 0; S_b = sum over the
@@ -18,6 +18,7 @@
  *                    and its copies are in no bin.
  *   classwise_ece    mean over the classes 0 .. max label of the class' ece (the published rule);
  *                    classwise_ece_all: over all K classes.
+ *   nll              has no bound: infinite where a label's probability is 0 because its class is masked.
  *   s99              samples with confidence >= 0.99: their fraction, and accuracy among them (NaN if none).
  */
 #ifndef PLUMB_LOSSES_CALIBRATION_CALIBRATION_H
@@ -46,6 +47,9 @@ typedef struct {
     double ece, mce, ada_ece, classwise_ece;
     double ece_debiased, ece_l2, ece_l2_debiased, classwise_ece_all;
     double mean_confidence, mean_entropy;
+    /* Samples whose NLL is above 2^40, as no network means it (the label's logit is that of a masked class): how many,
+     * how many of them infinite, and the row of the first, -1 without any. */
+    int64_t large_nll_count, infinite_nll_count, large_nll_row;
     int64_t s99_count;
     double s99_fraction, s99_accuracy;
     int bins;
@@ -53,41 +57,54 @@ typedef struct {
     CalibrationBin adaptive_bin[CALIBRATION_MAX_BINS]; /* those of ada_ece */
 } Calibration;
 
-/* Per sample of this rank, [count] each. */
+/* The samples of this rank, in their order: the confidence, negative where the prediction is wrong. */
 typedef struct {
-    double *confidence;
-    uint8_t *correct;
+    int64_t count;
+    double *signed_confidence;
 } CalibrationScores;
 void calibration_scores_free(CalibrationScores *);
 
 /* Measures softmax(logits / temperature) against the labels. bins in [1, CALIBRATION_MAX_BINS]. scores: NULL,
  * or receives what the bootstrap needs (owned by the caller). Checked logits only (logits_check). Collective.
- * Memory: 9 bytes a sample of this rank, nothing gathered. threads: 0 means as OpenMP says. */
+ * Memory: 8 bytes a sample of this rank, nothing gathered; 16 bins bytes a class, and 8 bins more with each thread.
+ * threads: 0 means as OpenMP says. */
 CHECKED Status calibration_measure(Collective *, const Logits *, double temperature, int bins, int threads,
                                    Calibration *, CalibrationScores *scores);
 
-/* The same of logits as a network makes them, batch by batch, on the device that has them: nothing of them is
- * kept but the sums and 9 bytes a sample, and the result has the same bits. Opened once for a set; then, each time
- * the network has changed:
+/* The same of logits as a network makes them, batch by batch, in the memory of the device that has them, with the same
+ * bits. The ranks may share the rows out as they like. Nothing is kept of the rows but the sums, in memory that does
+ * not depend on how many rows come, and, for AdaECE, whose edges are quantiles of all samples, 8 bytes a sample in
+ * host memory. Opened once; then, for every set, or each time the network has changed:
  *
  *     calibration_pass_begin(pass);
- *     for each batch: calibration_pass_add(pass, logits, rows);
+ *     for each batch: calibration_pass_add(pass, &rows);
  *     calibration_pass_collect(pass);                     // then the ranks agree that all went well
- *     calibration_pass_measure(pass, collective, &result);
- *
- * set: this rank's share; values and type are not looked at, labels are host memory that outlives the pass.
- * A label that is no class is an error of open, with its row. All memory is allocated by open. */
+ *     calibration_pass_measure(pass, collective, &result); */
+typedef struct {
+    const char *name; /* of the set, for messages; outlives the pass */
+    int64_t classes;  /* at least 2 */
+    const uint8_t
+        *masked; /* [classes]: 1 for classes that are left out, as if their logits were -infinity; copied.
+                              NULL: none */
+    double temperature;
+    int bins;
+    int64_t most_rows; /* in one batch */
+} CalibrationSetup;
+
 typedef struct CalibrationPass CalibrationPass;
-CHECKED Status calibration_pass_open(Device *, const Logits *set, int bins, CalibrationPass **);
+/* All device memory is allocated here. */
+CHECKED Status calibration_pass_open(Device *, const CalibrationSetup *, CalibrationPass **);
 void calibration_pass_close(CalibrationPass *); /* NULL is allowed */
 CHECKED Status calibration_pass_begin(CalibrationPass *);
-/* The next rows of the set. logits: device memory [rows, classes], read in the order of the device's stream. */
-CHECKED Status calibration_pass_add(CalibrationPass *, const float *logits, int64_t rows);
-/* Waits until all rows are added. STATUS_NUMERIC, also of add, names row and column of the first NaN or
- * infinity. Not collective. */
+/* Reads the rows in the order of the device's stream. An error of a row, as logit_rows_check has it, comes now or from
+ * collect. Not collective. */
+CHECKED Status calibration_pass_add(CalibrationPass *, const LogitRows *);
+/* Waits until all rows are added. Not collective. */
 CHECKED Status calibration_pass_collect(CalibrationPass *);
-/* Collective: for host memory. Once after each collect. */
+/* Collective: for host memory. Once after each collect. An error if no rank has a sample. */
 CHECKED Status calibration_pass_measure(CalibrationPass *, Collective *, Calibration *);
+/* After collect, until the next begin: the pass owns them. */
+const CalibrationScores *calibration_pass_scores(const CalibrationPass *);
 
 /* confidence and entropy of each row of this rank, [count] each. Labels are not looked at. Not collective. */
 CHECKED Status calibration_row_scores(const Logits *, double temperature, int threads, double *confidence,

@@ -1,7 +1,7 @@
-/* The pass over the samples on a GPU. ROW_LANES threads take a row, as the lanes of the CPU's vectors do, so
- * that every number comes from the same operations in the same order; compiled without contraction, it has the
- * same bits. What is added is integers, by atomic operations: their order does not matter. The exponentials are
- * computed twice, for the row's sum and for its probabilities: that is cheaper than to keep them. */
+/* The pass over the samples on a GPU. A group of threads takes a row, a whole warp where there are many classes. All sums
+ * are sums of integers (softmax_row.h, exact_sum.h), so neither the group's size nor the order of atomic operations
+ * matters: compiled without contraction, all has the CPU's bits. The exponentials are computed twice, for the row's sum
+ * and for its probabilities: that is cheaper than to keep them. */
 #include "engine/device/cuda_kernel.cuh"
 
 extern "C" {
@@ -14,9 +14,11 @@ extern "C" {
 namespace
 {
 
-constexpr int THREADS = 128, ROWS = THREADS / ROW_LANES;
+constexpr int THREADS = 128;
+constexpr int FEW_LANES = 8, MANY_LANES = WARP, FEW_CLASSES = 256; /* threads a row, up to how many classes */
 constexpr int64_t NONE = INT64_MAX;
 constexpr unsigned int ALL = 0xffffffffu;
+using Units = unsigned __int128;
 
 struct Limbs {
     int64_t limb[EXACT_SUM_LIMBS];
@@ -24,22 +26,23 @@ struct Limbs {
 
 struct Cells {
     Limbs sum[SUMS];
+    LargeSum large;
     int64_t count[COUNTS];
-    int64_t
-        bad; /* the first logit that is no number: its index * 4 + 0 for NaN, 1 for infinity, 2 for -infinity;
-                    NONE */
+    int64_t largest_label; /* + 1: 0 without any */
+    int64_t large_row;     /* NONE */
+    /* The first fault: (row * classes + column) * ROW_FAULTS + fault; NONE. */
+    int64_t fault;
 };
 
-/* All but `part` is device memory. */
+/* What the pointers point to is device memory. */
 struct State {
     Cells *cells;
-    int64_t *pending;   /* [bins, padded]: class sums, unit 2^-CLASS_SHIFT */
-    Limbs *class_sum;   /* [bins, padded] */
-    double *edge;       /* [bins + 1] */
-    int32_t *label;     /* [count] */
-    double *confidence; /* [count] */
-    uint8_t *correct;   /* [count] */
-    int64_t unflushed;  /* rows in pending */
+    int64_t *pending;  /* [bins, padded]: class sums, unit 2^-CLASS_SHIFT */
+    Limbs *class_sum;  /* [bins, padded] */
+    double *edge;      /* [bins + 1] */
+    uint8_t *masked;   /* [classes]; NULL: none */
+    double *score;     /* [most_rows] */
+    int64_t unflushed; /* rows in pending */
 };
 
 __device__ void add_atomically(int64_t *cell, int64_t value)
@@ -55,18 +58,39 @@ __device__ void add_limbs(Limbs *cell, __int128 units)
     }
 }
 
-/* Over the threads of a row, in the order of the CPU's row_sum. All get it. */
-__device__ double lanes_sum(double value)
+__device__ void least_atomically(int64_t *cell, int64_t value)
 {
-    double sum = __shfl_sync(ALL, value, 0, ROW_LANES);
-    for (int lane = 1; lane < ROW_LANES; ++lane)
-        sum += __shfl_sync(ALL, value, lane, ROW_LANES);
-    return sum;
+    atomicMin(reinterpret_cast<unsigned long long *>(cell), static_cast<unsigned long long>(value));
 }
 
-__device__ int64_t lanes_min(int64_t value)
+__device__ void add_large(LargeSum *large, double term)
 {
-    for (int offset = ROW_LANES / 2; offset > 0; offset /= 2) {
+    add_atomically(&large->terms, 1);
+    if (!(term <= DBL_MAX)) {
+        add_atomically(&large->infinite, 1);
+        return;
+    }
+    int64_t part[LARGE_SUM_PARTS];
+    const int first = large_sum_parts(term, part);
+    for (int i = 0; i < LARGE_SUM_PARTS && first + i < LARGE_SUM_LIMBS; ++i)
+        add_atomically(&large->limb[first + i], part[i]);
+}
+
+/* Over the threads of a row. All get it. */
+template <int LANES_A_ROW> __device__ double lanes_value(Units units)
+{
+    for (int offset = LANES_A_ROW / 2; offset > 0; offset /= 2) {
+        const auto low = static_cast<uint64_t>(units), high = static_cast<uint64_t>(units >> 64);
+        const uint64_t other_low = __shfl_xor_sync(ALL, low, offset),
+                       other_high = __shfl_xor_sync(ALL, high, offset);
+        units += static_cast<Units>(other_high) << 64 | other_low;
+    }
+    return row_value(units);
+}
+
+template <int LANES_A_ROW> __device__ int64_t lanes_min(int64_t value)
+{
+    for (int offset = LANES_A_ROW / 2; offset > 0; offset /= 2) {
         const int64_t other = __shfl_xor_sync(ALL, value, offset);
         value = other < value ? other : value;
     }
@@ -74,36 +98,49 @@ __device__ int64_t lanes_min(int64_t value)
 }
 
 struct Part {
-    const float *logits;  /* [rows, classes] */
-    const int32_t *label; /* [rows] */
-    int64_t rows, first, classes, padded;
+    LogitRows rows;
+    const uint8_t *masked;
+    int64_t classes, padded;
+    double scale; /* 1 / temperature */
     int bins;
 };
 
-__global__ void rows_kernel(Part part, const double *edge, Cells *cells, int64_t *pending, double *confidence,
-                            uint8_t *correct)
-{
-    const int lane = static_cast<int>(threadIdx.x) % ROW_LANES;
-    const int64_t stride = static_cast<int64_t>(gridDim.x) * ROWS;
-    for (int64_t base = static_cast<int64_t>(blockIdx.x) * ROWS; base < part.rows; base += stride) {
-        /* Whole warps exchange: threads without a row go through the last one, and add nothing. */
-        const int64_t mine = base + threadIdx.x / ROW_LANES, row = mine < part.rows ? mine : part.rows - 1;
-        bool adds = mine < part.rows;
-        const float *logits = part.logits + row * part.classes;
-        const int64_t label = part.label[row];
+__device__ double infinity() { return __longlong_as_double(0x7ff0000000000000LL); }
 
-        double maximum = -DBL_MAX;
-        int64_t first = NONE, bad = NONE;
-        for (int64_t k = lane; k < part.classes; k += ROW_LANES) {
-            const auto x = static_cast<double>(logits[k]);
-            if (!(fabs(x) <= DBL_MAX) && bad == NONE)
-                bad = ((part.first + row) * part.classes + k) * 4 + (x > 0 ? 1 : x < 0 ? 2 : 0);
+/* A logit in double precision, -infinity if its class is masked. */
+__device__ double logit(const Part &part, const float *logits, int64_t k)
+{
+    return part.masked != nullptr && part.masked[k] != 0 ? -infinity() : static_cast<double>(logits[k]);
+}
+
+template <int LANES_A_ROW>
+__global__ void rows_kernel(Part part, const double *edge, Cells *cells, int64_t *pending, double *score)
+{
+    constexpr int ROWS = THREADS / LANES_A_ROW;
+    const int lane = static_cast<int>(threadIdx.x) % LANES_A_ROW;
+    const int64_t stride = static_cast<int64_t>(gridDim.x) * ROWS, classes = part.classes;
+    for (int64_t base = static_cast<int64_t>(blockIdx.x) * ROWS; base < part.rows.rows; base += stride) {
+        /* Whole warps exchange: threads without a row go through the last one, and add nothing. */
+        const int64_t mine = base + threadIdx.x / LANES_A_ROW, last = part.rows.rows - 1;
+        const int64_t row = mine < last ? mine : last, number = part.rows.first + row;
+        const float weight = part.rows.weights != nullptr ? part.rows.weights[row] : 1.0F;
+        bool adds = mine <= last && weight != 0;
+        const float *logits = part.rows.logits + row * classes;
+        int64_t label = part.rows.labels[row];
+
+        double maximum = -infinity();
+        int64_t first = NONE, fault = NONE;
+        for (int64_t k = lane; k < classes; k += LANES_A_ROW) {
+            const float bare = logits[k];
+            if (!(bare <= FLT_MAX) && fault == NONE)
+                fault = (number * classes + k) * ROW_FAULTS + (bare > 0 ? ROW_INFINITE : ROW_NAN);
+            const double x = logit(part, logits, k);
             if (x > maximum) {
                 maximum = x;
                 first = k;
             }
         }
-        for (int offset = ROW_LANES / 2; offset > 0; offset /= 2) {
+        for (int offset = LANES_A_ROW / 2; offset > 0; offset /= 2) {
             const double other = __shfl_xor_sync(ALL, maximum, offset);
             const int64_t at = __shfl_xor_sync(ALL, first, offset);
             if (other > maximum || (other == maximum && at < first)) {
@@ -111,43 +148,50 @@ __global__ void rows_kernel(Part part, const double *edge, Cells *cells, int64_t
                 first = at;
             }
         }
-        bad = lanes_min(bad);
-        if (bad != NONE && adds) {
-            if (lane == 0)
-                atomicMin(reinterpret_cast<unsigned long long *>(&cells->bad),
-                          static_cast<unsigned long long>(bad));
+        if (fault == NONE && first == NONE) fault = number * classes * ROW_FAULTS + ROW_NOT_FINITE;
+        if (fault == NONE && (label < 0 || label >= classes))
+            fault = number * classes * ROW_FAULTS + ROW_LABEL;
+        if (fault == NONE && weight != 0 && weight != 1) fault = number * classes * ROW_FAULTS + ROW_WEIGHT;
+        fault = lanes_min<LANES_A_ROW>(fault);
+        if (fault != NONE) {
+            if (lane == 0 && adds) least_atomically(&cells->fault, fault);
             adds = false;
+            label = 0;
         }
 
-        double sum = 0, weighted = 0, squares = 0;
-        for (int64_t k = lane; k < part.classes; k += ROW_LANES) {
-            const double z = static_cast<double>(logits[k]) - maximum, e = vector_exp(z);
-            sum += e;
-            weighted += e * vector_maximum(z, ROW_LOWEST);
+        Units sum = 0, product = 0;
+        for (int64_t k = lane; k < classes; k += LANES_A_ROW) {
+            const double z = (logit(part, logits, k) - maximum) * part.scale, e = vector_exp(z);
+            sum += row_units(e);
+            product += row_units(-(e * vector_maximum(z, ROW_LOWEST)));
         }
         CalibrationRow of;
-        of.sum = lanes_sum(sum);
-        of.weighted = lanes_sum(weighted);
-        const double scale = 1.0 / of.sum, own = static_cast<double>(logits[label]);
+        of.sum = lanes_value<LANES_A_ROW>(sum);
+        of.weighted = -lanes_value<LANES_A_ROW>(product);
+        const double scale = 1.0 / of.sum, own = logit(part, logits, label);
+        Units squares = 0;
         int64_t before = 0;
-        for (int64_t k = lane; k < part.classes; k += ROW_LANES) {
-            const auto x = static_cast<double>(logits[k]);
-            const double p = vector_exp(x - maximum) * scale;
-            squares += p * p;
+        for (int64_t k = lane; k < classes; k += LANES_A_ROW) {
+            const double x = logit(part, logits, k), p = vector_exp((x - maximum) * part.scale) * scale;
+            squares += row_units(p * p);
             before += x > own || (x == own && k < label);
             const int64_t units = vector_fixed(p, CLASS_UNIT);
             if (!adds || units == 0) continue;
             const int bin = p > edge[1] ? bins_find(edge, part.bins, p) : 0;
             add_atomically(&pending[bin * part.padded + k], units);
         }
-        of.squares = lanes_sum(squares);
-        for (int offset = ROW_LANES / 2; offset > 0; offset /= 2)
+        of.squares = lanes_value<LANES_A_ROW>(squares);
+        for (int offset = LANES_A_ROW / 2; offset > 0; offset /= 2)
             before += __shfl_xor_sync(ALL, before, offset);
-        if (lane != 0 || !adds) continue;
+        if (lane != 0 || mine > last) continue;
+        if (!adds) {
+            score[row] = 0;
+            continue;
+        }
 
         of.before_label = before;
         of.correct = first == label;
-        of.label_z = own - maximum;
+        of.label_z = (own - maximum) * part.scale;
         of.label_probability = vector_exp(of.label_z) * scale;
         const int bin = bins_find(edge, part.bins, of.label_probability);
         if (bin >= 0) add_atomically(&pending[bin * part.padded + label], -(INT64_C(1) << CLASS_SHIFT));
@@ -156,8 +200,13 @@ __global__ void rows_kernel(Part part, const double *edge, Cells *cells, int64_t
             add_limbs(&cells->sum[sample.sum[i]], exact_sum_units(sample.term[i]));
         for (int i = 0; i < sample.counts; ++i)
             add_atomically(&cells->count[sample.count[i]], 1);
-        confidence[part.first + row] = sample.confidence;
-        correct[part.first + row] = of.correct;
+        if (large_sum_takes(sample.nll)) {
+            add_large(&cells->large, sample.nll);
+            least_atomically(&cells->large_row, number);
+        }
+        atomicMax(reinterpret_cast<unsigned long long *>(&cells->largest_label),
+                  static_cast<unsigned long long>(label) + 1);
+        score[row] = of.correct ? sample.confidence : -sample.confidence;
     }
 }
 
@@ -191,10 +240,7 @@ template <typename T> Status allocate(Device *device, int64_t count, T **out)
 Status open_sums(CalibrationPass *pass)
 {
     Device *device = pass->device;
-    const int64_t cells = pass->padded * pass->bins, count = pass->set.count;
-    if (pass->set.label_type != INT32)
-        return fail(STATUS_INTERNAL, "%s: labels are %s; a GPU takes int32", pass->set.name,
-                    dtype_name(pass->set.label_type));
+    const int64_t cells = pass->padded * pass->bins;
     auto *state = static_cast<State *>(calloc(1, sizeof(State)));
     if (state == nullptr) return fail(STATUS_MEMORY, "no memory for the sums of calibration");
     pass->state = state;
@@ -202,12 +248,13 @@ Status open_sums(CalibrationPass *pass)
     TRY(allocate(device, cells, &state->pending));
     TRY(allocate(device, cells, &state->class_sum));
     TRY(allocate(device, pass->bins + 1, &state->edge));
-    TRY(allocate(device, count + 1, &state->label));
-    TRY(allocate(device, count + 1, &state->confidence));
-    TRY(allocate(device, count + 1, &state->correct));
-    TRY(device_upload(device, state->edge, pass->edge, static_cast<size_t>(pass->bins + 1) * sizeof(double)));
-    return device_upload(device, state->label, pass->set.labels,
-                         static_cast<size_t>(count) * sizeof(int32_t));
+    TRY(allocate(device, pass->most_rows + 1, &state->score));
+    if (pass->masked != nullptr) {
+        TRY(allocate(device, pass->classes, &state->masked));
+        TRY(device_upload(device, state->masked, pass->masked, static_cast<size_t>(pass->classes)));
+    }
+    return device_upload(device, state->edge, pass->edge,
+                         static_cast<size_t>(pass->bins + 1) * sizeof(double));
 }
 
 Status begin_sums(CalibrationPass *pass)
@@ -220,45 +267,47 @@ Status begin_sums(CalibrationPass *pass)
     TRY(device_clear(device, state->pending, cells * sizeof *state->pending));
     TRY(device_clear(device, state->class_sum, cells * sizeof *state->class_sum));
     TRY(device_clear(device, state->cells, sizeof *state->cells));
-    return device_upload(device, &state->cells->bad, &none, sizeof none);
+    TRY(device_upload(device, &state->cells->large_row, &none, sizeof none));
+    return device_upload(device, &state->cells->fault, &none, sizeof none);
 }
 
-Status add_rows(CalibrationPass *pass, const Logits *rows)
+Status add_rows(CalibrationPass *pass, const LogitRows *rows, double *score)
 {
     auto *state = static_cast<State *>(pass->state);
-    const auto *logits = static_cast<const float *>(rows->values);
-    for (int64_t done = 0; done < rows->count;) {
+    const bool few = pass->classes <= FEW_CLASSES;
+    for (int64_t done = 0; done < rows->rows;) {
         if (state->unflushed == CLASS_ROWS) TRY(flush(pass, state));
-        const int64_t left = rows->count - done, room = CLASS_ROWS - state->unflushed;
-        const int64_t here = left < room ? left : room, first = pass->done + done;
-        const Part part = {logits + done * rows->classes,
-                           state->label + first,
-                           here,
-                           first,
-                           rows->classes,
-                           pass->padded,
-                           pass->bins};
-        TRY(launch("the sums of calibration", rows_kernel, blocks_for(here, ROWS), THREADS, 0,
+        const int64_t left = rows->rows - done, room = CLASS_ROWS - state->unflushed;
+        const int64_t here = left < room ? left : room;
+        Part part = {*rows, state->masked, pass->classes, pass->padded, 1.0 / pass->temperature, pass->bins};
+        part.rows.logits += done * pass->classes;
+        part.rows.labels += done;
+        if (rows->weights != nullptr) part.rows.weights += done;
+        part.rows.rows = here;
+        part.rows.first += done;
+        TRY(launch("the sums of calibration", few ? rows_kernel<FEW_LANES> : rows_kernel<MANY_LANES>,
+                   blocks_for(here, THREADS / (few ? FEW_LANES : MANY_LANES)), THREADS, 0,
                    device_stream(pass->device), part, state->edge, state->cells, state->pending,
-                   state->confidence, state->correct));
+                   state->score + done));
         state->unflushed += here;
         done += here;
     }
-    return OK;
+    return device_download(pass->device, score, state->score,
+                           static_cast<size_t>(rows->rows) * sizeof *score);
 }
 
-Status bad_logit(const CalibrationPass *pass, int64_t bad)
+Status row_fault(const CalibrationPass *pass, int64_t code)
 {
-    const double value[] = {NAN, INFINITY, -INFINITY};
-    const int64_t index = bad / 4;
-    return logits_fail(&pass->set, index / pass->set.classes, index % pass->set.classes, value[bad % 4]);
+    const int64_t index = code / ROW_FAULTS;
+    return row_fail(pass->name, pass->classes, static_cast<RowFault>(code % ROW_FAULTS),
+                    index / pass->classes, index % pass->classes, NAN);
 }
 
 Status collect_sums(CalibrationPass *pass)
 {
     auto *state = static_cast<State *>(pass->state);
     Device *device = pass->device;
-    const int64_t cells = pass->padded * pass->bins, count = pass->set.count;
+    const int64_t cells = pass->padded * pass->bins;
     TRY(flush(pass, state));
     auto *sums = static_cast<Cells *>(malloc(sizeof(Cells)));
     auto *classes = static_cast<Limbs *>(malloc(static_cast<size_t>(cells) * sizeof(Limbs)));
@@ -269,13 +318,8 @@ Status collect_sums(CalibrationPass *pass)
     if (status == OK)
         status =
             device_download(device, classes, state->class_sum, static_cast<size_t>(cells) * sizeof(Limbs));
-    if (status == OK)
-        status = device_download(device, pass->scores.confidence, state->confidence,
-                                 static_cast<size_t>(count) * sizeof(double));
-    if (status == OK)
-        status = device_download(device, pass->scores.correct, state->correct, static_cast<size_t>(count));
     if (status == OK) status = device_synchronize(device);
-    if (status == OK && sums->bad != NONE) status = bad_logit(pass, sums->bad);
+    if (status == OK && sums->fault != NONE) status = row_fault(pass, sums->fault);
     if (status == OK) {
         for (int i = 0; i < SUMS; ++i)
             pass->sum[i] = exact_sum_of_limbs(sums->sum[i].limb);
@@ -283,6 +327,9 @@ Status collect_sums(CalibrationPass *pass)
             pass->count[i] = sums->count[i];
         for (int64_t i = 0; i < cells; ++i)
             pass->class_sum[i] = exact_sum_of_limbs(classes[i].limb);
+        pass->large = sums->large;
+        pass->largest_label = sums->largest_label - 1;
+        pass->large_row = sums->large_row;
     }
     free(sums);
     free(classes);
@@ -293,8 +340,8 @@ void close_sums(CalibrationPass *pass)
 {
     auto *state = static_cast<State *>(pass->state);
     if (state == nullptr) return;
-    void *const memory[] = {state->cells, state->pending,    state->class_sum, state->edge,
-                            state->label, state->confidence, state->correct};
+    void *const memory[] = {state->cells, state->pending, state->class_sum,
+                            state->edge,  state->masked,  state->score};
     for (void *block : memory)
         device_free(pass->device, block);
     free(state);

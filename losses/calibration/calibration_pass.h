@@ -24,6 +24,7 @@ enum {
 };
 
 enum {
+    COUNT_SAMPLES, /* rows that count */
     COUNT_CORRECT,
     COUNT_TOP5,
     COUNT_S99,
@@ -40,33 +41,48 @@ enum {
 enum { CLASS_SHIFT = 50, CLASS_ROWS = 4096, CLASS_FACTOR = 1 << (EXACT_SUM_SHIFT - 50) };
 #define CLASS_UNIT 0x1p50
 
+/* Signed confidences as they come, 0 for a row that does not count: a list, since memory that a GPU copies to must stay
+ * where it is. Chunks are used again after begin. */
+typedef struct ScoreChunk {
+    struct ScoreChunk *next;
+    int64_t used, capacity;
+    double signed_confidence[];
+} ScoreChunk;
+
 struct CalibrationPass {
-    Logits set; /* values: NULL; they come in parts */
+    const char *name;
+    int64_t classes;
+    uint8_t *masked; /* [classes]; NULL: none */
     Device *device;
     const struct CalibrationKernel *kernel;
     double temperature;
     int bins, threads;
+    int64_t most_rows;
     int64_t padded;                        /* classes, as row_padded says */
-    int64_t done;                          /* rows that were added */
     double edge[CALIBRATION_MAX_BINS + 1]; /* of the bins of ece */
     ExactSum sum[SUMS];
+    LargeSum large; /* the NLL that is not in SUM_NLL */
     int64_t count[COUNTS];
-    ExactSum *class_sum; /* [bins, padded] */
-    CalibrationScores scores;
-    int64_t largest_label;
-    void *state; /* the kernel's own */
+    ExactSum *class_sum;              /* [bins, padded] */
+    int64_t largest_label, large_row; /* -1 and INT64_MAX without any */
+    ScoreChunk *chunks, *chunk;       /* all; the one being filled */
+    CalibrationScores scores;         /* of collect */
+    void *state;                      /* the kernel's own */
 };
 
 /* Who adds. Errors other than those of memory are as calibration.h says. */
 typedef struct CalibrationKernel {
     Status (*open)(CalibrationPass *);
     Status (*begin)(CalibrationPass *); /* nothing is added yet */
-    /* Rows done .. done + rows - 1 of the set. */
-    Status (*add)(CalibrationPass *, const Logits *rows);
-    /* Completes sum, count, class_sum and scores. */
+    /* score [rows]: host memory that stays until collect. */
+    Status (*add)(CalibrationPass *, const LogitRows *rows, double *score);
+    /* Completes sums, counts and scores. */
     Status (*collect)(CalibrationPass *);
     void (*close)(CalibrationPass *); /* state may be NULL */
 } CalibrationKernel;
+
+/* Logits as a file has them, in host memory, without weights. score [count]. */
+CHECKED Status calibration_cpu_add_logits(CalibrationPass *, const Logits *, double *score);
 
 extern const CalibrationKernel calibration_cpu;
 extern const CalibrationKernel calibration_cuda OPTIONAL_KERNEL;
@@ -84,9 +100,10 @@ typedef struct {
 /* What a sample adds: term[i] to sum sum[i], and 1 to every count named. */
 typedef struct {
     double term[7];
-    int sum[7], count[8];
+    int sum[7], count[9];
     int sums, counts;
     double confidence;
+    double nll;
 } CalibrationSample;
 
 SHARED_FUNCTION void calibration_sample_sum(CalibrationSample *sample, int sum, double term)
@@ -106,17 +123,20 @@ SHARED_FUNCTION CalibrationSample calibration_sample(const CalibrationRow *row, 
     CalibrationSample sample;
     sample.sums = sample.counts = 0;
     sample.confidence = 1.0 / row->sum; /* the largest term of the sum is 1 */
-    const double log_sum = number_log(row->sum), nll = log_sum - row->label_z;
+    const double log_sum = number_log(row->sum);
+    sample.nll = log_sum - row->label_z;
     const int bin = bins_find(edge, bins, sample.confidence); /* never 0: at least 1 / classes */
     const int ceiling = bins_find_ceiling(bins, sample.confidence);
     const bool s99 = sample.confidence >= 0.99;
-    calibration_sample_sum(&sample, SUM_NLL, nll);
-    if (row->correct) calibration_sample_sum(&sample, SUM_NLL_CORRECT, nll);
+    if (!large_sum_takes(sample.nll))
+        calibration_sample_sum(&sample, SUM_NLL, sample.nll);                       /* else in `large` */
+    if (row->correct) calibration_sample_sum(&sample, SUM_NLL_CORRECT, sample.nll); /* at most log classes */
     calibration_sample_sum(&sample, SUM_BRIER, row->squares - 2 * row->label_probability + 1);
     calibration_sample_sum(&sample, SUM_ENTROPY, log_sum - row->weighted / row->sum);
     calibration_sample_sum(&sample, SUM_CONFIDENCE, sample.confidence);
     calibration_sample_sum(&sample, SUM_BIN + bin, sample.confidence);
     calibration_sample_sum(&sample, SUM_CEILING + ceiling, sample.confidence);
+    calibration_sample_count(&sample, true, COUNT_SAMPLES);
     calibration_sample_count(&sample, row->correct, COUNT_CORRECT);
     calibration_sample_count(&sample, row->before_label < 5, COUNT_TOP5);
     calibration_sample_count(&sample, s99, COUNT_S99);

@@ -8,44 +8,69 @@
 /* Rows a thread takes at a time. */
 enum { BLOCK = 1024 };
 
-static bool row_is_finite(const Logits *logits, int64_t row)
+/* Every logit a number or -infinity, and at least one a number: by integer operations that vectorise. */
+static bool row_is_good(DType type, const void *values, int64_t classes)
 {
-    /* The exponent field all ones, by integer operations that vectorise. */
-    const int64_t classes = logits->classes;
-    if (logits->type == FLOAT32) {
-        const uint32_t *bits = (const uint32_t *)logits->values + row * classes;
-        uint32_t bad = 0;
-        for (int64_t k = 0; k < classes; ++k)
-            bad |= (bits[k] & 0x7f800000U) == 0x7f800000U;
-        return bad == 0;
+    if (type == FLOAT32) {
+        const uint32_t ones = 0x7f800000U,
+                       masked = 0xff800000U; /* the exponent of NaN and infinities; -infinity */
+        const uint32_t *bits = values;
+        uint32_t bad = 0, finite = 0;
+        for (int64_t k = 0; k < classes; ++k) {
+            const uint32_t special = (bits[k] & ones) == ones;
+            bad |= special & (bits[k] != masked);
+            finite |= special ^ 1;
+        }
+        return bad == 0 && finite != 0;
     }
-    const uint64_t mask = UINT64_C(0x7ff0000000000000);
-    const uint64_t *bits = (const uint64_t *)logits->values + row * classes;
-    uint64_t bad = 0;
-    for (int64_t k = 0; k < classes; ++k)
-        bad |= (bits[k] & mask) == mask;
-    return bad == 0;
+    const uint64_t ones = UINT64_C(0x7ff0000000000000), masked = UINT64_C(0xfff0000000000000);
+    const uint64_t *bits = values;
+    uint64_t bad = 0, finite = 0;
+    for (int64_t k = 0; k < classes; ++k) {
+        const uint64_t special = (bits[k] & ones) == ones;
+        bad |= special & (bits[k] != masked);
+        finite |= special ^ 1;
+    }
+    return bad == 0 && finite != 0;
 }
 
-Status logits_fail(const Logits *logits, int64_t row, int64_t column, double value)
+Status row_fail(const char *name, int64_t classes, RowFault fault, int64_t row, int64_t column, double value)
 {
-    return fail(STATUS_NUMERIC, "%s: the logit of row %lld, column %lld is %s", logits->name,
-                (long long)(logits->first + row), (long long)column,
-                isnan(value) ? "NaN"
-                : value > 0  ? "infinity"
-                             : "-infinity");
+    static const char *const what[ROW_FAULTS] = {[ROW_NAN] = "NaN", [ROW_INFINITE] = "infinity"};
+    switch (fault) {
+    case ROW_NOT_FINITE:
+        return fail(
+            STATUS_NUMERIC,
+            "%s: all logits of row %lld are -infinity, which masks a class; at least one must be finite",
+            name, (long long)row);
+    case ROW_LABEL:
+        if (isnan(value))
+            return fail(STATUS_INPUT,
+                        "%s: the label of row %lld is no class; with %lld classes it must be in 0..%lld",
+                        name, (long long)row, (long long)classes, (long long)classes - 1);
+        return fail(STATUS_INPUT,
+                    "%s: the label of row %lld is %lld; with %lld classes it must be in 0..%lld", name,
+                    (long long)row, (long long)value, (long long)classes, (long long)classes - 1);
+    case ROW_WEIGHT:
+        return fail(STATUS_INPUT, "%s: the weight of row %lld is neither 0 nor 1", name, (long long)row);
+    default:
+        return fail(STATUS_NUMERIC, "%s: the logit of row %lld, column %lld is %s", name, (long long)row,
+                    (long long)column, what[fault]);
+    }
 }
 
-static Status bad_value(const Logits *logits, int64_t row)
+static Status bad_row(const char *name, DType type, const void *values, int64_t classes, int64_t row)
 {
-    for (int64_t k = 0; k < logits->classes; ++k) {
-        const int64_t at = row * logits->classes + k;
-        const double value = logits->type == FLOAT32 ? (double)((const float *)logits->values)[at]
-                                                     : ((const double *)logits->values)[at];
-        if (!isfinite(value)) return logits_fail(logits, row, k, value);
+    for (int64_t k = 0; k < classes; ++k) {
+        const double value =
+            type == FLOAT32 ? (double)((const float *)values)[k] : ((const double *)values)[k];
+        if (isnan(value) || value == INFINITY)
+            return row_fail(name, classes, isnan(value) ? ROW_NAN : ROW_INFINITE, row, k, value);
     }
-    return fail(STATUS_INTERNAL, "%s: row %lld is finite after all", logits->name, (long long)row);
+    return row_fail(name, classes, ROW_NOT_FINITE, row, 0, 0);
 }
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 Status logits_check(const Logits *logits, int threads)
 {
@@ -61,28 +86,53 @@ Status logits_check(const Logits *logits, int threads)
         return fail(STATUS_INPUT, "%s: labels are %s; an integer type is needed", logits->name,
                     dtype_name(logits->label_type));
 
-    const int64_t blocks = (logits->count + BLOCK - 1) / BLOCK;
+    const int64_t blocks = (logits->count + BLOCK - 1) / BLOCK, classes = logits->classes;
+    const size_t row_bytes = logits->values ? (size_t)classes * dtype_size(logits->type) : 0;
+    const char *values = logits->values;
     const int team = threads_for(threads, blocks);
     (void)team; /* for compilers without OpenMP */
-    int64_t bad_row = INT64_MAX, bad_label = INT64_MAX;
-#pragma omp parallel for schedule(static) num_threads(team) reduction(min : bad_row, bad_label)
+    int64_t bad_logit = INT64_MAX, bad_label = INT64_MAX;
+#pragma omp parallel for schedule(static) num_threads(team) reduction(min : bad_logit, bad_label)
     for (int64_t block = 0; block < blocks; ++block) {
-        const int64_t end = (block + 1) * BLOCK < logits->count ? (block + 1) * BLOCK : logits->count;
+        const int64_t end = least((block + 1) * BLOCK, logits->count);
         for (int64_t row = block * BLOCK; row < end; ++row) {
-            if (logits->values && !row_is_finite(logits, row) && row < bad_row) bad_row = row;
+            if (values && !row_is_good(logits->type, values + (size_t)row * row_bytes, classes))
+                bad_logit = least(row, bad_logit);
             if (logits->labels && row < bad_label) {
                 const int64_t label = logits_label(logits, row);
-                if (label < 0 || label >= logits->classes) bad_label = row;
+                if (label < 0 || label >= classes) bad_label = row;
             }
         }
     }
-    if (bad_row != INT64_MAX) return bad_value(logits, bad_row);
+    if (bad_logit != INT64_MAX)
+        return bad_row(logits->name, logits->type, values + (size_t)bad_logit * row_bytes, classes,
+                       logits->first + bad_logit);
     if (bad_label != INT64_MAX)
-        return fail(STATUS_INPUT,
-                    "%s: the label of row %lld is %lld; with %lld classes it must be in 0..%lld",
-                    logits->label_name != NULL ? logits->label_name : logits->name,
-                    (long long)(logits->first + bad_label), (long long)logits_label(logits, bad_label),
-                    (long long)logits->classes, (long long)logits->classes - 1);
+        return row_fail(logits->label_name != NULL ? logits->label_name : logits->name, classes, ROW_LABEL,
+                        logits->first + bad_label, 0, (double)logits_label(logits, bad_label));
+    return OK;
+}
+
+Status logit_rows_check(const char *name, int64_t classes, const LogitRows *rows, int threads)
+{
+    const int64_t count = rows->rows;
+    const int team = threads_for(threads, count);
+    (void)team; /* for compilers without OpenMP */
+    int64_t bad_logit = INT64_MAX, bad_label = INT64_MAX, bad_weight = INT64_MAX;
+#pragma omp parallel for schedule(static) num_threads(team) reduction(min : bad_logit, bad_label, bad_weight)
+    for (int64_t row = 0; row < count; ++row) {
+        const float weight = rows->weights ? rows->weights[row] : 1;
+        if (weight == 0) continue;
+        if (weight != 1) bad_weight = least(row, bad_weight);
+        if (!row_is_good(FLOAT32, rows->logits + row * classes, classes)) bad_logit = least(row, bad_logit);
+        const int32_t label = rows->labels[row];
+        if (label < 0 || label >= classes) bad_label = least(row, bad_label);
+    }
+    if (bad_weight != INT64_MAX) return row_fail(name, classes, ROW_WEIGHT, rows->first + bad_weight, 0, 0);
+    if (bad_logit != INT64_MAX)
+        return bad_row(name, FLOAT32, rows->logits + bad_logit * classes, classes, rows->first + bad_logit);
+    if (bad_label != INT64_MAX)
+        return row_fail(name, classes, ROW_LABEL, rows->first + bad_label, 0, rows->labels[bad_label]);
     return OK;
 }
 

@@ -33,13 +33,31 @@ static inline int64_t logits_label(const Logits *logits, int64_t row)
     }
 }
 
-/* STATUS_NUMERIC names row and column of the first NaN or infinity of this rank's rows, STATUS_INPUT the row
- * of the first label outside [0, classes); rows are counted in the whole set. Also shapes and types. Not
- * collective: the caller makes the ranks agree. threads: 0 means as OpenMP says. */
-CHECKED Status logits_check(const Logits *, int threads);
+/* Rows as a network makes them, batch by batch: labels and weights lie where the logits do, in the memory of one
+ * device. */
+typedef struct {
+    const float *logits;   /* [rows, classes] */
+    const int32_t *labels; /* [rows] */
+    const float
+        *weights; /* [rows] of 1, which counts a row, and 0, which leaves it out whatever it holds (padding, a
+                              node without a label); NULL: all 1 */
+    int64_t rows;
+    int64_t first; /* what messages call the first row */
+} LogitRows;
 
-/* The error of a logit that is NaN or infinite; row counts in this rank's rows. */
-CHECKED Status logits_fail(const Logits *, int64_t row, int64_t column, double value);
+/* A logit of -infinity masks its class: the probability is exactly 0. STATUS_NUMERIC names row and column of the first
+ * NaN or +infinity of this rank's rows, or the first row without a finite logit; STATUS_INPUT the row of the first
+ * label outside [0, classes). Rows are counted in the whole set. Also shapes and types. Not collective: the caller
+ * makes the ranks agree. threads: 0 means as OpenMP says. */
+CHECKED Status logits_check(const Logits *, int threads);
+/* The same of rows in host memory, but for those of weight 0. A weight other than 0 and 1 is a STATUS_INPUT. */
+CHECKED Status logit_rows_check(const char *name, int64_t classes, const LogitRows *, int threads);
+
+/* What is wrong with a row: the two checks above, and a GPU, report it by these numbers. */
+typedef enum { ROW_NAN, ROW_INFINITE, ROW_NOT_FINITE, ROW_LABEL, ROW_WEIGHT, ROW_FAULTS } RowFault;
+/* row: in the whole set. column: of a NaN or an infinity. value: the label or weight. */
+CHECKED Status row_fail(const char *name, int64_t classes, RowFault, int64_t row, int64_t column,
+                        double value);
 
 /* Rows [*first, *first + *count) of `total` belong to `rank` of `size`: contiguous, in the order of ranks. */
 void logits_share(int64_t total, int rank, int size, int64_t *first, int64_t *count);

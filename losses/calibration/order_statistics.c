@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Radix selection. The bits of non-negative doubles are ordered as the numbers are. Digit by digit from the
+/* Radix selection. The bits of magnitudes are ordered as these are. Digit by digit from the
  * top, each wanted position knows the prefix of its number; the histogram of the next digit among the numbers
  * with this prefix says which digit comes next, and how far into it the position lies. */
 enum { DIGIT_BITS = 8, DIGITS = 1 << DIGIT_BITS };
@@ -16,7 +16,7 @@ static uint64_t bits_of(double number)
 {
     uint64_t bits;
     memcpy(&bits, &number, sizeof bits);
-    return bits;
+    return bits & INT64_MAX;
 }
 
 /* Adds to histogram[prefix][digit] the numbers whose bits above `shift` + DIGIT_BITS are one of the prefixes.

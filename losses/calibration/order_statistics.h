@@ -9,7 +9,7 @@
 
 enum { ORDER_STATISTICS_MAX = 512 };
 
-/* out[i] = the number at position[i] (from 0) of all ranks' numbers in ascending order. Numbers are >= 0 and
+/* out[i] = the magnitude at position[i] (from 0) of all ranks' numbers in ascending order of magnitude. Numbers are
  * not NaN. position: [positions], in any order, below the global count, the same on all ranks; at most
  * ORDER_STATISTICS_MAX. Eight sums over ranks of at most 256 counts a distinct position; memory does not grow
  * with the count. Collective. threads: 0 means as OpenMP says. */
