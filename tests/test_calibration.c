@@ -486,6 +486,13 @@ static void test_masked_classes(void **state)
     assert_true(isfinite(got.nll_correct) && isfinite(got.ece) && isfinite(got.brier));
     assert_int_equal(got.infinite_nll_count, 2);
     assert_int_equal(got.large_nll_row, 33);
+
+    /* They have no say in the temperature. */
+    TemperatureSearch of_few = of_masked;
+    assert_ok(temperature_search(collective, &masked, BINS, 1, &of_few));
+    assert_int_equal(of_few.infinite_nll_count, 2);
+    assert_true(of_few.nll[0] == INFINITY && of_few.nll[TEMPERATURE_COUNT - 1] == INFINITY);
+    assert_in_range(of_few.best_nll, of_masked.best_nll - 1, of_masked.best_nll + 1);
 }
 
 /* A label with the logit -1e30 or the type's minimum: its loss is what it is. */
@@ -605,7 +612,7 @@ static void test_pass_over_ranks(void **state)
     assert_memory_equal(&got, &want, sizeof got);
     calibration_pass_close(pass);
     device_close(device);
-    alone->free(alone);
+    collective_free(alone);
     set_close(&set);
 }
 

@@ -219,7 +219,7 @@ static void test_weights_and_masks(void **state)
         set_free(&set);
         set_free(&kept);
     }
-    collective->free(collective);
+    collective_free(collective);
     device_close(device);
 }
 

@@ -374,7 +374,7 @@ static void write_bad_files(void)
     write_array("other.npy", FLOAT32, 2, 6, 2, values);
     values[7] = NAN;
     write_array("nan.npy", FLOAT32, 2, 4, 3, values);
-    values[7] = -INFINITY;
+    values[7] = INFINITY;
     write_array("infinite.npy", FLOAT32, 2, 4, 3, values);
     labels[3] = 3;
     write_array("large.npy", INT64, 1, 4, 0, labels);
@@ -401,7 +401,7 @@ static void test_bad_input(void **state)
          "short.npy has 3 labels, but good.npy has 4 rows"},
         {"--logits nan.npy --labels labels.npy", STATUS_NUMERIC,
          "nan.npy: the logit of row 2, column 1 is NaN"},
-        {"--logits infinite.npy --labels labels.npy", STATUS_NUMERIC, "row 2, column 1 is -infinity"},
+        {"--logits infinite.npy --labels labels.npy", STATUS_NUMERIC, "row 2, column 1 is infinity"},
         {"--logits good.npy --labels large.npy", STATUS_INPUT,
          "large.npy: the label of row 3 is 3; with 3 classes"},
         {"--logits good.npy --labels negative.npy", STATUS_INPUT, "negative.npy: the label of row 3 is -1"},

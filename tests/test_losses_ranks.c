@@ -171,11 +171,11 @@ static void test_evaluated_losses(void **state)
         (void)snprintf(values, sizeof values, "logits/%s.logits.npy", name);
         (void)snprintf(labels, sizeof labels, "logits/%s.labels.npy", name);
         LogitSet set = set_open(world, values, labels);
-        double got[EVALUATED_LOSSES], single[EVALUATED_LOSSES];
+        EvaluatedLosses got, single;
         const Logits whole = rows_of(&set, 0, set.logits.total);
-        assert_ok(losses_evaluate(ranks, &set.logits, 0, got));
-        assert_ok(losses_evaluate(alone, &whole, 3, single));
-        assert_memory_equal(got, single, sizeof got);
+        assert_ok(losses_evaluate(ranks, &set.logits, 0, &got));
+        assert_ok(losses_evaluate(alone, &whole, 3, &single));
+        assert_memory_equal(&got, &single, sizeof got);
         cJSON_ArrayForEach(loss, cJSON_GetObjectItemCaseSensitive(entry, "losses"))
         {
             const char *golden = cJSON_GetObjectItemCaseSensitive(loss, "name")->valuestring;
@@ -185,7 +185,7 @@ static void test_evaluated_losses(void **state)
                 const bool mean = strncmp(golden, "mmce", 4) != 0;
                 const double divisor = mean ? (double)whole.total : 1;
                 const double want = cJSON_IsNull(value) ? 0 : value->valuedouble / divisor;
-                assert_close(&got[i], &want, 1, 1e-10, 1e-12, golden);
+                assert_close(&got.value[i], &want, 1, 1e-10, 1e-12, golden);
                 ++checked;
             }
         }
@@ -193,6 +193,46 @@ static void test_evaluated_losses(void **state)
     }
     assert_int_equal(checked, 8 * 16 + 2 * 12);
     cJSON_Delete(json);
+}
+
+/* Losses without a bound are what they are, and the first row that has one is named. */
+static void test_large_losses(void **state)
+{
+    (void)state;
+    enum { ROWS = 4, WIDE = 3 };
+    static const float highest = 1e30F;
+    float values[ROWS][WIDE] = {{1, 2, 3}, {2, 0, 1}, {2, -highest, 1}, {1, 1, 1}};
+    const uint8_t labels[ROWS] = {2, 1, 1, 0};
+    EvaluatedLosses got;
+    for (int masked = 0; masked < 2; ++masked) {
+        if (masked) values[1][2] = values[2][1] = -INFINITY; /* of another class, and the label's own */
+        int64_t first, count;
+        logits_share(ROWS, world->rank, world->size, &first, &count);
+        const Logits logits = {.name = "large",
+                               .type = FLOAT32,
+                               .values = values[first < ROWS ? first : 0],
+                               .label_type = UINT8,
+                               .labels = labels + first,
+                               .count = count,
+                               .first = first,
+                               .total = ROWS,
+                               .classes = WIDE};
+        assert_ok(losses_evaluate(ranks, &logits, 1, &got));
+        assert_int_equal(got.large_count, masked ? 2 : 1);
+        assert_int_equal(got.large_row, masked ? 1 : 2);
+        for (int i = 0; i < EVALUATED_LOSSES; ++i) {
+            const char *name = evaluated_loss_names[i];
+            const bool bounded = strcmp(name, "brier") == 0 || strncmp(name, "mmce", 4) == 0;
+            const bool smooth = strncmp(name, "label_smoothing", 15) == 0;
+            const double want = (double)highest / ROWS * (smooth ? 0.95 : 1);
+            if (bounded)
+                assert_true(fabs(got.value[i]) < 2);
+            else if (masked)
+                assert_true(got.value[i] == INFINITY);
+            else
+                assert_close(&got.value[i], &want, 1, 1e-7, 0, name);
+        }
+    }
 }
 
 int main(int argc, char **argv)
@@ -207,6 +247,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_head),
         cmocka_unit_test(test_train_step),
         cmocka_unit_test(test_evaluated_losses),
+        cmocka_unit_test(test_large_losses),
     };
     const int failures = cmocka_run_group_tests(tests, NULL, NULL);
     if (failures > 0) return 1; /* the ranks may be out of step: leave it to mpirun to end the others */

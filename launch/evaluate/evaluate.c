@@ -68,7 +68,7 @@ Status evaluate_logits(World *world, Collective *collective, const EvaluateOptio
                                &result->measured[EVALUATE_AFTER_NLL], &result->interval[EVALUATE_AFTER_NLL]));
         }
     }
-    TRY(losses_evaluate(collective, test, threads, result->loss));
+    TRY(losses_evaluate(collective, test, threads, &result->loss));
     if (ood != NULL) TRY(ood_auroc(collective, test, ood, 1, threads, &result->ood));
     return OK;
 }

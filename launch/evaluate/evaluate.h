@@ -31,7 +31,7 @@ typedef struct {
     TemperatureSearch search; /* of the validation set */
     Calibration measured[EVALUATE_STAGES];
     BootstrapIntervals interval[EVALUATE_STAGES];
-    double loss[EVALUATED_LOSSES]; /* in the order of evaluated_loss_names */
+    EvaluatedLosses loss; /* in the order of evaluated_loss_names */
     OodScores ood;
 } EvaluationResult;
 

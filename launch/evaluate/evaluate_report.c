@@ -163,7 +163,7 @@ Status evaluation_json(const EvaluationResult *result, char **text)
         add_stage(root, result, stage, &ok);
     cJSON *losses = cJSON_AddObjectToObject(root, "losses");
     for (int i = 0; i < EVALUATED_LOSSES; ++i)
-        add_number(losses, evaluated_loss_names[i], result->loss[i], &ok);
+        add_number(losses, evaluated_loss_names[i], result->loss.value[i], &ok);
     if (result->has_ood) {
         cJSON *ood = cJSON_AddObjectToObject(root, "ood");
         add_number(ood, "auroc_entropy", result->ood.auroc_entropy, &ok);
@@ -245,7 +245,7 @@ void evaluation_print(const EvaluationResult *result, FILE *file)
     print_stages(result, file);
     (void)fprintf(file, "\nlosses, mean over the samples\n");
     for (int i = 0; i < EVALUATED_LOSSES; ++i)
-        (void)fprintf(file, "%-*s  %.6f\n", TITLE_WIDTH, evaluated_loss_names[i], result->loss[i]);
+        (void)fprintf(file, "%-*s  %.6f\n", TITLE_WIDTH, evaluated_loss_names[i], result->loss.value[i]);
     if (result->has_ood)
         (void)fprintf(file, "\nout of distribution\n%-*s  %.2f\n%-*s  %.2f\n", TITLE_WIDTH,
                       "AUROC by entropy %", 100 * result->ood.auroc_entropy, TITLE_WIDTH,

@@ -26,21 +26,57 @@ static double by_policy(const Sample *sample, const GammaPolicy *policy)
     return sample_focal(sample, gamma_choose(policy, sample->probability, 0)).value;
 }
 
+typedef struct {
+    ExactSum sum[MEANS];
+    LargeSum large[MEANS]; /* what does not fit the sums */
+    int64_t large_count, large_row;
+} Sums;
+
+/* The sum over classes has an infinite term where the label's class or another one is masked. */
+static double smoothed(const Sample *sample)
+{
+    if (isinf(sample->negative_log)) return INFINITY;
+    return sample_label_smoothing(sample, smoothing_paper(label_share, sample->classes)).value;
+}
+
 /* In the order of the names. */
-static void add_sample(const Sample *sample, ExactSum sums[MEANS])
+static void add_sample(const Sample *sample, int64_t row, Sums *sums)
 {
     const double values[MEANS] = {
-        sample_cross_entropy(sample).value,
-        sample_label_smoothing(sample, smoothing_paper(label_share, sample->classes)).value,
-        sample_brier(sample).value,
-        sample_focal(sample, 1).value,
-        sample_focal(sample, 2).value,
-        sample_focal(sample, 3).value,
-        by_policy(sample, &flsd_53),
-        by_policy(sample, &flsd_532),
+        sample_cross_entropy(sample).value, smoothed(sample),
+        sample_brier(sample).value,         sample_focal(sample, 1).value,
+        sample_focal(sample, 2).value,      sample_focal(sample, 3).value,
+        by_policy(sample, &flsd_53),        by_policy(sample, &flsd_532),
     };
-    for (int i = 0; i < MEANS; ++i)
-        exact_sum_add(&sums[i], values[i]);
+    bool large = false;
+    for (int i = 0; i < MEANS; ++i) {
+        if (large_sum_takes(values[i]))
+            large_sum_add(&sums->large[i], values[i]);
+        else
+            exact_sum_add(&sums->sum[i], values[i]);
+        large = large || large_sum_takes(values[i]);
+    }
+    if (!large) return;
+    sums->large_count += 1;
+    if (row < sums->large_row) sums->large_row = row;
+}
+
+static void merge(Sums *sums, const Sums *more)
+{
+    for (int i = 0; i < MEANS; ++i) {
+        sums->sum[i].units += more->sum[i].units;
+        large_sum_merge(&sums->large[i], &more->large[i]);
+    }
+    sums->large_count += more->large_count;
+    if (more->large_row < sums->large_row) sums->large_row = more->large_row;
+}
+
+static Status reduce(Collective *collective, Sums *sums)
+{
+    TRY(exact_sum_reduce(collective, sums->sum, MEANS));
+    TRY(large_sum_reduce(collective, sums->large, MEANS));
+    TRY(counts_reduce(collective, &sums->large_count, 1));
+    return smallest_reduce(collective, &sums->large_row);
 }
 
 static void load_row(const Logits *logits, int64_t n, double row[])
@@ -59,7 +95,7 @@ static void load_row(const Logits *logits, int64_t n, double row[])
 
 /* Sums over this rank's samples, and for each its confidence, negative if it is wrong: all that MMCE needs.
  */
-static Status measure(const Logits *logits, int threads, ExactSum sums[MEANS], double signed_confidence[])
+static Status measure(const Logits *logits, int threads, Sums *sums, double signed_confidence[])
 {
     const int team = threads_for(threads, logits->count);
     enum { LANES = 8 }; /* so that no two threads share a cache line */
@@ -69,17 +105,16 @@ static Status measure(const Logits *logits, int threads, ExactSum sums[MEANS], d
 #pragma omp parallel num_threads(team)
     {
         double *row = rows + (size_t)omp_get_thread_num() * padded;
-        ExactSum mine[MEANS] = {{0}};
+        Sums mine = {.large_row = INT64_MAX};
 #pragma omp for schedule(static)
         for (int64_t n = 0; n < logits->count; ++n) {
             load_row(logits, n, row);
             const Sample sample = sample_softmax(row, logits->classes, logits_label(logits, n));
-            add_sample(&sample, mine);
+            add_sample(&sample, logits->first + n, &mine);
             signed_confidence[n] = sample.correct ? sample.confidence : -sample.confidence;
         }
 #pragma omp critical(evaluated_losses)
-        for (int i = 0; i < MEANS; ++i)
-            sums[i].units += mine[i].units;
+        merge(sums, &mine);
     }
     free(rows);
     return OK;
@@ -124,22 +159,23 @@ done:
     return status;
 }
 
-Status losses_evaluate(Collective *collective, const Logits *logits, int threads,
-                       double value[EVALUATED_LOSSES])
+Status losses_evaluate(Collective *collective, const Logits *logits, int threads, EvaluatedLosses *result)
 {
-    ExactSum sums[MEANS] = {{0}};
+    Sums sums = {.large_row = INT64_MAX};
     double *part = NULL, *all = NULL;
     int64_t share;
     Status status;
     TRY_ELSE(done, largest_share(collective, logits->count, &share));
     TRY_ELSE(done, memory_new(&part, (size_t)share, sizeof *part, "confidences"));
     TRY_ELSE(done, memory_new(&all, (size_t)share * (size_t)collective->size, sizeof *all, "confidences"));
-    TRY_ELSE(done, measure(logits, threads, sums, part));
-    TRY_ELSE(done, exact_sum_reduce(collective, sums, MEANS));
+    TRY_ELSE(done, measure(logits, threads, &sums, part));
+    TRY_ELSE(done, reduce(collective, &sums));
     for (int i = 0; i < MEANS; ++i)
-        value[i] = exact_sum_value(sums[i]) / (double)logits->total;
+        result->value[i] = large_sum_mean(sums.sum[i], &sums.large[i], (double)logits->total);
+    result->large_count = sums.large_count;
+    result->large_row = sums.large_count > 0 ? sums.large_row : -1;
     TRY_ELSE(done, gather_confidences(collective, part, all, share));
-    TRY_ELSE(done, couple(all, share * collective->size, value));
+    TRY_ELSE(done, couple(all, share * collective->size, result->value));
 done:
     free(all);
     free(part);

@@ -12,9 +12,15 @@ enum { EVALUATED_LOSSES = 10 };
  * "flsd_53", "flsd_532", "mmce", "mmce_weighted" */
 extern const char *const evaluated_loss_names[EVALUATED_LOSSES];
 
+/* A loss above 2^40, as no network means it, is in the mean as it is: the mean may be infinite. */
+typedef struct {
+    double value[EVALUATED_LOSSES];
+    int64_t large_count, large_row; /* samples with such a loss, and the row of the first; -1 without any */
+} EvaluatedLosses;
+
 /* value[i]: the mean of loss i over the samples of all ranks; of mmce and mmce_weighted the penalty alone, as
  * one value of the whole set (loss.h's MMCE losses add it, times lambda, to cross-entropy), with the
  * published kernel width. Checked logits only (logits_check). threads: 0 means as OpenMP says. Collective. */
-CHECKED Status losses_evaluate(Collective *, const Logits *, int threads, double value[EVALUATED_LOSSES]);
+CHECKED Status losses_evaluate(Collective *, const Logits *, int threads, EvaluatedLosses *);
 
 #endif

@@ -41,6 +41,7 @@ typedef struct {
     int64_t close[GRID_PADDED];
     int64_t gap[TEMPERATURE_COUNT * CALIBRATION_MAX_BINS];
     Sums total;
+    LargeSum large_distance; /* what label_distance has no room for */
 } Workspace;
 
 typedef struct {
@@ -131,7 +132,10 @@ static void add_block(const Search *search, int64_t begin, int64_t end, Workspac
         row_load(logits, row, x, search->padded);
         const double maximum = row_maximum(x, search->padded);
         const int64_t label = logits_label(logits, row);
-        exact_sum_add(&work->total.label_distance, maximum - x[label]);
+        if (large_sum_takes(maximum - x[label]))
+            large_sum_add(&work->large_distance, maximum - x[label]);
+        else
+            exact_sum_add(&work->total.label_distance, maximum - x[label]);
         if (search->precision == FLOAT32)
             sum_row_float(search, maximum, x, work);
         else
@@ -141,19 +145,26 @@ static void add_block(const Search *search, int64_t begin, int64_t end, Workspac
     flush(search, work);
 }
 
-static void conclude(const Sums *sums, const Logits *logits, int bins, TemperatureSearch *result)
+/* A row whose NLL is infinite at every temperature has no say in which is best. */
+static void conclude(const Sums *sums, const LargeSum *large, const Logits *logits, int bins,
+                     TemperatureSearch *result)
 {
     const double samples = (double)logits->total;
+    LargeSum finite = *large;
+    finite.infinite = 0;
+    const double distance = large_sum_mean(sums->label_distance, &finite, samples);
+    result->infinite_nll_count = large->infinite;
     for (int t = 0; t < TEMPERATURE_COUNT; ++t) {
         result->close[t] = (double)sums->close[t].units / samples;
         result->ece[t] = 0;
         for (int b = 0; b < bins; ++b)
             result->ece[t] += fabs(exact_sum_value(sums->gap[t][b])) / samples;
-        result->nll[t] = exact_sum_value(sums->log_sum[t]) / samples +
-                         exact_sum_value(sums->label_distance) / samples / result->temperature[t];
+        result->nll[t] = exact_sum_value(sums->log_sum[t]) / samples + distance / result->temperature[t];
         if (result->ece[t] < result->ece[result->best_ece]) result->best_ece = t;
         if (result->nll[t] < result->nll[result->best_nll]) result->best_nll = t;
     }
+    for (int t = 0; t < TEMPERATURE_COUNT && large->infinite > 0; ++t)
+        result->nll[t] = INFINITY;
 }
 
 Status temperature_curves(Collective *collective, const Logits *logits, int bins, int threads,
@@ -193,8 +204,11 @@ Status temperature_curves(Collective *collective, const Logits *logits, int bins
     for (int thread = 1; thread < team; ++thread)
         for (int i = 0; i < SUMS; ++i)
             total[i].units += ((const ExactSum *)&work[thread].total)[i].units;
+    for (int thread = 1; thread < team; ++thread)
+        large_sum_merge(&work[0].large_distance, &work[thread].large_distance);
     TRY_ELSE(done, exact_sum_reduce(collective, total, SUMS));
-    conclude(&work[0].total, logits, bins, result);
+    TRY_ELSE(done, large_sum_reduce(collective, &work[0].large_distance, 1));
+    conclude(&work[0].total, &work[0].large_distance, logits, bins, result);
 done:
     for (int i = 0; i < team; ++i) {
         free(work[i].row);

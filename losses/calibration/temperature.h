@@ -14,6 +14,8 @@ typedef struct {
     double ece[TEMPERATURE_COUNT], nll[TEMPERATURE_COUNT]; /* of the set searched on */
     double close[TEMPERATURE_COUNT]; /* share of rows whose confidence is within 5e-7 of a bin's edge */
     int best_ece, best_nll;          /* indices */
+    /* Rows whose label is a masked class, so that nll is infinite; best_nll is that of the others. */
+    int64_t infinite_nll_count;
 } TemperatureSearch;
 
 /* One pass over the logits: every row meets all temperatures while it is in cache. Sets of more than 2^24
