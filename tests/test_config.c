@@ -241,7 +241,10 @@ static void wrong_settings_name_file_line_and_nearest(void **state)
         {"loss:\n  thresholds: 0.5\n", "must be a list of numbers, as [0.2, 0.5], but one value was given"},
         {"loss:\n  thresholds: [[0.5]]\n", "item 1 of the list is not a number"},
         {"optimizer: {learning_rate: 11}\n", "outside its range ..10"},
-        {"optimizer: {nesterov: yes}\n", "'yes' is neither true nor false"},
+        {"optimizer: {nesterov: yes}\n", "'yes' is neither true nor false; write true"},
+        {"optimizer: {nesterov: Off}\n", "'Off' is neither true nor false; write false"},
+        {"optimizer: {nesterov: tRue}\n", "'tRue' is neither true nor false"},
+        {"optimizer: {nesterov: unlikely}\n", "'unlikely' is neither true nor false"},
         {"loss: {reduction: meen}\n", "'meen' is not one of sum|mean; did you mean 'mean'?"},
         {"loss: {reduction: average}\n", "'average' is not one of sum|mean"},
         {"- seed\n", "c.yaml:1: a config is a map of settings"},
@@ -263,6 +266,35 @@ static void wrong_settings_name_file_line_and_nearest(void **state)
     assert_ok(load(put("c.yaml", "loss: {alpha: 0.1}\nfree: -1e-300\n"), &config)); /* at the bound; tiny */
     assert_ok(config_require(config, (const char *const[]){"free", NULL}));
     assert_true(config_real(config, "free") == -1e-300);
+    config_free(config);
+}
+
+static void texts_of_other_editors_are_read(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *word;
+        bool flag;
+    } flags[] = {{"true", true},   {"True", true},   {"TRUE", true},
+                 {"false", false}, {"False", false}, {"FALSE", false}};
+    Config *config;
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; ++i) {
+        char text[80];
+        (void)snprintf(text, sizeof text, "optimizer: {nesterov: %s}\nseed: 3\n", flags[i].word);
+        assert_ok(load(put("c.yaml", text), &config));
+        assert_ok(config_require(config, (const char *const[]){"seed", "optimizer.nesterov", NULL}));
+        assert_int_equal(config_flag(config, "optimizer.nesterov"), flags[i].flag);
+        config_free(config);
+    }
+    (void)put("base.yaml", "\xef\xbb\xbfseed: 5\n");
+    assert_ok(load(put("c.yaml", "\xef\xbb\xbf# a comment\r\nbase: base.yaml\r\n"), &config));
+    assert_ok(config_require(config, (const char *const[]){"seed", NULL}));
+    assert_int_equal(config_integer(config, "seed"), 5);
+    config_free(config);
+    assert_fails(load(put("c.yaml", "\xef\xbb\xbfseed: 5\nepoch: 1\n"), &config), STATUS_INPUT,
+                 "c.yaml:2: epoch: unknown setting");
+    assert_fails(load(put("c.yaml", "\xff\xfes"), &config), STATUS_INPUT, "save the file in UTF-8");
+    assert_ok(load(put("c.yaml", "\xef\xbb\xbf"), &config)); /* nothing but the mark */
     config_free(config);
 }
 
@@ -587,6 +619,7 @@ int main(void)
         SCRATCH(settings_of_an_overridden_choice_may_be_in_vain),
         SCRATCH(resolved_configs_round_trip),
         SCRATCH(hashes_tell_configs_apart),
+        SCRATCH(texts_of_other_editors_are_read),
         cmocka_unit_test(nearest_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -235,6 +235,27 @@ static void bad_folders_are_refused(void **state)
     test_scratch_remove(folder);
 }
 
+static void byte_order_marks_are_skipped(void **state)
+{
+    (void)state;
+    static const char names[] = "\xef\xbb\xbf"
+                                "b\r\na\r\n",
+                      notes[] = "\xef\xbb\xbf"
+                                "y.JPEG\tb\r\n";
+    NameList classes, images;
+    int32_t *labels;
+    assert_ok(tiny_imagenet_parse_classes("wnids.txt", names, sizeof names - 1, &classes));
+    assert_int_equal(classes.count, 2);
+    assert_string_equal(classes.name[1], "b");
+    assert_ok(
+        tiny_imagenet_parse_annotations("notes.txt", notes, sizeof notes - 1, &classes, &images, &labels));
+    assert_string_equal(images.name[0], "y.JPEG");
+    assert_int_equal(labels[0], 1);
+    free(labels);
+    name_list_free(&images);
+    name_list_free(&classes);
+}
+
 static void parse_fails(const char *text, const char *message)
 {
     NameList classes, images;
@@ -418,6 +439,7 @@ int main(void)
         cmocka_unit_test(images_are_decoded_on_demand),
         cmocka_unit_test(validation_can_be_the_test_images),
         cmocka_unit_test(bad_folders_are_refused),
+        cmocka_unit_test(byte_order_marks_are_skipped),
         cmocka_unit_test(bad_annotations_are_refused),
         cmocka_unit_test(bad_images_are_named),
         cmocka_unit_test(flipped_bytes_never_crash_the_decoder),

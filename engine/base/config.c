@@ -208,7 +208,9 @@ static Status apply_file(Config *config, const YamlNode *root, const Chain *chai
     Layer layer = {.config = config, .file = chain->path, .number = config->layers += 2};
     const YamlNode *resolved = yaml_find(root, "resolved");
     if (resolved != NULL) {
-        if (resolved->kind != YAML_SCALAR || strcmp(resolved->text, "true") != 0)
+        bool is_resolved = false;
+        if (resolved->kind != YAML_SCALAR || !config_value_is_flag(resolved->text, &is_resolved) ||
+            !is_resolved)
             return config_value_error((Origin){chain->path, resolved->line}, "resolved",
                                       "is a mark of resolved configs; it can only be true");
         layer.resolved = true;

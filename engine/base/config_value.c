@@ -2,6 +2,7 @@
 
 #include "engine/base/memory.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
@@ -143,11 +144,43 @@ static Status read_real(const Setting *setting, Origin origin, const char *text,
     return check_number(setting, origin, text, (Number){.is_real = true, .real = *value});
 }
 
+/* Is the word one of the spellings, of which there are `count`? */
+static bool is_one_of(const char *word, const char *const spellings[], size_t count)
+{
+    for (size_t i = 0; i < count; ++i)
+        if (strcmp(word, spellings[i]) == 0) return true;
+    return false;
+}
+
+bool config_value_is_flag(const char *text, bool *value)
+{
+    static const char *const yes[] = {"true", "True", "TRUE"}, *const no[] = {"false", "False", "FALSE"};
+    *value = is_one_of(text, yes, 3);
+    return *value || is_one_of(text, no, 3);
+}
+
+/* Words that YAML 1.1 took for flags and YAML 1.2 takes for texts: who writes one should see which flag is meant. */
+static const char *flag_of_yaml_1_1(const char *text)
+{
+    static const char *const yes[] = {"yes", "on", "y", "1"}, *const no[] = {"no", "off", "n", "0"};
+    char word[8];
+    size_t length = 0;
+    for (; text[length] != '\0'; ++length) {
+        if (length + 1 == sizeof word) return NULL;
+        word[length] = (char)tolower((unsigned char)text[length]);
+    }
+    word[length] = '\0';
+    if (is_one_of(word, yes, 4)) return "true";
+    return is_one_of(word, no, 4) ? "false" : NULL;
+}
+
 static Status read_flag(const Setting *setting, Origin origin, const char *text, bool *value)
 {
-    *value = strcmp(text, "true") == 0;
-    if (*value || strcmp(text, "false") == 0) return OK;
-    return config_value_error(origin, setting->name, "'%s' is neither true nor false", text);
+    if (config_value_is_flag(text, value)) return OK;
+    const char *meant = flag_of_yaml_1_1(text);
+    if (meant == NULL)
+        return config_value_error(origin, setting->name, "'%s' is neither true nor false", text);
+    return config_value_error(origin, setting->name, "'%s' is neither true nor false; write %s", text, meant);
 }
 
 static bool is_list(SettingType type) { return type == SETTING_INTEGERS || type == SETTING_REALS; }

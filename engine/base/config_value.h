@@ -23,6 +23,9 @@ typedef struct {
     double *reals;     /* count items; also a lone real */
 } ConfigValue;
 
+/* Is the text a flag of YAML 1.2's core schema: true, True, TRUE, false, False, FALSE? */
+bool config_value_is_flag(const char *text, bool *value);
+
 /* Replaces *value (kept as it was on error). */
 CHECKED Status config_value_read(const Setting *, const YamlNode *, Origin, ConfigValue *value);
 void config_value_clear(ConfigValue *);

@@ -59,3 +59,10 @@ Status text_format(char **out, const char *format, ...)
     }
     return OK;
 }
+
+size_t text_mark_bytes(const char *text, size_t size)
+{
+    static const char mark[] = "\xef\xbb\xbf";
+    const size_t length = sizeof mark - 1;
+    return size >= length && memcmp(text, mark, length) == 0 ? length : 0;
+}

@@ -20,4 +20,8 @@ CHECKED Status memory_grow(void *items, size_t *capacity, size_t needed, size_t 
 CHECKED Status text_copy(const char *text, char **out);
 CHECKED __attribute__((format(printf, 2, 3))) Status text_format(char **out, const char *format, ...);
 
+/* The bytes of a UTF-8 byte order mark at the start of a text: 3, or 0. Some editors write such a mark; it is no part
+ * of the text. */
+size_t text_mark_bytes(const char *text, size_t size);
+
 #endif

@@ -216,9 +216,19 @@ static Status read_stream(Reader *reader, YamlNode **root)
     return OK;
 }
 
+/* Editors on Windows offer this as "Unicode". */
+static bool is_utf16(const char *text, size_t size)
+{
+    return size >= 2 && (memcmp(text, "\xff\xfe", 2) == 0 || memcmp(text, "\xfe\xff", 2) == 0);
+}
+
 Status yaml_parse(const char *name, const char *text, size_t size, YamlNode **out)
 {
     *out = NULL;
+    if (is_utf16(text, size))
+        return fail(STATUS_INPUT, "%s: the text is in UTF-16; save the file in UTF-8", name);
+    const size_t mark = text_mark_bytes(text, size);
+    text += mark, size -= mark;
     Reader reader = {.name = name};
     if (!yaml_parser_initialize(&reader.parser))
         return fail(STATUS_MEMORY, "%s: no memory to parse it", name);

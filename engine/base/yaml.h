@@ -16,7 +16,7 @@ typedef struct YamlNode {
     struct YamlNode **item; /* list: items; map: values */
 } YamlNode;
 
-/* STATUS_INPUT names file and line: syntax, anchors, aliases and tags (not supported), nesting deeper than
+/* A byte order mark of UTF-8 is skipped. STATUS_INPUT names file and line: syntax, anchors, aliases and tags (not supported), nesting deeper than
  * 32, duplicate keys (both lines), more than one document. An empty document is an empty map. */
 CHECKED Status yaml_load(const char *path, YamlNode **);
 CHECKED Status yaml_parse(const char *name, const char *text, size_t size, YamlNode **);

@@ -42,13 +42,18 @@ static Status check_name(const char *file, int64_t line, const char *text, size_
                 (long long)line);
 }
 
-/* Walks over the lines of a text; blank ones are skipped. */
+/* Walks over the lines of a text; blank lines and a byte order mark are skipped. */
 typedef struct {
     const char *at, *end;
     const char *line; /* without its end */
     size_t length;
     int64_t number; /* from 1 */
 } Lines;
+
+static Lines lines_of(const char *text, size_t size)
+{
+    return (Lines){.at = text + text_mark_bytes(text, size), .end = text + size};
+}
 
 static bool next_line(Lines *lines)
 {
@@ -84,7 +89,7 @@ Status tiny_imagenet_parse_classes(const char *file, const char *text, size_t si
 {
     *classes = (NameList){.name = NULL};
     Status status = OK;
-    Lines lines = {.at = text, .end = text + size};
+    Lines lines = lines_of(text, size);
     while (next_line(&lines)) {
         TRY_ELSE(done, check_name(file, lines.number, lines.line, lines.length));
         TRY_ELSE(done, append(classes, lines.line, lines.length));
@@ -145,7 +150,7 @@ Status tiny_imagenet_parse_annotations(const char *file, const char *text, size_
     *labels = NULL;
     size_t capacity = 0;
     Status status = OK;
-    Lines lines = {.at = text, .end = text + size};
+    Lines lines = lines_of(text, size);
     while (next_line(&lines)) {
         TRY_ELSE(done, memory_grow(labels, &capacity, (size_t)images->count + 1, sizeof **labels, "labels"));
         int32_t label;
