@@ -7,8 +7,8 @@
 
 enum { TRAIN_RECORDS = 50000, TEST_RECORDS = 10000, MOST_FILES = 6 };
 
-const CifarFormat cifar10_format = {1, {10, 0}};
-const CifarFormat cifar100_format = {2, {20, 100}};
+const CifarFormat cifar10_format = {1, {10, 0}, {"labels", NULL}};
+const CifarFormat cifar100_format = {2, {20, 100}, {"coarse_labels", "fine_labels"}};
 
 static size_t record_bytes(const CifarFormat *format)
 {
@@ -60,8 +60,9 @@ typedef struct {
     Home home;
     const CifarFormat *format;
     int classes, file_count;
-    const char *file[MOST_FILES];
-    int most_records[MOST_FILES]; /* of each file, in the original */
+    const char *file[MOST_FILES];        /* of the binary version */
+    const char *python_file[MOST_FILES]; /* the same of the Python version */
+    int most_records[MOST_FILES];        /* of each file, in the original */
 } Cifar;
 
 typedef struct {
@@ -87,16 +88,47 @@ static Status check_proportions(const Cifar *cifar, const Records file[])
     return OK;
 }
 
+/* Reads one file of either version as binary records. */
+static Status read_records(const Cifar *cifar, const char *folder, bool python, int i, Records *file,
+                           size_t *size)
+{
+    enum {
+        PYTHON_MORE = 256,
+        PYTHON_HEAD = 1 << 16
+    }; /* a name and numbers for each image; keys and the like */
+    const size_t more = python ? PYTHON_MORE : 0;
+    const size_t most =
+        (size_t)cifar->most_records[i] * (record_bytes(cifar->format) + more) + (python ? PYTHON_HEAD : 0);
+    const char *name = python ? cifar->python_file[i] : cifar->file[i];
+    TRY(home_read(&cifar->home, folder, name, most, file->path, &file->bytes, size));
+    if (!python) return OK;
+    char *pickle = file->bytes;
+    Status status = cifar_records_of_pickle(file->path, (const uint8_t *)pickle, *size, cifar->format,
+                                            &file->bytes, size);
+    free(pickle);
+    return status;
+}
+
+/* The binary version where a folder has both. */
+static Status is_python(const Cifar *cifar, const char *folder, bool *python)
+{
+    char path[PATH_MAX];
+    TRY(file_join(path, folder, cifar->file[0]));
+    *python = !file_exists(path);
+    return OK;
+}
+
 static Status open_files(const Cifar *cifar, const DatasetOptions *options, Records file[], ImageTable **out)
 {
     const int last = cifar->file_count - 1;
     char folder[PATH_MAX];
     TRY(home_find(&cifar->home, options->folder, folder));
+    bool python;
+    TRY(is_python(cifar, folder, &python));
     int64_t rows = 0;
     for (int i = 0; i <= last; ++i) {
         size_t size;
-        const size_t most = (size_t)cifar->most_records[i] * record_bytes(cifar->format);
-        TRY(home_read(&cifar->home, folder, cifar->file[i], most, file[i].path, &file[i].bytes, &size));
+        TRY(read_records(cifar, folder, python, i, &file[i], &size));
         TRY(cifar_count(file[i].path, size, cifar->format, &file[i].count));
         rows += file[i].count;
     }
@@ -144,8 +176,8 @@ static const char *const no_folders[] = {NULL};
 
 Status cifar10_open(const DatasetOptions *options, Dataset **dataset)
 {
-    static const char *const inside[] = {"cifar-10-batches-bin", NULL};
-    static const char *const mark[] = {"data_batch_1.bin", NULL};
+    static const char *const inside[] = {"cifar-10-batches-bin", "cifar-10-batches-py", NULL};
+    static const char *const mark[] = {"data_batch_1.bin", "data_batch_1", NULL};
     enum { PER_FILE = TRAIN_RECORDS / 5 };
     static const Cifar cifar = {
         .home = {"cifar10", no_folders, inside, mark, NULL},
@@ -154,6 +186,8 @@ Status cifar10_open(const DatasetOptions *options, Dataset **dataset)
         .file_count = 6,
         .file = {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin",
                  "data_batch_5.bin", "test_batch.bin"},
+        .python_file = {"data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5",
+                        "test_batch"},
         .most_records = {PER_FILE, PER_FILE, PER_FILE, PER_FILE, PER_FILE, TEST_RECORDS}};
     ImageTable *table;
     TRY(cifar_open(&cifar, options, &table));
@@ -163,13 +197,14 @@ Status cifar10_open(const DatasetOptions *options, Dataset **dataset)
 
 Status cifar100_open(const DatasetOptions *options, Dataset **dataset)
 {
-    static const char *const inside[] = {"cifar-100-binary", NULL};
-    static const char *const mark[] = {"train.bin", NULL};
+    static const char *const inside[] = {"cifar-100-binary", "cifar-100-python", NULL};
+    static const char *const mark[] = {"train.bin", "train", NULL};
     static const Cifar cifar = {.home = {"cifar100", no_folders, inside, mark, NULL},
                                 .format = &cifar100_format,
                                 .classes = 100,
                                 .file_count = 2,
                                 .file = {"train.bin", "test.bin"},
+                                .python_file = {"train", "test"},
                                 .most_records = {TRAIN_RECORDS, TEST_RECORDS}};
     ImageTable *table;
     TRY(cifar_open(&cifar, options, &table));
