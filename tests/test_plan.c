@@ -565,6 +565,39 @@ static void starting_weights_may_come_from_pytorch(void **state)
     ((float *)store_find(f.store, "fc.weight")->data)[5] = 2.0F;
     assert_fails(checkpoint_load_weights(f.store, path), STATUS_INPUT, "has no tensor");
     assert_true(((float *)store_find(f.store, "fc.weight")->data)[5] == 2.0F); /* all or nothing */
+    /* As bfloat16 and float64, which PyTorch's files may have; and no weights at all. */
+    enum { ELEMENT = 7 };
+    bfloat16 *narrow = malloc(sizeof *narrow * 4096);
+    double *wide = malloc(sizeof *wide * 4096);
+    assert_non_null(narrow);
+    assert_non_null(wide);
+    for (int i = 0; i < 4096; ++i) {
+        narrow[i] = bfloat16_from_float(1.5F);
+        wide[i] = 0.1;
+    }
+    for (int i = 0; i < count; ++i) {
+        const bool as_double = i % 2 == 0;
+        tensor[i].bytes = tensor[i].bytes / sizeof(float) * (as_double ? sizeof(double) : sizeof(bfloat16));
+        tensor[i].type = as_double ? FLOAT64 : BFLOAT16;
+        tensor[i].data = as_double ? (const void *)wide : narrow;
+    }
+    assert_ok(safetensors_write(path, tensor, count, NULL, 0));
+    assert_ok(checkpoint_load_weights(f.store, path));
+    for (int i = 0; i < count; ++i) {
+        const float *read = store_find(f.store, name[i] + strlen("module."))->data;
+        assert_true(read[0] == (i % 2 == 0 ? 0.1F : 1.5F));
+    }
+    static const struct {
+        double value;
+        const char *message;
+    } bad[] = {{NAN, "element 7 is NaN"}, {1e300, "element 7 is infinite as float32"}};
+    for (int i = 0; i < 2; ++i) {
+        wide[ELEMENT] = bad[i].value;
+        assert_ok(safetensors_write(path, tensor, count, NULL, 0));
+        assert_fails(checkpoint_load_weights(f.store, path), STATUS_INPUT, bad[i].message);
+    }
+    free(narrow);
+    free(wide);
     free(ones);
     close_fixture(&f);
     test_scratch_remove(folder);

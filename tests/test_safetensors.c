@@ -3,6 +3,7 @@
 
 #include "engine/base/safetensors.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -170,6 +171,37 @@ static void files_from_elsewhere_are_read(void **state)
     safetensors_close(file);
 }
 
+/* Wherever they lie: 1, the smallest above 0, -infinity and NaN. */
+static void halves_are_read_as_float32(void **state)
+{
+    (void)state;
+    static const char header[] = "{\"a\":{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[0,3]},"
+                                 "\"h\":{\"dtype\":\"F16\",\"shape\":[2,2],\"data_offsets\":[3,11]}}";
+    static const uint16_t bits[4] = {0x3c00, 0x0001, 0xfc00, 0x7e00};
+    uint8_t bytes[512];
+    SafeFile *file;
+    const size_t size = make_file(bytes, header, 11);
+    memcpy(bytes + size - sizeof bits, bits, sizeof bits);
+    assert_ok(safetensors_parse("halves", bytes, size, &file));
+    const SafeTensor *h = safetensors_find(file, "h");
+    assert_int_equal(h->type, FLOAT32);
+    assert_int_equal(h->bytes, 16);
+    const float *values = h->data;
+    assert_true(values[0] == 1.0F && values[1] == 0x1p-24F && values[2] == -INFINITY && isnan(values[3]));
+    safetensors_close(file);
+}
+
+static void files_of_torch_save_are_told_apart(void **state)
+{
+    (void)state;
+    SafeFile *file;
+    static const char zip[] = "PK\3\4\0\0\0\0\0\0\0\0", pickle[] = "\x80\2\x8a\nl\xfc\x9c\x46\xf9 jP\x0e.";
+    assert_fails(safetensors_parse("net.pt", (const uint8_t *)zip, sizeof zip - 1, &file), STATUS_INPUT,
+                 "net.pt: a file of torch.save, not safetensors; convert it");
+    assert_fails(safetensors_parse("net.pth", (const uint8_t *)pickle, sizeof pickle - 1, &file),
+                 STATUS_INPUT, "net.pth: a file of torch.save, not safetensors; convert it");
+}
+
 static void malformed_files_are_named(void **state)
 {
     (void)state;
@@ -180,7 +212,9 @@ static void malformed_files_are_named(void **state)
         size_t data_size;
         const char *message;
     } cases[] = {
-        {TENSOR("\"F16\"", "[2]", "[0,4]"), 4, "tensor a: element type F16 is not supported"},
+        {TENSOR("\"F16\"", "[2]", "[0,8]"), 8, "tensor a: its shape does not fit its 8 bytes"},
+        {TENSOR("\"F16\"", "[2]", "[0,3]"), 3, "tensor a: its shape does not fit its 3 bytes"},
+        {TENSOR("\"F8_E4M3\"", "[2]", "[0,2]"), 2, "tensor a: element type F8_E4M3 is not supported"},
         {TENSOR("\"BOOL\"", "[2]", "[0,2]"), 2, "element type BOOL is not supported"},
         {TENSOR("5", "[2]", "[0,2]"), 2, "no dtype"},
         {TENSOR("\"F32\"", "2", "[0,8]"), 8, "no shape"},
@@ -254,6 +288,8 @@ int main(void)
         SCRATCH(unreadable_files_are_not_written),
         SCRATCH(every_damaged_byte_is_found),
         cmocka_unit_test(files_from_elsewhere_are_read),
+        cmocka_unit_test(halves_are_read_as_float32),
+        cmocka_unit_test(files_of_torch_save_are_told_apart),
         cmocka_unit_test(malformed_files_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,8 +19,9 @@
 enum { SIDE = 64, PIXELS = SIDE * SIDE, CLASSES = 3, PER_CLASS = 5, TEST = 4 };
 static const char *const wnids[CLASSES] = {"n03", "n01", "n02"}; /* not sorted */
 
-/* An image of one colour (or one grey) as a JPEG file of the best quality. */
-static unsigned long encode(int height, int width, bool grey, const uint8_t colour[3], unsigned char **bytes)
+/* An image of one colour, grey or mixture of inks as a JPEG file of the best quality. */
+static unsigned long encode(int height, int width, J_COLOR_SPACE space, const uint8_t colour[],
+                            unsigned char **bytes)
 {
     struct jpeg_compress_struct codec;
     struct jpeg_error_mgr errors;
@@ -31,12 +32,12 @@ static unsigned long encode(int height, int width, bool grey, const uint8_t colo
     jpeg_mem_dest(&codec, bytes, &size);
     codec.image_height = (JDIMENSION)height;
     codec.image_width = (JDIMENSION)width;
-    codec.input_components = grey ? 1 : 3;
-    codec.in_color_space = grey ? JCS_GRAYSCALE : JCS_RGB;
+    codec.input_components = space == JCS_GRAYSCALE ? 1 : space == JCS_CMYK ? 4 : 3;
+    codec.in_color_space = space;
     jpeg_set_defaults(&codec);
     jpeg_set_quality(&codec, 100, TRUE);
     jpeg_start_compress(&codec, TRUE);
-    uint8_t line[3 * 256];
+    uint8_t line[4 * 256];
     for (int i = 0; i < width * codec.input_components; ++i)
         line[i] = colour[i % codec.input_components];
     while (codec.next_scanline < codec.image_height) {
@@ -52,7 +53,7 @@ static void put_image(const char *folder, const char *name, int height, int widt
                       const uint8_t colour[3])
 {
     unsigned char *bytes;
-    const unsigned long size = encode(height, width, grey, colour, &bytes);
+    const unsigned long size = encode(height, width, grey ? JCS_GRAYSCALE : JCS_RGB, colour, &bytes);
     put_file(folder, name, bytes, size);
     free(bytes);
 }
@@ -343,7 +344,7 @@ static void flipped_bytes_never_crash_the_decoder(void **state)
     (void)state;
     unsigned char *bytes;
     const uint8_t colour[3] = {90, 30, 200};
-    const unsigned long size = encode(SIDE, SIDE, false, colour, &bytes);
+    const unsigned long size = encode(SIDE, SIDE, JCS_RGB, colour, &bytes);
     uint8_t *pixels = malloc(PIXELS * 3);
     assert_non_null(pixels);
     for (unsigned long i = 0; i < size; ++i) {
@@ -403,7 +404,46 @@ static void threads_may_want_the_same_images(void **state)
     test_scratch_remove(folder);
 }
 
+/* Inks are stored as what is left of white; the mixtures are those of Pillow. */
+static void inks_become_colours(void **state)
+{
+    (void)state;
+    static const struct {
+        uint8_t inks[4], colour[3];
+    } table[] = {
+        {{255, 255, 255, 255}, {255, 255, 255}},
+        {{255, 255, 255, 0}, {0, 0, 0}},
+        {{0, 255, 255, 255}, {0, 255, 255}},
+        {{200, 100, 50, 128}, {100, 50, 25}},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; ++i) {
+        unsigned char *bytes;
+        uint8_t pixels[PIXELS * 3];
+        const unsigned long size = encode(SIDE, SIDE, JCS_CMYK, table[i].inks, &bytes);
+        assert_ok(jpeg_decode("inks.jpg", bytes, size, SIDE, SIDE, pixels));
+        free(bytes);
+        for (int at = 0; at < PIXELS * 3; ++at)
+            assert_in_range(pixels[at] + 2, table[i].colour[at % 3], table[i].colour[at % 3] + 4);
+    }
+}
+
 /* ---- Real data ---- */
+
+static void inks_of_a_real_image_are_mixed_as_pillow_does(void **state)
+{
+    (void)state;
+    enum { REAL_SIDE = 256, BYTES = REAL_SIDE * REAL_SIDE * 3 };
+    char path[PATH_MAX], *bytes;
+    size_t size;
+    path_of(path, test_data_or_skip("odd-images"), "jd-jpg-cmyk-2.jpg");
+    assert_ok(file_read(path, 1 << 20, &bytes, &size));
+    uint8_t *pixels = malloc(BYTES);
+    assert_non_null(pixels);
+    assert_ok(jpeg_decode(path, (const uint8_t *)bytes, size, REAL_SIDE, REAL_SIDE, pixels));
+    assert_true(XXH64(pixels, BYTES, 0) == 0xc9e6ef96ec585123U);
+    free(pixels);
+    free(bytes);
+}
 
 static void real_images_are_what_other_decoders_see(void **state)
 {
@@ -443,6 +483,8 @@ int main(void)
         cmocka_unit_test(bad_annotations_are_refused),
         cmocka_unit_test(bad_images_are_named),
         cmocka_unit_test(flipped_bytes_never_crash_the_decoder),
+        cmocka_unit_test(inks_become_colours),
+        cmocka_unit_test(inks_of_a_real_image_are_mixed_as_pillow_does),
         cmocka_unit_test(threads_may_want_the_same_images),
         cmocka_unit_test(real_images_are_what_other_decoders_see),
     };

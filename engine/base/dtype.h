@@ -30,4 +30,25 @@ static inline bfloat16 bfloat16_from_float(float value)
     return (bfloat16)((bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16);
 }
 
+/* Of the bits of a float16 (IEEE 754). float32 holds each of them, those below float16's normal range too: nothing is
+ * rounded. */
+static inline float half_to_float(uint16_t half)
+{
+    enum { FRACTION = 10, BIAS = 15, ALL_ONES = 31 };
+    const uint32_t fraction = half & ((1U << FRACTION) - 1), exponent = (uint32_t)half >> FRACTION & ALL_ONES;
+    uint32_t bits = fraction << (23 - FRACTION);
+    float result;
+    if (exponent == ALL_ONES) { /* infinity, or NaN */
+        bits |= 255U << 23;
+    } else if (exponent > 0) {
+        bits |= (exponent + 127 - BIAS) << 23;
+    } else {
+        const float small = (float)fraction * 0x1p-24F;
+        memcpy(&bits, &small, sizeof bits);
+    }
+    bits |= (uint32_t)half >> 15 << 31;
+    memcpy(&result, &bits, sizeof result);
+    return result;
+}
+
 #endif

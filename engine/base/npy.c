@@ -39,24 +39,10 @@ static bool read_unsigned(const uint8_t *from, size_t bytes, void *to)
     return value <= INT64_MAX;
 }
 
-/* float32 holds every float16, those below its normal range too: nothing is rounded. */
 static bool read_half(const uint8_t *from, size_t bytes, void *to)
 {
-    enum { FRACTION = 10, BIAS = 15, ALL_ONES = 31 };
-    const uint32_t half = (uint32_t)little_endian(from, bytes);
-    const uint32_t sign = half >> 15 << 31, fraction = half & ((1U << FRACTION) - 1);
-    const uint32_t exponent = half >> FRACTION & ALL_ONES;
-    uint32_t bits = fraction << (23 - FRACTION);
-    if (exponent == ALL_ONES) { /* infinity, or NaN */
-        bits |= 255U << 23;
-    } else if (exponent > 0) {
-        bits |= (exponent + 127 - BIAS) << 23;
-    } else {
-        const float small = (float)fraction * 0x1p-24F;
-        memcpy(&bits, &small, sizeof bits);
-    }
-    bits |= sign;
-    memcpy(to, &bits, sizeof bits);
+    const float value = half_to_float((uint16_t)little_endian(from, bytes));
+    memcpy(to, &value, sizeof value);
     return true;
 }
 

@@ -38,7 +38,8 @@ struct SafeFile {
     const cJSON *metadata;
     SafeTensor *tensors;
     size_t *begins; /* of each tensor in the data, while reading */
-    void **copies;  /* of tensors that lie misaligned in the file; mostly NULL */
+    bool *halves;   /* float16 in the file */
+    void **copies;  /* of tensors that lie misaligned in the file, or are float16 there; mostly NULL */
     int *by_name;   /* indices in the order of names */
     int count;
 };
@@ -252,28 +253,36 @@ static Status read_count(const SafeFile *file, const cJSON *number, const char *
     return OK;
 }
 
-static Status read_type(const SafeFile *file, const cJSON *entry, const char *name, DType *type)
+/* *half: float16 in the file, of which *type has twice the size. */
+static Status read_type(const SafeFile *file, const cJSON *entry, const char *name, DType *type, bool *half)
 {
     const cJSON *dtype = cJSON_GetObjectItemCaseSensitive(entry, "dtype");
     if (!cJSON_IsString(dtype)) return fail(STATUS_INPUT, "%s: tensor %.100s has no dtype", file->name, name);
+    *half = strcmp(dtype->valuestring, "F16") == 0;
+    if (*half) {
+        *type = FLOAT32;
+        return OK;
+    }
     for (int i = 0; i < DTYPE_COUNT; ++i) {
         if (strcmp(dtype->valuestring, type_names[i]) != 0) continue;
         *type = (DType)i;
         return OK;
     }
-    return fail(STATUS_INPUT,
-                "%s: tensor %.100s: element type %.20s is not supported (only F32 BF16 F64 I32 I64 U8 are)",
-                file->name, name, dtype->valuestring);
+    return fail(
+        STATUS_INPUT,
+        "%s: tensor %.100s: element type %.20s is not supported (only F32 BF16 F16 F64 I32 I64 U8 are)",
+        file->name, name, dtype->valuestring);
 }
 
 /* One entry of the header: {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}. */
-static Status read_tensor(const SafeFile *file, const cJSON *entry, size_t data_size, SafeTensor *tensor,
-                          size_t *begin)
+static Status read_tensor(SafeFile *file, const cJSON *entry, size_t data_size)
 {
+    SafeTensor *tensor = &file->tensors[file->count];
+    bool *half = &file->halves[file->count];
     tensor->name = entry->string;
     if (!cJSON_IsObject(entry))
         return fail(STATUS_INPUT, "%s: the header's entry %.100s is not a tensor", file->name, tensor->name);
-    TRY(read_type(file, entry, tensor->name, &tensor->type));
+    TRY(read_type(file, entry, tensor->name, &tensor->type, half));
     const cJSON *shape = cJSON_GetObjectItemCaseSensitive(entry, "shape"), *item;
     if (!cJSON_IsArray(shape))
         return fail(STATUS_INPUT, "%s: tensor %.100s has no shape", file->name, tensor->name);
@@ -295,10 +304,10 @@ static Status read_tensor(const SafeFile *file, const cJSON *entry, size_t data_
                     "%s: tensor %.100s lies at bytes %lld to %lld, outside the %zu bytes of data (is the "
                     "file cut short?)",
                     file->name, tensor->name, (long long)first, (long long)last, data_size);
-    *begin = (size_t)first;
+    file->begins[file->count] = (size_t)first;
     tensor->bytes = (size_t)(last - first);
     size_t needed;
-    if (!shape_bytes(tensor, &needed) || needed != tensor->bytes)
+    if (!shape_bytes(tensor, &needed) || (*half ? needed / 2 : needed) != tensor->bytes)
         return fail(STATUS_INPUT, "%s: tensor %.100s: its shape does not fit its %zu bytes", file->name,
                     tensor->name, tensor->bytes);
     return OK;
@@ -388,18 +397,51 @@ static Status check_checksum(const SafeFile *file, const uint8_t *bytes, size_t 
                 file->name, stored, text);
 }
 
+/* The file may have them at any byte. */
+static Status widen_halves(SafeFile *file, int i)
+{
+    SafeTensor *tensor = &file->tensors[i];
+    const size_t count = tensor->bytes / sizeof(uint16_t);
+    float *wide;
+    TRY(memory_new(&wide, count, sizeof *wide, tensor->name));
+    for (size_t k = 0; k < count; ++k) {
+        uint16_t half;
+        memcpy(&half, (const uint8_t *)tensor->data + k * sizeof half, sizeof half);
+        wide[k] = half_to_float(half);
+    }
+    file->copies[i] = wide;
+    tensor->data = wide;
+    tensor->bytes = count * sizeof *wide;
+    return OK;
+}
+
 /* The tensors' data, copied where they lie misaligned for their type. */
 static Status place_data(SafeFile *file, const uint8_t *data)
 {
     for (int i = 0; i < file->count; ++i) {
         SafeTensor *tensor = &file->tensors[i];
         tensor->data = data + file->begins[i];
+        if (file->halves[i]) {
+            TRY(widen_halves(file, i));
+            continue;
+        }
         if (tensor->bytes == 0 || (uintptr_t)tensor->data % dtype_size(tensor->type) == 0) continue;
         TRY(memory_new(&file->copies[i], tensor->bytes, 1, tensor->name));
         memcpy(file->copies[i], tensor->data, tensor->bytes);
         tensor->data = file->copies[i];
     }
     return OK;
+}
+
+/* bytes: at least LENGTH_BYTES. */
+static Status not_safetensors(const SafeFile *file, const uint8_t *bytes)
+{
+    const bool zip = memcmp(bytes, "PK\3\4", 4) == 0, pickle = bytes[0] == 0x80 && bytes[1] <= 5;
+    if (!zip && !pickle) return fail(STATUS_INPUT, "%s: not a safetensors file", file->name);
+    return fail(STATUS_INPUT,
+                "%s: a file of torch.save, not safetensors; convert it in PyTorch with "
+                "safetensors.torch.save_file(state_dict, FILE)",
+                file->name);
 }
 
 static Status read_header(SafeFile *file, const uint8_t *bytes, size_t size, size_t *start)
@@ -409,7 +451,7 @@ static Status read_header(SafeFile *file, const uint8_t *bytes, size_t size, siz
     uint64_t length = 0;
     for (int i = 0; i < LENGTH_BYTES; ++i)
         length |= (uint64_t)bytes[i] << (8 * i);
-    if (bytes[LENGTH_BYTES] != '{') return fail(STATUS_INPUT, "%s: not a safetensors file", file->name);
+    if (bytes[LENGTH_BYTES] != '{') return not_safetensors(file, bytes);
     if (length > size - LENGTH_BYTES)
         return fail(STATUS_INPUT, "%s: cut short in its header, or not a safetensors file", file->name);
     if (length > MAX_HEADER)
@@ -435,6 +477,7 @@ static Status read_file(SafeFile *file, const uint8_t *bytes, size_t size)
     TRY(memory_new(&file->tensors, count, sizeof *file->tensors, "tensors"));
     TRY(memory_new(&file->begins, count, sizeof *file->begins, "tensor offsets"));
     TRY(memory_new(&file->by_name, count, sizeof *file->by_name, "tensor names"));
+    TRY(memory_new(&file->halves, count, sizeof *file->halves, "tensor types"));
     TRY(memory_new(&file->copies, count, sizeof *file->copies, "tensor copies"));
     cJSON_ArrayForEach(entry, file->header)
     {
@@ -443,7 +486,7 @@ static Status read_file(SafeFile *file, const uint8_t *bytes, size_t size)
             file->metadata = entry;
             continue;
         }
-        TRY(read_tensor(file, entry, size - start, &file->tensors[file->count], &file->begins[file->count]));
+        TRY(read_tensor(file, entry, size - start));
         ++file->count;
     }
     TRY(read_metadata(file));
@@ -487,6 +530,7 @@ void safetensors_close(SafeFile *file)
     for (int i = 0; i < file->count; ++i)
         free(file->copies[i]);
     free(file->copies);
+    free(file->halves);
     free(file->tensors);
     free(file->begins);
     free(file->by_name);

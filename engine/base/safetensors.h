@@ -12,11 +12,11 @@
 
 typedef struct {
     const char *name;
-    DType type; /* F32 BF16 F64 I32 I64 U8 */
+    DType type; /* F32 BF16 F64 I32 I64 U8; F16 is read as FLOAT32 (exactly) */
     int rank;
     int64_t extent[8];
     const void *data; /* C order */
-    size_t bytes;
+    size_t bytes;     /* of data */
 } SafeTensor;
 
 typedef struct {

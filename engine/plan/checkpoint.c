@@ -3,6 +3,7 @@
 #include "engine/base/memory.h"
 
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -382,6 +383,50 @@ bool checkpoint_exists(const char *folder, const char *stem)
     return exists;
 }
 
+/* PyTorch's files may have any of its types of numbers; parameters and statistics are float32. The tensor as the entry
+ * has it, and the memory of its numbers, if those had to be converted. What is not finite trains nothing, and is better
+ * found here than blamed on the learning rate. */
+static Status as_entry_has_it(SafeTensor *tensor, const StoreEntry *entry, const char *path,
+                              float **converted)
+{
+    const DType type = tensor->type;
+    *converted = NULL;
+    if (entry->shape.type != FLOAT32 || (type != FLOAT32 && type != FLOAT64 && type != BFLOAT16)) return OK;
+    const size_t count = tensor->bytes / dtype_size(type);
+    const void *numbers = tensor->data;
+    if (type != FLOAT32) {
+        TRY(memory_new(converted, count, sizeof **converted, tensor->name));
+        for (size_t i = 0; i < count; ++i)
+            (*converted)[i] = type == FLOAT64 ? (float)((const double *)numbers)[i]
+                                              : bfloat16_to_float(((const bfloat16 *)numbers)[i]);
+        tensor->type = FLOAT32;
+        tensor->data = *converted;
+        tensor->bytes = count * sizeof **converted;
+    }
+    for (size_t i = 0; i < count; ++i)
+        if (!isfinite(((const float *)tensor->data)[i]))
+            return fail(STATUS_INPUT, "%s: %s, element %zu is %s", path, tensor->name, i,
+                        isnan(((const float *)tensor->data)[i]) ? "NaN" : "infinite as float32");
+    return OK;
+}
+
+/* Checks a tensor against its entry, or reads it in. */
+static Status take_weights(Store *store, const SafeTensor *tensor, const StoreEntry *entry, const char *path,
+                           bool read)
+{
+    SafeTensor taken = *tensor;
+    float *converted;
+    Status status = as_entry_has_it(&taken, entry, path, &converted);
+    if (status == OK) {
+        if (read)
+            status = read_in(store_device(store), entry, taken.data, entry->data);
+        else
+            status = check_tensor(&taken, entry, tensor->name, path);
+    }
+    free(converted);
+    return status;
+}
+
 Status checkpoint_load_weights(Store *store, const char *path)
 {
     SafeFile *file;
@@ -397,7 +442,7 @@ Status checkpoint_load_weights(Store *store, const char *path)
         if (entry == NULL)
             status = fail(STATUS_INPUT, "%s holds %s, which this network does not have", path, tensor->name);
         else
-            status = check_tensor(tensor, entry, tensor->name, path);
+            status = take_weights(store, tensor, entry, path, false);
     }
     for (int pass = 0; pass < 2 && status == OK; ++pass) /* all must be there before any is changed */
         for (int i = 0; i < store_count(store) && status == OK; ++i) {
@@ -413,7 +458,7 @@ Status checkpoint_load_weights(Store *store, const char *path)
             if (tensor == NULL && entry->role == ROLE_PARAMETER)
                 status = fail(STATUS_INPUT, "%s has no tensor %s", path, entry->name);
             else if (tensor != NULL && pass == 1)
-                status = read_in(store_device(store), entry, tensor->data, entry->data);
+                status = take_weights(store, tensor, entry, path, true);
         }
     safetensors_close(file);
     return status;

@@ -38,8 +38,8 @@ void checkpoint_remove(const char *folder, const char *stem);
 bool checkpoint_exists(const char *folder, const char *stem); /* its model file is there */
 
 /* Starting weights from a file of ours or of PyTorch's: parameters and states by name, a "module." prefix
- * accepted. Every parameter of the store must be there with its shape; unknown tensors are an error that
- * names the first. */
+ * accepted. Every parameter of the store must be there with its shape, and finite, as float32 or what becomes
+ * that: float16, bfloat16, float64; unknown tensors are an error that names the first. */
 CHECKED Status checkpoint_load_weights(Store *, const char *path);
 
 #endif

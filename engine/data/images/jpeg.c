@@ -36,6 +36,24 @@ static void refuse_damage(j_common_ptr codec, int level)
 /* What libjpeg would print. */
 static void stay_silent(j_common_ptr codec) { (void)codec; }
 
+/* a * b / 255, rounded. */
+static int product(int a, int b)
+{
+    const int scaled = a * b + 128;
+    return ((scaled >> 8) + scaled) >> 8;
+}
+
+/* Cyan, magenta, yellow and black to red, green and blue, as Pillow does, which PyTorch's data sets use: the inks are
+ * stored as what is left of white, which is how Adobe's programs write them. */
+static void mix_inks(const uint8_t *inks, int64_t width, uint8_t *pixels)
+{
+    for (int64_t i = 0; i < width; ++i) {
+        const int black = inks[4 * i + 3];
+        for (int64_t c = 0; c < 3; ++c)
+            pixels[3 * i + c] = (uint8_t)(black - product(UINT8_MAX - inks[4 * i + c], black));
+    }
+}
+
 /* The part between setting the trap and leaving it, so that no local variable is clobbered by a jump. */
 static bool decode(struct jpeg_decompress_struct *codec, const uint8_t *bytes, size_t size, int64_t height,
                    int64_t width, uint8_t *pixels)
@@ -43,11 +61,18 @@ static bool decode(struct jpeg_decompress_struct *codec, const uint8_t *bytes, s
     jpeg_mem_src(codec, bytes, size);
     (void)jpeg_read_header(codec, TRUE);
     if (codec->image_height != (JDIMENSION)height || codec->image_width != (JDIMENSION)width) return false;
-    codec->out_color_space = JCS_RGB;
+    /* libjpeg makes red, green and blue of everything but the four inks of a printer. */
+    const bool inks = codec->jpeg_color_space == JCS_CMYK || codec->jpeg_color_space == JCS_YCCK;
+    codec->out_color_space = inks ? JCS_CMYK : JCS_RGB;
     (void)jpeg_start_decompress(codec);
+    JSAMPROW line = NULL; /* released with the codec */
+    if (inks)
+        line = codec->mem->alloc_large((j_common_ptr)codec, JPOOL_IMAGE, 4 * (size_t)codec->output_width);
     while (codec->output_scanline < codec->output_height) {
-        JSAMPROW row = pixels + (size_t)codec->output_scanline * (size_t)width * 3;
-        (void)jpeg_read_scanlines(codec, &row, 1);
+        uint8_t *row = pixels + (size_t)codec->output_scanline * (size_t)width * 3;
+        JSAMPROW read = inks ? line : row;
+        (void)jpeg_read_scanlines(codec, &read, 1);
+        if (inks) mix_inks(line, width, row);
     }
     (void)jpeg_finish_decompress(codec);
     return true;
