@@ -512,7 +512,8 @@ static void the_usual_place_is_searched(void **state)
     Dataset *dataset;
     const DatasetOptions options = {.folder = "", .validation = -1};
     assert_fails(dataset_open("cifar10", &options, &dataset), STATUS_INPUT,
-                 "no data_batch_1.bin in data/cifar10, data/cifar10/cifar-10-batches-bin\nrun "
+                 "no data_batch_1.bin in data/cifar10, data/cifar10/cifar-10-batches-bin, "
+                 "data/cifar10/cifar-10-batches-py\nrun "
                  "launch/get_data.sh cifar10, or");
     make_folder(folder, "data/cifar10/cifar-10-batches-bin");
     path_of(inside, folder, "data/cifar10/cifar-10-batches-bin");
