@@ -119,6 +119,24 @@ static inline double row_exponentials(const double *restrict x, double maximum, 
     *weighted = -row_value(product_units);
     return row_value(sum_units);
 }
+
+/* The sum alone, to the same bit. */
+static inline double row_denominator(const double *restrict x, double maximum, double temperature,
+                                     int64_t padded)
+{
+    const double scale = 1.0 / temperature;
+    unsigned __int128 units = 0;
+    for (int64_t begin = 0; begin < padded; begin += ROW_CHUNK) {
+        const int64_t end = begin + ROW_CHUNK < padded ? begin + ROW_CHUNK : padded;
+        VectorInt sum[ROW_VECTORS] = {0};
+        for (int64_t k = begin; k < end; k += ROW_LANES)
+            for (int part = 0; part < ROW_VECTORS; ++part)
+                sum[part] += vector_shifted(
+                    vector_exp((vector_load(x + k + part * (int64_t)LANES) - maximum) * scale));
+        units += row_units_of(sum, (end - begin) / ROW_LANES);
+    }
+    return row_value(units);
+}
 #endif
 
 #endif

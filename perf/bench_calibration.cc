@@ -71,7 +71,8 @@ void search(benchmark::State &state)
     const Set set(state.range(0), state.range(1));
     TemperatureSearch result;
     for (auto _ : state)
-        check(temperature_curves(self(), &set.logits, 15, 0, static_cast<DType>(state.range(2)), &result));
+        check(temperature_curves(self(), &set.logits, temperature_published, 15, 0,
+                                 static_cast<DType>(state.range(2)), &result));
     state.SetItemsProcessed(state.iterations() * state.range(0));
 }
 

@@ -127,11 +127,12 @@ static void test_same_bits(void **state)
         static Calibration want, got;
         static TemperatureSearch wanted_search, search;
         assert_ok(calibration_measure(alone, &whole, 1.3, BINS, 1, &want, NULL));
-        assert_ok(temperature_search(alone, &whole, BINS, 1, &wanted_search));
+        assert_ok(temperature_search(alone, &whole, temperature_published, BINS, 1, &wanted_search));
         for (int threads = 1; threads <= 3; ++threads) {
             assert_ok(calibration_measure(collective, &set.logits, 1.3, BINS, threads, &got, NULL));
             assert_memory_equal(&got, &want, sizeof got);
-            assert_ok(temperature_search(collective, &set.logits, BINS, threads, &search));
+            assert_ok(
+                temperature_search(collective, &set.logits, temperature_published, BINS, threads, &search));
             assert_memory_equal(&search, &wanted_search, sizeof search);
         }
         set_close(&set);
@@ -230,8 +231,9 @@ static void test_temperature(void **state)
         (void)snprintf(labels, sizeof labels, "calibration/%s.val.labels.npy", cases[i].name);
         LogitSet set = set_open(world, values, labels);
         static TemperatureSearch search;
-        assert_ok(temperature_search(collective, &set.logits, BINS, 0, &search));
-        assert_memory_equal(search.temperature, grid, sizeof search.temperature);
+        assert_ok(temperature_search(collective, &set.logits, temperature_published, BINS, 0, &search));
+        assert_int_equal(search.count, TEMPERATURE_COUNT);
+        assert_memory_equal(search.temperature, grid, TEMPERATURE_COUNT * sizeof *grid);
         assert_int_equal(search.best_ece, cases[i].ece);
         assert_int_equal(search.best_nll, cases[i].nll);
         (void)snprintf(name, sizeof name, "calibration/%s.val_ece_f64.npy", cases[i].name);
@@ -255,8 +257,10 @@ static void test_temperature_float(void **state)
     for (size_t i = 0; i < sizeof names / sizeof *names; ++i) {
         LogitSet set = golden_set(names[i]);
         static TemperatureSearch exact, quick;
-        assert_ok(temperature_curves(collective, &set.logits, BINS, 0, FLOAT64, &exact));
-        assert_ok(temperature_curves(collective, &set.logits, BINS, 0, FLOAT32, &quick));
+        assert_ok(
+            temperature_curves(collective, &set.logits, temperature_published, BINS, 0, FLOAT64, &exact));
+        assert_ok(
+            temperature_curves(collective, &set.logits, temperature_published, BINS, 0, FLOAT32, &quick));
         assert_close(quick.nll, exact.nll, TEMPERATURE_COUNT, 1e-6, 2e-7, names[i]);
         assert_close(quick.ece, exact.ece, TEMPERATURE_COUNT, 0, 1e-6, names[i]);
         assert_memory_not_equal(quick.nll, exact.nll, sizeof exact.nll);
@@ -286,8 +290,8 @@ static void test_temperature_on_an_edge(void **state)
     Collective *alone;
     assert_ok(collective_self(&alone));
     TemperatureSearch exact, quick;
-    assert_ok(temperature_curves(alone, &logits, BINS, 1, FLOAT64, &exact));
-    assert_ok(temperature_curves(alone, &logits, BINS, 1, FLOAT32, &quick));
+    assert_ok(temperature_curves(alone, &logits, temperature_published, BINS, 1, FLOAT64, &exact));
+    assert_ok(temperature_curves(alone, &logits, temperature_published, BINS, 1, FLOAT32, &quick));
     for (int t = 0; t < TEMPERATURE_COUNT; ++t)
         assert_true(fabs(exact.ece[t] - quick.ece[t]) <= 1e-5 + 2 * quick.close[t]);
     assert_true(quick.close[AT_ONE] == 0.5);
@@ -305,7 +309,7 @@ static void test_temperature_matches_metrics(void **state)
         LogitSet set = golden_set(names[i]);
         static TemperatureSearch search;
         static Calibration measured;
-        assert_ok(temperature_search(collective, &set.logits, 10, 0, &search));
+        assert_ok(temperature_search(collective, &set.logits, temperature_published, 10, 0, &search));
         for (int t = 0; t < TEMPERATURE_COUNT; ++t) {
             assert_ok(
                 calibration_measure(collective, &set.logits, search.temperature[t], 10, 0, &measured, NULL));
@@ -315,6 +319,46 @@ static void test_temperature_matches_metrics(void **state)
         }
         set_close(&set);
     }
+}
+
+/* Any grid gives what the metrics give at each of its temperatures, and the published one what it always gives. */
+static void test_temperature_grid(void **state)
+{
+    (void)state;
+    static const TemperatureGrid grids[] = {
+        {0.05, 0.4, 0.05}, {8, 40, 4}, {0.37, 6.1, 1.9}, {2, 2, 1}, {0.1, 12, 0.1}};
+    static const int counts[] = {8, 9, 4, 1, 120};
+    static TemperatureSearch search, published;
+    static Calibration measured;
+    LogitSet set = golden_set("k10_n128");
+    assert_ok(temperature_search(collective, &set.logits, temperature_published, BINS, 0, &published));
+    for (size_t g = 0; g < sizeof grids / sizeof *grids; ++g) {
+        assert_ok(temperature_search(collective, &set.logits, grids[g], BINS, 0, &search));
+        assert_int_equal(search.count, counts[g]);
+        for (int t = 0; t < search.count; ++t) {
+            assert_ok(calibration_measure(collective, &set.logits, search.temperature[t], BINS, 0, &measured,
+                                          NULL));
+            assert_close(&search.nll[t], &measured.nll, 1, 1e-11, 1e-12, "NLL of a grid");
+            assert_close(&search.ece[t], &measured.ece, 1, 1e-11, 1e-12, "ECE of a grid");
+            assert_true(search.nll[search.best_nll] <= search.nll[t] &&
+                        search.ece[search.best_ece] <= search.ece[t]);
+        }
+    }
+    assert_memory_equal(search.temperature, published.temperature, TEMPERATURE_COUNT * sizeof(double));
+    set_close(&set);
+
+    static const struct {
+        const char *text, *message;
+    } bad[] = {{"0.1:10", "FIRST:LAST:STEP"},  {"0.1:10:0.1:1", "FIRST:LAST:STEP"},
+               {"", "FIRST:LAST:STEP"},        {"0.1:10:x", "FIRST:LAST:STEP"},
+               {"0:10:0.1", "at least 0.001"}, {"-1:10:0.1", "at least 0.001"},
+               {"5:4:0.1", "not below"},       {"1:2:0", "step positive"},
+               {"1:nan:1", "the last"},        {"0.001:10:0.001", "more than 1000"}};
+    TemperatureGrid grid;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; ++i)
+        assert_fails(temperature_grid_parse(bad[i].text, &grid), STATUS_USAGE, bad[i].message);
+    assert_ok(temperature_grid_parse("0.1:10:0.1", &grid));
+    assert_memory_equal(&grid, &temperature_published, sizeof grid);
 }
 
 static void test_ood(void **state)
@@ -475,8 +519,8 @@ static void test_masked_classes(void **state)
     assert_int_equal(got.large_nll_count, 0);
     assert_int_equal(got.large_nll_row, -1);
     static TemperatureSearch of_masked, of_left;
-    assert_ok(temperature_curves(collective, &masked, BINS, 1, FLOAT64, &of_masked));
-    assert_ok(temperature_curves(collective, &left, BINS, 1, FLOAT64, &of_left));
+    assert_ok(temperature_curves(collective, &masked, temperature_published, BINS, 1, FLOAT64, &of_masked));
+    assert_ok(temperature_curves(collective, &left, temperature_published, BINS, 1, FLOAT64, &of_left));
     assert_close(of_masked.nll, of_left.nll, TEMPERATURE_COUNT, 1e-13, 0, "NLL by temperature");
     assert_close(of_masked.ece, of_left.ece, TEMPERATURE_COUNT, 1e-12, 1e-14, "ECE by temperature");
 
@@ -489,7 +533,7 @@ static void test_masked_classes(void **state)
 
     /* They have no say in the temperature. */
     TemperatureSearch of_few = of_masked;
-    assert_ok(temperature_search(collective, &masked, BINS, 1, &of_few));
+    assert_ok(temperature_search(collective, &masked, temperature_published, BINS, 1, &of_few));
     assert_int_equal(of_few.infinite_nll_count, 2);
     assert_true(of_few.nll[0] == INFINITY && of_few.nll[TEMPERATURE_COUNT - 1] == INFINITY);
     assert_in_range(of_few.best_nll, of_masked.best_nll - 1, of_masked.best_nll + 1);
@@ -584,6 +628,16 @@ static void test_pass_over_ranks(void **state)
     enum { BATCH = 100 };
     const CalibrationSetup setup = {
         .name = "spread", .classes = classes, .temperature = 1.3, .bins = BINS, .most_rows = BATCH};
+    const TemperatureSetup search_setup = {.name = "spread",
+                                           .classes = classes,
+                                           .grid = temperature_published,
+                                           .bins = BINS,
+                                           .most_rows = BATCH};
+    TemperaturePass *search;
+    static TemperatureSearch wanted, found;
+    assert_ok(temperature_curves(alone, &whole, temperature_published, BINS, 1, FLOAT64, &wanted));
+    assert_ok(temperature_pass_open(device, &search_setup, &search));
+    temperature_pass_begin(search);
     assert_ok(calibration_pass_open(device, &setup, &pass));
     assert_ok(calibration_pass_begin(pass));
     static float values[BATCH * 10], weights[BATCH];
@@ -605,11 +659,15 @@ static void test_pass_over_ranks(void **state)
         const LogitRows rows = {
             .logits = values, .labels = labels, .weights = weights, .rows = filled, .first = row};
         assert_ok(calibration_pass_add(pass, &rows));
+        assert_ok(temperature_pass_add(search, &rows));
         filled = 0;
     }
     assert_ok(calibration_pass_collect(pass));
     assert_ok(calibration_pass_measure(pass, collective, &got));
     assert_memory_equal(&got, &want, sizeof got);
+    assert_ok(temperature_pass_search(search, collective, &found));
+    assert_memory_equal(&found, &wanted, sizeof found);
+    temperature_pass_close(search);
     calibration_pass_close(pass);
     device_close(device);
     collective_free(alone);
@@ -672,6 +730,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_temperature_float),
         cmocka_unit_test(test_temperature_on_an_edge),
         cmocka_unit_test(test_temperature_matches_metrics),
+        cmocka_unit_test(test_temperature_grid),
         cmocka_unit_test(test_ood),
         cmocka_unit_test(test_order_statistics),
         cmocka_unit_test(test_exact_sums),

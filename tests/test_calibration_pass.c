@@ -4,6 +4,7 @@
 
 #include "engine/base/random.h"
 #include "losses/calibration/calibration.h"
+#include "losses/calibration/temperature.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -223,6 +224,77 @@ static void test_weights_and_masks(void **state)
     device_close(device);
 }
 
+/* The temperature search, too: batch by batch as all at once, with rows and classes left out. */
+static void test_temperature_pass(void **state)
+{
+    (void)state;
+    enum { COUNT = 300, CLASSES = 11, BATCH = 70 };
+    Device *device;
+    Collective *collective;
+    assert_ok(device_open(test_device(), 0, 2, &device));
+    assert_ok(collective_self(&collective));
+    Set set = set_make(SPREAD, COUNT, CLASSES), kept = set_make(SPREAD, COUNT, CLASSES);
+    static float weights[COUNT];
+    const uint8_t masked[CLASSES] = {[4] = 1};
+    int64_t count = 0;
+    for (int64_t row = 0; row < COUNT; ++row) {
+        weights[row] = (float)(row % 3 != 0);
+        if (weights[row] == 0) {
+            set.values[row * CLASSES] = NAN;
+            set.labels[row] = -1;
+            continue;
+        }
+        memcpy(kept.values + count * CLASSES, set.values + row * CLASSES, CLASSES * sizeof(float));
+        kept.values[count * CLASSES + 4] = -INFINITY;
+        kept.labels[count++] = set.labels[row];
+    }
+    kept.logits.count = kept.logits.total = count;
+    static TemperatureSearch want, got;
+    static const TemperatureGrid grids[] = {{0.1, 10, 0.1}, {0.5, 3, 0.25}};
+    void *memory[3];
+    assert_ok(device_allocate(device, BATCH * CLASSES * sizeof(float), "logits", &memory[0]));
+    assert_ok(device_allocate(device, BATCH * sizeof(int32_t), "labels", &memory[1]));
+    assert_ok(device_allocate(device, BATCH * sizeof(float), "weights", &memory[2]));
+    for (int g = 0; g < 2; ++g) {
+        const TemperatureSetup setup = {.name = "made",
+                                        .classes = CLASSES,
+                                        .masked = masked,
+                                        .grid = grids[g],
+                                        .bins = 15,
+                                        .most_rows = BATCH};
+        TemperaturePass *pass;
+        assert_ok(temperature_curves(collective, &kept.logits, grids[g], 15, 2, FLOAT64, &want));
+        assert_ok(temperature_pass_open(device, &setup, &pass));
+        for (int time = 0; time < 2; ++time) { /* what was before a beginning is forgotten */
+            temperature_pass_begin(pass);
+            for (int64_t first = 0; first < COUNT; first += BATCH) {
+                LogitRows rows = {.logits = memory[0], .labels = memory[1], .weights = memory[2]};
+                assert_ok(upload_rows(device, &set, weights, first,
+                                      COUNT - first < BATCH ? COUNT - first : BATCH, &rows));
+                assert_ok(temperature_pass_add(pass, &rows));
+            }
+            assert_ok(temperature_pass_search(pass, collective, &got));
+            assert_memory_equal(&got, &want, sizeof got);
+        }
+        weights[0] = 1; /* a row that holds NaN counts after all */
+        LogitRows rows = {.logits = memory[0], .labels = memory[1], .weights = memory[2]};
+        assert_ok(upload_rows(device, &set, weights, 0, 9, &rows));
+        assert_fails(temperature_pass_add(pass, &rows), STATUS_NUMERIC,
+                     "made: the logit of row 0, column 0 is NaN");
+        weights[0] = 0;
+        temperature_pass_begin(pass);
+        assert_fails(temperature_pass_search(pass, collective, &got), STATUS_INPUT,
+                     "made: there are no samples");
+        temperature_pass_close(pass);
+    }
+    for (int i = 0; i < 3; ++i)
+        device_free(device, memory[i]);
+    set_free(&set);
+    set_free(&kept);
+    collective_free(collective);
+    device_close(device);
+}
+
 static void assert_refused(Device *device, Collective *collective, const Set *set, const Run *run,
                            StatusCode code, const char *text)
 {
@@ -295,6 +367,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_weights_and_masks),
+        cmocka_unit_test(test_temperature_pass),
         cmocka_unit_test(test_bad_input),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,7 +6,7 @@
 
 EvaluateOptions evaluate_defaults(void)
 {
-    return (EvaluateOptions){.bins = 15, .replicates = 1000, .seed = 1};
+    return (EvaluateOptions){.bins = 15, .replicates = 1000, .seed = 1, .grid = temperature_published};
 }
 
 static Status check_sets(World *world, int threads, const Logits *test, const Logits *validation,
@@ -57,7 +57,8 @@ Status evaluate_logits(World *world, Collective *collective, const EvaluateOptio
                        &result->interval[EVALUATE_BEFORE]));
     if (validation != NULL) {
         const TemperatureSearch *search = &result->search;
-        TRY(temperature_search(collective, validation, options->bins, threads, &result->search));
+        TRY(temperature_search(collective, validation, options->grid, options->bins, threads,
+                               &result->search));
         TRY(evaluate_stage(collective, options, test, search->temperature[search->best_ece],
                            &result->measured[EVALUATE_AFTER_ECE], &result->interval[EVALUATE_AFTER_ECE]));
         if (search->best_ece == search->best_nll) {

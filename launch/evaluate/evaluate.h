@@ -19,7 +19,8 @@ typedef struct {
     int bins;           /* 15 */
     int64_t replicates; /* of the bootstrap; 0: no intervals */
     uint64_t seed;
-    int threads; /* 0: as OpenMP says */
+    TemperatureGrid grid; /* temperature_published */
+    int threads;          /* 0: as OpenMP says */
 } EvaluateOptions;
 EvaluateOptions evaluate_defaults(void);
 

@@ -19,7 +19,6 @@
 enum {
     GRID_BASES = TEMPERATURE_COUNT / 2,
     GRID_SQUARINGS = 6,
-    GRID_PADDED = (TEMPERATURE_COUNT + 7) / 8 * 8, /* whole vectors of doubles, whatever their width */
     FLOAT_LANES = VECTOR_BYTES / 4,
     MAX_GROUPS = GRID_BASES / LANES,
     /* Lanes of sums a row: the groups' squarings are at most 6 for the first, 5 for the next, ... */
