@@ -146,11 +146,11 @@ typedef struct {
 #define WINDOWS(pixels, kernel, stride, padding) (((pixels) + 2 * (padding) - (kernel)) / (stride) + 1)
 #define POOL(what, n, h, w, c, k, s, p, ...)                                                                 \
     {                                                                                                        \
-        what, {n, h, w, c, WINDOWS(h, k, s, p), WINDOWS(w, k, s, p), k, s, p}, __VA_ARGS__                   \
+        what, {4, n, h, w, c, WINDOWS(h, k, s, p), WINDOWS(w, k, s, p), k, k, s, p, p, false}, __VA_ARGS__   \
     }
 #define ADAPTIVE(what, n, h, w, c, to_h, to_w, ...)                                                          \
     {                                                                                                        \
-        what, {n, h, w, c, to_h, to_w, 0, 0, 0}, __VA_ARGS__                                                 \
+        what, {4, n, h, w, c, to_h, to_w, 0, 0, 0, 0, 0, false}, __VA_ARGS__                                 \
     }
 
 static const PoolCase pool_cases[] = {
@@ -173,12 +173,13 @@ static const PoolCase pool_cases[] = {
 static void check_pooling(const PoolCase *c, DType type, bool wide_x, bool wide_y)
 {
     const PoolAttributes *a = &c->a;
-    const Op *average = a->kernel == 0 ? &adaptive_average_pool2d_op : &average_pool2d_op;
-    const Op *back = a->kernel == 0 ? &adaptive_average_pool2d_backward_op : &average_pool2d_backward_op;
+    const Op *average = a->kernel_height == 0 ? &adaptive_average_pool2d_op : &average_pool2d_op;
+    const Op *back =
+        a->kernel_height == 0 ? &adaptive_average_pool2d_backward_op : &average_pool2d_backward_op;
     const Shape in = shape_of(type, 4, (int64_t[]){a->samples, a->height, a->width, a->channels});
     const Shape out = shape_of(type, 4, (int64_t[]){a->samples, a->out_height, a->out_width, a->channels});
     Shape index = out;
-    index.type = a->kernel * a->kernel <= 256 ? UINT8 : INT32;
+    index.type = pool_index_type(a);
     const int64_t x_gap = wide_x ? c->gap : 0, x_offset = wide_x ? c->offset : 0;
     const int64_t y_gap = wide_y ? c->gap : 0, y_offset = wide_y ? c->offset : 0;
     const Tensor x = tensor_new(in, x_gap, x_offset), d_y = tensor_new(out, y_gap, y_offset);
@@ -189,7 +190,7 @@ static void check_pooling(const PoolCase *c, DType type, bool wide_x, bool wide_
     /* Products are summed, which compilers may do with one rounding or with two. */
     Call backward = {.attributes = a, .in = {d_y}, .out = {tensor_new(in, x_gap, x_offset)}};
     compare(c->what, back, &backward, 1, type == FLOAT32 ? 1e-5 : 3e-2);
-    if (a->kernel > 0) {
+    if (a->kernel_height > 0) {
         Call max = {
             .attributes = a, .in = {x}, .out = {tensor_new(out, y_gap, y_offset), tensor_new(index, 0, 0)}};
         compare(c->what, &max_pool2d_op, &max, 1, 0);

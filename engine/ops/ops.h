@@ -70,11 +70,24 @@ Value dot(Graph *, Value x, Value weight); /* FLOAT64 [1]: sum of x * weight; eq
 /* ---- pooling ---- */
 
 typedef struct {
-    int64_t kernel, stride, padding;
-} Pool2d;                                       /* square; stride 0: kernel */
+    int64_t kernel;                      /* square; or set kernel_height and kernel_width */
+    int64_t kernel_height, kernel_width; /* both, then also the paddings below */
+    int64_t stride;                      /* 0: the kernel's width */
+    int64_t padding;
+    int64_t padding_height, padding_width;
+} Pool2d;
 Value max_pool2d(Graph *, Value x, Pool2d);     /* padding never wins; ties: the first in row order */
 Value average_pool2d(Graph *, Value x, Pool2d); /* padding counts as zero, divided by kernel * kernel */
 Value adaptive_average_pool2d(Graph *, Value x, int64_t height, int64_t width); /* torch's uneven windows */
+
+typedef struct {
+    int64_t kernel;
+    int64_t stride; /* 0: kernel */
+    int64_t padding;
+} Pool1d;
+Value max_pool1d(Graph *, Value x, Pool1d); /* [N,L,C] -> [N,L',C]; as max_pool2d */
+/* [N,L,C] -> [N,C]: the largest of all positions; its gradient goes to the first that has it. */
+Value global_max_pool1d(Graph *, Value x);
 
 /* ---- data ---- */
 

@@ -5,12 +5,22 @@
 #include "engine/graph/op.h"
 
 /* Of max_pool2d, average_pool2d, adaptive_average_pool2d (whose kernel, stride and padding are 0), and their
- * backward nodes. */
+ * backward nodes. Sequences are images of one row: their kernel has the height 1. */
 typedef struct {
+    int rank;                                 /* of the tensors; 3: without the height, which is 1 */
     int64_t samples, height, width, channels; /* of the forward input */
     int64_t out_height, out_width;
-    int64_t kernel, stride, padding;
+    int64_t kernel_height, kernel_width, stride, padding_height, padding_width;
+    bool relu; /* of max_pool2d: a ReLU before it is part of the node */
 } PoolAttributes;
+
+/* What max_pool2d says of each window beside its maximum: which of its pixels that was, counted in row order from the
+ * window's first (padding included). Where `relu` is set and the maximum is not positive: pool_nowhere. */
+static inline DType pool_index_type(const PoolAttributes *a)
+{
+    return a->kernel_height * a->kernel_width <= (a->relu ? 255 : 256) ? UINT8 : INT32;
+}
+static inline int32_t pool_nowhere(DType index_type) { return index_type == UINT8 ? UINT8_MAX : -1; }
 
 extern const Kernel average_pool_cpu; /* x -> y; also adaptive */
 extern const Kernel average_pool_cuda OPTIONAL_KERNEL;

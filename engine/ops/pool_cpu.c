@@ -29,7 +29,8 @@ typedef struct {
     Axis row, column;
 } Windows;
 
-static Status axis_make(Axis *axis, int64_t pixels, int64_t windows, const PoolAttributes *a)
+static Status axis_make(Axis *axis, int64_t pixels, int64_t windows, int64_t kernel, int64_t stride,
+                        int64_t padding)
 {
     TRY(memory_new(&axis->begin, (size_t)windows, sizeof(int64_t), "pooling windows"));
     TRY(memory_new(&axis->end, (size_t)windows, sizeof(int64_t), "pooling windows"));
@@ -38,15 +39,15 @@ static Status axis_make(Axis *axis, int64_t pixels, int64_t windows, const PoolA
     TRY(memory_new(&axis->first, (size_t)pixels, sizeof(int64_t), "pooling windows"));
     TRY(memory_new(&axis->last, (size_t)pixels, sizeof(int64_t), "pooling windows"));
     for (int64_t i = 0; i < windows; ++i) {
-        if (a->kernel == 0) { /* adaptive */
+        if (kernel == 0) { /* adaptive */
             axis->origin[i] = axis->begin[i] = i * pixels / windows;
             axis->end[i] = ((i + 1) * pixels + windows - 1) / windows;
             axis->divisor[i] = axis->end[i] - axis->begin[i];
         } else {
-            axis->origin[i] = i * a->stride - a->padding;
+            axis->origin[i] = i * stride - padding;
             axis->begin[i] = axis->origin[i] < 0 ? 0 : axis->origin[i];
-            axis->end[i] = axis->origin[i] + a->kernel < pixels ? axis->origin[i] + a->kernel : pixels;
-            axis->divisor[i] = a->kernel;
+            axis->end[i] = axis->origin[i] + kernel < pixels ? axis->origin[i] + kernel : pixels;
+            axis->divisor[i] = kernel;
         }
     }
     /* Begins and ends both grow, so the windows over a pixel are neighbours. */
@@ -90,8 +91,10 @@ static Status prepare(Call *call, size_t *scratch_bytes)
     TRY(memory_new(&windows, 1, sizeof *windows, "pooling windows"));
     call->state = windows; /* release frees what is there, also after an error */
     Status status = OK;
-    TRY_ELSE(failed, axis_make(&windows->row, a->height, a->out_height, a));
-    TRY_ELSE(failed, axis_make(&windows->column, a->width, a->out_width, a));
+    TRY_ELSE(failed, axis_make(&windows->row, a->height, a->out_height, a->kernel_height, a->stride,
+                               a->padding_height));
+    TRY_ELSE(failed, axis_make(&windows->column, a->width, a->out_width, a->kernel_width, a->stride,
+                               a->padding_width));
     return OK;
 failed:
     release(call);
@@ -231,6 +234,7 @@ static Status max_run(const Call *call)
     const Windows *windows = call->state;
     const Tensor x = call->in[0], y = call->out[0], index = call->out[1];
     const bool wanted = call->wanted[1] && index.data != NULL;
+    const int32_t nowhere = pool_nowhere(index.shape.type);
 #pragma omp parallel for collapse(2) schedule(static) if (worth_threads(a))
     for (int64_t n = 0; n < a->samples; ++n) {
         for (int64_t i = 0; i < a->out_height; ++i) {
@@ -244,16 +248,23 @@ static Status max_run(const Call *call)
                     int32_t where[BLOCK];
                     block_load(best, &x, (n * a->height + h0) * a->width + w0, channel, count);
                     for (int c = 0; c < count; ++c)
-                        where[c] = (int32_t)((h0 - row0) * a->kernel + (w0 - column0));
+                        where[c] = (int32_t)((h0 - row0) * a->kernel_width + (w0 - column0));
                     for (int64_t h = h0; h < windows->row.end[i]; ++h) {
                         for (int64_t w = w0; w < windows->column.end[j]; ++w) {
-                            const int32_t here = (int32_t)((h - row0) * a->kernel + (w - column0));
+                            const int32_t here = (int32_t)((h - row0) * a->kernel_width + (w - column0));
                             block_load(pixel, &x, (n * a->height + h) * a->width + w, channel, count);
                             for (int c = 0; c < count; ++c) {
                                 const bool better = (pixel[c] > best[c]) | (pixel[c] != pixel[c]);
                                 best[c] = better ? pixel[c] : best[c];
                                 where[c] = better ? here : where[c];
                             }
+                        }
+                    }
+                    if (a->relu) {
+                        for (int c = 0; c < count; ++c) {
+                            const bool passes = !(best[c] <= 0);
+                            best[c] = passes ? best[c] : 0.0F;
+                            where[c] = passes ? where[c] : nowhere;
                         }
                     }
                     block_store(best, &y, out_row, channel, count);
@@ -281,7 +292,7 @@ static Status max_backward_run(const Call *call)
                     for (int64_t i = windows->row.first[h]; i < windows->row.last[h]; ++i) {
                         for (int64_t j = windows->column.first[w]; j < windows->column.last[w]; ++j) {
                             const int64_t row = (n * a->out_height + i) * a->out_width + j;
-                            const int32_t here = (int32_t)((h - windows->row.origin[i]) * a->kernel +
+                            const int32_t here = (int32_t)((h - windows->row.origin[i]) * a->kernel_width +
                                                            (w - windows->column.origin[j]));
                             block_load(pixel, &d_y, row, channel, count);
                             index_load(where, &index, row, channel, count);

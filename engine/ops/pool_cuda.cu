@@ -19,9 +19,26 @@ struct Window {
 
 /* What kernels need of PoolAttributes, in 32 bits: divisions of 64 bits would cost more than the memory. */
 struct Geometry {
-    int samples, height, width, channels, out_height, out_width, kernel, stride, padding;
+    int samples, height, width, channels, out_height, out_width;
+    int kernel_height, kernel_width, stride, padding_height, padding_width;
+    bool relu;
 
-    __device__ Window window(int i, int pixels, int windows) const
+    __device__ Window row(int i) const
+    {
+        return window(i, height, out_height, kernel_height, padding_height);
+    }
+    __device__ Window column(int i) const { return window(i, width, out_width, kernel_width, padding_width); }
+    __device__ void covering_row(int pixel, int *first, int *last) const
+    {
+        covering(pixel, height, out_height, kernel_height, padding_height, first, last);
+    }
+    __device__ void covering_column(int pixel, int *first, int *last) const
+    {
+        covering(pixel, width, out_width, kernel_width, padding_width, first, last);
+    }
+
+  private:
+    __device__ Window window(int i, int pixels, int windows, int kernel, int padding) const
     {
         if (kernel == 0) { /* adaptive */
             const int begin = static_cast<int>(static_cast<int64_t>(i) * pixels / windows);
@@ -32,7 +49,8 @@ struct Geometry {
         return {origin, origin < 0 ? 0 : origin, origin + kernel < pixels ? origin + kernel : pixels, kernel};
     }
     /* The windows first .. last - 1 cover a pixel. */
-    __device__ void covering(int pixel, int pixels, int windows, int *first, int *last) const
+    __device__ void covering(int pixel, int pixels, int windows, int kernel, int padding, int *first,
+                             int *last) const
     {
         if (kernel == 0) {
             *first = static_cast<int>(static_cast<int64_t>(pixel) * windows / pixels);
@@ -62,7 +80,7 @@ __global__ void average_kernel(Geometry g, const T *x, int64_t x_stride, T *y, i
         const unsigned int row = item / packs, c = (item - row * packs) * N, line = row / g.out_width;
         const int j = static_cast<int>(row - line * g.out_width), n = static_cast<int>(line / g.out_height);
         const int i = static_cast<int>(line - n * static_cast<unsigned int>(g.out_height));
-        const Window down = g.window(i, g.height, g.out_height), across = g.window(j, g.width, g.out_width);
+        const Window down = g.row(i), across = g.column(j);
         float sum[N] = {};
         for (int h = down.begin; h < down.end; ++h)
             for (int w = across.begin; w < across.end; ++w) {
@@ -103,13 +121,12 @@ __global__ void average_backward_kernel(Geometry g, const T *d_y, int64_t d_y_st
     for (int64_t at = grid_thread(); at < work; at += grid_threads()) {
         const Pixel pixel(g, static_cast<unsigned int>(at), packs, N);
         int top, bottom, left, right;
-        g.covering(pixel.h, g.height, g.out_height, &top, &bottom);
-        g.covering(pixel.w, g.width, g.out_width, &left, &right);
+        g.covering_row(pixel.h, &top, &bottom);
+        g.covering_column(pixel.w, &left, &right);
         float sum[N] = {};
         for (int i = top; i < bottom; ++i)
             for (int j = left; j < right; ++j) {
-                const int divisor =
-                    g.window(i, g.height, g.out_height).divisor * g.window(j, g.width, g.out_width).divisor;
+                const int divisor = g.row(i).divisor * g.column(j).divisor;
                 const float share = 1.0f / static_cast<float>(divisor);
                 const int64_t row = (static_cast<int64_t>(pixel.n) * g.out_height + i) * g.out_width + j;
                 const Pack<T, N> gradient = load<T, N>(d_y, d_y_stride, row, pixel.c);
@@ -134,15 +151,15 @@ __global__ void max_kernel(Geometry g, const T *x, int64_t x_stride, T *y, int64
         const unsigned int row = item / packs, c = (item - row * packs) * N, line = row / g.out_width;
         const int j = static_cast<int>(row - line * g.out_width), n = static_cast<int>(line / g.out_height);
         const int i = static_cast<int>(line - n * static_cast<unsigned int>(g.out_height));
-        const Window down = g.window(i, g.height, g.out_height), across = g.window(j, g.width, g.out_width);
+        const Window down = g.row(i), across = g.column(j);
         Pack<T, N> best = load<T, N>(
             x, x_stride, (static_cast<int64_t>(n) * g.height + down.begin) * g.width + across.begin, c);
         int where[N];
         for (int k = 0; k < N; ++k)
-            where[k] = (down.begin - down.origin) * g.kernel + across.begin - across.origin;
+            where[k] = (down.begin - down.origin) * g.kernel_width + across.begin - across.origin;
         for (int h = down.begin; h < down.end; ++h)
             for (int w = across.begin; w < across.end; ++w) {
-                const int here = (h - down.origin) * g.kernel + w - across.origin;
+                const int here = (h - down.origin) * g.kernel_width + w - across.origin;
                 const Pack<T, N> pixel =
                     load<T, N>(x, x_stride, (static_cast<int64_t>(n) * g.height + h) * g.width + w, c);
                 for (int k = 0; k < N; ++k) {
@@ -153,6 +170,12 @@ __global__ void max_kernel(Geometry g, const T *x, int64_t x_stride, T *y, int64
                     }
                 }
             }
+        if (g.relu)
+            for (int k = 0; k < N; ++k)
+                if (to_float(best.element[k]) <= 0) {
+                    best.element[k] = from_float<T>(0);
+                    where[k] = pool_nowhere(sizeof(I) == 1 ? UINT8 : INT32);
+                }
         *reinterpret_cast<Pack<T, N> *>(y + row * y_stride + c) = best;
         if (index == nullptr) continue;
         Pack<I, N> places;
@@ -171,14 +194,13 @@ __global__ void max_backward_kernel(Geometry g, const T *d_y, int64_t d_y_stride
     for (int64_t at = grid_thread(); at < work; at += grid_threads()) {
         const Pixel pixel(g, static_cast<unsigned int>(at), packs, N);
         int top, bottom, left, right;
-        g.covering(pixel.h, g.height, g.out_height, &top, &bottom);
-        g.covering(pixel.w, g.width, g.out_width, &left, &right);
+        g.covering_row(pixel.h, &top, &bottom);
+        g.covering_column(pixel.w, &left, &right);
         float sum[N] = {};
         for (int i = top; i < bottom; ++i)
             for (int j = left; j < right; ++j) {
                 const int64_t row = (static_cast<int64_t>(pixel.n) * g.out_height + i) * g.out_width + j;
-                const int here = (pixel.h - g.window(i, g.height, g.out_height).origin) * g.kernel + pixel.w -
-                                 g.window(j, g.width, g.out_width).origin;
+                const int here = (pixel.h - g.row(i).origin) * g.kernel_width + pixel.w - g.column(j).origin;
                 const Pack<T, N> gradient = load<T, N>(d_y, d_y_stride, row, pixel.c);
                 const Pack<I, N> places = load<I, N>(index, g.channels, row, pixel.c);
                 for (int k = 0; k < N; ++k)
@@ -197,9 +219,20 @@ Geometry geometry(const Call *call)
 {
     const auto *a = static_cast<const PoolAttributes *>(call->attributes);
     const auto narrow = [](int64_t value) { return static_cast<int>(value); };
-    return {narrow(a->samples),  narrow(a->height),     narrow(a->width),
-            narrow(a->channels), narrow(a->out_height), narrow(a->out_width),
-            narrow(a->kernel),   narrow(a->stride),     narrow(a->padding)};
+    Geometry g;
+    g.samples = narrow(a->samples);
+    g.height = narrow(a->height);
+    g.width = narrow(a->width);
+    g.channels = narrow(a->channels);
+    g.out_height = narrow(a->out_height);
+    g.out_width = narrow(a->out_width);
+    g.kernel_height = narrow(a->kernel_height);
+    g.kernel_width = narrow(a->kernel_width);
+    g.stride = narrow(a->stride);
+    g.padding_height = narrow(a->padding_height);
+    g.padding_width = narrow(a->padding_width);
+    g.relu = a->relu;
+    return g;
 }
 
 /* Threads count in 32 bits. */
