@@ -5,8 +5,6 @@
 #include "engine/ops/ops.h"
 #include "engine/ops/table.h"
 
-#include <math.h>
-
 static const LinearAttributes *attributes_of(const Node *node) { return node->attributes; }
 
 static Shape input_shape(const LinearAttributes *a) { return shape_of(a->in_type, a->rank, a->extent); }
@@ -145,11 +143,9 @@ Value linear(Graph *graph, const char *name, Value x, Linear linear)
             .in_type = in.type, .out_type = linear.type, .rank = in.rank, .features = linear.features};
         for (int i = 0; i < in.rank; ++i)
             a.extent[i] = in.extent[i];
-        const double torch_bound = 1 / sqrt((double)shape_columns(in));
-        const bool he = linear.init == INIT_HE_FAN_OUT;
-        const Init weight_init =
-            he ? (Init){INIT_NORMAL, sqrt(2 / (double)a.features)} : (Init){INIT_UNIFORM, torch_bound};
-        const Init bias_init = he ? (Init){INIT_ZEROS, 0} : (Init){INIT_UNIFORM, torch_bound};
+        const double fan_in = (double)shape_columns(in);
+        const Init weight_init = op_weight_init(linear.init, fan_in, (double)a.features);
+        const Init bias_init = op_bias_init(linear.init, fan_in);
         const Shape bias = shape_of(FLOAT32, 1, (int64_t[]){a.features});
         Value inputs[3] = {x, graph_parameter(graph, "weight", weight_shape(&a), weight_init), NO_VALUE};
         if (!linear.no_bias) inputs[2] = graph_parameter(graph, "bias", bias, bias_init);

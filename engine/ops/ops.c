@@ -2,6 +2,8 @@
 
 #include "engine/ops/table.h"
 
+#include <math.h>
+
 /* In the order of the names. */
 static const Op *const table[] = {
     &adaptive_average_pool2d_op,
@@ -15,6 +17,9 @@ static const Op *const table[] = {
     &bias_gradient_op,
     &cast_op,
     &concat_op,
+    &conv1d_op,
+    &conv1d_backward_data_op,
+    &conv1d_backward_weights_op,
     &conv2d_op,
     &conv2d_backward_data_op,
     &conv2d_backward_weights_op,
@@ -58,6 +63,24 @@ double op_bytes(const Node *node, const Shape in[], const Shape out[])
 }
 
 bool op_is_activation_type(DType type) { return type == FLOAT32 || type == BFLOAT16; }
+
+Init op_weight_init(WeightInit init, double fan_in, double fan_out)
+{
+    switch (init) {
+    case INIT_HE_FAN_OUT:
+        return (Init){INIT_NORMAL, sqrt(2 / fan_out)};
+    case INIT_GLOROT_UNIFORM:
+        return (Init){INIT_UNIFORM, sqrt(6 / (fan_in + fan_out))};
+    case INIT_PYTORCH:
+        break;
+    }
+    return (Init){INIT_UNIFORM, 1 / sqrt(fan_in)};
+}
+
+Init op_bias_init(WeightInit init, double fan_in)
+{
+    return init == INIT_PYTORCH ? (Init){INIT_UNIFORM, 1 / sqrt(fan_in)} : (Init){INIT_ZEROS, 0};
+}
 
 Status op_expect_shape(Shape got, Shape want, const char *what)
 {

@@ -11,8 +11,9 @@
 /* ---- layers ---- */
 
 typedef enum {
-    INIT_PYTORCH,   /* torch's default: uniform in +-1/sqrt(fan_in), weights and biases */
-    INIT_HE_FAN_OUT /* normal with variance 2 / (kernel * kernel * out_channels); biases 0 */
+    INIT_PYTORCH,       /* torch's default: uniform in +-1/sqrt(fan_in), weights and biases */
+    INIT_HE_FAN_OUT,    /* normal with variance 2 / (kernel * kernel * out_channels); biases 0 */
+    INIT_GLOROT_UNIFORM /* Keras' default: uniform in +-sqrt(6 / (fan_in + fan_out)); biases 0 */
 } WeightInit;
 
 typedef struct {
@@ -23,12 +24,21 @@ typedef struct {
     int64_t padding; /* square; or set padding_height and padding_width */
     int64_t padding_height, padding_width;
     bool bias;
-    bool one_dimensional; /* files hold the weight as PyTorch's Conv1d: [channels,C,kw]; kernel_height is 1 */
     WeightInit init;
 } Conv2d;
 /* [N,H,W,C] -> [N,H',W',channels]; parameters weight [channels,kh,kw,C] (in files [channels,C,kh,kw]), bias
  * [channels]. */
 Value conv2d(Graph *, const char *name, Value x, Conv2d);
+
+typedef struct {
+    int64_t channels; /* out */
+    int64_t kernel;
+    bool bias;
+    WeightInit init;
+} Conv1d;
+/* [N,L,C] -> [N,L-kernel+1,channels]: stride 1, no padding. Parameters weight [channels,1,kernel,C] (in files
+ * PyTorch's [channels,C,kernel]), bias [channels]. */
+Value conv1d(Graph *, const char *name, Value x, Conv1d);
 
 typedef struct {
     double epsilon;   /* 0: 1e-5 */

@@ -15,12 +15,11 @@ typedef struct {
 } PoolAttributes;
 
 /* What max_pool2d says of each window beside its maximum: which of its pixels that was, counted in row order from the
- * window's first (padding included). Where `relu` is set and the maximum is not positive: pool_nowhere. */
+ * window's first (padding included). Where `relu` is set and the maximum is not positive: -1, in a byte 255. */
 static inline DType pool_index_type(const PoolAttributes *a)
 {
     return a->kernel_height * a->kernel_width <= (a->relu ? 255 : 256) ? UINT8 : INT32;
 }
-static inline int32_t pool_nowhere(DType index_type) { return index_type == UINT8 ? UINT8_MAX : -1; }
 
 extern const Kernel average_pool_cpu; /* x -> y; also adaptive */
 extern const Kernel average_pool_cuda OPTIONAL_KERNEL;

@@ -234,7 +234,6 @@ static Status max_run(const Call *call)
     const Windows *windows = call->state;
     const Tensor x = call->in[0], y = call->out[0], index = call->out[1];
     const bool wanted = call->wanted[1] && index.data != NULL;
-    const int32_t nowhere = pool_nowhere(index.shape.type);
 #pragma omp parallel for collapse(2) schedule(static) if (worth_threads(a))
     for (int64_t n = 0; n < a->samples; ++n) {
         for (int64_t i = 0; i < a->out_height; ++i) {
@@ -264,7 +263,7 @@ static Status max_run(const Call *call)
                         for (int c = 0; c < count; ++c) {
                             const bool passes = !(best[c] <= 0);
                             best[c] = passes ? best[c] : 0.0F;
-                            where[c] = passes ? where[c] : nowhere;
+                            where[c] = passes ? where[c] : -1;
                         }
                     }
                     block_store(best, &y, out_row, channel, count);

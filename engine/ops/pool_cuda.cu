@@ -174,7 +174,7 @@ __global__ void max_kernel(Geometry g, const T *x, int64_t x_stride, T *y, int64
             for (int k = 0; k < N; ++k)
                 if (to_float(best.element[k]) <= 0) {
                     best.element[k] = from_float<T>(0);
-                    where[k] = pool_nowhere(sizeof(I) == 1 ? UINT8 : INT32);
+                    where[k] = -1;
                 }
         *reinterpret_cast<Pack<T, N> *>(y + row * y_stride + c) = best;
         if (index == nullptr) continue;

@@ -4,6 +4,7 @@
 #define PLUMB_ENGINE_OPS_TABLE_H
 
 #include "engine/graph/op.h"
+#include "engine/ops/ops.h"
 
 extern const Op adaptive_average_pool2d_op;
 extern const Op adaptive_average_pool2d_backward_op;
@@ -16,6 +17,9 @@ extern const Op batch_norm_backward_op;
 extern const Op bias_gradient_op;
 extern const Op cast_op;
 extern const Op concat_op;
+extern const Op conv1d_op;
+extern const Op conv1d_backward_data_op;
+extern const Op conv1d_backward_weights_op;
 extern const Op conv2d_op;
 extern const Op conv2d_backward_data_op;
 extern const Op conv2d_backward_weights_op;
@@ -47,6 +51,11 @@ double op_bytes(const Node *, const Shape in[], const Shape out[]);
 
 /* Is it FLOAT32 or BFLOAT16, the types of activations? */
 bool op_is_activation_type(DType);
+
+/* How the weights and the bias of a layer start; fan_in, fan_out: products that go into an output, and that an input
+ * goes into. */
+Init op_weight_init(WeightInit, double fan_in, double fan_out);
+Init op_bias_init(WeightInit, double fan_in);
 
 /* For shape rules: STATUS_INTERNAL "WHAT is ..., but must be ..." unless both are equal. */
 CHECKED Status op_expect_shape(Shape got, Shape want, const char *what);

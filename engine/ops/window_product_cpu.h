@@ -1,0 +1,54 @@
+/* Matrix products whose left matrix are windows of a sequence: what a convolution over [length, channels] needs.
+ *
+ * In memory the window of output t is one run of kernel * channels elements that begins at row t, so windows overlap
+ * and nothing is copied. FLOAT32; or BFLOAT16 where the processor multiplies pairs of it (window_has_bfloat16), with
+ * sums in FLOAT32. Every row of a result is summed in one order, whatever its neighbours are. */
+#ifndef PLUMB_ENGINE_OPS_WINDOW_PRODUCT_CPU_H
+#define PLUMB_ENGINE_OPS_WINDOW_PRODUCT_CPU_H
+
+#include "engine/base/dtype.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Does the program multiply BFLOAT16 itself? Not on processors with tiles (AMX), of which the library makes more. */
+bool window_has_bfloat16(void);
+
+/* ---- rows of windows times a matrix ---- */
+
+/* [depth, columns], depth the elements of a window (even in BFLOAT16), in panels of some columns. */
+typedef struct {
+    DType type; /* of windows and results */
+    int64_t depth, columns;
+    void *packed; /* 64-byte aligned, window_matrix_bytes */
+} WindowMatrix;
+size_t window_matrix_bytes(DType, int64_t depth, int64_t columns);
+
+/* The matrix's element [d, c] is from[d * depth_stride + c * column_stride]. Threads: those of OpenMP. */
+void window_matrix_pack(const WindowMatrix *, const float *from, int64_t depth_stride, int64_t column_stride);
+/* The same, of depth = taps * inner: [tap * inner + i, c] is from[tap * tap_stride + i * inner_stride + c]. */
+void window_matrix_pack_taps(const WindowMatrix *, const float *from, int64_t inner, int64_t tap_stride,
+                             int64_t inner_stride);
+
+/* to[i] [columns] = bias + window[i] times the matrix; bias NULL: 0. One thread. */
+void window_rows(const WindowMatrix *, const void *const window[], void *const to[], int64_t count,
+                 const float *bias);
+
+/* ---- sums of outer products ---- */
+
+/* sum [outs, depth] += for each of the `count` rows: left row [outs] times its window [depth]. In BFLOAT16 rows
+ * come in pairs: see window_outer_pairs. */
+enum { WINDOW_OUTER_ROWS = 128 };                                            /* at a time, at most */
+size_t window_outer_bytes(DType, int64_t outs, int64_t depth, int64_t step); /* of scratch, 64-byte aligned */
+
+/* left[i], window[i]: of row i. FLOAT32. */
+void window_outer(float *sum, int64_t outs, int64_t depth, const float *const left[],
+                  const float *const window[], int64_t count, void *scratch);
+
+/* BFLOAT16: `rows` consecutive rows of `left` [rows, outs] and their windows, which begin at x and are `step` elements
+ * apart; x holds `x_elements` elements from there. Pairs of rows that are zero in `left` are left out. */
+void window_outer_pairs(float *sum, int64_t outs, int64_t depth, const bfloat16 *left, const bfloat16 *x,
+                        int64_t step, int64_t x_elements, int64_t rows, void *scratch);
+
+#endif
