@@ -62,6 +62,7 @@ struct OpCase {
     OpFill *fill_stored; /* parameters and states */
     GraphMode mode;      /* GRAPH_TRAIN unless said otherwise */
     bool no_gradient, float32_only;
+    bool not_smooth; /* at the inputs that `fill` makes: no finite differences */
     /* On a GPU its kernels may be chosen by timing, and then ones whose sums change: the same bits are asked for
      * in a second round only, with DeviceNumerics.deterministic. */
     bool chosen_by_timing;

@@ -39,10 +39,15 @@ static Value build_conv2d(Graph *graph, const OpCase *op_case, const Value in[])
     return conv2d(graph, "layer", in[0], conv);
 }
 
-/* A convolution of images of one row. */
+/* Over sequences; with padding, of images of one row. */
 static Value build_conv1d(Graph *graph, const OpCase *op_case, const Value in[])
 {
     Conv2d conv = conv_of(op_case->golden);
+    if (conv.stride == 1 && number_or(op_case->golden, "params/padding", 0) == 0)
+        return conv1d(graph, "layer", in[0],
+                      (Conv1d){.channels = conv.channels,
+                               .kernel = (int64_t)golden_number(op_case->golden, "params/kernel"),
+                               .bias = conv.bias});
     conv.kernel_height = 1;
     conv.kernel_width = (int64_t)golden_number(op_case->golden, "params/kernel");
     conv.padding_width = number_or(op_case->golden, "params/padding", 0);
@@ -101,6 +106,19 @@ static Value build_max_pool(Graph *graph, const OpCase *op_case, const Value in[
     return max_pool2d(graph, in[0], pool_of(op_case->golden));
 }
 
+static Value build_max_pool1d(Graph *graph, const OpCase *op_case, const Value in[])
+{
+    return max_pool1d(graph, in[0],
+                      (Pool1d){.kernel = (int64_t)golden_number(op_case->golden, "params/width"),
+                               .stride = number_or(op_case->golden, "params/stride", 0)});
+}
+
+static Value build_global_max(Graph *graph, const OpCase *op_case, const Value in[])
+{
+    (void)op_case;
+    return global_max_pool1d(graph, in[0]);
+}
+
 static Value build_adaptive_pool(Graph *graph, const OpCase *op_case, const Value in[])
 {
     return adaptive_average_pool2d(graph, in[0],
@@ -137,8 +155,8 @@ static const Layer layers[] = {
 
     {"global max over the last axis", "params/ties", "even",
      .why = "for reference only: ties go to the first maximum"},
-    {"global max over the last axis", .why = "documents"},
-    {"maxpool1d", .why = "documents"},
+    {"global max over the last axis", .build = build_global_max, .channels_first = true},
+    {"maxpool1d", .build = build_max_pool1d, .channels_first = true},
     {"embedding lookup", .why = "documents"},
     {"embedding lookup with padding index 0", .why = "documents"},
     {"embedding lookup with a padding index and repeated ids", .why = "documents"},

@@ -30,9 +30,10 @@ enum { LENGTH = 7, IN = 3, OUT = 2, WIDTH = 5 };
 static Graph *one_dimensional_graph(void)
 {
     Graph *graph = new_graph(GRAPH_TRAIN);
-    const Value x = graph_input(graph, "x", shape_of(FLOAT32, 3, (const int64_t[]){1, LENGTH, IN}));
-    Value y = conv1d(graph, "conv1", x, (Conv1d){.channels = OUT, .kernel = WIDTH, .bias = true});
-    y = reshape(graph, y, 4, (const int64_t[]){1, 1, LENGTH - WIDTH + 1, OUT});
+    const Value x = graph_input(graph, "x", shape_of(FLOAT32, 4, (const int64_t[]){1, 1, LENGTH, IN}));
+    const Conv2d flat = {
+        .channels = OUT, .kernel_height = 1, .kernel_width = WIDTH, .bias = true, .one_dimensional = true};
+    Value y = conv2d(graph, "conv1", x, flat);
     y = conv2d(graph, "conv2", y, (Conv2d){.channels = OUT, .kernel_height = 1, .kernel_width = 3});
     const Shape plain = shape_of(FLOAT32, 4, (const int64_t[]){2, 1, 3, 2});
     (void)graph_parameter(graph, "table", plain, (Init){INIT_NORMAL, 1});

@@ -136,12 +136,11 @@ const Op conv1d_backward_weights_op = {
 };
 
 /* The node of these attributes and its parameters. */
-static Value convolve(Graph *graph, const Op *op, Value x, const ConvAttributes *a, bool bias,
-                      WeightInit init)
+static Value convolve(Graph *graph, const Op *op, Value x, const ConvAttributes *a, FileLayout layout,
+                      bool bias, WeightInit init)
 {
     const double window = (double)(a->kernel_height * a->kernel_width);
     const double fan_in = window * (double)a->channels, fan_out = window * (double)a->out_channels;
-    const FileLayout layout = a->rank == 3 ? FILE_CONVOLUTION_1D : FILE_CONVOLUTION_2D;
     Value inputs[3] = {x,
                        graph_parameter_with_layout(graph, "weight", weight_shape(a),
                                                    op_weight_init(init, fan_in, fan_out), layout),
@@ -193,7 +192,8 @@ Value conv2d(Graph *graph, const char *name, Value x, Conv2d conv)
         } else {
             a.out_height = free_height / a.stride + 1;
             a.out_width = free_width / a.stride + 1;
-            y = convolve(graph, &conv2d_op, x, &a, conv.bias, conv.init);
+            const FileLayout layout = conv.one_dimensional ? FILE_CONVOLUTION_1D : FILE_CONVOLUTION_2D;
+            y = convolve(graph, &conv2d_op, x, &a, layout, conv.bias, conv.init);
         }
     }
     graph_leave(graph);
@@ -231,7 +231,7 @@ Value conv1d(Graph *graph, const char *name, Value x, Conv1d conv)
             .kernel_width = conv.kernel,
             .stride = 1,
         };
-        y = convolve(graph, &conv1d_op, x, &a, conv.bias, conv.init);
+        y = convolve(graph, &conv1d_op, x, &a, FILE_CONVOLUTION_1D, conv.bias, conv.init);
     }
     graph_leave(graph);
     return y;

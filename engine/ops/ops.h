@@ -24,6 +24,7 @@ typedef struct {
     int64_t padding; /* square; or set padding_height and padding_width */
     int64_t padding_height, padding_width;
     bool bias;
+    bool one_dimensional; /* files hold the weight as PyTorch's Conv1d: [channels,C,kw]; kernel_height is 1 */
     WeightInit init;
 } Conv2d;
 /* [N,H,W,C] -> [N,H',W',channels]; parameters weight [channels,kh,kw,C] (in files [channels,C,kh,kw]), bias
