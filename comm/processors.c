@@ -125,6 +125,24 @@ void processors_slice(const cpu_set_t *all, int index, int parts, cpu_set_t *sli
         CPU_SET(places[i].cpu, slice);
 }
 
+void processors_text(const cpu_set_t *set, char *text, size_t size)
+{
+    size_t length = 0;
+    text[0] = '\0';
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+        if (!CPU_ISSET(cpu, set)) continue;
+        const int first = cpu;
+        while (cpu + 1 < CPU_SETSIZE && CPU_ISSET(cpu + 1, set))
+            ++cpu;
+        char part[32];
+        const int wrote =
+            snprintf(part, sizeof part, first < cpu ? "%s%d-%d" : "%s%d", length > 0 ? "," : "", first, cpu);
+        if (wrote < 0 || length + (size_t)wrote >= size) return;
+        memcpy(text + length, part, (size_t)wrote + 1);
+        length += (size_t)wrote;
+    }
+}
+
 static double quota_read(const char *limit_path, const char *period_path)
 {
     double quota = -1, period = 100000;

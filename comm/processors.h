@@ -1,9 +1,10 @@
-/* This rank's share of the host's processors. Private to comm/. Linux; knows no MPI. */
+/* Shares of the host's processors. Linux; knows no MPI. */
 #ifndef PLUMB_COMM_PROCESSORS_H
 #define PLUMB_COMM_PROCESSORS_H
 
 #include <sched.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 /* What the ranks of a host tell each other before they divide it. */
 typedef struct {
@@ -19,6 +20,9 @@ Processors processors_find(void);
 /* Part `index` of `parts` equal slices of `all`; neighbours in a slice share a package and a core where they
  * can. With more parts than processors, parts share them. `all` must not be empty. */
 void processors_slice(const cpu_set_t *all, int index, int parts, cpu_set_t *slice);
+
+/* "0-3,8" */
+void processors_text(const cpu_set_t *, char *text, size_t size);
 
 /* Whole processors that the control group grants per unit of time (containers), at least 1; INT_MAX if it
  * sets no limit. */

@@ -241,6 +241,7 @@ void enqueue_device_work(void (*run)(void *), void (*drop)(void *), void *argume
 
 const DeviceMethods device_cuda_methods = {
     .count = count_host,
+    .visible = nullptr,
     .has_driver = nullptr,
     .open = open_host,
     .close = close_host,

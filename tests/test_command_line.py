@@ -4,10 +4,12 @@ import json
 import os
 import shutil
 import signal
+import unittest
 
 from jobs import (INPUT, INTERRUPTED, IO, PLUMB, UNSUPPORTED, USAGE, Job, Suite, checkpoint, main, plumb, results, soon,
                   wait_for, write_safetensors)
 
+DRIVER = os.environ.get("PLUMB_DRIVER_STAND_IN", "")  # folder of a libcuda.so.1 that reports PLUMB_TEST_GPUS
 COMMANDS = ("train", "evaluate", "sweep", "report", "list")
 
 
@@ -264,6 +266,139 @@ exclude:
         self.assertEqual(job.errors.count("warning: "), 1, self.said(job))
         self.assertIn(f"warning: run cross_entropy-one: {path}:12: dataset.folder: there is no folder", job.errors)
         self.assertIn("3 of 3 runs failed", job.errors)
+
+
+class Slots(Suite):
+    """Runs at the same time have GPUs and processors of their own."""
+
+    def sweep(self, runs, *words, environment=None, settings=""):
+        """The sweep of so many runs on a machine with 8 GPUs, and what CUDA_VISIBLE_DEVICES was in each run. A run waits for
+        as many others as there are slots at least, so that all slots are taken."""
+        seeds = ", ".join(str(seed) for seed in range(runs))
+        path = self.write("slots.yaml", f"sweep: s\nbase: linear.yaml\nset: {{epochs: 1{settings}}}\naxes: {{seed: [{seeds}]}}\n")
+        program = self.write("program.sh", '#!/bin/sh\nfor run; do :; done\necho "$CUDA_VISIBLE_DEVICES" >"$run/gpus"\n'
+                             'i=0; while [ $(cat "$run"/../*/gpus | wc -l) -lt ${PLUMB_TEST_SLOTS:-1} ] && [ $i -lt 600 ]; do\n'
+                             'sleep 0.1; i=$((i + 1)); done\nexec "$PLUMB" "$@"\n')
+        os.chmod(program, 0o755)
+        folder = self.folder()
+        job = Job(["sweep", path, "--folder", folder, *words],
+                  environment={"PLUMB": os.path.abspath(PLUMB), "PLUMB_PROGRAM": program, "LD_LIBRARY_PATH": DRIVER,
+                               "PLUMB_TEST_GPUS": "8", **(environment or {})}).wait()
+        self.assertEnds(job, 0)
+        given = {}
+        for seed in range(runs):
+            with open(f"{folder}/seed{seed}/gpus", encoding="utf-8") as file:
+                given[seed] = file.read().splitlines()[0]
+        return job, folder, given
+
+    @unittest.skipIf(DRIVER == "", "built without CUDA")
+    def test_gpus(self):
+        for ranks, words, wanted in (
+                (1, (), ["0", "1", "2", "3", "4", "5", "6", "7"]),
+                (2, (), ["0,1", "2,3", "4,5", "6,7"]),
+                (4, ("--slots", "auto"), ["0,1,2,3", "4,5,6,7"]),
+                (1, ("--slots", "2"), ["0", "4"]),
+                (3, ("--slots=2",), ["0,1,2", "4,5,6"])):
+            with self.subTest(ranks=ranks, words=words):
+                job, folder, given = self.sweep(len(wanted), "--ranks", str(ranks), *words,
+                                                environment={"PLUMB_TEST_SLOTS": str(len(wanted))})
+                self.assertEqual(sorted(given.values()), wanted, self.said(job))
+                self.assertIn(f", {len(wanted)} at a time;", job.output)
+                for seed, gpus in given.items():
+                    self.assertRegex(job.output, f"seed{seed} starts on GPU {gpus}, processors ")
+                    self.assertRegex(job.output, f"seed{seed}: complete after [0-9]+ s on GPU {gpus}, processors ")
+                    self.assertRegex(job.output, f"(?m)^seed{seed} .* GPU {gpus}$")  # of the table
+
+    @unittest.skipIf(DRIVER == "", "built without CUDA")
+    def test_hidden_gpus(self):
+        uuids = [f"GPU-{gpu:08d}-0000-0000-0000-000000000000" for gpu in range(8)]
+        for environment, ranks, wanted in (
+                ({"CUDA_VISIBLE_DEVICES": "6,2,3"}, 1, ["2", "3", "6"]),
+                ({"CUDA_VISIBLE_DEVICES": "6,2,3,5"}, 2, ["3,5", "6,2"]),
+                ({"CUDA_VISIBLE_DEVICES": "1,4,77,5"}, 1, ["1", "4"]),  # CUDA takes none behind an unknown one
+                ({"CUDA_VISIBLE_DEVICES": f"{uuids[5]},{uuids[2]}"}, 1, [uuids[2], uuids[5]]),
+                ({"CUDA_VISIBLE_DEVICES": "GPU-00000005,GPU-00000002,GPU-00000007,GPU-00000001"}, 2,
+                 ["GPU-00000005,GPU-00000002", "GPU-00000007,GPU-00000001"]),
+                ({"SLURM_JOB_GPUS": "4,6"}, 1, ["4", "6"]),
+                ({"SLURM_JOB_GPUS": "0-7", "SLURM_STEP_GPUS": "2-3"}, 1, ["2", "3"]),
+                ({"SLURM_JOB_GPUS": "4,6", "CUDA_VISIBLE_DEVICES": "1,0"}, 1, ["0", "1"]),
+                ({"SLURM_JOB_GPUS": "4,6", "PLUMB_TEST_GPUS": "2"}, 1, ["0", "1"])):  # confined: the driver has no others
+            with self.subTest(environment=environment, ranks=ranks):
+                job, _, given = self.sweep(len(wanted), "--ranks", str(ranks),
+                                           environment={"PLUMB_TEST_SLOTS": str(len(wanted)), **environment})
+                self.assertEqual(sorted(given.values()), wanted, self.said(job))
+
+    @unittest.skipIf(DRIVER == "", "built without CUDA")
+    def test_fewer_gpus_than_wanted(self):
+        _, _, given = self.sweep(3, "--slots", "3", environment={"PLUMB_TEST_SLOTS": "3", "CUDA_VISIBLE_DEVICES": "5,1"})
+        self.assertEqual(sorted(given.values()), ["1", "5", "5"])
+        for words in (("--ranks", "3"), ("--slots", "1")):  # one run at a time has all, as without a sweep
+            job, _, given = self.sweep(2, *words, environment={"CUDA_VISIBLE_DEVICES": "5,1"})
+            self.assertEqual(list(given.values()), ["5,1", "5,1"])
+            self.assertIn(", 1 at a time;", job.output)
+        for environment, settings in (({"CUDA_VISIBLE_DEVICES": ""}, ""), ({}, ", device: cpu"), ({"PLUMB_TEST_GPUS": "0"}, ""),
+                                      ({"PLUMB_MPIRUN": "env THERE=1"}, "")):
+            job, _, given = self.sweep(2, environment=environment, settings=settings)
+            self.assertEqual(list(given.values()), ["", ""])
+            self.assertIn(", 1 at a time;", job.output)
+
+    @unittest.skipIf(DRIVER == "", "built without CUDA")
+    def test_a_failed_run_frees_its_slot(self):
+        launcher = 'case "$run" in *seed0) exit 7;; esac\n'
+        path = self.write("frees.yaml", "sweep: s\nbase: linear.yaml\nset: {epochs: 1}\naxes: {seed: [0, 1, 2, 3]}\n")
+        program = self.write("frees.sh", '#!/bin/sh\nfor run; do :; done\necho "$CUDA_VISIBLE_DEVICES" >"$run/gpus"\n' + launcher +
+                             'exec "$PLUMB" "$@"\n')
+        os.chmod(program, 0o755)
+        folder = self.folder()
+        job = Job(["sweep", path, "--folder", folder, "--slots", "2"],
+                  environment={"PLUMB": os.path.abspath(PLUMB), "PLUMB_PROGRAM": program, "LD_LIBRARY_PATH": DRIVER,
+                               "PLUMB_TEST_GPUS": "2"}).wait()
+        self.assertEnds(job, INPUT)
+        self.assertIn("1 of 4 runs failed", job.errors)
+        self.assertEqual(job.output.count(" on GPU 0, "), 2 * 2, self.said(job))  # starts and ends: seed0, and one after it
+        for seed in (1, 2, 3):
+            self.assertTrue(os.path.exists(f"{folder}/seed{seed}/evaluation.json"))
+            with open(f"{folder}/seed{seed}/log.txt", encoding="utf-8") as file:
+                self.assertEqual(file.read().count("running on the CPU"), 1)  # a log of its own
+
+    def test_processors(self):
+        everywhere = sorted(os.sched_getaffinity(0))
+        if len(everywhere) < 2:
+            self.skipTest("one processor")
+        text = "sweep: s\nbase: linear.yaml\naxes: {seed: [1, 2]}\n"
+        for ranks in ("1", "2"):
+            path, folder = self.write("processors.yaml", text), self.folder()
+            job = plumb("sweep", path, "--folder", folder, "--slots", "2", "--ranks", ranks)
+            self.assertEnds(job, 0)
+            shares = []
+            for seed in (1, 2):
+                with open(f"{folder}/seed{seed}/environment.json", encoding="utf-8") as file:
+                    shares.append(json.load(file)["bound_to_processors"])
+                self.assertRegex(job.output, f"seed{seed} starts on processors {shares[-1]}\n")
+                self.assertRegex(job.output, f"(?m)^seed{seed} .* CPU {shares[-1]}$")
+            if len(everywhere) == 2:
+                self.assertEqual(sorted(shares), [str(cpu) for cpu in everywhere])
+            self.assertNotEqual(*shares)
+
+    def test_stopped_in_all_slots(self):
+        text = "sweep: s\nbase: linear.yaml\nset: {epochs: 1000000, evaluate.every: 0}\naxes: {seed: [1, 2, 3]}\n"
+        for ranks in ("1", "2"):
+            path, folder = self.write("stop.yaml", text), self.folder()
+            job = Job(["sweep", path, "--folder", folder, "--slots", "2", "--ranks", ranks])
+            for seed in (1, 2):
+                wait_for(f"{folder}/seed{seed}/metrics.jsonl", job)
+            job.signal("", signal.SIGTERM)
+            self.assertEnds(job.wait(3 * soon()), INTERRUPTED)
+            for seed in (1, 2):
+                self.assertIn(f"seed{seed}: stopped after ", job.output)
+            self.assertFalse(os.path.exists(f"{folder}/seed3"))
+
+    def test_slots_that_are_none(self):
+        path = self.write("none.yaml", "sweep: s\nbase: linear.yaml\naxes: {seed: [1]}\n")
+        for word in ("0", "-1", "two", "2x", "1025"):
+            job = plumb("sweep", path, "--slots", word)
+            self.assertEnds(job, USAGE)
+            self.assertIn(f"--slots takes a whole number from 1 to 1024, or auto, not '{word}'", job.errors)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
 #include "engine/device/staging.h"
 
 #include <cuda_runtime_api.h>
+#include <dlfcn.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,6 +59,27 @@ static int count_cuda(Status *why)
         *why = fail(STATUS_UNSUPPORTED, "the GPUs cannot be used: %s (%s)", cudaGetErrorString(error),
                     cudaGetErrorName(error));
     return 0;
+}
+
+static bool driver_function(void *driver, const char *name, void *function)
+{
+    void *found = dlsym(driver, name);
+    memcpy(function, &found, sizeof found);
+    return found != NULL;
+}
+
+/* The driver stays loaded: it may have started threads. */
+static int visible_cuda(void)
+{
+    enum { MAJOR = 1000 };
+    int (*version)(int *), (*start)(unsigned), (*count)(int *), number = 0;
+    void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (driver == NULL || !driver_function(driver, "cuDriverGetVersion", (void *)&version) ||
+        !driver_function(driver, "cuInit", (void *)&start) ||
+        !driver_function(driver, "cuDeviceGetCount", (void *)&count))
+        return 0;
+    if (version(&number) != 0 || number / MAJOR < CUDART_VERSION / MAJOR) return 0;
+    return start(0) == 0 && count(&number) == 0 ? number : 0;
 }
 
 static bool has_driver_cuda(void)
@@ -546,6 +568,7 @@ static Status measure_link_cuda(Device *device, int other, DeviceLink *out)
 }
 
 const DeviceMethods device_cuda_methods = {.count = count_cuda,
+                                           .visible = visible_cuda,
                                            .has_driver = has_driver_cuda,
                                            .open = open_cuda,
                                            .close = close_cuda,

@@ -22,6 +22,12 @@ int device_count(DeviceKind kind, Status *why)
     return count;
 }
 
+int device_visible(DeviceKind kind)
+{
+    const DeviceMethods *methods = methods_table[kind];
+    return methods != NULL && methods->visible != NULL ? methods->visible() : 0;
+}
+
 bool device_has_driver(DeviceKind kind)
 {
     const DeviceMethods *methods = methods_table[kind];

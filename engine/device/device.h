@@ -18,6 +18,10 @@ typedef void *Stream; /* NULL on the CPU */
  * it see. 0 with an error in *why (the caller hands it on or frees it) says what is missing: CUDA in this
  * build, the driver, a driver new enough. why may be NULL. */
 int device_count(DeviceKind, Status *why);
+/* How many of that kind the driver shows this process, to share them out among other processes (which
+ * CUDA_VISIBLE_DEVICES tells): opens none and loads no runtime. 0 for CPUs, and where this build or the driver cannot
+ * use GPUs. */
+int device_visible(DeviceKind);
 /* Has this machine a driver for that kind, be it one that cannot be used? */
 bool device_has_driver(DeviceKind);
 

@@ -7,6 +7,7 @@
 /* The methods that may be NULL are of a device that works at once, in order, and cannot record. */
 typedef struct {
     int (*count)(Status *why); /* *why is OK before */
+    int (*visible)(void);      /* NULL: none that could be shared out */
     bool (*has_driver)(void);  /* NULL: it needs none */
     Status (*open)(Device *, int index, int threads);
     void (*close)(Device *);

@@ -1,5 +1,6 @@
 #include "launch/runs/run_folder.h"
 
+#include "comm/processors.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "engine/plan/checkpoint.h"
@@ -153,7 +154,9 @@ static Status settle_config(const RunFolder *run, const Config *config)
 static Status write_environment(const RunFolder *run, const World *world)
 {
     char path[PATH_MAX], when[64], processor[200] = "";
+    const char *gpus = getenv("CUDA_VISIBLE_DEVICES");
     struct utsname system;
+    cpu_set_t bound;
     const time_t now = time(NULL);
     struct tm moment;
     TRY(file_join(path, run->path, "environment.json"));
@@ -176,6 +179,12 @@ static Status write_environment(const RunFolder *run, const World *world)
     cJSON_AddNumberToObject(object, "processors", (double)sysconf(_SC_NPROCESSORS_ONLN));
     cJSON_AddNumberToObject(object, "ranks", world->size);
     cJSON_AddNumberToObject(object, "threads_a_rank", comm_threads(world));
+    if (sched_getaffinity(0, sizeof bound, &bound) == 0) {
+        char processors[200];
+        processors_text(&bound, processors, sizeof processors);
+        cJSON_AddStringToObject(object, "bound_to_processors", processors);
+    }
+    if (gpus != NULL) cJSON_AddStringToObject(object, "visible_gpus", gpus);
     cJSON_AddStringToObject(object, "system", system.sysname);
     cJSON_AddStringToObject(object, "release", system.release);
     cJSON_AddStringToObject(object, "compiler", __VERSION__);

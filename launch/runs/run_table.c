@@ -118,7 +118,7 @@ typedef struct {
     const char *label;     /* of the names */
     const RunSummary *run; /* NULL: every row has numbers */
     int runs, count;       /* rows and columns */
-    GridColumn column[2 + RUN_PUBLISHED_COLUMNS * 5];
+    GridColumn column[3 + RUN_PUBLISHED_COLUMNS * 5];
     char (*name)[NAME_LIMIT * 4 + 1]; /* [runs] */
     int name_width;
 } Grid;
@@ -229,6 +229,48 @@ static Status add_temperatures(Grid *grid)
     return OK;
 }
 
+/* "node7 GPU 2,3", "node7 CPU 0-3": the host, and what of it the run had. */
+static void where_text(const RunSummary *run, Cell cell)
+{
+    const char *host = run_facts_find(&run->environment, "host");
+    const char *gpus = run_facts_find(&run->environment, "visible_gpus");
+    const char *processors = run_facts_find(&run->environment, "bound_to_processors"), *kind = "",
+               *which = "";
+    char text[4 * CELL];
+    if (gpus != NULL && gpus[0] != '\0') {
+        kind = strchr(gpus, '-') != NULL ? " " : " GPU "; /* UUIDs say it themselves */
+        which = gpus;
+    } else if (processors != NULL) {
+        kind = " CPU ";
+        which = processors;
+    }
+    (void)snprintf(text, sizeof text, "%.24s%s%.100s", host != NULL ? host : "", kind, which);
+    printable(text, cell, CELL, CELL);
+}
+
+/* Where runs ran, if not all in one place. */
+static Status add_where(Grid *grid)
+{
+    GridColumn *where;
+    bool differ = false;
+    const char *first = NULL;
+    TRY(grid_column(grid, "ran on", "", &where));
+    for (int i = 0; i < grid->runs; ++i) {
+        if (run_summary_before(&grid->run[i]) == NULL) continue;
+        where_text(&grid->run[i], where->cell[i]);
+        if (first == NULL) first = where->cell[i];
+        differ = differ || strcmp(where->cell[i], first) != 0;
+    }
+    if (differ) {
+        measure_column(grid, where);
+        return OK;
+    }
+    free(where->cell);
+    *where = (GridColumn){.cell = NULL};
+    --grid->count;
+    return OK;
+}
+
 static bool any_after(const RunSummary runs[], int count)
 {
     for (int i = 0; i < count; ++i)
@@ -296,6 +338,7 @@ static Status grid_make(const RunSummary runs[], int count, int intervals, Grid 
         TRY(add_values(grid, column, NULL, true, "after "));
         if (with) TRY(add_intervals(grid, column, true));
     }
+    TRY(add_where(grid));
     measure_groups(grid);
     return OK;
 }

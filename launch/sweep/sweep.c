@@ -9,6 +9,7 @@
 #include "launch/runs/run_table.h"
 #include "launch/sweep/sweep_check.h"
 #include "launch/sweep/sweep_plan.h"
+#include "launch/sweep/sweep_slots.h"
 #include "launch/train/progress.h"
 
 #include <cJSON.h>
@@ -33,17 +34,24 @@ const char sweep_help[] =
     "Started again, it goes on with what is not complete. One failed run does not stop the others.\n"
     "\n"
     "  --ranks R     MPI ranks a run; default: the file's ranks, else 1\n"
-    "  --slots S     runs at a time; default 1. Sweeps on several machines may share DIR: each takes runs "
-    "nobody works on\n"
+    "  --slots S     runs at a time, or auto (the default): as many as there are GPUs for, one a rank, else "
+    "1. Each has "
+    "its own\n"
+    "                share of the GPUs (CUDA_VISIBLE_DEVICES) and processors. Sweeps on several machines may "
+    "share DIR: "
+    "each takes\n"
+    "                runs that nobody works on\n"
     "  --folder DIR  default runs/NAME, NAME being the file's sweep:\n"
     "  KEY=VALUE     a setting of every run (plumb list settings)\n"
     "\n"
     "SIGTERM, SIGUSR1 or SIGINT: the runs finish their step and save, and the exit code is 75.\n"
-    "The words of PLUMB_MPIRUN replace `mpirun -n R` (for example \"srun -n 4\").\n";
+    "The words of PLUMB_MPIRUN replace `mpirun -n R` (for example \"srun -n 4\"); runs are then where these "
+    "put them.\n";
 
 typedef struct {
     const char *file, *folder;
-    int64_t ranks, slots; /* 0: as the file says; at a time */
+    const char *slots_text;
+    int64_t ranks, slots; /* 0: as the file says; auto */
     const char **overrides;
     int override_count;
 } Arguments;
@@ -56,7 +64,7 @@ typedef struct {
     State state;
     pid_t process;
     double started;
-    int code;
+    int code, slot;
     off_t log_start; /* where this attempt begins in its log */
 } Job;
 
@@ -68,6 +76,8 @@ typedef struct {
     char folder[PATH_MAX], program[PATH_MAX];
     char launcher_text[1024], *launcher[MAX_LAUNCHER]; /* PLUMB_MPIRUN, and its words */
     int launcher_count;
+    Slot *slot;
+    int slots;
     Job *job;
     sigset_t usual_signals; /* those blocked before the sweep heeds any; of its runs too */
     bool stopping;
@@ -75,15 +85,26 @@ typedef struct {
 
 /* ---- arguments ---- */
 
+static Status parse_slots(const char *text, int64_t *slots)
+{
+    enum { MOST = 1024 };
+    *slots = 0;
+    if (text == NULL || strcmp(text, "auto") == 0) return OK;
+    char *end;
+    *slots = strtol(text, &end, 10);
+    if (end != text && *end == '\0' && *slots >= 1 && *slots <= MOST) return OK;
+    return fail(STATUS_USAGE, "--slots takes a whole number from 1 to %d, or auto, not '%s'", MOST, text);
+}
+
 static Status parse(int argc, char **argv, Arguments *arguments)
 {
     enum { MOST = 1000000 };
     const Option options[] = {{"ranks", .number = &arguments->ranks, .low = 1, .high = MOST},
-                              {"slots", .number = &arguments->slots, .low = 1, .high = MOST},
+                              {"slots", "a number or auto", .text = &arguments->slots_text},
                               {"folder", "a directory", .text = &arguments->folder}};
-    arguments->slots = 1;
     TRY(options_parse(options, sizeof options / sizeof *options, argc, argv, arguments->overrides,
                       &arguments->override_count));
+    TRY(parse_slots(arguments->slots_text, &arguments->slots));
     return options_file_and_settings(argv[0], "SWEEP.yaml", arguments->overrides, &arguments->override_count,
                                      &arguments->file);
 }
@@ -139,7 +160,8 @@ static Status make_command(const Sweep *sweep, const SweepRun *run, char *folder
 
 /* In the child: output to the log, a parent's death ends it, and Open MPI allowed to do what is meant here.
  */
-static void become(char *const words[], const char *log, int share, const sigset_t *signals, pid_t parent)
+static void become(char *const words[], const char *log, const Slot *slot, const sigset_t *signals,
+                   pid_t parent)
 {
     (void)prctl(PR_SET_PDEATHSIG,
                 SIGUSR1); /* which mpirun passes on; it would not wait long after a SIGTERM */
@@ -155,13 +177,7 @@ static void become(char *const words[], const char *log, int share, const sigset
     (void)setenv("OMPI_MCA_oob_tcp_keepalive_time", "10", 0);
     (void)setenv("OMPI_MCA_oob_tcp_keepalive_intvl", "5", 0);
     (void)setenv("OMPI_MCA_oob_tcp_keepalive_probes", "3", 0);
-    if (share > 0) {
-        char threads[16];
-        (void)snprintf(threads, sizeof threads, "%d", share);
-        (void)setenv("OMP_NUM_THREADS", threads, 0);
-        (void)setenv("OMPI_MCA_hwloc_base_binding_policy", "none", 0);
-        (void)setenv("PRTE_MCA_hwloc_default_binding_policy", "none", 0);
-    }
+    sweep_slot_enter(slot);
     (void)sigprocmask(SIG_SETMASK, signals, NULL);
     (void)execvp(words[0], words);
     (void)fprintf(stderr, "cannot start %s: %s\n", words[0], strerror(errno));
@@ -182,19 +198,16 @@ static Status start(Sweep *sweep, int index)
     struct stat earlier;
     job->log_start = stat(log, &earlier) == 0 ? earlier.st_size : 0;
     TRY(make_command(sweep, run, folder, &words));
-    /* Runs side by side share the processors. */
-    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    const int64_t ranks = sweep->plan.ranks * sweep->arguments.slots;
-    const int share = sweep->arguments.slots == 1 ? 0 : processors > ranks ? (int)(processors / ranks) : 1;
     (void)fflush(NULL);
     const pid_t parent = getpid();
     job->process = fork();
-    if (job->process == 0) become(words, log, share, &sweep->usual_signals, parent);
+    if (job->process == 0) become(words, log, &sweep->slot[job->slot], &sweep->usual_signals, parent);
     free(words);
     if (job->process < 0)
         return fail(STATUS_IO, "cannot start a process for %s: %s", run->name, strerror(errno));
     job->state = RUNNING;
     job->started = progress_clock();
+    log_info("[%d/%d] %s starts%s", index + 1, sweep->plan.run_count, run->name, sweep->slot[job->slot].text);
     return OK;
 }
 
@@ -287,8 +300,8 @@ static void finish(Sweep *sweep, int index, int wait_status, int done)
                  : job->code == STATUS_BUSY                   ? BUSY
                  : job->code == STATUS_INTERRUPTED || cut_off ? STOPPED
                                                               : FAILED;
-    log_info("[%d/%d] %s: %s after %.0f s", done, sweep->plan.run_count, run->name, state_name[job->state],
-             progress_clock() - job->started);
+    log_info("[%d/%d] %s: %s after %.0f s%s", done, sweep->plan.run_count, run->name, state_name[job->state],
+             progress_clock() - job->started, sweep->slot[job->slot].text);
     if (job->state != FAILED) return;
     show_log_end(sweep, run, job->log_start);
     note_failure(sweep, run, job, wait_status);
@@ -341,6 +354,18 @@ static int count_state(const Sweep *sweep, State state)
     return count;
 }
 
+/* The first slot without a run; -1: all have one. */
+static int free_slot(const Sweep *sweep)
+{
+    for (int slot = 0; slot < sweep->slots; ++slot) {
+        bool taken = false;
+        for (int i = 0; i < sweep->plan.run_count && !taken; ++i)
+            taken = sweep->job[i].state == RUNNING && sweep->job[i].slot == slot;
+        if (!taken) return slot;
+    }
+    return -1;
+}
+
 static void mark_complete(Sweep *sweep)
 {
     for (int i = 0; i < sweep->plan.run_count; ++i) {
@@ -358,12 +383,10 @@ static Status run_all(Sweep *sweep)
     const int total = sweep->plan.run_count;
     int next = 0, forwarded = 0;
     for (;;) {
-        while (!is_stopping(sweep) && next < total && count_state(sweep, RUNNING) < sweep->arguments.slots) {
-            if (sweep->job[next].state == WAITING) {
-                log_info("[%d/%d] %s starts", next + 1, total, sweep->plan.run[next].name);
-                TRY(start(sweep, next));
-            }
-            ++next;
+        for (int slot; !is_stopping(sweep) && next < total && (slot = free_slot(sweep)) >= 0; ++next) {
+            if (sweep->job[next].state != WAITING) continue;
+            sweep->job[next].slot = slot;
+            TRY(start(sweep, next));
         }
         if (count_state(sweep, RUNNING) == 0) return OK;
         if (sweep->stopping && !forwarded) {
@@ -434,18 +457,25 @@ static Status run_sweep(Sweep *sweep)
                    arguments->folder != NULL ? arguments->folder : sweep->plan.name);
     TRY(read_launcher(sweep));
     /* A mistake in the last run must not be found after a week. */
-    TRY(sweep_check(&sweep->plan, sweep->folder, sweep->launcher_count > 0));
+    bool gpus;
+    TRY(sweep_check(&sweep->plan, sweep->folder, sweep->launcher_count > 0, &gpus));
     TRY(file_make_folder(sweep->folder));
     TRY(write_list(sweep));
     TRY(find_program(sweep));
     TRY(memory_new(&sweep->job, (size_t)sweep->plan.run_count, sizeof *sweep->job, "sweep"));
     mark_complete(sweep);
+    const SlotOptions slots = {.slots = arguments->slots,
+                               .ranks = sweep->plan.ranks,
+                               .waiting = count_state(sweep, WAITING),
+                               .gpus = gpus,
+                               .elsewhere = sweep->launcher_count > 0};
+    TRY(sweep_slots_make(&slots, &sweep->slot, &sweep->slots));
     const sigset_t heeded = heeded_signals();
     (void)signal(SIGCHLD, SIG_DFL);
     (void)sigprocmask(SIG_BLOCK, &heeded, &sweep->usual_signals);
     log_info("%s: %d runs, %d rank%s each, %d at a time; %d complete already", sweep->plan.name,
-             sweep->plan.run_count, sweep->plan.ranks, sweep->plan.ranks == 1 ? "" : "s",
-             (int)arguments->slots, count_state(sweep, COMPLETE));
+             sweep->plan.run_count, sweep->plan.ranks, sweep->plan.ranks == 1 ? "" : "s", sweep->slots,
+             count_state(sweep, COMPLETE));
     TRY(run_all(sweep));
     TRY(print_table(sweep));
     if (sweep->stopping)
@@ -474,6 +504,7 @@ done:
     sweep_plan_free(&sweep->plan);
     free(sweep->arguments.overrides);
     free(sweep->job);
+    free(sweep->slot);
     free(sweep);
     return status;
 }

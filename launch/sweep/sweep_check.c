@@ -16,6 +16,7 @@ typedef struct {
     const SweepPlan *plan;
     const char *folder;
     bool elsewhere;
+    bool gpus;    /* a run that is to be done may use them */
     char **files; /* descriptions of those that have been opened */
     size_t file_count, file_capacity;
     int late_runs; /* complete ones, for which settings come too late */
@@ -89,6 +90,7 @@ static Status check_with(Check *check, const SweepRun *run, const Config *config
     TRY(run_folder_attach(path, &folder));
     TRY(run_folder_check_config(&folder, config));
     if (run_folder_is_complete(&folder)) return note_late_settings(check, &folder, config);
+    check->gpus = check->gpus || strcmp(config_text(config, "device"), "cpu") != 0;
     return check_files(check, config, run->name);
 }
 
@@ -103,7 +105,7 @@ static Status check_run(Check *check, const SweepRun *run)
     return status;
 }
 
-Status sweep_check(const SweepPlan *plan, const char *folder, bool elsewhere)
+Status sweep_check(const SweepPlan *plan, const char *folder, bool elsewhere, bool *gpus)
 {
     Check check = {.plan = plan, .folder = folder, .elsewhere = elsewhere};
     Status status = OK;
@@ -114,6 +116,7 @@ Status sweep_check(const SweepPlan *plan, const char *folder, bool elsewhere)
     if (status == OK && check.late_runs > 0)
         log_warning("%d runs are complete and stay as they are; settings that come too late: %s",
                     check.late_runs, check.late);
+    *gpus = check.gpus;
     free(check.late);
     for (size_t i = 0; i < check.file_count; ++i)
         free(check.files[i]);
