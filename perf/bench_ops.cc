@@ -52,7 +52,8 @@ class Step
         check(device_open(DEVICE_CPU, 0, 0, &device_));
         check(collective_self(&collective_));
         check(arena_create(device_, &arena_));
-        check(store_create(device_, graph_, 1, &store_));
+        const Graph *const graphs[] = {graph_};
+        check(store_create(device_, graphs, 1, 1, &store_));
         PlanOptions options{};
         options.share_memory = true;
         options.profile = true;

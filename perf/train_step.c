@@ -142,7 +142,7 @@ static Status prepare(Training *training, const Options *options, World *world)
     TRY(comm_device_collective(world, training->device, &options_of_ranks, &training->collective));
     TRY(arena_create(training->device, &training->arena));
     TRY(build(training, options));
-    TRY(store_create(training->device, training->graph, 1, &training->store));
+    TRY(store_create(training->device, (const Graph *[]){training->graph}, 1, 1, &training->store));
     TRY(plan_create(training->graph, training->store, training->arena, training->collective,
                     (PlanOptions){.bucket_bytes = config_integer(config, "comm.bucket_bytes"),
                                   .share_memory = config_flag(config, "plan.share_memory"),

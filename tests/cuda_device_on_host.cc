@@ -252,6 +252,7 @@ const DeviceMethods device_cuda_methods = {
     .copy_rows = copy_rows_host,
     .clear = clear_host,
     .accumulate = accumulate_cuda,
+    .narrow = narrow_cuda,
     .widen = widen_cuda,
     .synchronize = synchronize_host,
     .mark = mark_host,

@@ -152,7 +152,8 @@ void network_step_open(NetworkStep *step, Network *network, StepOptions options)
     if (!options.separate_nodes) (void)graph_fuse(graph);
     if (!options.forward_only) graph_differentiate(graph, step->sums);
     assert_ok(graph_finish(graph));
-    if (network->store == NULL) assert_ok(store_create(network->device, graph, 1, &network->store));
+    if (network->store == NULL)
+        assert_ok(store_create(network->device, (const Graph *[]){graph}, 1, 1, &network->store));
     assert_ok(
         plan_create(graph, network->store, network->arena, network->collective, PLAN_DEFAULTS, &step->plan));
 }

@@ -526,7 +526,7 @@ static int try_case(const OpCase *op_case, DType compute, DeviceKind kind, Devic
     device_set_numerics(trial.device, numerics);
     assert_ok(collective_self(&trial.collective));
     assert_ok(arena_create(trial.device, &trial.arena));
-    assert_ok(store_create(trial.device, trial.graph, 1, &trial.store));
+    assert_ok(store_create(trial.device, (const Graph *[]){trial.graph}, 1, 1, &trial.store));
     assert_ok(
         plan_create(trial.graph, trial.store, trial.arena, trial.collective, PLAN_DEFAULTS, &trial.plan));
     expect(&trial);

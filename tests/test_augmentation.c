@@ -80,7 +80,7 @@ static void run_case(const Case *c)
     Collective *alone;
     Plan *plan;
     assert_ok(device_open(DEVICE_CPU, 0, 2, &device));
-    assert_ok(store_create(device, graph, 1, &store));
+    assert_ok(store_create(device, (const Graph *[]){graph}, 1, 1, &store));
     assert_ok(arena_create(device, &arena));
     assert_ok(collective_self(&alone));
     assert_ok(plan_create(graph, store, arena, alone, PLAN_DEFAULTS, &plan));

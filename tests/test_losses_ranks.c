@@ -87,7 +87,7 @@ static void train_step(Collective *collective, const LossHead *head, int64_t fir
     graph_keep(graph, loss);
     graph_differentiate(graph, loss);
     assert_ok(graph_finish(graph));
-    assert_ok(store_create(device, graph, 3, &store));
+    assert_ok(store_create(device, (const Graph *[]){graph}, 1, 3, &store));
     assert_ok(arena_create(device, &arena));
     assert_ok(plan_create(graph, store, arena, collective, PLAN_DEFAULTS, &plan));
     assert_ok(plan_reduce(plan, loss));

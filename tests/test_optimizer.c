@@ -61,7 +61,7 @@ static Fixture fixture_new(const Shape shape[TENSORS], int threads)
         parameter[i] = graph_parameter(fixture.graph, names[i], shape[i], (Init){.kind = INIT_ZEROS});
     graph_differentiate(fixture.graph, graph_node(fixture.graph, &sink, parameter, TENSORS, NULL, 0));
     assert_ok(graph_finish(fixture.graph));
-    assert_ok(store_create(fixture.device, fixture.graph, 1, &fixture.store));
+    assert_ok(store_create(fixture.device, (const Graph *[]){fixture.graph}, 1, 1, &fixture.store));
     for (int i = 0; i < TENSORS; ++i) {
         fixture.entry[i] = store_find(fixture.store, names[i]);
         assert_non_null(fixture.entry[i]);

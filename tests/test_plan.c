@@ -74,7 +74,7 @@ static void open_fixture(Fixture *f, int64_t samples, bool fuse, PlanOptions opt
     *f = (Fixture){.graph = NULL};
     build(f, samples, fuse);
     assert_ok(device_open(DEVICE_CPU, 0, 2, &f->device));
-    assert_ok(store_create(f->device, f->graph, 7, &f->store));
+    assert_ok(store_create(f->device, (const Graph *[]){f->graph}, 1, 7, &f->store));
     assert_ok(arena_create(f->device, &f->arena));
     assert_ok(collective_self(&f->collective));
     assert_ok(plan_create(f->graph, f->store, f->arena, f->collective, options, &f->plan));
@@ -345,7 +345,7 @@ static void micro_steps_add_up(void **state)
         graph_differentiate(f.graph, f.loss);
         assert_ok(graph_finish(f.graph));
         assert_ok(device_open(DEVICE_CPU, 0, 2, &f.device));
-        assert_ok(store_create(f.device, f.graph, 7, &f.store));
+        assert_ok(store_create(f.device, (const Graph *[]){f.graph}, 1, 7, &f.store));
         assert_ok(arena_create(f.device, &f.arena));
         assert_ok(collective_self(&f.collective));
         assert_ok(plan_create(f.graph, f.store, f.arena, f.collective, PLAN_DEFAULTS, &f.plan));
@@ -398,7 +398,7 @@ static void external_inputs_must_be_bound(void **state)
     graph_keep(f.graph, f.output);
     assert_ok(graph_finish(f.graph));
     assert_ok(device_open(DEVICE_CPU, 0, 1, &f.device));
-    assert_ok(store_create(f.device, f.graph, 7, &f.store));
+    assert_ok(store_create(f.device, (const Graph *[]){f.graph}, 1, 7, &f.store));
     assert_ok(arena_create(f.device, &f.arena));
     assert_ok(collective_self(&f.collective));
     assert_ok(plan_create(f.graph, f.store, f.arena, f.collective, PLAN_DEFAULTS, &f.plan));
@@ -458,7 +458,7 @@ static void checkpoints_bring_everything_back(void **state)
     Fixture f, g;
     open_fixture(&f, SAMPLES, true, PLAN_DEFAULTS);
     float *momentum, *other;
-    assert_ok(store_flat(f.store, "momentum", &momentum));
+    assert_ok(store_flat(f.store, "momentum", false, &momentum));
     run(&f, 0);
     for (int64_t i = 0; i < store_flat_count(f.store); ++i)
         momentum[i] = 0;
@@ -473,7 +473,7 @@ static void checkpoints_bring_everything_back(void **state)
     assert_true(checkpoint_exists(folder, "step-12"));
 
     open_fixture(&g, SAMPLES, true, PLAN_DEFAULTS);
-    assert_ok(store_flat(g.store, "momentum", &other));
+    assert_ok(store_flat(g.store, "momentum", false, &other));
     memset(store_parameters(g.store), 0, sizeof(float) * (size_t)store_flat_count(g.store));
     SafeFile *file;
     assert_ok(checkpoint_load(g.store, folder, "step-12", &file));
@@ -503,7 +503,7 @@ static void checkpoints_bring_everything_back(void **state)
     (void)linear(graph, "fc", graph_input(graph, "x", shape_of(FLOAT32, 2, (const int64_t[]){1, 9})),
                  (Linear){.features = 3});
     assert_ok(graph_finish(graph));
-    assert_ok(store_create(f.device, graph, 1, &wrong));
+    assert_ok(store_create(f.device, (const Graph *[]){graph}, 1, 1, &wrong));
     assert_fails(checkpoint_load(wrong, folder, "step-12", NULL), STATUS_INPUT, "fc.weight");
     store_free(wrong);
     graph_free(graph);

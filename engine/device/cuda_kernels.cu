@@ -31,18 +31,19 @@ __global__ void accumulate_kernel(float *to, const float *from, int64_t packs, i
 
 /* Slices by value, as a launch's parameter: in packs, of which the last may reach past the slice, into the gap to
  * the next multiple of 16 elements. */
-struct WidenedSlices {
+struct SlicePacks {
     enum { MOST = 32, PACK = 8 };
     int count;
     int64_t first[MOST]; /* pack */
     int64_t end[MOST];   /* packs of the slices up to this one, all together */
 };
 
-__global__ void widen_kernel(float *to, const Bfloat16 *from, WidenedSlices slices)
+template <typename From, typename To>
+__global__ void convert_kernel(To *to, const From *from, SlicePacks slices)
 {
-    constexpr int N = WidenedSlices::PACK;
-    auto *to_packs = reinterpret_cast<Pack<float, N> *>(to);
-    const auto *from_packs = reinterpret_cast<const Pack<Bfloat16, N> *>(from);
+    constexpr int N = SlicePacks::PACK;
+    auto *to_packs = reinterpret_cast<Pack<To, N> *>(to);
+    const auto *from_packs = reinterpret_cast<const Pack<From, N> *>(from);
     const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
     int slice = 0;
     int64_t before = 0; /* packs of earlier slices */
@@ -51,12 +52,33 @@ __global__ void widen_kernel(float *to, const Bfloat16 *from, WidenedSlices slic
         while (i >= slices.end[slice])
             before = slices.end[slice++];
         const int64_t pack = slices.first[slice] + i - before;
-        const Pack<Bfloat16, N> value = from_packs[pack];
-        Pack<float, N> wide;
+        const Pack<From, N> value = from_packs[pack];
+        Pack<To, N> other;
         for (int j = 0; j < N; ++j)
-            wide.element[j] = to_float(value.element[j]);
-        to_packs[pack] = wide;
+            other.element[j] = from_float<To>(to_float(value.element[j]));
+        to_packs[pack] = other;
     }
+}
+
+template <typename From, typename To>
+Status convert(Device *device, const char *what, To *to, const From *from, const Slice *slice, int slices)
+{
+    constexpr int64_t PACK = SlicePacks::PACK;
+    for (int done = 0; done < slices;) {
+        SlicePacks part = {};
+        int64_t packs = 0;
+        for (; part.count < SlicePacks::MOST && done < slices; ++done) {
+            if (slice[done].first % (2 * PACK) != 0)
+                return fail(STATUS_INTERNAL, "%s: a slice begins at element %lld, which is no multiple of 16",
+                            what, static_cast<long long>(slice[done].first));
+            packs += (slice[done].count + PACK - 1) / PACK;
+            part.first[part.count] = slice[done].first / PACK;
+            part.end[part.count++] = packs;
+        }
+        TRY(launch(what, convert_kernel<From, To>, blocks_for(packs, THREADS), THREADS, 0,
+                   device_stream(device), to, from, part));
+    }
+    return OK;
 }
 
 /* Eight independent chains a thread fill the pipelines. The sum of all is stored where it cannot be known to
@@ -88,22 +110,12 @@ Status accumulate_cuda(Device *device, float *to, const float *from, int64_t cou
 
 Status widen_cuda(Device *device, float *to, const void *from, const Slice *slice, int slices)
 {
-    constexpr int64_t PACK = WidenedSlices::PACK;
-    for (int done = 0; done < slices;) {
-        WidenedSlices part = {};
-        int64_t packs = 0;
-        for (; part.count < WidenedSlices::MOST && done < slices; ++done) {
-            if (slice[done].first % (2 * PACK) != 0)
-                return fail(STATUS_INTERNAL, "a slice that begins at element %lld cannot be widened",
-                            static_cast<long long>(slice[done].first));
-            packs += (slice[done].count + PACK - 1) / PACK;
-            part.first[part.count] = slice[done].first / PACK;
-            part.end[part.count++] = packs;
-        }
-        TRY(launch("widening gradients", widen_kernel, blocks_for(packs, THREADS), THREADS, 0,
-                   device_stream(device), to, static_cast<const Bfloat16 *>(from), part));
-    }
-    return OK;
+    return convert(device, "widening gradients", to, static_cast<const Bfloat16 *>(from), slice, slices);
+}
+
+Status narrow_cuda(Device *device, void *to, const float *from, const Slice *slice, int slices)
+{
+    return convert(device, "narrowing gradients", static_cast<Bfloat16 *>(to), from, slice, slices);
 }
 
 Status multiply_adds_cuda(Device *device, int rounds, float *sink, double *flops)

@@ -7,6 +7,7 @@
 /* to[i] += from[i] */
 CHECKED Status accumulate_cuda(Device *, float *to, const float *from, int64_t count);
 
+CHECKED Status narrow_cuda(Device *, void *to, const float *from, const Slice *, int slices);
 CHECKED Status widen_cuda(Device *, float *to, const void *from, const Slice *, int slices);
 
 /* Chains of float32 multiply-adds that keep the whole GPU busy; sets *flops to what it enqueued. sink: device

@@ -105,6 +105,13 @@ Status device_accumulate(Device *device, float *to, const float *from, int64_t c
     return device->methods->accumulate(device, to, from, count);
 }
 
+Status device_narrow(Device *device, void *to, const float *from, const Slice *slice, int slices)
+{
+    if (device->methods->narrow == NULL)
+        return fail(STATUS_INTERNAL, "%s does not narrow gradients", device_name(device));
+    return device->methods->narrow(device, to, from, slice, slices);
+}
+
 Status device_widen(Device *device, float *to, const void *from, const Slice *slice, int slices)
 {
     if (device->methods->widen == NULL)

@@ -63,6 +63,8 @@ typedef struct {
 /* The BFLOAT16 elements `from` become the same ones of `to`, in all slices; elements up to the next multiple of
  * 16 may be written, too. Few launches for many slices. Not on the CPU. */
 CHECKED Status device_widen(Device *, float *to, const void *from, const Slice *, int slices);
+/* The other way: float32 elements `from` become BFLOAT16, rounded to nearest. */
+CHECKED Status device_narrow(Device *, void *to, const float *from, const Slice *, int slices);
 CHECKED Status device_synchronize(Device *);
 /* A point in the device's work: all that was enqueued before. What was downloaded before is in host memory once the
  * mark was waited for, while the device may be busy with what came after. */

@@ -19,7 +19,8 @@ typedef struct {
                         size_t bytes, size_t rows);
     Status (*clear)(Device *, void *, size_t bytes);
     Status (*accumulate)(Device *, float *to, const float *from, int64_t count);
-    Status (*widen)(Device *, float *to, const void *from, const Slice *, int slices); /* may be NULL */
+    Status (*narrow)(Device *, void *to, const float *from, const Slice *, int slices); /* may be NULL */
+    Status (*widen)(Device *, float *to, const void *from, const Slice *, int slices);  /* may be NULL */
     Status (*synchronize)(Device *);
     Status (*mark)(Device *, Mark *); /* may be NULL */
     Status (*wait)(Device *, Mark);   /* may be NULL, as mark */

@@ -10,8 +10,10 @@
 /* Which values lead to a parameter or to a value whose gradient is wanted: others need no gradient. */
 static void mark_needed(const Graph *graph, bool needed[])
 {
-    for (size_t i = 0; i < graph->value_count; ++i)
-        needed[i] = graph->value[i].role == ROLE_PARAMETER || graph->value[i].wanted;
+    for (size_t i = 0; i < graph->value_count; ++i) {
+        const ValueInfo *info = &graph->value[i];
+        needed[i] = (info->role == ROLE_PARAMETER && info->training != FROZEN) || info->wanted;
+    }
     for (size_t n = 0; n < graph->node_count; ++n) {
         const Node *node = graph->node[n];
         bool any = false;
@@ -54,6 +56,21 @@ static Value accumulate(Graph *graph, Value total, Value part)
     return add_inside(graph, total, part) ? part : add(graph, total, part);
 }
 
+/* Is `part` the first gradient of rows of a table that is trained by them? Else says why not. */
+static bool is_row_gradient(Graph *graph, const Node *node, Value table, Value part)
+{
+    const ValueInfo *info = &graph->value[table.id];
+    const Shape shape = info->shape, got = graph->value[part.id].shape;
+    if (value_exists(info->gradient))
+        graph_fail(graph, STATUS_INPUT, "%s is trained by rows, but the network uses it more than once",
+                   info->name);
+    else if (graph->node[graph->value[part.id].producer]->output_count != 3 || got.rank != 2 ||
+             got.extent[1] != shape_columns(shape))
+        graph_fail(graph, STATUS_INPUT, "%s is trained by rows, but %s needs all of its gradient", info->name,
+                   node->op->name);
+    return graph->status == OK;
+}
+
 static void differentiate_node(Graph *graph, int index, const bool needed[])
 {
     const Node *node = graph->node[index];
@@ -78,6 +95,10 @@ static void differentiate_node(Graph *graph, int index, const bool needed[])
     for (int i = 0; i < node->input_count && graph->status == OK; ++i) {
         if (!wanted[i] || !value_exists(d_in[i])) continue;
         const Value input = node->input[i];
+        if (graph->value[input.id].training == TRAINED_BY_ROWS) {
+            if (is_row_gradient(graph, node, input, d_in[i])) graph->value[input.id].gradient = d_in[i];
+            continue;
+        }
         Shape shape = graph->value[input.id].shape, got = graph->value[d_in[i].id].shape;
         if (!shape_equal(shape, got)) {
             char a[SHAPE_TEXT], b[SHAPE_TEXT];

@@ -146,8 +146,12 @@ static Value new_value(Graph *graph, Role role, Shape shape, const char *name)
         return NO_VALUE;
     }
     ValueInfo *info = &graph->value[graph->value_count];
-    *info = (ValueInfo){
-        .shape = shape, .role = role, .name = keep_text(graph, name), .producer = -1, .gradient = NO_VALUE};
+    *info = (ValueInfo){.shape = shape,
+                        .role = role,
+                        .zero_row = -1,
+                        .name = keep_text(graph, name),
+                        .producer = -1,
+                        .gradient = NO_VALUE};
     if (info->name == NULL) return NO_VALUE;
     return (Value){(int32_t)graph->value_count++};
 }
@@ -235,6 +239,23 @@ Value graph_parameter_with_layout(Graph *graph, const char *name, Shape shape, I
 Value graph_state(Graph *graph, const char *name, Shape shape, Init init)
 {
     return scoped_value(graph, ROLE_STATE, name, shape, init);
+}
+
+Value graph_transient_state(Graph *graph, const char *name, Shape shape, Init init)
+{
+    const Value value = graph_state(graph, name, shape, init);
+    if (value_exists(value)) graph->value[value.id].transient = true;
+    return value;
+}
+
+void graph_start_row_at_zero(Graph *graph, Value parameter, int64_t row)
+{
+    if (value_exists(parameter)) graph->value[parameter.id].zero_row = row;
+}
+
+void graph_set_training(Graph *graph, Value parameter, TrainingKind training)
+{
+    if (value_exists(parameter)) graph->value[parameter.id].training = training;
 }
 
 Value graph_clock(Graph *graph)
@@ -353,6 +374,9 @@ Role graph_role(const Graph *graph, Value value) { return graph->value[value.id]
 const char *graph_name(const Graph *graph, Value value) { return graph->value[value.id].name; }
 Init graph_init(const Graph *graph, Value value) { return graph->value[value.id].init; }
 FileLayout graph_file_layout(const Graph *graph, Value value) { return graph->value[value.id].file_layout; }
+int64_t graph_zero_row(const Graph *graph, Value value) { return graph->value[value.id].zero_row; }
+TrainingKind graph_training(const Graph *graph, Value value) { return graph->value[value.id].training; }
+bool graph_is_transient(const Graph *graph, Value value) { return graph->value[value.id].transient; }
 bool graph_is_kept(const Graph *graph, Value value) { return graph->value[value.id].kept; }
 bool graph_is_external(const Graph *graph, Value value) { return graph->value[value.id].external; }
 int graph_producer(const Graph *graph, Value value) { return graph->value[value.id].producer; }

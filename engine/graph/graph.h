@@ -65,6 +65,13 @@ typedef enum {
     FILE_CONVOLUTION_1D  /* in memory [out, 1, width, in]; in files [out, in, width] */
 } FileLayout;
 
+/* How a parameter is trained. */
+typedef enum {
+    TRAINED,         /* its gradient has its shape */
+    TRAINED_BY_ROWS, /* a table of which a batch uses some rows: the gradient holds these rows alone */
+    FROZEN           /* no gradient, and no work for one */
+} TrainingKind;
+
 typedef enum { GRAPH_TRAIN, GRAPH_EVALUATE } GraphMode;
 typedef enum { PHASE_FORWARD, PHASE_BACKWARD } Phase;
 
@@ -95,6 +102,15 @@ Value graph_external_input(Graph *, const char *name, Shape);
 Value graph_parameter(Graph *, const char *name, Shape, Init);
 Value graph_parameter_with_layout(Graph *, const char *name, Shape, Init, FileLayout);
 Value graph_state(Graph *, const char *name, Shape, Init);
+/* A state that no checkpoint holds and that ranks do not share (a decoder's cache). All programs of a store that
+ * name it share it. */
+Value graph_transient_state(Graph *, const char *name, Shape, Init);
+
+/* Row `row` of a parameter starts at zero, whatever its Init (an embedding's padding). */
+void graph_start_row_at_zero(Graph *, Value parameter, int64_t row);
+/* Before graph_differentiate; TRAINED unless said otherwise. Only tables that are read by `embedding` once in the
+ * graph, and by nothing else, can be TRAINED_BY_ROWS; graph_differentiate names the op that stands against it. */
+void graph_set_training(Graph *, Value parameter, TrainingKind);
 
 /* The clock: an int64[5] input {seed, epoch, step, index of this rank's first sample in the global batch, how
  * many samples at the end of this rank's batch are padding}, from which ops take what changes between runs
@@ -129,6 +145,10 @@ static inline bool value_is_root_gradient(Value value) { return value.id == -2; 
  * parameter that the loss depends on can then be asked for; NO_VALUE for others. Call once. */
 void graph_differentiate(Graph *, Value loss);
 Value graph_gradient(const Graph *, Value of);
+/* The gradient of a table that is TRAINED_BY_ROWS is output 0 of a node with three outputs (graph_output):
+ *     0  FLOAT32 [most rows, columns]: the gradients of the rows,
+ *     1  INT32 [most rows]: which rows, ascending, each once,
+ *     2  INT32 [1]: how many there are; what stands behind them has no meaning. */
 /* Also wanted: the gradient of this input or result (tests, adversarial inputs). Call before
  * graph_differentiate. */
 void graph_want_gradient(Graph *, Value);
@@ -157,6 +177,9 @@ Role graph_role(const Graph *, Value);
 const char *graph_name(const Graph *, Value); /* inputs, parameters, states; for results "scope.op" */
 Init graph_init(const Graph *, Value);
 FileLayout graph_file_layout(const Graph *, Value); /* of a parameter; FILE_AS_IN_MEMORY for others */
+int64_t graph_zero_row(const Graph *, Value);       /* which row starts at zero; -1: none */
+TrainingKind graph_training(const Graph *, Value);
+bool graph_is_transient(const Graph *, Value);
 bool graph_is_kept(const Graph *, Value);
 bool graph_is_external(const Graph *, Value);
 int graph_producer(const Graph *, Value);          /* node index, or -1 */

@@ -11,9 +11,11 @@ typedef struct {
     Role role;
     Init init;
     FileLayout file_layout;
+    int64_t zero_row; /* -1: none */
+    TrainingKind training;
     const char *name;
     int producer, output_index;
-    bool kept, wanted, external;
+    bool kept, wanted, external, transient;
     Value gradient;
 } ValueInfo;
 

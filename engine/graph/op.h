@@ -91,7 +91,7 @@ struct Op {
     bool (*fuse)(const Graph *, int node, Fusion *);
     /* > 0: that input is optional and, given, is added to output 0; differentiation then spares an `add`. */
     int addend;
-    uint32_t updates; /* bit i: input i (a state) is changed by run */
+    uint32_t gathers; /* bit i: of input i, a table, a run reads some rows only, as float32 */
     Alias alias;
     const Kernel *kernel[DEVICE_KINDS]; /* NULL: not on this device */
 };

@@ -184,8 +184,6 @@ const Op batch_norm_op = {.name = "batch_norm",
                           .infer = infer,
                           .gradient = gradient,
                           .cost = cost,
-                          .updates = 1U << BATCH_NORM_RUNNING_MEAN | 1U << BATCH_NORM_RUNNING_VAR |
-                                     1U << BATCH_NORM_BATCHES_TRACKED,
                           .kernel = {[DEVICE_CPU] = &batch_norm_cpu, [DEVICE_CUDA] = &batch_norm_cuda}};
 
 const Op batch_norm_backward_op = {

@@ -79,11 +79,11 @@ static Status prepare(Optimizer *optimizer, const Rule *rule)
         return fail(STATUS_INTERNAL, "optimizer %s: the store has no gradients", rule->name);
     OptimizerCall *call = &optimizer->call;
     call->options = &optimizer->options;
-    call->count = store_flat_count(store);
+    call->count = store_trained_count(store);
     call->parameters = store_parameters(store);
     call->gradients = store_gradients(store);
     for (int i = 0; i < rule->states(&optimizer->options); ++i)
-        TRY(store_flat(store, rule->state[i], &call->state[i]));
+        TRY(store_flat(store, rule->state[i], false, &call->state[i]));
     const size_t blocks = (size_t)((call->count + OPTIMIZER_BLOCK - 1) / OPTIMIZER_BLOCK);
     TRY(device_allocate(device, (blocks + 1) * sizeof(double), "the gradient's norm", (void **)&call->norm));
     call->partial = call->norm + 1;

@@ -169,11 +169,12 @@ static Status copy_optimizer(Store *store, HostCopy **out)
     for (int a = 0; a < arrays && status == OK; ++a)
         for (int i = 0; i < entries && status == OK; ++i) {
             const StoreEntry *entry = store_at(store, i);
-            if (entry->role != ROLE_PARAMETER) continue;
+            const float *state = store_flat_of(store, a, entry);
+            if (state == NULL) continue;
             status = text_format(&name, "%s/%s", store_flat_name(store, a), entry->name);
             if (status != OK) break;
             const int before = copy->count;
-            status = host_copy_add(copy, device, entry, name, store_flat_data(store, a) + entry->offset);
+            status = host_copy_add(copy, device, entry, name, state);
             if (copy->count == before) free(name);
         }
     return host_copy_end(copy, device, status, out);
@@ -189,7 +190,7 @@ Status checkpoint_copy_model(Store *store, HostCopy **out)
     Status status = OK;
     for (int i = 0; i < entries && status == OK; ++i) {
         const StoreEntry *entry = store_at(store, i);
-        status = host_copy_add(copy, device, entry, entry->name, entry->data);
+        if (!entry->transient) status = host_copy_add(copy, device, entry, entry->name, entry->data);
     }
     return host_copy_end(copy, device, status, out);
 }
@@ -278,6 +279,7 @@ static Status check_model(const Store *store, const SafeFile *file, const char *
 {
     for (int i = 0; i < store_count(store); ++i) {
         const StoreEntry *entry = store_at(store, i);
+        if (entry->transient) continue;
         const SafeTensor *tensor = safetensors_find(file, entry->name);
         if (tensor == NULL)
             return fail(STATUS_INPUT, "%s has no tensor %s. Is it a checkpoint of another network?", path,
@@ -297,7 +299,8 @@ static Status each_optimizer_tensor(Store *store, const SafeFile *file, const ch
     for (int a = 0; a < store_flat_arrays(store); ++a)
         for (int i = 0; i < store_count(store); ++i) {
             const StoreEntry *entry = store_at(store, i);
-            if (entry->role != ROLE_PARAMETER) continue;
+            float *state = store_flat_of(store, a, entry);
+            if (state == NULL) continue;
             char *name;
             TRY(text_format(&name, "%s/%s", store_flat_name(store, a), entry->name));
             const SafeTensor *tensor = safetensors_find(file, name);
@@ -306,8 +309,7 @@ static Status each_optimizer_tensor(Store *store, const SafeFile *file, const ch
                 status = fail(STATUS_INPUT, "%s has no tensor %s. Was it written with another optimizer?",
                               path, name);
             else if (load)
-                status = read_in(store_device(store), entry, tensor->data,
-                                 store_flat_data(store, a) + entry->offset);
+                status = read_in(store_device(store), entry, tensor->data, state);
             else
                 status = check_tensor(tensor, entry, name, path);
             free(name);
@@ -349,6 +351,7 @@ Status checkpoint_load(Store *store, const char *folder, const char *stem, SafeF
     }
     for (int i = 0; i < store_count(store); ++i) {
         const StoreEntry *entry = store_at(store, i);
+        if (entry->transient) continue;
         TRY_ELSE(done, read_in(store_device(store), entry, safetensors_find(model, entry->name)->data,
                                entry->data));
     }

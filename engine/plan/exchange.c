@@ -7,11 +7,11 @@
 #include <stdlib.h>
 
 struct Exchange {
+    Store *store;
     Device *device;
     Collective *collective;
-    float *gradients;
-    int64_t count;
-    bfloat16 *narrow; /* as they travel; NULL: as they are */
+    const NarrowGradients *left_narrow; /* by kernels; NULL: none */
+    bfloat16 *narrow;                   /* as gradients travel; NULL: as they are */
     bool started;
 };
 
@@ -33,17 +33,16 @@ static Status convert(Device *device, void *from, DType from_type, void *to, DTy
     return OK;
 }
 
-Status exchange_create(Device *device, Collective *collective, float *gradients, int64_t count, DType type,
+Status exchange_create(Store *store, Collective *collective, const NarrowGradients *narrow, DType type,
                        Exchange **out)
 {
     *out = NULL;
     Exchange *exchange;
     TRY(memory_new(&exchange, 1, sizeof *exchange, "the exchange of gradients"));
-    *exchange =
-        (Exchange){.device = device, .collective = collective, .gradients = gradients, .count = count};
+    *exchange = (Exchange){
+        .store = store, .device = store_device(store), .collective = collective, .left_narrow = narrow};
     if (type == BFLOAT16 && collective->size > 1) {
-        const Status status = device_allocate(device, (size_t)count * sizeof *exchange->narrow,
-                                              "gradients as bfloat16", (void **)&exchange->narrow);
+        const Status status = store_narrow_gradients(store, (void **)&exchange->narrow);
         if (status != OK) {
             free(exchange);
             return status;
@@ -53,22 +52,27 @@ Status exchange_create(Device *device, Collective *collective, float *gradients,
     return OK;
 }
 
-void exchange_free(Exchange *exchange)
-{
-    if (exchange == NULL) return;
-    device_free(exchange->device, exchange->narrow);
-    free(exchange);
-}
+void exchange_free(Exchange *exchange) { free(exchange); }
 
-Status exchange_start(Exchange *exchange, int64_t first, int64_t count)
+Status exchange_start(Exchange *exchange, int64_t first, int64_t count, const float *gathered)
 {
-    Span span = {exchange->gradients + first, count, FLOAT32};
+    Device *device = exchange->device;
+    float *gradient = store_gradients(exchange->store) + first;
+    Span span = {gradient, count, FLOAT32};
+    /* Where nothing is to be added, what kernels left as BFLOAT16 travels as it is. */
+    const bool as_left = exchange->left_narrow != NULL && exchange->narrow != NULL && gathered == NULL;
+    if (exchange->left_narrow != NULL && !as_left)
+        TRY(narrow_gradients_widen(exchange->left_narrow, first, count));
+    if (gathered != NULL) TRY(device_accumulate(device, gradient, gathered + first, count));
     if (exchange->narrow != NULL) {
-        TRY(convert(exchange->device, span.data, FLOAT32, exchange->narrow + first, BFLOAT16, count));
+        if (as_left)
+            TRY(narrow_gradients_complete(exchange->left_narrow, first, count));
+        else
+            TRY(convert(device, gradient, FLOAT32, exchange->narrow + first, BFLOAT16, count));
         span = (Span){exchange->narrow + first, count, BFLOAT16};
     }
     exchange->started = true;
-    return collective_sum(exchange->collective, span, device_stream(exchange->device));
+    return collective_sum(exchange->collective, span, device_stream(device));
 }
 
 Status exchange_finish(Exchange *exchange)
@@ -76,6 +80,6 @@ Status exchange_finish(Exchange *exchange)
     const bool started = exchange->started;
     exchange->started = false;
     if (!started || exchange->narrow == NULL) return OK;
-    return convert(exchange->device, exchange->narrow, BFLOAT16, exchange->gradients, FLOAT32,
-                   exchange->count);
+    return convert(exchange->device, exchange->narrow, BFLOAT16, store_gradients(exchange->store), FLOAT32,
+                   store_trained_count(exchange->store));
 }

@@ -3,17 +3,19 @@
 #define PLUMB_ENGINE_PLAN_EXCHANGE_H
 
 #include "engine/device/collective.h"
+#include "engine/plan/narrow_gradients.h"
+#include "engine/plan/store.h"
 
 typedef struct Exchange Exchange;
 
-/* Of the flat gradient: `count` float32 on the device. They travel as `type`: FLOAT32, or BFLOAT16 for half
- * the traffic. What is passed must outlive it. */
-CHECKED Status exchange_create(Device *, Collective *, float *gradients, int64_t count, DType type,
-                               Exchange **);
+/* Of the store's flat gradient. It travels as `type`: FLOAT32, or BFLOAT16 for half the traffic. narrow: which
+ * gradients kernels leave as BFLOAT16; NULL: none. What is passed must outlive it. */
+CHECKED Status exchange_create(Store *, Collective *, const NarrowGradients *narrow, DType type, Exchange **);
 void exchange_free(Exchange *); /* NULL is allowed */
 
-/* Starts the sum over ranks of a slice that is complete on the device's stream. Collective. */
-CHECKED Status exchange_start(Exchange *, int64_t first, int64_t count);
+/* Starts the sum over ranks of a slice that is complete on the device's stream. gathered: what earlier micro-steps left
+ * to be added to it; NULL: nothing. Collective. */
+CHECKED Status exchange_start(Exchange *, int64_t first, int64_t count, const float *gathered);
 /* After the collective was joined: all that was started is in place, as float32. */
 CHECKED Status exchange_finish(Exchange *);
 

@@ -9,6 +9,7 @@ struct NarrowGradients {
     char *data;   /* the store's flat BFLOAT16 array for gradients */
     Slice *slice; /* those that were added, in the flat array's order */
     int slices;
+    Slice *rest; /* room for what lies between them */
 };
 
 Status narrow_gradients_create(Store *store, int most, NarrowGradients **out)
@@ -19,6 +20,8 @@ Status narrow_gradients_create(Store *store, int most, NarrowGradients **out)
     narrow->store = store;
     Status status =
         memory_new(&narrow->slice, (size_t)most + 1, sizeof *narrow->slice, "gradients in bfloat16");
+    if (status == OK)
+        status = memory_new(&narrow->rest, (size_t)most + 2, sizeof *narrow->rest, "gradients in bfloat16");
     if (status == OK) status = store_narrow_gradients(store, (void **)(void *)&narrow->data);
     if (status != OK) {
         narrow_gradients_free(narrow);
@@ -32,6 +35,7 @@ void narrow_gradients_free(NarrowGradients *narrow)
 {
     if (narrow == NULL) return;
     free(narrow->slice);
+    free(narrow->rest);
     free(narrow);
 }
 
@@ -58,4 +62,21 @@ Status narrow_gradients_widen(const NarrowGradients *narrow, int64_t first, int6
         ++end;
     return device_widen(store_device(narrow->store), store_gradients(narrow->store), narrow->data,
                         narrow->slice + begin, end - begin);
+}
+
+Status narrow_gradients_complete(const NarrowGradients *narrow, int64_t first, int64_t count)
+{
+    enum { GAP = 16 };
+    const int64_t end = first + count;
+    int rest = 0;
+    for (int i = 0; i < narrow->slices && first < end; ++i) {
+        const Slice *slice = &narrow->slice[i];
+        if (slice->first < first) continue;
+        const int64_t until = slice->first < end ? slice->first : end;
+        if (until > first) narrow->rest[rest++] = (Slice){first, until - first};
+        first = slice->first + (slice->count + GAP - 1) / GAP * GAP;
+    }
+    if (first < end) narrow->rest[rest++] = (Slice){first, end - first};
+    return device_narrow(store_device(narrow->store), narrow->data, store_gradients(narrow->store),
+                         narrow->rest, rest);
 }

@@ -18,4 +18,7 @@ void narrow_gradients_add(NarrowGradients *, const float *gradient, int64_t coun
 /* Enqueues the widening of all that were added within these elements of the flat gradient. */
 CHECKED Status narrow_gradients_widen(const NarrowGradients *, int64_t first, int64_t count);
 
+/* Enqueues the narrowing of all others there: those elements are then complete as BFLOAT16. */
+CHECKED Status narrow_gradients_complete(const NarrowGradients *, int64_t first, int64_t count);
+
 #endif

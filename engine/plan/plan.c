@@ -37,7 +37,9 @@ struct Plan {
     Bucket *bucket;
     int bucket_count;
     Exchange *exchange; /* of the buckets; NULL without */
-    char *rounded; /* the store's parameters as BFLOAT16, made anew in each run; NULL: nobody wants them */
+    char *rounded;   /* the store's parameters as BFLOAT16, made anew in each run; NULL: nobody wants them */
+    Slice *rounding; /* those of them that are read so: of the flat array, in its order */
+    int roundings;
     NarrowGradients *narrow; /* likewise gradients; NULL: none */
     bool gradients_missing;  /* some parameter of the store gets no gradient here */
     Value *reduced;
@@ -79,7 +81,8 @@ static Status bind_store(Plan *plan)
     return OK;
 }
 
-/* The buckets cover the whole flat gradient, so that every rank issues the same ones. */
+/* The buckets cover all dense gradients, so that every rank issues the same ones; where ranks may run graphs that finish
+ * gradients after other nodes, all at the end, behind whatever the nodes themselves exchange. */
 static Status make_buckets(Plan *plan)
 {
     bool any = false;
@@ -90,17 +93,17 @@ static Status make_buckets(Plan *plan)
     const int64_t bytes =
         plan->options.bucket_bytes > 0 ? plan->options.bucket_bytes : (int64_t)DEFAULT_BUCKET_BYTES;
     TRY(memory_new(&plan->bucket, (size_t)entries + 1, sizeof *plan->bucket, "plan"));
-    Bucket bucket = {0, 0, -1};
+    Bucket bucket = {0, 0, store_has_one_order(plan->store) ? -1 : plan->nodes - 1};
     for (int i = 0; i < entries; ++i) {
         const StoreEntry *entry = store_at(plan->store, i);
-        if (entry->role != ROLE_PARAMETER) continue;
+        if (entry->gradient == NULL) continue;
         const Value parameter = graph_find(plan->graph, entry->name);
         const Value gradient = value_exists(parameter) ? graph_gradient(plan->graph, parameter) : NO_VALUE;
         const int ready = value_exists(gradient) ? graph_producer(plan->graph, gradient) : -1;
         if (ready < 0) plan->gradients_missing = true;
         if (ready > bucket.ready) bucket.ready = ready;
-        const bool last = i + 1 == entries || store_at(plan->store, i + 1)->role != ROLE_PARAMETER;
-        const int64_t end = last ? store_flat_count(plan->store) : store_at(plan->store, i + 1)->offset;
+        const bool last = i + 1 == entries || store_at(plan->store, i + 1)->gradient == NULL;
+        const int64_t end = last ? store_trained_count(plan->store) : store_at(plan->store, i + 1)->offset;
         bucket.count = end - bucket.first;
         if (!last && bucket.count * (int64_t)sizeof(float) < bytes) continue;
         plan->bucket[plan->bucket_count++] = bucket;
@@ -134,6 +137,39 @@ static bool is_input(const Graph *graph, Value value)
             if (node->input[i].id == value.id) return true;
     }
     return false;
+}
+
+/* Does a node read it whole, and not only some of its rows? */
+static bool is_read_whole(const Graph *graph, Value value)
+{
+    for (int n = 0; n < graph_node_count(graph); ++n) {
+        const Node *node = graph_node_at(graph, n);
+        for (int i = 0; i < node->input_count; ++i)
+            if (node->input[i].id == value.id && (node->op->gathers >> i & 1U) == 0) return true;
+    }
+    return false;
+}
+
+/* Neighbours in the flat array are rounded together: mostly all parameters at once. */
+static Status choose_rounding(Plan *plan)
+{
+    const int entries = store_count(plan->store);
+    TRY(store_rounded(plan->store, (void **)(void *)&plan->rounded));
+    TRY(memory_new(&plan->rounding, (size_t)entries + 1, sizeof *plan->rounding, "plan"));
+    bool open = false;
+    for (int i = 0; i < entries; ++i) {
+        const StoreEntry *entry = store_at(plan->store, i);
+        if (entry->role != ROLE_PARAMETER) continue;
+        const Value parameter = graph_find(plan->graph, entry->name);
+        const bool wanted = value_exists(parameter) && is_read_whole(plan->graph, parameter);
+        const bool last = i + 1 == entries || store_at(plan->store, i + 1)->role != ROLE_PARAMETER;
+        const int64_t end = last ? store_flat_count(plan->store) : store_at(plan->store, i + 1)->offset;
+        if (wanted && !open) plan->rounding[plan->roundings++].first = entry->offset;
+        if (wanted)
+            plan->rounding[plan->roundings - 1].count = end - plan->rounding[plan->roundings - 1].first;
+        open = wanted;
+    }
+    return OK;
 }
 
 static Status prepare_node(Plan *plan, int n)
@@ -237,14 +273,14 @@ Status plan_create(const Graph *graph, Store *store, Arena *arena, Collective *c
              memory_new(&plan->is_gradient, (size_t)plan->values + 1, sizeof *plan->is_gradient, "plan"));
     TRY_ELSE(failed, bind_store(plan));
     TRY_ELSE(failed, make_buckets(plan));
-    if (plan->bucket_count > 0)
-        TRY_ELSE(failed, exchange_create(plan->device, collective, store_gradients(store),
-                                         store_flat_count(store), options.gradient_type, &plan->exchange));
     if (device_kind(plan->device) == DEVICE_CUDA && graph_compute_type(graph) == BFLOAT16) {
-        TRY_ELSE(failed, store_rounded(store, (void **)(void *)&plan->rounded));
+        TRY_ELSE(failed, choose_rounding(plan));
         if (plan->bucket_count > 0)
             TRY_ELSE(failed, narrow_gradients_create(store, store_count(store), &plan->narrow));
     }
+    if (plan->bucket_count > 0)
+        TRY_ELSE(failed,
+                 exchange_create(store, collective, plan->narrow, options.gradient_type, &plan->exchange));
     TRY_ELSE(failed, layout_create(graph, device_kind(plan->device), plan->is_gradient, options.share_memory,
                                    &plan->layout));
     for (int n = 0; n < plan->nodes; ++n)
@@ -280,6 +316,7 @@ void plan_free(Plan *plan)
     free(plan->bound);
     free(plan->is_gradient);
     free(plan->bucket);
+    free(plan->rounding);
     free(plan->reduced);
     free(plan->row);
     free(plan);
@@ -362,18 +399,16 @@ static Status check_inputs_bound(const Plan *plan)
     return OK;
 }
 
-/* Makes float32 of each bucket that is complete after node n; to reduce it, adds what earlier micro-steps
- * gathered and starts its sum over ranks. */
+/* Each bucket that is complete after node n: its sum over ranks is started, with what earlier micro-steps gathered; or
+ * if it is not to be reduced, it becomes float32. */
 static Status finish_ready(Plan *plan, int n, bool reduce, const float *gathered, int *next)
 {
     while (*next < plan->bucket_count && plan->bucket[*next].ready <= n) {
         const Bucket *bucket = &plan->bucket[(*next)++];
-        float *gradient = store_gradients(plan->store) + bucket->first;
-        if (plan->narrow != NULL) TRY(narrow_gradients_widen(plan->narrow, bucket->first, bucket->count));
-        if (!reduce) continue;
-        if (gathered != NULL)
-            TRY(device_accumulate(plan->device, gradient, gathered + bucket->first, bucket->count));
-        TRY(exchange_start(plan->exchange, bucket->first, bucket->count));
+        if (reduce)
+            TRY(exchange_start(plan->exchange, bucket->first, bucket->count, gathered));
+        else if (plan->narrow != NULL)
+            TRY(narrow_gradients_widen(plan->narrow, bucket->first, bucket->count));
     }
     return OK;
 }
@@ -394,19 +429,22 @@ static Status reduce_results(Plan *plan, int n)
  * each where it is used would cost a launch a layer, forward and backward. */
 static Status round_parameters(Plan *plan)
 {
-    if (plan->rounded == NULL) return OK;
-    const int64_t count = store_flat_count(plan->store);
-    const Node node = {.op = &cast_op, .scope = "parameters", .input_count = 1, .output_count = 1};
-    const Call call = {
-        .node = &node,
-        .in = {{.data = store_parameters(plan->store),
-                .shape = shape_of(FLOAT32, 1, &count),
-                .stride = count}},
-        .out = {{.data = plan->rounded, .shape = shape_of(BFLOAT16, 1, &count), .stride = count}},
-        .device = plan->device,
-        .collective = plan->collective};
-    /* cppcheck-suppress returnDanglingLifetime ; kernels keep nothing of a call */
-    return cast_op.kernel[device_kind(plan->device)]->run(&call);
+    for (int i = 0; i < plan->roundings; ++i) {
+        const Slice slice = plan->rounding[i];
+        const Node node = {.op = &cast_op, .scope = "parameters", .input_count = 1, .output_count = 1};
+        const Call call = {.node = &node,
+                           .in = {{.data = store_parameters(plan->store) + slice.first,
+                                   .shape = shape_of(FLOAT32, 1, &slice.count),
+                                   .stride = slice.count}},
+                           .out = {{.data = plan->rounded + slice.first * (int64_t)dtype_size(BFLOAT16),
+                                    .shape = shape_of(BFLOAT16, 1, &slice.count),
+                                    .stride = slice.count}},
+                           .device = plan->device,
+                           .collective = plan->collective};
+        /* cppcheck-suppress returnDanglingLifetime ; kernels keep nothing of a call */
+        TRY(cast_op.kernel[device_kind(plan->device)]->run(&call));
+    }
+    return OK;
 }
 
 static Status run_node(Plan *plan, int n)
@@ -433,7 +471,7 @@ Status plan_run(Plan *plan)
     if (gathering) TRY(store_accumulator(plan->store, &gathered));
     if (plan->gradients_missing && plan->bucket_count > 0)
         TRY(device_clear(plan->device, store_gradients(plan->store),
-                         (size_t)store_flat_count(plan->store) * sizeof(float)));
+                         (size_t)store_trained_count(plan->store) * sizeof(float)));
     TRY(round_parameters(plan));
     int next = 0;
     for (int n = 0; n < plan->nodes; ++n) {
@@ -445,9 +483,10 @@ Status plan_run(Plan *plan)
     ++plan->runs;
     if (gathering && !last && plan->bucket_count > 0) {
         if (plan->micro_step == 0)
-            TRY(device_clear(plan->device, gathered, (size_t)store_flat_count(plan->store) * sizeof(float)));
+            TRY(device_clear(plan->device, gathered,
+                             (size_t)store_trained_count(plan->store) * sizeof(float)));
         TRY(device_accumulate(plan->device, gathered, store_gradients(plan->store),
-                              store_flat_count(plan->store)));
+                              store_trained_count(plan->store)));
     }
     const double start = now();
     TRY(collective_join(plan->collective, device_stream(plan->device)));

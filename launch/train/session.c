@@ -252,7 +252,7 @@ static Status make_plans(Session *session, bool training, bool profile)
     PlanOptions options = plan_options(config);
     options.profile = profile;
     const Graph *graph = training ? session->train.graph : session->evaluate[SPLIT_TEST].graph;
-    TRY(store_create(session->device, graph, (uint64_t)config_integer(config, "seed"), &session->store));
+    TRY(store_create(session->device, &graph, 1, (uint64_t)config_integer(config, "seed"), &session->store));
     TRY(arena_create(session->device, &session->arena));
     if (training) {
         TRY(plan_create(session->train.graph, session->store, session->arena, session->collective, options,
