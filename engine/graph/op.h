@@ -29,7 +29,7 @@ typedef struct {
 } Tensor;
 
 /* One node made ready on a device. Kernels read it; only prepare and release may change `state`. */
-enum { CALL_MAX_TENSORS = 12 };
+enum { CALL_MAX_TENSORS = 31 }; /* masks of tensors are of 32 bits */
 typedef struct Call {
     const Node *node;
     const void *attributes; /* node->attributes */

@@ -44,6 +44,8 @@ static const Op *const table[] = {
     &slice_backward_op,
     &softmax_op,
     &softmax_backward_op,
+    &tree_lstm_op,
+    &tree_lstm_backward_op,
 };
 
 const Op *const *ops_table(int *count)

@@ -100,6 +100,20 @@ Value max_pool1d(Graph *, Value x, Pool1d); /* [N,L,C] -> [N,L',C]; as max_pool2
 /* [N,L,C] -> [N,C]: the largest of all positions; its gradient goes to the first that has it. */
 Value global_max_pool1d(Graph *, Value x);
 
+/* ---- trees ---- */
+
+typedef struct {
+    int64_t memory;   /* units */
+    bool leaf_gate;   /* a leaf's h is s(ox x) tanh(c), not tanh(c) */
+    bool output_gate; /* an inner node's h is s(olh h_l + orh h_r) tanh(c), not tanh(c) */
+    bool nary;        /* the equations as printed: parameters W_i, W_o, W_u, the bias of W_f, U_i_l, ... */
+} TreeLstm;
+/* Binary Tree-LSTM over a batch of trees: x [leaf capacity, width] of the compute type, children INT32 [inner capacity, 2]
+ * and levels INT32 [1 + most levels] as tree_lstm.h says (nlp/tree_batch.h fills them) -> h [leaf capacity + inner capacity,
+ * memory], 0 in rows of no node. Parameters have the names of the code that the calibration paper cites:
+ * leaf_module.cx, leaf_module.ox; composer.ilh, composer.irh, ..., each with weight [memory, in] and bias. */
+Value tree_lstm(Graph *, const char *name, Value x, Value children, Value levels, TreeLstm);
+
 /* ---- data ---- */
 
 typedef struct {

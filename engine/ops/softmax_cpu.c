@@ -3,39 +3,14 @@
 #include "engine/ops/softmax.h"
 
 #include "engine/ops/rows_cpu.h"
-#include "engine/ops/vector_cpu.h"
+#include "engine/ops/vector_exp_cpu.h"
 
 #include <math.h>
-
-/* e^x for x <= 0, to 2 units in the last place: x = n ln 2 + r, |r| <= ln(2)/2, and a polynomial in r (the
- * coefficients of Moshier's Cephes expf). Below the smallest normal number the result is 0. NaN stays NaN. */
-VECTOR_INLINE Vector vector_exp(Vector x)
-{
-    const Vector magic = vector_all(0x1.8p23F); /* adding it leaves n, rounded, in the low bits */
-    const Vector shifted = x * 1.44269504088896341F + magic;
-    const Vector n = shifted - magic;
-    const Vector r = (x - n * 0.693359375F) - n * -2.12194440e-4F;
-    Vector p = vector_all(1.9875691500e-4F);
-    p = p * r + 1.3981999507e-3F;
-    p = p * r + 8.3334519073e-3F;
-    p = p * r + 4.1665795894e-2F;
-    p = p * r + 1.6666665459e-1F;
-    p = p * r + 5.0000001201e-1F;
-    p = p * r * r + r + 1.0F;
-    const BitsVector power = ((BitsVector)shifted - 0x4B400000U + 127U) << 23;
-    const IntVector tiny = x < vector_all(-87.3F);
-    return (Vector)((IntVector)(p * (Vector)power) & ~tiny);
-}
-
-VECTOR_INLINE Vector select_vector(IntVector where, Vector yes, Vector no)
-{
-    return (Vector)((where & (IntVector)yes) | (~where & (IntVector)no));
-}
 
 VECTOR_INLINE Vector load_or(const void *row, int64_t c, int lanes, bool bf16, float otherwise)
 {
     const Vector x = vector_load(row, c, lanes, bf16);
-    return lanes == LANES ? x : select_vector(vector_present(lanes), x, vector_all(otherwise));
+    return lanes == LANES ? x : vector_select(vector_present(lanes), x, vector_all(otherwise));
 }
 
 VECTOR_INLINE int lanes_at(int64_t c, int64_t columns)
@@ -49,7 +24,7 @@ VECTOR_INLINE float row_maximum(const void *row, int64_t columns, bool bf16)
     Vector greatest = vector_all(-INFINITY);
     for (int64_t c = 0; c < columns; c += LANES) {
         const Vector x = load_or(row, c, lanes_at(c, columns), bf16, -INFINITY);
-        greatest = select_vector(x > greatest, x, greatest);
+        greatest = vector_select(x > greatest, x, greatest);
     }
     float maximum = -INFINITY;
     for (int i = 0; i < LANES; ++i)

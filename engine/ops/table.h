@@ -44,6 +44,8 @@ extern const Op slice_op;
 extern const Op slice_backward_op;
 extern const Op softmax_op;
 extern const Op softmax_backward_op;
+extern const Op tree_lstm_op;
+extern const Op tree_lstm_backward_op;
 
 /* Bytes of all inputs and outputs of a node, each counted once: what it must move at least. An absent input
  * (rank -1) has none. */
