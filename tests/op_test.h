@@ -15,7 +15,7 @@
 #include "engine/base/random.h"
 #include "engine/graph/op.h"
 
-enum { OP_TEST_INPUTS = 6, OP_TEST_TENSORS = 12 };
+enum { OP_TEST_INPUTS = 6, OP_TEST_TENSORS = 28 };
 
 typedef struct OpCase OpCase;
 
