@@ -404,7 +404,7 @@ static float *run_with_threads(int threads, int64_t *count)
     plan_free(plan);
     store_free(store);
     arena_free(arena);
-    self->free(self);
+    collective_free(self);
     device_close(device);
     graph_free(graph);
     return all;
