@@ -7,16 +7,21 @@ usage() {
 usage: launch/get_data.sh NAME [FOLDER]
 
 Fetches the data set NAME into FOLDER (default: data/NAME, where plumb looks for it):
-  mnist           11 MB   fashion_mnist    30 MB
-  cifar10        170 MB   cifar100        169 MB
-  tiny_imagenet  248 MB
+  mnist            11 MB   fashion_mnist     30 MB
+  cifar10         170 MB   cifar100         169 MB
+  tiny_imagenet   248 MB
+  newsgroups       14 MB   20 Newsgroups by date: 11,314 + 7,532 documents
+  newsgroups_19997 17 MB   20 Newsgroups, all 19,997; also into data/newsgroups
+  sst               1 MB   Stanford Sentiment Treebank
+  glove_6b        862 MB   word vectors of 50 to 300 numbers, lower case (2.1 GB unpacked); into data/glove
+  glove_840b        2 GB   word vectors of 300 numbers, with case (5.6 GB unpacked); into data/glove
 
-Continues where an interrupted download stopped, checks the published MD5, and unpacks beside the
+Continues where an interrupted download stopped, checks the known checksum, and unpacks beside the
 final place first, so that FOLDER never holds half a data set. Does nothing if NAME is already there.
 
 Environment:
   PLUMB_DATA_URL        fetch from this base address (a mirror) instead of the data set's home
-  PLUMB_DATA_CHECKSUMS  a file as md5sum writes it, used instead of the built-in checksums
+  PLUMB_DATA_CHECKSUMS  a file as md5sum or sha256sum writes it, used instead of the built-in checksums
   PLUMB_DATA_TRIES      give up after so many attempts without a new byte (default 5)
 END
 }
@@ -27,7 +32,9 @@ die() {
     exit 1
 }
 
-# As published by the data sets' authors or, for the two MNISTs, as torchvision checks them.
+# MD5 as published by the data sets' authors or, for the two MNISTs, as torchvision checks them; SHA-256 of the texts as
+# other programs check them: scikit-learn and Hugging Face's datasets (20 Newsgroups), Flux (the treebank), Embeddings.jl and
+# PyTorch-NLP (GloVe).
 builtin_checksums() {
     case $1 in
     mnist) cat <<'END' ;;
@@ -45,13 +52,20 @@ END
     cifar10) echo 'c32a1d4ab5d03f1284b67883e8d87530  cifar-10-binary.tar.gz' ;;
     cifar100) echo '03b5dce01913d631647c71ecec9e9cb8  cifar-100-binary.tar.gz' ;;
     tiny_imagenet) echo '90528d7ca1a48142e341f4ef8d21d0de  tiny-imagenet-200.zip' ;;
+    newsgroups) echo '8f1b2514ca22a5ade8fbb9cfa5727df95fa587f4c87b786e15c759fa66d95610  20news-bydate.tar.gz' ;;
+    newsgroups_19997) echo 'ab7bbf82b7831f7dbb1a09d9312f66fa78565c8de25526999b0d66f69d37e414  20news-19997.tar.gz' ;;
+    sst) echo '5c613a4f673fc74097d523a2c83f38e0cc462984d847b82c7aaf36b01cbbbfcc  trainDevTestTrees_PTB.zip' ;;
+    glove_6b) echo '617afb2fe6cbd085c235baf7a465b96f4112bd7f7ccb2b2cbd649fed9cbcf2fb  glove.6B.zip' ;;
+    glove_840b) echo 'c06db255e65095393609f19a4cfca20bf3a71e20cc53e892aafa490347e3849f  glove.840B.300d.zip' ;;
     esac
 }
 
-# Sets home (address), files (to fetch) and inside (the folder an archive unpacks to; empty: no archive).
+# Sets home (address), files (to fetch), inside (the folders and files an archive unpacks to; empty: no archive) and usual
+# (the folder, if none is given).
 describe() {
     local idx=(train-images-idx3-ubyte.gz train-labels-idx1-ubyte.gz t10k-images-idx3-ubyte.gz t10k-labels-idx1-ubyte.gz)
-    inside=
+    inside=()
+    usual=data/$1
     case $1 in
     mnist)
         home=https://ossci-datasets.s3.amazonaws.com/mnist
@@ -64,17 +78,45 @@ describe() {
     cifar10)
         home=https://www.cs.toronto.edu/~kriz
         files=(cifar-10-binary.tar.gz)
-        inside=cifar-10-batches-bin
+        inside=(cifar-10-batches-bin)
         ;;
     cifar100)
         home=https://www.cs.toronto.edu/~kriz
         files=(cifar-100-binary.tar.gz)
-        inside=cifar-100-binary
+        inside=(cifar-100-binary)
         ;;
     tiny_imagenet)
         home=http://cs231n.stanford.edu
         files=(tiny-imagenet-200.zip)
-        inside=tiny-imagenet-200
+        inside=(tiny-imagenet-200)
+        ;;
+    newsgroups)
+        home=http://qwone.com/~jason/20Newsgroups
+        files=(20news-bydate.tar.gz)
+        inside=(20news-bydate-train 20news-bydate-test)
+        ;;
+    newsgroups_19997)
+        home=http://qwone.com/~jason/20Newsgroups
+        files=(20news-19997.tar.gz)
+        inside=(20_newsgroups)
+        usual=data/newsgroups
+        ;;
+    sst)
+        home=https://nlp.stanford.edu/sentiment
+        files=(trainDevTestTrees_PTB.zip)
+        inside=(trees)
+        ;;
+    glove_6b)
+        home=https://nlp.stanford.edu/data
+        files=(glove.6B.zip)
+        inside=(glove.6B.50d.txt glove.6B.100d.txt glove.6B.200d.txt glove.6B.300d.txt)
+        usual=data/glove
+        ;;
+    glove_840b)
+        home=https://nlp.stanford.edu/data
+        files=(glove.840B.300d.zip)
+        inside=(glove.840B.300d.txt)
+        usual=data/glove
         ;;
     *)
         printf '%s\n' "get_data: there is no data set '$1'" >&2
@@ -88,16 +130,20 @@ need() {
     command -v "$1" >/dev/null || die "the program '$1' is missing: apt-get install $2"
 }
 
-expected_md5() {
-    local md5
-    md5=$(if [ -n "${PLUMB_DATA_CHECKSUMS:-}" ]; then cat "$PLUMB_DATA_CHECKSUMS"; else builtin_checksums "$name"; fi |
+# The length of a checksum says which kind it is.
+expected_sum() {
+    local sum
+    sum=$(if [ -n "${PLUMB_DATA_CHECKSUMS:-}" ]; then cat "$PLUMB_DATA_CHECKSUMS"; else builtin_checksums "$name"; fi |
         awk -v file="$1" '$2 == file || $2 == "*" file { print $1; exit }')
-    [ -n "$md5" ] || die "no checksum for $1${PLUMB_DATA_CHECKSUMS:+ in $PLUMB_DATA_CHECKSUMS}"
-    printf '%s\n' "$md5"
+    [ -n "$sum" ] || die "no checksum for $1${PLUMB_DATA_CHECKSUMS:+ in $PLUMB_DATA_CHECKSUMS}"
+    printf '%s\n' "$sum"
 }
 
-actual_md5() { md5sum <"$1" | cut -d ' ' -f 1; }
-is_whole() { [ -f "$1" ] && [ "$(actual_md5 "$1")" = "$2" ]; }
+kind_of_sum() { if [ ${#1} -eq 64 ]; then echo SHA-256; else echo MD5; fi; }
+actual_sum() { # FILE EXPECTED: of the same kind
+    if [ ${#2} -eq 64 ]; then sha256sum <"$1"; else md5sum <"$1"; fi | cut -d ' ' -f 1
+}
+is_whole() { [ -f "$1" ] && [ "$(actual_sum "$1" "$2")" = "$2" ]; }
 size_of() { if [ -f "$1" ]; then stat -c %s "$1"; else echo 0; fi; }
 
 advice() {
@@ -148,16 +194,16 @@ fetch() {
 
 # obtain FILE: FOLDER/FILE with the right checksum.
 obtain() {
-    local file=$1 target=$folder/$1 part=$folder/.$1.part url=$base/$1 md5 started
-    md5=$(expected_md5 "$file")
+    local file=$1 target=$folder/$1 part=$folder/.$1.part url=$base/$1 sum started
+    sum=$(expected_sum "$file")
     if [ -f "$target" ]; then
-        if is_whole "$target" "$md5"; then return 0; fi
+        if is_whole "$target" "$sum"; then return 0; fi
         say "$target has the wrong checksum; fetching it again"
         rm -f "$target"
     fi
     while :; do
         started=$(size_of "$part")
-        if ! is_whole "$part" "$md5"; then
+        if ! is_whole "$part" "$sum"; then
             if [ "$started" -gt 0 ]; then
                 say "continuing $url at byte $started"
             else
@@ -167,16 +213,16 @@ obtain() {
                 advice "$url" "$target"
                 die "could not fetch $url"
             fi
-            if ! is_whole "$part" "$md5"; then
+            if ! is_whole "$part" "$sum"; then
                 local got
-                got=$(actual_md5 "$part")
+                got=$(actual_sum "$part" "$sum")
                 rm -f "$part"
                 if [ "$started" -gt 0 ]; then
                     say "the continued file has the wrong checksum; starting again"
                     continue
                 fi
                 advice "$url" "$target"
-                die "$file: wrong checksum: MD5 $got, expected $md5; the file was removed"
+                die "$file: wrong checksum: $(kind_of_sum "$sum") $got, expected $sum; the file was removed"
             fi
         fi
         mv "$part" "$target"
@@ -184,16 +230,27 @@ obtain() {
     done
 }
 
-# unpack ARCHIVE: FOLDER/$inside, complete or not at all.
+# Is all in FOLDER that the archive holds?
+unpacked() {
+    local entry
+    for entry in "${inside[@]}"; do [ -e "$folder/$entry" ] || return 1; done
+}
+
+# unpack ARCHIVE: each of FOLDER/$inside, complete or not at all.
 unpack() {
+    local entry
     say "unpacking $1"
     scratch=$(mktemp -d "$folder/.unpack.XXXXXX")
     case $1 in
     *.zip) unzip -q "$folder/$1" -d "$scratch" ;;
     *) tar -xzf "$folder/$1" -C "$scratch" --no-same-owner ;;
     esac || die "cannot unpack $folder/$1 (a full disk?)"
-    [ -d "$scratch/$inside" ] || die "$1 holds no folder $inside"
-    mv -T "$scratch/$inside" "$folder/$inside"
+    for entry in "${inside[@]}"; do
+        [ -e "$scratch/$entry" ] || die "$1 holds no $entry"
+    done
+    for entry in "${inside[@]}"; do # what is there already is whole: it was moved so
+        [ -e "$folder/$entry" ] || mv -T "$scratch/$entry" "$folder/$entry"
+    done
     rm -rf "$scratch" "${folder:?}/$1"
 }
 
@@ -209,13 +266,13 @@ if [ $# -lt 1 ] || [ $# -gt 2 ]; then
 fi
 name=$1
 describe "$name"
-folder=${2:-data/$name}
+folder=${2:-$usual}
 base=${PLUMB_DATA_URL:-$home}
 base=${base%/}
 scratch=
 trap 'if [ -n "$scratch" ]; then rm -rf "$scratch"; fi' EXIT
 
-if [ -n "$inside" ] && [ -d "$folder/$inside" ]; then
+if [ ${#inside[@]} -gt 0 ] && unpacked; then
     say "$name is already in $folder"
     exit 0
 fi
@@ -231,5 +288,5 @@ rm -rf "$folder"/.unpack.* # left by one that was killed
 for file in "${files[@]}"; do
     obtain "$file"
 done
-if [ -n "$inside" ] && [ ! -d "$folder/$inside" ]; then unpack "${files[0]}"; fi
+if [ ${#inside[@]} -gt 0 ] && ! unpacked; then unpack "${files[0]}"; fi
 say "$name is in $folder"

@@ -29,6 +29,15 @@ printf 'val_0.JPEG\tn01\n' >make/tiny-imagenet-200/val/val_annotations.txt
 for file in train-images-idx3-ubyte train-labels-idx1-ubyte t10k-images-idx3-ubyte t10k-labels-idx1-ubyte; do
     head -c 3000 /dev/urandom | gzip >"serve/$file.gz"
 done
+mkdir -p make/20news-bydate-train/sci.med make/20news-bydate-test/sci.med make/20_newsgroups/sci.med make/trees
+for part in 20news-bydate-train 20news-bydate-test 20_newsgroups; do echo "$part" >"make/$part/sci.med/1"; done
+tar -czf serve/20news-bydate.tar.gz -C make 20news-bydate-train 20news-bydate-test
+tar -czf serve/20news-19997.tar.gz -C make 20_newsgroups
+echo '(2 (2 a) (2 b))' | tee make/trees/train.txt make/trees/dev.txt >make/trees/test.txt
+(cd make && python3 -m zipfile -c ../serve/trainDevTestTrees_PTB.zip trees)
+for size in 50 100 200 300; do echo "the $size" >"make/glove.6B.${size}d.txt"; done
+echo "The 300" >make/glove.840B.300d.txt
+(cd make && python3 -m zipfile -c ../serve/glove.6B.zip glove.6B.*.txt && python3 -m zipfile -c ../serve/glove.840B.300d.zip glove.840B.300d.txt)
 mkdir -p make/other && head -c 3000 /dev/urandom >make/other/file
 tar -czf serve/cifar-100-binary.tar.gz -C make other # not the folder that CIFAR-100's archive holds
 (cd serve && md5sum -- *) >checksums
@@ -148,9 +157,52 @@ check "for Tiny-ImageNet" says "expected 90528d7ca1a48142e341f4ef8d21d0de"
 PLUMB_DATA_CHECKSUMS='' get good cifar100 published
 check "for CIFAR-100" says "expected 03b5dce01913d631647c71ecec9e9cb8"
 
+PLUMB_DATA_CHECKSUMS='' get good newsgroups published
+check "for 20 Newsgroups by date" says "expected 8f1b2514ca22a5ade8fbb9cfa5727df95fa587f4c87b786e15c759fa66d95610"
+PLUMB_DATA_CHECKSUMS='' get good newsgroups_19997 published
+check "for all of it" says "expected ab7bbf82b7831f7dbb1a09d9312f66fa78565c8de25526999b0d66f69d37e414"
+PLUMB_DATA_CHECKSUMS='' get good sst published
+check "for the treebank" says "expected 5c613a4f673fc74097d523a2c83f38e0cc462984d847b82c7aaf36b01cbbbfcc"
+PLUMB_DATA_CHECKSUMS='' get good glove_6b published
+check "for GloVe 6B" says "expected 617afb2fe6cbd085c235baf7a465b96f4112bd7f7ccb2b2cbd649fed9cbcf2fb"
+PLUMB_DATA_CHECKSUMS='' get good glove_840b published
+check "for GloVe 840B" says "expected c06db255e65095393609f19a4cfca20bf3a71e20cc53e892aafa490347e3849f"
+
 get good tiny_imagenet
 check "a zip archive is unpacked" succeeded
 check "to what was served" diff -r make/tiny-imagenet-200 data/tiny_imagenet/tiny-imagenet-200
+
+get good newsgroups
+check "two folders of one archive are unpacked" succeeded
+check "the first" diff -r make/20news-bydate-train data/newsgroups/20news-bydate-train
+check "and the second" diff -r make/20news-bydate-test data/newsgroups/20news-bydate-test
+get good newsgroups
+check "and are there the next time" says "newsgroups is already in data/newsgroups"
+get good newsgroups_19997
+check "another layout goes beside them" diff -r make/20_newsgroups data/newsgroups/20_newsgroups
+check "and nothing else is left" tidy data/newsgroups 3
+mkdir half && cp -r make/20news-bydate-train serve/20news-bydate.tar.gz half/ && echo mine >half/20news-bydate-train/mine
+get good newsgroups half
+check "after one folder the other is still unpacked" diff -r make/20news-bydate-test half/20news-bydate-test
+check "and the first stays as it is" test -f half/20news-bydate-train/mine
+get good sst
+check "trees are unpacked" diff -r make/trees data/sst/trees
+get good glove_6b
+check "an archive of files is unpacked" succeeded
+for size in 50 100 200 300; do
+    check "to each file" cmp "make/glove.6B.${size}d.txt" "data/glove/glove.6B.${size}d.txt"
+done
+get good glove_840b
+check "and other vectors beside them" cmp make/glove.840B.300d.txt data/glove/glove.840B.300d.txt
+check "and nothing else is left" tidy data/glove 5
+(cd serve && sha256sum -- *) >longer && cp checksums shorter && cp longer checksums
+get good sst summed
+check "SHA-256 is another kind of checksum" diff -r make/trees summed/trees
+sed -i 's/^[0-9a-f]*/ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff/' checksums
+get good sst summed_wrong
+check "a wrong one is an error" failed
+check "with both sums" says "wrong checksum: SHA-256 $(awk '/PTB/ { print $1 }' longer), expected ffff"
+cp shorter checksums
 
 get good fashion_mnist images
 check "four files are fetched as they are" succeeded
@@ -163,7 +215,7 @@ check "and only that" test "$(wc -l <log)" -eq 1
 
 get good cifar100 other
 check "an archive without its folder is an error" failed
-check "which names the folder" says "holds no folder cifar-100-binary"
+check "which names the folder" says "holds no cifar-100-binary"
 
 mkdir reserved && : >reserved/.lock
 (
