@@ -60,7 +60,7 @@ typedef struct {
 static Status words_open(Words *words, const Documents *documents, int64_t document)
 {
     const TextSpan text = documents_text(documents, document);
-    TRY(memory_grow(&words->text, &words->capacity, text.size, 1, "the words of a document"));
+    TRY(memory_grow(&words->text, &words->capacity, text.size + 1, 1, "the words of a document"));
     keras_filter(text.data, text.size, words->text);
     words->size = text.size;
     words->at = 0;
