@@ -133,54 +133,27 @@ static Status list(const char *folder, Wanted wanted, Names *names, DocumentsRea
 /* ---- The corpus ---- */
 
 typedef struct {
-    Documents *documents;
-    const char *folder; /* of the layout: names of documents begin below it */
-    size_t label_room, text_start_room, text_room, name_room, name_start_room;
-    int64_t text_size, name_size;
+    Documents *documents; /* names and labels come first, then the texts of all */
+    const char *folder;   /* of the layout: names of documents begin below it */
+    size_t label_room, name_room, name_start_room;
+    int64_t name_size;
 } Reader;
-
-static bool is_blank(const char *text, int64_t size)
-{
-    for (int64_t i = 0; i < size; ++i)
-        if (strchr(" \t\n\v\f", text[i]) == NULL || text[i] == '\0') return false;
-    return true;
-}
 
 static Status add_document(Reader *reader, const char *name, int32_t label)
 {
     Documents *documents = reader->documents;
-    const size_t count = (size_t)documents->count;
+    const size_t count = (size_t)documents->count, name_size = strlen(name) + 1;
     TRY(memory_grow(&documents->label, &reader->label_room, count + 1, sizeof *documents->label,
                     "documents"));
-    TRY(memory_grow(&documents->text_start, &reader->text_start_room, count + 2,
-                    sizeof *documents->text_start, "documents"));
     TRY(memory_grow(&documents->name_start, &reader->name_start_room, count + 1,
                     sizeof *documents->name_start, "documents"));
-    const size_t name_size = strlen(name) + 1;
     TRY(memory_grow(&documents->name, &reader->name_room, (size_t)reader->name_size + name_size, 1,
                     "names of files"));
-    char path[PATH_MAX], *bytes;
-    size_t size;
-    TRY(file_join(path, reader->folder, name));
-    TRY(file_read(path, MOST_MESSAGE_BYTES, &bytes, &size));
-    Status status = memory_grow(&documents->text, &reader->text_room,
-                                (size_t)reader->text_size + 2 * size + 1, 1, "the text of documents");
-    if (status != OK) {
-        free(bytes);
-        return status;
-    }
-    char *text = documents->text + reader->text_size;
-    bool header;
-    const int64_t made = (int64_t)newsgroups_message(bytes, size, text, &header);
-    free(bytes);
-    documents->read.no_header += !header;
-    documents->read.empty += is_blank(text, made);
     memcpy(documents->name + reader->name_size, name, name_size);
     documents->name_start[count] = reader->name_size;
     documents->label[count] = label;
     reader->name_size += (int64_t)name_size;
-    reader->text_size += made;
-    documents->text_start[++documents->count] = reader->text_size;
+    ++documents->count;
     return OK;
 }
 
@@ -240,6 +213,90 @@ static Status add_part(Reader *reader, const char *inside)
                 add_class(reader, inside[0] != '\0' ? class_folder : documents->class_name[i], (int32_t)i);
     }
     names_free(&classes);
+    return status;
+}
+
+/* ---- Texts ---- */
+
+/* Of one document, before all are put together. */
+typedef struct {
+    char *text; /* owned */
+    size_t size;
+    bool header;
+} Message;
+
+static Status read_message(const Reader *reader, int64_t document, Message *message)
+{
+    char path[PATH_MAX], *bytes;
+    size_t size;
+    TRY(file_join(path, reader->folder, documents_name(reader->documents, document)));
+    TRY(file_read(path, MOST_MESSAGE_BYTES, &bytes, &size));
+    Status status = memory_new(&message->text, 2 * size + 1, 1, "the text of a document");
+    if (status == OK) message->size = newsgroups_message(bytes, size, message->text, &message->header);
+    free(bytes);
+    return status;
+}
+
+/* Most of the time of twenty thousand small files is waiting for the file system, where all threads can wait at once. Of
+ * several errors that of the first document is returned. */
+static Status read_messages(const Reader *reader, Message messages[])
+{
+    Status first_error = OK;
+    int64_t failed = reader->documents->count;
+#pragma omp parallel for schedule(dynamic, 16)
+    for (int64_t i = 0; i < reader->documents->count; ++i) {
+        Status status = read_message(reader, i, &messages[i]);
+        if (status == OK) continue;
+#pragma omp critical(newsgroups_error)
+        {
+            if (i < failed) {
+                status_free(first_error);
+                first_error = status;
+                failed = i;
+            } else {
+                status_free(status);
+            }
+        }
+    }
+    return first_error;
+}
+
+static bool is_blank(const Message *message)
+{
+    for (size_t i = 0; i < message->size; ++i)
+        if (message->text[i] == '\0' || strchr(" \t\n\v\f", message->text[i]) == NULL) return false;
+    return true;
+}
+
+static Status put_together(Documents *documents, const Message messages[])
+{
+    TRY(memory_new(&documents->text_start, (size_t)documents->count + 1, sizeof *documents->text_start,
+                   "documents"));
+    size_t size = 0;
+    for (int64_t i = 0; i < documents->count; ++i)
+        size += messages[i].size;
+    TRY(memory_new(&documents->text, size, 1, "the text of documents"));
+    size = 0;
+    for (int64_t i = 0; i < documents->count; ++i) {
+        memcpy(documents->text + size, messages[i].text, messages[i].size);
+        size += messages[i].size;
+        documents->text_start[i + 1] = (int64_t)size;
+        documents->read.no_header += !messages[i].header;
+        documents->read.empty += is_blank(&messages[i]);
+    }
+    return OK;
+}
+
+static Status read_texts(Reader *reader)
+{
+    Documents *documents = reader->documents;
+    Message *messages;
+    TRY(memory_new(&messages, (size_t)documents->count, sizeof *messages, "documents"));
+    Status status = read_messages(reader, messages);
+    if (status == OK) status = put_together(documents, messages);
+    for (int64_t i = 0; i < documents->count; ++i)
+        free(messages[i].text);
+    free(messages);
     return status;
 }
 
@@ -339,6 +396,7 @@ Status newsgroups_read(const char *folder, NewsgroupsLayout layout, Documents *d
     *documents = (Documents){.given_train = -1};
     Reader reader = {.documents = documents, .folder = folder};
     Status status = read_layout(&reader, layout);
+    if (status == OK) status = read_texts(&reader);
     if (status != OK) documents_free(documents);
     return status;
 }
