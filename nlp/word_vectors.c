@@ -316,8 +316,8 @@ static Status parse(File *file, WordVectors *vectors)
     if (file->end - text >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) text += 3; /* a byte order mark */
     while (file->end > text && (is_space(file->end[-1]) || file->end[-1] == '\n' || file->end[-1] == '\r'))
         --file->end; /* empty lines at the end */
-    int64_t promised;
-    TRY(take_header(file, &text, &promised));
+    int64_t promised = -1;
+    if (text < file->end) TRY(take_header(file, &text, &promised)); /* an empty map is NULL */
     if (text == file->end) return fail(STATUS_INPUT, "%s: there is no vector in this file", file->name);
     const int threads = omp_get_max_threads();
     float *numbers;
