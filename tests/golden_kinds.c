@@ -15,6 +15,7 @@ static const GoldenKind kinds[] = {
     {"metrics", NULL, "test_calibration", NULL},
     {"network_inventory", NULL, "test_models", NULL},
     {"network_small", "params/built", "test_models", NULL},
+    {"network_small", "params/pool_width", "test_global_pooling_cnn", NULL},
     {"newsgroups_text", NULL, "test_documents", NULL},
     {"ood", NULL, "test_calibration", NULL},
     {"optimizer", NULL, "test_optimizer", NULL},
@@ -22,7 +23,6 @@ static const GoldenKind kinds[] = {
     {"temperature", NULL, "test_calibration", NULL},
     {"training_trace", "params/built", "test_train_trace", NULL},
 
-    {"network_small", "params/pool_width", NULL, "documents"},
     {"network_small", "params/variant", NULL, "trees"},
 
     {"lr_schedule", "params/warmup", NULL, "translation"},
