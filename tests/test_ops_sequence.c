@@ -62,7 +62,8 @@ static Middle middle_of(const OpCase *op_case, const OpReference *r)
             m.values[row * m.channels + o] = chain->relu && sum < 0 ? 0 : sum;
         }
     }
-    Pool1d pool = chain->global ? (Pool1d){.kernel = m.length} : chain->pool;
+    Pool1d pool = chain->pool;
+    if (chain->global) pool.kernel = m.length;
     if (pool.kernel == 0) pool.kernel = 1;
     if (pool.stride == 0) pool.stride = pool.kernel;
     m.out_length = (m.length + 2 * pool.padding - pool.kernel) / pool.stride + 1;

@@ -17,7 +17,7 @@
 enum { SEGMENT = 448 };
 
 /* The gradient of weights is summed in so many pieces, whatever the threads are, which are then added in order. */
-enum { PIECES = 32 };
+enum { PIECES = 16, BLOCK = 256 };
 
 /* A sample's gradient has few elements if they are at most this often the channels. */
 enum { FEW = 8 };
@@ -129,7 +129,7 @@ static Status weights_prepare(Call *call, size_t *bytes) { return prepare(call, 
 
 static void *at(const Call *call, size_t offset) { return (char *)call->scratch + offset; }
 
-static const char *row_of(const Tensor *tensor, int64_t row)
+static const void *row_of(const Tensor *tensor, int64_t row)
 {
     return (const char *)tensor->data + (size_t)(row * tensor->stride) * dtype_size(tensor->shape.type);
 }
@@ -168,26 +168,34 @@ static Status forward_run(const Call *call)
 
 /* ---- what is zero in the gradient of the output ---- */
 
-static int64_t count_elements(const void *row, int64_t channels, bool bf16)
+static bool any_element(const void *row, int64_t channels, bool bf16)
 {
-    int32_t count = 0;
     if (bf16) {
         const bfloat16 *element = row;
+        uint16_t any = 0;
         for (int64_t c = 0; c < channels; ++c)
-            count += (uint16_t)(element[c] << 1) != 0;
-    } else {
-        const float *element = row;
-        for (int64_t c = 0; c < channels; ++c)
-            count += element[c] != 0;
+            any |= (uint16_t)(element[c] << 1);
+        return any != 0;
     }
-    return count;
+    const float *element = row;
+    int32_t any = 0;
+    for (int64_t c = 0; c < channels; ++c)
+        any |= element[c] != 0;
+    return any != 0;
 }
 
-static float element_at(const Tensor *tensor, int64_t row, int64_t column)
+/* Notes the elements that are not zero while there is room; returns how many there are, noted or not. */
+static int64_t note_elements(const void *row, int64_t channels, bool bf16, int64_t position, Entry entries[],
+                             int64_t room)
 {
-    const void *data = row_of(tensor, row);
-    return tensor->shape.type == BFLOAT16 ? bfloat16_to_float(((const bfloat16 *)data)[column])
-                                          : ((const float *)data)[column];
+    int64_t count = 0;
+    for (int64_t c = 0; c < channels; ++c) {
+        const float value = bf16 ? bfloat16_to_float(((const bfloat16 *)row)[c]) : ((const float *)row)[c];
+        if (value == 0) continue;
+        if (count < room) entries[count] = (Entry){(int32_t)position, (int32_t)c, value};
+        ++count;
+    }
+    return count;
 }
 
 /* What is not zero: in a flag for each row, and where a sample has few elements, these; their number, else -1. */
@@ -205,6 +213,7 @@ static Survey survey(const Call *call, const Tensor *d_y)
     const Survey survey = {at(call, state->flags_at), at(call, state->counts_at), at(call, state->entries_at),
                            false};
     const int64_t most = FEW * a->out_channels;
+    const bool bf16 = d_y->shape.type == BFLOAT16;
     int64_t many = 0;
 #pragma omp parallel for schedule(dynamic) reduction(+ : many)
     for (int64_t n = 0; n < a->samples; ++n) {
@@ -213,16 +222,12 @@ static Survey survey(const Call *call, const Tensor *d_y)
         int64_t count = 0, rows = 0;
         for (int64_t t = 0; t < a->out_width; ++t) {
             const int64_t row = n * a->out_width + t;
-            const int64_t here =
-                count_elements(row_of(d_y, row), a->out_channels, d_y->shape.type == BFLOAT16);
-            flags[t] = here > 0;
-            rows += here > 0;
-            for (int64_t o = 0, found = 0; found < here && count + here <= most; ++o) {
-                const float value = element_at(d_y, row, o);
-                if (value == 0) continue;
-                entries[count + found++] = (Entry){(int32_t)t, (int32_t)o, value};
-            }
-            count += here;
+            const void *elements = row_of(d_y, row);
+            flags[t] = any_element(elements, a->out_channels, bf16);
+            rows += flags[t];
+            /* Once there are more than a few, how many more does not matter. */
+            if (flags[t] && count <= most)
+                count += note_elements(elements, a->out_channels, bf16, t, entries + count, most - count);
         }
         /* Single products cost some four times what they cost in a matrix. */
         const bool few = count <= most && 4 * count <= rows * a->out_channels;
@@ -401,10 +406,9 @@ static void weights_products(const Call *call, const Survey *found, int64_t n, f
     if (x->shape.type == BFLOAT16) {
         for (int64_t t = 0; t < a->out_width; t += WINDOW_OUTER_ROWS) {
             const int64_t left = a->out_width - t, rows = left < WINDOW_OUTER_ROWS ? left : WINDOW_OUTER_ROWS;
-            window_outer_pairs(sum, a->out_channels, depth,
-                               (const bfloat16 *)row_of(d_y, n * a->out_width + t),
-                               (const bfloat16 *)row_of(x, n * a->width + t), a->channels,
-                               (a->width - t) * a->channels, rows, scratch);
+            window_outer_pairs(sum, a->out_channels, depth, row_of(d_y, n * a->out_width + t),
+                               row_of(x, n * a->width + t), a->channels, (a->width - t) * a->channels, rows,
+                               scratch);
         }
         return;
     }
@@ -412,13 +416,24 @@ static void weights_products(const Call *call, const Survey *found, int64_t n, f
     int64_t count = 0;
     for (int64_t t = 0; t < a->out_width; ++t) {
         if (!found->flags[n * a->out_width + t]) continue;
-        left[count] = (const float *)row_of(d_y, n * a->out_width + t);
-        window[count++] = (const float *)row_of(x, n * a->width + t);
+        left[count] = row_of(d_y, n * a->out_width + t);
+        window[count++] = row_of(x, n * a->width + t);
         if (count < WINDOW_OUTER_ROWS) continue;
         window_outer(sum, a->out_channels, depth, left, window, count, scratch);
         count = 0;
     }
     if (count > 0) window_outer(sum, a->out_channels, depth, left, window, count, scratch);
+}
+
+/* The sum of all pieces, in their order, in elements first .. first + BLOCK - 1. */
+static void add_pieces(float *to, const float *sums, int64_t weights, int64_t pieces, int64_t first)
+{
+    const int64_t count = weights - first < BLOCK ? weights - first : BLOCK;
+    float total[BLOCK] = {0};
+    for (int64_t piece = 0; piece < pieces; ++piece)
+        for (int64_t i = 0; i < count; ++i)
+            total[i] += sums[piece * weights + first + i];
+    memcpy(to + first, total, (size_t)count * sizeof *to);
 }
 
 static Status weights_run(const Call *call)
@@ -451,12 +466,8 @@ static Status weights_run(const Call *call)
             }
         }
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < weights; ++i) {
-            float total = 0;
-            for (int64_t piece = 0; piece < pieces; ++piece)
-                total += sums[piece * weights + i];
-            d_weight[i] = total;
-        }
+        for (int64_t first = 0; first < weights; first += BLOCK)
+            add_pieces(d_weight, sums, weights, pieces, first);
     }
     return OK;
 }

@@ -21,6 +21,11 @@ static inline DType pool_index_type(const PoolAttributes *a)
     return a->kernel_height * a->kernel_width <= (a->relu ? 255 : 256) ? UINT8 : INT32;
 }
 
+/* Maxima along rows, which max_pool2d_cpu leaves to kernels of their own (pool_sequence_cpu.c). */
+bool pool_is_sequence(const PoolAttributes *);
+Status max_sequence_run(const Call *);
+Status max_sequence_backward_run(const Call *);
+
 extern const Kernel average_pool_cpu; /* x -> y; also adaptive */
 extern const Kernel average_pool_cuda OPTIONAL_KERNEL;
 extern const Kernel average_pool_backward_cpu; /* d_y -> d_x; also adaptive */

@@ -231,6 +231,7 @@ static Status average_backward_run(const Call *call)
 static Status max_run(const Call *call)
 {
     const PoolAttributes *a = call->attributes;
+    if (pool_is_sequence(a)) return max_sequence_run(call);
     const Windows *windows = call->state;
     const Tensor x = call->in[0], y = call->out[0], index = call->out[1];
     const bool wanted = call->wanted[1] && index.data != NULL;
@@ -278,6 +279,7 @@ static Status max_run(const Call *call)
 static Status max_backward_run(const Call *call)
 {
     const PoolAttributes *a = call->attributes;
+    if (pool_is_sequence(a)) return max_sequence_backward_run(call);
     const Windows *windows = call->state;
     const Tensor d_y = call->in[0], index = call->in[1], d_x = call->out[0];
 #pragma omp parallel for collapse(2) schedule(static) if (worth_threads(a))

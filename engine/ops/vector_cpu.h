@@ -216,6 +216,27 @@ VECTOR_INLINE Vector vector_gate(Mask mask, Vector vector)
 #endif
 }
 
+/* The first where the mask is set, the second elsewhere. */
+VECTOR_INLINE Vector vector_select(Mask mask, Vector first, Vector second)
+{
+#if VECTOR_AVX512
+    return (Vector)_mm512_mask_mov_ps((__m512)second, mask, (__m512)first);
+#else
+    return (Vector)((mask & (IntVector)first) | (~mask & (IntVector)second));
+#endif
+}
+
+/* Lanes in which `vector` comes before `best` as a maximum: larger, or NaN. */
+VECTOR_INLINE Mask vector_beats(Vector vector, Vector best)
+{
+#if VECTOR_AVX512
+    return _mm512_cmp_ps_mask((__m512)vector, (__m512)best, _CMP_GT_OQ) |
+           _mm512_cmp_ps_mask((__m512)vector, (__m512)vector, _CMP_UNORD_Q);
+#else
+    return (vector > best) | (vector != vector);
+#endif
+}
+
 VECTOR_INLINE Vector vector_relu(Vector vector) { return vector_gate(vector_passes(vector), vector); }
 
 /* Masks in memory: bit i of a row belongs to column i; rows start at whole bytes. */
