@@ -119,6 +119,197 @@ static void test_resamples(void **state)
     }
 }
 
+/* Overconfident logits; rounded ones have many equal confidences. */
+enum { MADE = 9000, MADE_CLASSES = 6 };
+static float made_values[MADE][MADE_CLASSES];
+static uint8_t made_labels[MADE];
+
+static Logits made_logits(bool rounded)
+{
+    RandomStream random = random_stream(21, RANDOM_TEST, rounded);
+    for (int row = 0; row < MADE; ++row) {
+        made_labels[row] = (uint8_t)(random_uniform(&random) * MADE_CLASSES);
+        for (int k = 0; k < MADE_CLASSES; ++k) {
+            const double value = 2 * random_normal(&random) + (k == made_labels[row] ? 2 : 0);
+            made_values[row][k] = (float)(rounded ? floor(value) : value);
+        }
+    }
+    return (Logits){.name = "made",
+                    .type = FLOAT32,
+                    .values = made_values,
+                    .label_type = UINT8,
+                    .labels = made_labels,
+                    .count = MADE,
+                    .total = MADE,
+                    .classes = MADE_CLASSES};
+}
+
+static Logits share_of(const Logits *whole)
+{
+    Logits share = *whole;
+    logits_share(MADE, world->rank, world->size, &share.first, &share.count);
+    share.values = made_values[share.first];
+    share.labels = made_labels + share.first;
+    return share;
+}
+
+/* Copies the rows of the groups that a replicate draws; returns how many. */
+static int64_t resample_groups(const Logits *whole, uint64_t seed, int replicate, float *values,
+                               int64_t *labels)
+{
+    static int64_t shuffled[MADE];
+    int64_t rows = 0;
+    for (int64_t i = 0; i < MADE; ++i)
+        shuffled[i] = i;
+    random_shuffle(seed, RANDOM_BOOTSTRAP, UINT64_MAX, shuffled, MADE);
+    for (int64_t d = 0; d < BOOTSTRAP_GROUPS; ++d) {
+        const RandomBlock random =
+            random_block(seed, RANDOM_BOOTSTRAP, (uint64_t)replicate, (uint64_t)(d / 2));
+        const uint64_t bits = random.word[d % 2 * 2] | (uint64_t)random.word[d % 2 * 2 + 1] << 32;
+        for (int64_t i = (int64_t)((unsigned __int128)bits * BOOTSTRAP_GROUPS >> 64); i < MADE;
+             i += BOOTSTRAP_GROUPS) {
+            memcpy(values + rows * MADE_CLASSES, made_values[shuffled[i]], sizeof made_values[0]);
+            labels[rows++] = logits_label(whole, shuffled[i]);
+        }
+    }
+    return rows;
+}
+
+/* Resamples of groups, made and measured one by one, at any number of ranks and threads. */
+static void test_groups(void **state)
+{
+    (void)state;
+    enum { COUNT = 21 };
+    float *values = malloc(2 * sizeof made_values);
+    int64_t *labels = malloc(2 * MADE * sizeof *labels);
+    assert_non_null(values);
+    assert_non_null(labels);
+    for (int kind = 0; kind < 3; ++kind) {
+        const Logits whole = made_logits(kind == 1), mine = share_of(&whole);
+        const BootstrapOptions options = {.replicates = COUNT,
+                                          .seed = 5,
+                                          .level = 0.9,
+                                          .bins = kind == 2 ? 200 : 15,
+                                          .by_groups = BOOTSTRAP_YES};
+        const BootstrapIntervals got = intervals_of(collective, &mine, 0.8, &options, 2);
+        const BootstrapIntervals want = intervals_of(alone, &whole, 0.8, &options, 1);
+        assert_memory_equal(&got.ece, &want.ece, sizeof got.ece);
+        assert_memory_equal(&got.ada_ece, &want.ada_ece, sizeof got.ada_ece);
+        assert_memory_equal(&got.classwise_ece, &want.classwise_ece, sizeof got.classwise_ece);
+        assert_int_equal(got.groups, BOOTSTRAP_GROUPS);
+        double ece[COUNT], adaptive[COUNT], classwise[COUNT];
+        for (int r = 0; r < COUNT; ++r) {
+            Logits drawn = whole;
+            drawn.values = values;
+            drawn.labels = labels;
+            drawn.label_type = INT64;
+            drawn.count = drawn.total = resample_groups(&whole, options.seed, r, values, labels);
+            assert_in_range(drawn.total, MADE - 500, MADE + 500);
+            static Calibration measured;
+            assert_ok(calibration_measure(alone, &drawn, 0.8, options.bins, 2, &measured, NULL));
+            ece[r] = measured.ece;
+            adaptive[r] = measured.ada_ece;
+            classwise[r] = measured.classwise_ece_all;
+        }
+        assert_interval(got.ece, ece, COUNT, options.level, "ece of groups");
+        assert_interval(got.ada_ece, adaptive, COUNT, options.level, "ada_ece of groups");
+        assert_interval(got.classwise_ece, classwise, COUNT, options.level, "classwise_ece of groups");
+    }
+    free(values);
+    free(labels);
+}
+
+static void assert_alike(Interval got, Interval want, const char *what)
+{
+    const double width = want.upper - want.lower;
+    assert_close(&got.lower, &want.lower, 1, 0, 0.12 * width, what);
+    assert_close(&got.upper, &want.upper, 1, 0, 0.12 * width, what);
+}
+
+/* Both kinds of resample give the same intervals, but for what 1000 resamples leave open. The rows are sorted by class,
+ * as files often are. */
+static void test_groups_against_samples(void **state)
+{
+    (void)state;
+    Logits whole = made_logits(false);
+    static float sorted[MADE][MADE_CLASSES];
+    static uint8_t labels[MADE];
+    int64_t rows = 0;
+    for (int label = 0; label < MADE_CLASSES; ++label)
+        for (int row = 0; row < MADE; ++row) {
+            if (made_labels[row] != label) continue;
+            memcpy(sorted[rows], made_values[row], sizeof sorted[0]);
+            labels[rows++] = (uint8_t)label;
+        }
+    memcpy(made_values, sorted, sizeof sorted);
+    memcpy(made_labels, labels, sizeof labels);
+    const Logits mine = share_of(&whole);
+    BootstrapOptions options = {.replicates = 1000, .seed = 3, .level = 0.9, .bins = 15};
+    const BootstrapIntervals samples = intervals_of(collective, &mine, 1, &options, 0);
+    assert_int_equal(samples.groups, 0);
+    options.by_groups = BOOTSTRAP_YES;
+    const BootstrapIntervals groups = intervals_of(collective, &mine, 1, &options, 0);
+    assert_alike(groups.ece, samples.ece, "ece");
+    assert_alike(groups.ada_ece, samples.ada_ece, "ada_ece");
+    assert_alike(groups.classwise_ece, samples.classwise_ece, "classwise_ece");
+
+    /* Without the logits: Classwise-ECE has no interval, the others are what they were but for the samples' numbers. */
+    static Calibration measured;
+    CalibrationScores scores;
+    BootstrapIntervals streamed, again;
+    assert_ok(calibration_measure(collective, &mine, 1, options.bins, 0, &measured, &scores));
+    for (int by_groups = 0; by_groups < 2; ++by_groups) {
+        options.by_groups = by_groups ? BOOTSTRAP_YES : BOOTSTRAP_NO;
+        assert_ok(bootstrap_intervals(collective, NULL, 1, &measured, &scores, &options, 2, &streamed));
+        assert_false(streamed.has_classwise);
+        assert_alike(streamed.ece, samples.ece, "ece of scores");
+        assert_alike(streamed.ada_ece, samples.ada_ece, "ada_ece of scores");
+        /* Whichever rank has which samples, and in whatever order. */
+        CalibrationScores reversed = {.count = scores.count,
+                                      .signed_confidence = malloc((size_t)scores.count * sizeof(double))};
+        for (int64_t i = 0; i < scores.count; ++i)
+            reversed.signed_confidence[i] = scores.signed_confidence[scores.count - 1 - i];
+        assert_ok(bootstrap_intervals(collective, NULL, 1, &measured, &reversed, &options, 1, &again));
+        assert_memory_equal(&again.ece, &streamed.ece, sizeof again.ece);
+        assert_memory_equal(&again.ada_ece, &streamed.ada_ece, sizeof again.ada_ece);
+        calibration_scores_free(&reversed);
+    }
+    calibration_scores_free(&scores);
+}
+
+static void count_progress(void *context, double done)
+{
+    double *last = context;
+    assert_true(done >= *last && done <= 1);
+    *last = done;
+}
+
+/* What is done without being asked for, and what can be asked for. */
+static void test_choices(void **state)
+{
+    (void)state;
+    LogitSet set = golden_set("k10_n128");
+    double done = 0;
+    BootstrapOptions options = {.replicates = 40,
+                                .seed = 1,
+                                .level = 0.9,
+                                .bins = 15,
+                                .classwise = BOOTSTRAP_NO,
+                                .progress = count_progress,
+                                .context = &done};
+    const BootstrapIntervals without = intervals_of(collective, &set.logits, 1, &options, 1);
+    if (world->rank < 3) assert_true(done > 0); /* of three blocks of replicates */
+    assert_false(without.has_classwise);
+    assert_true(without.bytes == 17 * 128);
+    options.classwise = BOOTSTRAP_AS_FITS;
+    done = 0;
+    const BootstrapIntervals with = intervals_of(collective, &set.logits, 1, &options, 1);
+    assert_true(with.has_classwise && with.classwise_ece.upper > 0);
+    assert_memory_equal(&with.ece, &without.ece, sizeof with.ece);
+    assert_memory_equal(&with.ada_ece, &without.ada_ece, sizeof with.ada_ece);
+    set_close(&set);
+}
+
 static void test_same_bits(void **state)
 {
     (void)state;
@@ -204,9 +395,9 @@ int main(int argc, char **argv)
     if (status == OK) status = collective_self(&alone);
     if (status != OK) comm_abort(world, status);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_resamples),
-        cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_width),
+        cmocka_unit_test(test_resamples),  cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_groups),     cmocka_unit_test(test_groups_against_samples),
+        cmocka_unit_test(test_choices),    cmocka_unit_test(test_width),
         cmocka_unit_test(test_edge_cases),
     };
     const int failures = cmocka_run_group_tests(tests, NULL, NULL);
