@@ -549,6 +549,19 @@ static void resolved_configs_round_trip(void **state)
         config_free(config);
         config_free(again);
     }
+    /* YAML 1.1 takes 1e-17 for a text, and so does PyYAML: a number has a point, also before its exponent. */
+    const char *const tiny[] = {"loss.thresholds=[0.1, 1e-17, 2.5e-9]", "free=1e-08"};
+    Config *small;
+    char *numbers;
+    assert_ok(config_load(table, COUNT, NULL, 2, tiny, &small));
+    assert_ok(config_resolved(small, &numbers));
+    assert_non_null(strstr(numbers, "loss.thresholds: [0.1, 1.0e-17, 2.5e-09]\n"));
+    assert_non_null(strstr(numbers, "free: 1.0e-08\n"));
+    uint64_t hash; /* is what it was before numbers had that point: checkpoints hold it */
+    assert_ok(config_hash(small, NULL, &hash));
+    assert_true(hash == UINT64_C(0xe943680cfdf299a4));
+    free(numbers);
+    config_free(small);
     /* What was not set before counts as not set after; what was set still counts. */
     Config *config, *again;
     assert_ok(load_override("seed=9", &config));

@@ -250,6 +250,29 @@ static void test_worse(void **state)
     cJSON *root = parse_file("worse.json");
     assert_true(cJSON_IsString(cJSON_GetObjectItemCaseSensitive(root, "note")));
     cJSON_Delete(root);
+
+    /* A grid that ends too early is a note of its own, beside this one; both ends are. */
+    assert_int_equal(
+        shell(output,
+              "%s evaluate --logits %s --labels %s --validation-logits %s --validation-labels %s "
+              "--bootstrap 0 --json worse.json --temperature-grid 2.3:2.4:0.1",
+              plumb, golden("calibration/k10_underconfident.val.logits.npy"),
+              golden("calibration/k10_underconfident.val.labels.npy"),
+              golden("calibration/k10_overconfident.val.logits.npy"),
+              golden("calibration/k10_overconfident.val.labels.npy")),
+        0);
+    assert_non_null(strstr(output, "note: temperature scaling made the test ECE worse"));
+    assert_non_null(strstr(output, "note: T = 2.3 by ECE is the end of the grid"));
+    assert_non_null(strstr(output, "note: T = 2.4 by NLL is the end of the grid"));
+    root = parse_file("worse.json");
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(root, "notes")), 3);
+    cJSON_Delete(root);
+    char path[8192], *text; /* the double is 2.4000000000000004 */
+    size_t size;
+    (void)snprintf(path, sizeof path, "%s/worse.json", scratch);
+    assert_ok(file_read(path, 1 << 20, &text, &size));
+    assert_non_null(strstr(text, "\"nll\":\t2.4\n"));
+    free(text);
 }
 
 static void test_ranks(void **state)
@@ -294,10 +317,137 @@ static void test_probabilities(void **state)
         shell(output, "%s evaluate --logits probabilities.npy --labels two.npy --bootstrap 0 2>&1", plumb),
         0);
     assert_non_null(strstr(output, "probabilities.npy: its rows look like probabilities"));
+    assert_int_equal(shell(output,
+                           "%s evaluate --logits probabilities.npy --labels two.npy --bootstrap 0 --json - "
+                           "2>problem",
+                           plumb),
+                     0);
+    assert_non_null(strstr(output, "the rows of the test logits look like probabilities"));
     assert_int_equal(shell(output, "%s evaluate --logits %s --labels %s --bootstrap 0 2>&1", plumb,
                            golden("logits/k2_n64.logits.npy"), golden("logits/k2_n64.labels.npy")),
                      0);
     assert_null(strstr(output, "look like"));
+}
+
+/* What a definition leaves nothing of is not printed as a good value, and what is infinite is. */
+static void test_meaningless(void **state)
+{
+    (void)state;
+    static char output[ROOM];
+    enum { ROWS = 90, CLASSES = 4 };
+    float values[ROWS][CLASSES];
+    int64_t labels[ROWS];
+    for (int row = 0; row < ROWS; ++row) {
+        for (int k = 0; k < CLASSES; ++k)
+            values[row][k] = k == 1 ? 2 : k == 3 ? -INFINITY : 0;
+        labels[row] = 0;
+    }
+    write_array("equal.npy", FLOAT32, 2, ROWS, CLASSES, values);
+    write_array("wrong.npy", INT64, 1, ROWS, 0, labels);
+    assert_int_equal(
+        shell(output,
+              "%s evaluate --logits equal.npy --labels wrong.npy --bootstrap 50 --json equal.json 2>&1",
+              plumb),
+        0);
+    assert_non_null(
+        strstr(output, "note: AdaECE says nothing: 100% of the samples have the smallest confidence"));
+    assert_non_null(strstr(output, "note: mmce_weighted says nothing"));
+    assert_non_null(strstr(output, "AdaECE %                                     -\n"));
+    assert_non_null(strstr(output, "mmce_weighted           -\n"));
+    cJSON *root = parse_file("equal.json");
+    const cJSON *before = cJSON_GetObjectItemCaseSensitive(root, "before");
+    assert_true(cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(before, "ada_ece")));
+    assert_true(cJSON_IsNull(
+        cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(before, "interval"), "ada_ece")));
+    assert_interval(before, "ece");
+    cJSON_Delete(root);
+
+    labels[33] = labels[70] = 3;
+    write_array("wrong.npy", INT64, 1, ROWS, 0, labels);
+    assert_int_equal(
+        shell(output,
+              "%s evaluate --logits equal.npy --labels wrong.npy --bootstrap 0 --validation-logits equal.npy "
+              "--validation-labels wrong.npy 2>&1",
+              plumb),
+        0);
+    assert_non_null(
+        strstr(output, "note: the NLL is infinite: in 2 rows, row 33 first, the label's class is masked"));
+    assert_non_null(strstr(output, "note: in 2 rows of the validation set the label's class is masked"));
+    assert_non_null(strstr(output, "NLL                             infinite"));
+    assert_non_null(strstr(output, "cross_entropy           infinite\n"));
+    values[33][3] = values[70][3] = -1e30F;
+    write_array("equal.npy", FLOAT32, 2, ROWS, CLASSES, values);
+    assert_int_equal(
+        shell(output, "%s evaluate --logits equal.npy --labels wrong.npy --bootstrap 0 2>&1", plumb), 0);
+    assert_non_null(strstr(output, "note: the NLL of 2 rows, row 33 first, is above 10^12"));
+    assert_non_null(strstr(output, "2.2222e+28"));
+}
+
+/* A measure that is small because there are many classes has digits all the same. */
+static void test_small_measures(void **state)
+{
+    (void)state;
+    static char output[ROOM];
+    enum { ROWS = 300, CLASSES = 3000 };
+    float *values = calloc((size_t)ROWS * CLASSES, sizeof *values);
+    int64_t labels[ROWS];
+    assert_non_null(values);
+    for (int row = 0; row < ROWS; ++row) {
+        labels[row] = row * 10 + 9;
+        values[row * CLASSES + row * 10 + (row % 4 == 0)] = (float)(10 + row % 5);
+    }
+    write_array("wide.npy", FLOAT32, 2, ROWS, CLASSES, values);
+    write_array("wide_labels.npy", INT64, 1, ROWS, 0, labels);
+    free(values);
+    assert_int_equal(
+        shell(output,
+              "%s evaluate --logits wide.npy --labels wide_labels.npy --bootstrap 50 --json wide.json",
+              plumb),
+        0);
+    const char *line = strstr(output, "Classwise-ECE %");
+    assert_non_null(line);
+    double value, low;
+    assert_int_equal(sscanf(line, "Classwise-ECE %% %lf [%lf", &value, &low),
+                     1); /* so many classes: no interval */
+    cJSON *root = parse_file("wide.json");
+    const cJSON *before = cJSON_GetObjectItemCaseSensitive(root, "before");
+    const double want = 100 * cJSON_GetObjectItemCaseSensitive(before, "classwise_ece")->valuedouble;
+    assert_true(want > 0 && want < 0.09);
+    assert_close(&value, &want, 1, 5e-3, 0, "three digits");
+    assert_true(cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(
+        cJSON_GetObjectItemCaseSensitive(before, "interval"), "classwise_ece")));
+    cJSON_Delete(root);
+    assert_int_equal(shell(output,
+                           "%s evaluate --logits wide.npy --labels wide_labels.npy --bootstrap 50 "
+                           "--classwise-intervals yes",
+                           plumb),
+                     0);
+    assert_int_equal(sscanf(strstr(output, "Classwise-ECE %"), "Classwise-ECE %% %lf [%lf", &value, &low), 2);
+}
+
+/* An output that cannot be written is found before the work, and the table comes if it fails at the end. */
+static void test_outputs(void **state)
+{
+    (void)state;
+    static char output[ROOM];
+    const char *logits = golden("logits/k2_n64.logits.npy"), *labels = golden("logits/k2_n64.labels.npy");
+    assert_int_equal(shell(output,
+                           "%s evaluate --logits %s --labels missing.npy --json nowhere/out.json 2>&1", plumb,
+                           logits),
+                     STATUS_IO);
+    assert_non_null(strstr(output, "nowhere/out.json"));
+    assert_int_equal(shell(output,
+                           "%s evaluate --logits %s --labels %s --bootstrap 0 --json /dev/full 2>problem",
+                           plumb, logits, labels),
+                     STATUS_IO);
+    assert_non_null(strstr(output, "Classwise-ECE"));
+    assert_int_equal(
+        shell(output,
+              "echo kept >kept.json; %s evaluate --logits %s --labels missing.npy --json kept.json "
+              "2>problem; cat kept.json",
+              plumb, logits),
+        0);
+    assert_string_equal(output, "kept\n");
 }
 
 /* A file of NumPy's, made by hand: `descr` and order as told, data as they are. */
@@ -365,6 +515,8 @@ static void write_bad_files(void)
     write_array("labels.npy", INT64, 1, 4, 0, labels);
     write_array("short.npy", INT64, 1, 3, 0, labels);
     write_array("reals.npy", FLOAT64, 1, 4, 0, reals);
+    write_numpy("bytes.npy", "|i1", false, "(4, 2)", values, 8);
+    write_numpy("brain.npy", "|V2", false, "(4, 2)", values, 16);
     write_array("flat.npy", FLOAT32, 1, 12, 0, values);
     write_array("square.npy", INT64, 2, 2, 2, labels);
     write_array("integers.npy", INT64, 2, 2, 2, labels);
@@ -391,7 +543,9 @@ static void test_bad_input(void **state)
     const double before = now();
     assert_runs(shell(output, MPIRUN " 2 %s --version 2>problem", plumb));
     const double limit = 10 + 5 * (now() - before);
-    assert_int_equal(shell(output, "head -c 140 good.npy >cut.npy; echo text >text.npy; : >void.npy"), 0);
+    assert_int_equal(shell(output, "head -c 140 good.npy >cut.npy; echo text >text.npy; : >void.npy; printf "
+                                   "'PK\\003\\004 and more' >many.npz"),
+                     0);
     static const struct {
         const char *arguments;
         int code;
@@ -409,8 +563,22 @@ static void test_bad_input(void **state)
         {"--logits flat.npy --labels labels.npy", STATUS_INPUT, "flat.npy: logits have 2 dimensions"},
         {"--logits good.npy --labels square.npy", STATUS_INPUT, "square.npy: labels have 1 dimension"},
         {"--logits integers.npy --labels labels.npy", STATUS_INPUT,
-         "integers.npy: logits are float16, float32 or float64"},
-        {"--logits narrow.npy --labels labels.npy", STATUS_INPUT, "narrow.npy: 1 classes; at least 2"},
+         "integers.npy: logits are float16, float32 or float64, not int64"},
+        {"--logits bytes.npy --labels labels.npy", STATUS_INPUT,
+         "bytes.npy: logits are float16, float32 or float64, not int8"},
+        {"--logits brain.npy --labels labels.npy", STATUS_INPUT,
+         "brain.npy: element type '|V2' is bfloat16 as NumPy saves it"},
+        {"--logits many.npz --labels labels.npy", STATUS_INPUT, "many.npz: an archive of arrays (.npz)"},
+        {"elsewhere", STATUS_IO, "there is no run elsewhere"},
+        {".", STATUS_INPUT, ". is no run"},
+        {"good.npy", STATUS_USAGE, "good.npy is a file, not a run"},
+        {"--logits good.npy --labels labels.npy --temperature-grid 1:0:1", STATUS_USAGE,
+         "temperatures from 1 to 0"},
+        {"--logits good.npy --labels labels.npy --classwise-intervals maybe", STATUS_USAGE,
+         "--classwise-intervals takes yes, no or auto, not maybe"},
+        {"--logits narrow.npy --labels labels.npy", STATUS_INPUT,
+         "narrow.npy: one logit a sample; at least 2 classes are needed (of a binary model with the logit z "
+         "save [0, z]"},
         {"--logits empty.npy --labels none.npy", STATUS_INPUT, "empty.npy: there are no samples"},
         {"--logits cut.npy --labels labels.npy", STATUS_INPUT, "cut.npy"},
         {"--logits text.npy --labels labels.npy", STATUS_INPUT, "text.npy"},
@@ -490,13 +658,11 @@ int main(void)
     char output[ROOM];
     assert_int_equal(shell(output, "cp %s ood.npy", golden("ood/k10_typical.ood.logits.npy")), 0);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_json),
-        cmocka_unit_test(test_without_validation),
-        cmocka_unit_test(test_probabilities),
-        cmocka_unit_test(test_worse),
-        cmocka_unit_test(test_spellings_of_logits),
-        cmocka_unit_test(test_ranks),
-        cmocka_unit_test(test_bad_input),
+        cmocka_unit_test(test_json),          cmocka_unit_test(test_without_validation),
+        cmocka_unit_test(test_probabilities), cmocka_unit_test(test_worse),
+        cmocka_unit_test(test_meaningless),   cmocka_unit_test(test_small_measures),
+        cmocka_unit_test(test_outputs),       cmocka_unit_test(test_spellings_of_logits),
+        cmocka_unit_test(test_ranks),         cmocka_unit_test(test_bad_input),
         cmocka_unit_test(test_help),
     };
     const int failures = cmocka_run_group_tests(tests, NULL, NULL);

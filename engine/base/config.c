@@ -513,7 +513,19 @@ static bool among(const char *name, const char *const names[])
     return false;
 }
 
-static Status write_resolved(const Config *config, const char *const except[], bool with_usual, char **yaml)
+/* Numbers as they were hashed before they had a point before their exponent: checkpoints hold such hashes. */
+static char *copy_for_hash(char *to, const char *yaml, SettingType type)
+{
+    const bool numbers = type == SETTING_REAL || type == SETTING_REALS;
+    for (; *yaml != '\0'; ++yaml) {
+        if (numbers && strncmp(yaml, ".0e", 3) == 0) yaml += 2;
+        *to++ = *yaml;
+    }
+    return to;
+}
+
+/* for_hash: without what is usual. */
+static Status write_resolved(const Config *config, const char *const except[], bool for_hash, char **yaml)
 {
     static const char mark[] = "resolved: true\n";
     size_t size = sizeof mark;
@@ -524,8 +536,12 @@ static Status write_resolved(const Config *config, const char *const except[], b
     char *end = stpcpy(text, mark);
     for (int i = 0; i < config->count; ++i)
         if (config->values[i].present && !among(config->names[i], except) &&
-            (with_usual || !is_usual(config, i)))
-            end += sprintf(end, "%s: %s\n", config->names[i], config->values[i].yaml);
+            !(for_hash && is_usual(config, i))) {
+            end += sprintf(end, "%s: ", config->names[i]);
+            end = for_hash ? copy_for_hash(end, config->values[i].yaml, config->table[i].type)
+                           : stpcpy(end, config->values[i].yaml);
+            end = stpcpy(end, "\n");
+        }
     *yaml = text;
     return OK;
 }
@@ -533,13 +549,13 @@ static Status write_resolved(const Config *config, const char *const except[], b
 Status config_resolved(const Config *config, char **yaml)
 {
     *yaml = NULL;
-    return write_resolved(config, NULL, true, yaml);
+    return write_resolved(config, NULL, false, yaml);
 }
 
 Status config_hash(const Config *config, const char *const except[], uint64_t *hash)
 {
     char *text;
-    TRY(write_resolved(config, except, false, &text));
+    TRY(write_resolved(config, except, true, &text));
     *hash = XXH3_64bits(text, strlen(text));
     free(text);
     return OK;

@@ -204,6 +204,15 @@ static Status check_kind(const Setting *setting, Origin origin, const YamlNode *
 
 /* ---- Writing ---- */
 
+/* YAML 1.1, as PyYAML reads it, takes 1e-08 for a text: a number with an exponent needs a point. */
+static void add_point(char text[32])
+{
+    char *exponent = strchr(text, 'e');
+    if (exponent == NULL || strchr(text, '.') != NULL) return; /* one digit: there is room */
+    memmove(exponent + 2, exponent, strlen(exponent) + 1);
+    memcpy(exponent, ".0", 2);
+}
+
 /* The shortest decimal that reads back to the same bits; whole numbers without an exponent. */
 static void print_real(char text[32], double value)
 {
@@ -214,8 +223,9 @@ static void print_real(char text[32], double value)
     }
     for (int digits = 1; digits <= 17; ++digits) {
         const int length = snprintf(text, 32, "%.*g", digits, value);
-        if (length < 32 && strtod(text, NULL) == value) return;
+        if (length < 32 && strtod(text, NULL) == value) break;
     }
+    add_point(text);
 }
 
 /* The next code point of valid UTF-8 (libyaml has checked it) and its length. */

@@ -115,6 +115,19 @@ static Status read_quoted(Reader *reader, char *text, size_t size)
     return OK;
 }
 
+/* "<i8" as NumPy calls it: "int64". */
+static void name_type(const char *descr, char stored[16])
+{
+    static const struct {
+        char letter;
+        const char *name;
+    } kinds[] = {{'f', "float"}, {'i', "int"}, {'u', "uint"}};
+    (void)snprintf(stored, 16, "bool");
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; ++i)
+        if (descr[1] == kinds[i].letter)
+            (void)snprintf(stored, 16, "%s%d", kinds[i].name, 8 * (descr[2] - '0'));
+}
+
 static Status read_type(Reader *reader, Npy *npy)
 {
     skip_space(reader);
@@ -126,12 +139,18 @@ static Status read_type(Reader *reader, Npy *npy)
         if (strcmp(descr, types[i].name) != 0) continue;
         reader->type = &types[i];
         npy->type = types[i].type;
+        name_type(descr, npy->stored);
         return OK;
     }
     if (descr[0] == '>')
         return fail(STATUS_INPUT,
                     "%s: element type '%s' is big-endian, which is not supported (save array.astype('<%s'))",
                     reader->name, descr, descr + 1);
+    if (strcmp(descr, "|V2") == 0 || strcmp(descr, "<V2") == 0)
+        return fail(STATUS_INPUT,
+                    "%s: element type '%s' is bfloat16 as NumPy saves it, without its name (save "
+                    "array.astype('float32'))",
+                    reader->name, descr);
     return fail(STATUS_INPUT,
                 "%s: element type '%s' is not supported (only float16, float32, float64, integers and bool "
                 "are)",
@@ -300,6 +319,11 @@ static bool fits_as_it_lies(const Reader *reader, const uint8_t *data)
 Status npy_parse(const char *name, const uint8_t *bytes, size_t size, Npy *npy)
 {
     memset(npy, 0, sizeof *npy);
+    if (size >= 4 && memcmp(bytes, "PK\x03\x04", 4) == 0)
+        return fail(STATUS_INPUT,
+                    "%s: an archive of arrays (.npz), not a .npy file: save the one that is meant, as in "
+                    "numpy.save('logits.npy', numpy.load('%s')['NAME'])",
+                    name, name);
     if (size < sizeof magic || memcmp(bytes, magic, sizeof magic) != 0)
         return fail(STATUS_INPUT, "%s: not a .npy file (%s)", name,
                     size == 0 ? "it is empty" : "wrong magic bytes");

@@ -16,6 +16,7 @@ enum { NPY_MAX_RANK = 8 };
 typedef struct {
     DType type; /* <f4 <f8 <i4 <i8 |u1; <f2 as FLOAT32 (exactly), |b1 as UINT8, other integers as INT64 (of
                    <u8: up to INT64_MAX) */
+    char stored[16]; /* the type in the file, as NumPy calls it: "int8" */
     int rank;
     int64_t extent[NPY_MAX_RANK];
     int64_t count;    /* product of the extents */

@@ -1,6 +1,7 @@
 #include "launch/evaluate/evaluate.h"
 
-#include "engine/base/memory.h"
+#include "engine/base/log.h"
+#include "losses/calibration/exact_sum.h"
 
 #include <string.h>
 
@@ -24,22 +25,82 @@ static Status check_sets(World *world, int threads, const Logits *test, const Lo
     return comm_agree(world, status);
 }
 
+/* Do the first rows hold what softmax gives? Their ECE would be that of another network. */
+static bool are_probabilities(const Logits *set)
+{
+    enum { LOOKED_AT = 100 };
+    if (set == NULL) return false;
+    for (int64_t row = 0; row < set->count && row < LOOKED_AT; ++row) {
+        double sum = 0;
+        for (int64_t k = 0; k < set->classes; ++k) {
+            const int64_t at = row * set->classes + k;
+            const double value = set->type == FLOAT32 ? (double)((const float *)set->values)[at]
+                                                      : ((const double *)set->values)[at];
+            if (!(value >= 0)) return false;
+            sum += value;
+        }
+        if (!(sum > 0.999 && sum < 1.001)) return false;
+    }
+    return set->count > 0;
+}
+
+/* Rank 0 has the first rows. */
+static Status look_for_probabilities(Collective *collective, const Logits *const sets[EVALUATE_SETS],
+                                     EvaluationResult *result)
+{
+    int64_t found[EVALUATE_SETS] = {0};
+    for (int set = 0; set < EVALUATE_SETS && collective->rank == 0; ++set)
+        found[set] = are_probabilities(sets[set]);
+    TRY(counts_reduce(collective, found, EVALUATE_SETS));
+    for (int set = 0; set < EVALUATE_SETS; ++set) {
+        result->probabilities[set] = found[set] > 0;
+        if (found[set] > 0)
+            log_warning(
+                "%s: its rows look like probabilities; what is wanted is what softmax takes: logits, or the "
+                "probabilities' logarithms",
+                sets[set]->name);
+    }
+    return OK;
+}
+
 /* The metrics of the test set at one temperature, with their intervals. */
 static Status evaluate_stage(Collective *collective, const EvaluateOptions *options, const Logits *test,
-                             double temperature, Calibration *measured, BootstrapIntervals *interval)
+                             double temperature, EvaluateProgress *progress, Calibration *measured,
+                             BootstrapIntervals *interval)
 {
     CalibrationScores scores = {0};
     TRY(calibration_measure(collective, test, temperature, options->bins, options->threads, measured,
                             &scores));
     Status status = OK;
     if (options->replicates > 0) {
-        const BootstrapOptions bootstrap = {
-            .replicates = options->replicates, .seed = options->seed, .level = 0.9, .bins = options->bins};
+        const BootstrapOptions bootstrap = {.replicates = options->replicates,
+                                            .seed = options->seed,
+                                            .level = 0.9,
+                                            .bins = options->bins,
+                                            .classwise = options->classwise,
+                                            .progress = evaluate_progress,
+                                            .context = progress};
         status = bootstrap_intervals(collective, test, temperature, measured, &scores, &bootstrap,
                                      options->threads, interval);
     }
     calibration_scores_free(&scores);
+    progress->stage += 1;
     return status;
+}
+
+/* What scaling by the validation set does to the test set. */
+static Status evaluate_scaled(Collective *collective, const EvaluateOptions *options, const Logits *test,
+                              EvaluateProgress *progress, EvaluationResult *result)
+{
+    const TemperatureSearch *search = &result->search;
+    progress->stages = search->best_ece == search->best_nll ? 2 : 3;
+    TRY(evaluate_stage(collective, options, test, search->temperature[search->best_ece], progress,
+                       &result->measured[EVALUATE_AFTER_ECE], &result->interval[EVALUATE_AFTER_ECE]));
+    result->measured[EVALUATE_AFTER_NLL] = result->measured[EVALUATE_AFTER_ECE];
+    result->interval[EVALUATE_AFTER_NLL] = result->interval[EVALUATE_AFTER_ECE];
+    if (search->best_ece == search->best_nll) return OK;
+    return evaluate_stage(collective, options, test, search->temperature[search->best_nll], progress,
+                          &result->measured[EVALUATE_AFTER_NLL], &result->interval[EVALUATE_AFTER_NLL]);
 }
 
 Status evaluate_logits(World *world, Collective *collective, const EvaluateOptions *options,
@@ -47,28 +108,26 @@ Status evaluate_logits(World *world, Collective *collective, const EvaluateOptio
                        EvaluationResult *result)
 {
     const int threads = options->threads;
+    const Logits *const sets[EVALUATE_SETS] = {test, validation, ood};
     *result = (EvaluationResult){.samples = test->total,
                                  .classes = test->classes,
+                                 .replicates = options->replicates,
                                  .has_temperature = validation != NULL,
                                  .has_intervals = options->replicates > 0,
                                  .has_ood = ood != NULL};
     TRY(check_sets(world, threads, test, validation, ood));
-    TRY(evaluate_stage(collective, options, test, 1, &result->measured[EVALUATE_BEFORE],
-                       &result->interval[EVALUATE_BEFORE]));
-    if (validation != NULL) {
-        const TemperatureSearch *search = &result->search;
-        TRY(temperature_search(collective, validation, options->grid, options->bins, threads,
-                               &result->search));
-        TRY(evaluate_stage(collective, options, test, search->temperature[search->best_ece],
-                           &result->measured[EVALUATE_AFTER_ECE], &result->interval[EVALUATE_AFTER_ECE]));
-        if (search->best_ece == search->best_nll) {
-            result->measured[EVALUATE_AFTER_NLL] = result->measured[EVALUATE_AFTER_ECE];
-            result->interval[EVALUATE_AFTER_NLL] = result->interval[EVALUATE_AFTER_ECE];
-        } else {
-            TRY(evaluate_stage(collective, options, test, search->temperature[search->best_nll],
-                               &result->measured[EVALUATE_AFTER_NLL], &result->interval[EVALUATE_AFTER_NLL]));
-        }
-    }
+    TRY(look_for_probabilities(collective, sets, result));
+    EvaluateProgress progress;
+    evaluate_progress_start(&progress, options->progress && world->rank == 0, validation != NULL ? 3 : 1);
+    Status status = evaluate_stage(collective, options, test, 1, &progress,
+                                   &result->measured[EVALUATE_BEFORE], &result->interval[EVALUATE_BEFORE]);
+    if (status == OK && validation != NULL)
+        status = temperature_search(collective, validation, options->grid, options->bins, threads,
+                                    &result->search);
+    if (status == OK && validation != NULL)
+        status = evaluate_scaled(collective, options, test, &progress, result);
+    evaluate_progress_end(&progress);
+    TRY(status);
     TRY(losses_evaluate(collective, test, threads, &result->loss));
     if (ood != NULL) TRY(ood_auroc(collective, test, ood, 1, threads, &result->ood));
     return OK;

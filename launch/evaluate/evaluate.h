@@ -19,15 +19,19 @@ typedef struct {
     int bins;           /* 15 */
     int64_t replicates; /* of the bootstrap; 0: no intervals */
     uint64_t seed;
-    TemperatureGrid grid; /* temperature_published */
-    int threads;          /* 0: as OpenMP says */
+    TemperatureGrid grid;      /* temperature_published */
+    BootstrapChoice classwise; /* intervals of Classwise-ECE */
+    bool progress;             /* show on a terminal how far the intervals are */
+    int threads;               /* 0: as OpenMP says */
 } EvaluateOptions;
 EvaluateOptions evaluate_defaults(void);
 
 enum { EVALUATE_BEFORE, EVALUATE_AFTER_ECE, EVALUATE_AFTER_NLL, EVALUATE_STAGES };
+enum { EVALUATE_TEST, EVALUATE_VALIDATION, EVALUATE_OOD, EVALUATE_SETS };
 
 typedef struct {
-    int64_t samples, classes;
+    int64_t samples, classes, replicates;
+    bool probabilities[EVALUATE_SETS]; /* does the set look like what softmax gives? */
     bool has_temperature, has_intervals, has_ood;
     TemperatureSearch search; /* of the validation set */
     Calibration measured[EVALUATE_STAGES];
@@ -42,8 +46,29 @@ typedef struct {
 CHECKED Status evaluate_logits(World *, Collective *, const EvaluateOptions *, const Logits *test,
                                const Logits *validation, const Logits *ood, EvaluationResult *);
 
-/* What temperature scaling did to the test set's ECE where it made it worse; "" otherwise. */
-void evaluation_note(const EvaluationResult *, char note[256]);
+/* What a reader must know beside the numbers: what scaling made worse, ends of the grid, infinite losses, measures that
+ * say nothing. */
+enum { EVALUATION_MOST_NOTES = 12 };
+typedef struct {
+    int count;
+    char text[EVALUATION_MOST_NOTES][320];
+} EvaluationNotes;
+void evaluation_notes(const EvaluationResult *, EvaluationNotes *);
+/* Of a stage: 1 before scaling. */
+double evaluation_temperature(const EvaluationResult *, int stage);
+/* Does the value of this loss say anything about the set? */
+bool evaluation_has_loss(const EvaluationResult *, int loss);
+
+/* Shows how far the intervals are, on a terminal's standard error; one at a time. */
+typedef struct {
+    bool shown;
+    double started;
+    int stages, stage; /* how many sets of intervals there will be, and which one is made */
+} EvaluateProgress;
+void evaluate_progress_start(EvaluateProgress *, bool wanted, int stages);
+void evaluate_progress(void *progress, double done); /* of the stage */
+void evaluate_progress_end(EvaluateProgress *);
+
 /* The result as JSON text (fractions), released with free(). */
 CHECKED Status evaluation_json(const EvaluationResult *, char **text);
 /* The result as an aligned table in percent, for people. */

@@ -1,5 +1,4 @@
 #include "engine/base/file.h"
-#include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "engine/base/npy.h"
 #include "launch/evaluate/evaluate.h"
@@ -7,6 +6,7 @@
 #include "launch/options.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,7 +29,9 @@ const char evaluate_help[] =
     "entropy\n"
     "  --bins B                   bins of the calibration errors (15)\n"
     "  --bootstrap R              resamples for the 90% intervals (1000); 0 for none\n"
+    "  --classwise-intervals W    yes, no, or auto (default): up to 2000 classes\n"
     "  --seed S                   of the bootstrap (1)\n"
+    "  --temperature-grid F:L:S   temperatures to choose from: first, last and step (0.1:10:0.1)\n"
     "  --json FILE                writes the result as JSON, in fractions; - for the standard output, and "
     "then the\n"
     "                             table goes to the standard error\n"
@@ -39,9 +41,21 @@ const char evaluate_help[] =
 typedef struct {
     const char *run, *split, *checkpoint;
     const char *logits, *labels, *validation_logits, *validation_labels, *ood_logits;
-    const char *json;
+    const char *json, *classwise, *grid;
     EvaluateOptions evaluate;
 } Arguments;
+
+static Status read_choice(const char *text, BootstrapChoice *choice)
+{
+    static const char *const words[] = {
+        [BOOTSTRAP_AS_FITS] = "auto", [BOOTSTRAP_NO] = "no", [BOOTSTRAP_YES] = "yes"};
+    for (int i = 0; i < 3; ++i) {
+        if (strcmp(text, words[i]) != 0) continue;
+        *choice = (BootstrapChoice)i;
+        return OK;
+    }
+    return fail(STATUS_USAGE, "--classwise-intervals takes yes, no or auto, not %s", text);
+}
 
 static Status read_options(int argc, char **argv, const char *words[], Arguments *arguments)
 {
@@ -55,6 +69,8 @@ static Status read_options(int argc, char **argv, const char *words[], Arguments
         {"validation-labels", "a file", .text = &arguments->validation_labels},
         {"ood-logits", "a file", .text = &arguments->ood_logits},
         {"json", "a file", .text = &arguments->json},
+        {"classwise-intervals", "yes, no or auto", .text = &arguments->classwise},
+        {"temperature-grid", "temperatures", .text = &arguments->grid},
         {"bins", .number = &bins, .low = 1, .high = CALIBRATION_MAX_BINS},
         {"bootstrap", .number = &arguments->evaluate.replicates, .low = 0, .high = 100000000},
         {"seed", .number = &seed, .low = 0, .high = INT64_MAX},
@@ -63,6 +79,8 @@ static Status read_options(int argc, char **argv, const char *words[], Arguments
     TRY(options_parse(options, sizeof options / sizeof *options, argc, argv, words, &count));
     arguments->evaluate.bins = (int)bins;
     arguments->evaluate.seed = (uint64_t)seed;
+    if (arguments->grid != NULL) TRY(temperature_grid_parse(arguments->grid, &arguments->evaluate.grid));
+    if (arguments->classwise != NULL) TRY(read_choice(arguments->classwise, &arguments->evaluate.classwise));
     if (count > 0) arguments->run = words[0];
     if (count > 1) return fail(STATUS_USAGE, "plumb evaluate takes one run, not also %s", words[1]);
     return OK;
@@ -122,15 +140,19 @@ static Status check_shapes(const char *logits, const char *labels, const Files *
                     logits, values->rank);
     if (values->type != FLOAT32 && values->type != FLOAT64)
         return fail(STATUS_INPUT, "%s: logits are float16, float32 or float64, not %s", logits,
-                    dtype_name(values->type));
+                    values->stored);
     if (values->extent[0] < 1) return fail(STATUS_INPUT, "%s: there are no samples", logits);
-    if (values->extent[1] < 2)
-        return fail(STATUS_INPUT, "%s: %lld classes; at least 2 are needed", logits,
-                    (long long)values->extent[1]);
+    if (values->extent[1] == 1)
+        return fail(
+            STATUS_INPUT,
+            "%s: one logit a sample; at least 2 classes are needed (of a binary model with the logit z save "
+            "[0, z]: numpy.hstack([numpy.zeros_like(z), z]))",
+            logits);
+    if (values->extent[1] < 1) return fail(STATUS_INPUT, "%s: there are no classes", logits);
     if (labels == NULL) return OK;
     const Npy *targets = &files->labels;
     if (targets->type != UINT8 && targets->type != INT32 && targets->type != INT64)
-        return fail(STATUS_INPUT, "%s: labels are integers, not %s", labels, dtype_name(targets->type));
+        return fail(STATUS_INPUT, "%s: labels are integers, not %s", labels, targets->stored);
     if (targets->rank != 1)
         return fail(STATUS_INPUT, "%s: labels have 1 dimension; this array has %d", labels, targets->rank);
     if (targets->extent[0] != values->extent[0])
@@ -160,33 +182,6 @@ static Status open_files(const World *world, const char *logits, const char *lab
     return OK;
 }
 
-/* Do the first rows hold what softmax gives? Their ECE would be that of another network. */
-static bool are_probabilities(const Logits *set)
-{
-    enum { LOOKED_AT = 100 };
-    for (int64_t row = 0; row < set->count && row < LOOKED_AT; ++row) {
-        double sum = 0;
-        for (int64_t k = 0; k < set->classes; ++k) {
-            const int64_t at = row * set->classes + k;
-            const double value = set->type == FLOAT32 ? (double)((const float *)set->values)[at]
-                                                      : ((const double *)set->values)[at];
-            if (!(value >= 0)) return false;
-            sum += value;
-        }
-        if (!(sum > 0.999 && sum < 1.001)) return false;
-    }
-    return set->count > 0;
-}
-
-static void warn_of_probabilities(const Logits *set)
-{
-    if (are_probabilities(set))
-        log_warning(
-            "%s: its rows look like probabilities; what is wanted is what softmax takes: logits, or the "
-            "probabilities' logarithms",
-            set->name);
-}
-
 static Status evaluate_files(World *world, const Arguments *arguments, EvaluationResult *result)
 {
     Files test = {.set = {.name = NULL}}, validation = {.set = {.name = NULL}}, ood = {.set = {.name = NULL}};
@@ -197,9 +192,6 @@ static Status evaluate_files(World *world, const Arguments *arguments, Evaluatio
     if (status == OK && arguments->ood_logits != NULL)
         status = open_files(world, arguments->ood_logits, NULL, &ood);
     TRY_ELSE(done, comm_agree(world, status));
-    warn_of_probabilities(&test.set);
-    if (arguments->validation_logits != NULL) warn_of_probabilities(&validation.set);
-    if (arguments->ood_logits != NULL) warn_of_probabilities(&ood.set);
     TRY_ELSE(done, comm_collective(world, 600, &collective));
     TRY_ELSE(done, evaluate_logits(world, collective, &arguments->evaluate, &test.set,
                                    arguments->validation_logits != NULL ? &validation.set : NULL,
@@ -214,28 +206,65 @@ done:
 
 /* ---- the command ---- */
 
+static bool to_output(const Arguments *arguments)
+{
+    return arguments->json != NULL && strcmp(arguments->json, "-") == 0;
+}
+
+/* Can the result be written? Better known before the work. What is there stays. */
+static Status check_output(const Arguments *arguments)
+{
+    FileWriter *writer;
+    if (arguments->json == NULL || to_output(arguments)) return OK;
+    TRY(file_writer_open(arguments->json, &writer));
+    file_writer_abandon(writer);
+    return OK;
+}
+
+static Status write_json(const Arguments *arguments, const EvaluationResult *result)
+{
+    char *text;
+    TRY(evaluation_json(result, &text));
+    Status status = OK;
+    if (!to_output(arguments))
+        status = file_write(arguments->json, text, strlen(text));
+    else if (fputs(text, stdout) == EOF || fflush(stdout) != 0)
+        status = fail(STATUS_IO, "the standard output: %s", strerror(errno));
+    free(text);
+    return status;
+}
+
+/* The table is printed whatever becomes of the JSON. */
 static Status write_result(const Arguments *arguments, const EvaluationResult *result)
 {
-    const bool to_output = arguments->json != NULL && strcmp(arguments->json, "-") == 0;
-    if (arguments->json != NULL) {
-        char *text;
-        TRY(evaluation_json(result, &text));
-        Status status = OK;
-        if (!to_output)
-            status = file_write(arguments->json, text, strlen(text));
-        else if (fputs(text, stdout) == EOF || fflush(stdout) != 0)
-            status = fail(STATUS_IO, "the standard output: %s", strerror(errno));
-        free(text);
-        TRY(status);
-    }
-    evaluation_print(result, to_output ? stderr : stdout);
+    const Status status = arguments->json != NULL ? write_json(arguments, result) : OK;
+    evaluation_print(result, to_output(arguments) ? stderr : stdout);
+    return status;
+}
+
+static Status check_run(const char *run)
+{
+    char config[PATH_MAX];
+    const size_t length = strlen(run);
+    if (length > 4 && strcmp(run + length - 4, ".npy") == 0)
+        return fail(STATUS_USAGE,
+                    "%s is a file, not a run: for logits from anywhere give --logits F.npy --labels F.npy",
+                    run);
+    if (!file_exists(run)) return fail(STATUS_IO, "there is no run %s", run);
+    TRY(file_join(config, run, "config.yaml"));
+    if (!file_exists(config))
+        return fail(STATUS_INPUT, "%s is no run: a run is a folder that plumb train made, with a config.yaml",
+                    run);
     return OK;
 }
 
 static Status evaluate_either(World *world, Arguments *arguments, EvaluationResult *result)
 {
     arguments->evaluate.threads = comm_threads(world);
+    arguments->evaluate.progress = true;
+    TRY(comm_agree(world, world->rank == 0 ? check_output(arguments) : OK));
     if (arguments->run == NULL) return evaluate_files(world, arguments, result);
+    TRY(comm_agree(world, check_run(arguments->run)));
     EvaluateRunOptions options = {.run = arguments->run,
                                   .split = SPLIT_TEST,
                                   .checkpoint =

@@ -53,41 +53,16 @@ static Interval interval_of(const Metric *metric, const BootstrapIntervals *inte
     return interval;
 }
 
-static double temperature_of(const EvaluationResult *result, int stage)
+static bool has_value(const Metric *metric, const Calibration *measured)
 {
-    if (stage == EVALUATE_BEFORE) return 1;
-    const TemperatureSearch *search = &result->search;
-    return search->temperature[stage == EVALUATE_AFTER_ECE ? search->best_ece : search->best_nll];
+    return metric->offset != offsetof(Calibration, ada_ece) || calibration_has_ada_ece(measured);
 }
 
-static bool is_end_of_grid(double temperature) { return temperature < 0.15 || temperature > 9.95; }
-
-void evaluation_note(const EvaluationResult *result, char note[256])
+static bool has_interval(const Metric *metric, const EvaluationResult *result, int stage)
 {
-    note[0] = '\0';
-    if (!result->has_temperature) return;
-    const double before = result->measured[EVALUATE_BEFORE].ece;
-    const double ece = result->measured[EVALUATE_AFTER_ECE].ece,
-                 nll = result->measured[EVALUATE_AFTER_NLL].ece;
-    const bool worse_ece = ece > before, worse_nll = nll > before;
-    const double temperature_ece = temperature_of(result, EVALUATE_AFTER_ECE);
-    const double temperature_nll = temperature_of(result, EVALUATE_AFTER_NLL);
-    if (worse_ece && worse_nll && temperature_ece != temperature_nll)
-        (void)snprintf(
-            note, 256,
-            "temperature scaling made the test ECE worse: %.2f%% before, %.2f%% at T = %.1f (by ECE), "
-            "%.2f%% at T = %.1f (by NLL)",
-            100 * before, 100 * ece, temperature_ece, 100 * nll, temperature_nll);
-    else if (worse_ece || worse_nll)
-        (void)snprintf(
-            note, 256,
-            "temperature scaling by validation %s made the test ECE worse: %.2f%% before, %.2f%% at T = %.1f",
-            worse_ece ? "ECE" : "NLL", 100 * before, 100 * (worse_ece ? ece : nll),
-            worse_ece ? temperature_ece : temperature_nll);
-    else if (is_end_of_grid(temperature_ece) || is_end_of_grid(temperature_nll))
-        (void)snprintf(note, 256,
-                       "T = %.1f is the end of the grid of temperatures: the best one may lie beyond it",
-                       is_end_of_grid(temperature_ece) ? temperature_ece : temperature_nll);
+    if (metric->interval == 0 || !result->has_intervals || !has_value(metric, &result->measured[stage]))
+        return false;
+    return metric->offset != offsetof(Calibration, classwise_ece) || result->interval[stage].has_classwise;
 }
 
 /* ---- JSON ---- */
@@ -101,6 +76,47 @@ static void add_number(cJSON *object, const char *key, double value, bool *ok)
     *ok = *ok && item != NULL;
 }
 
+/* A temperature of the grid, whose double is a sum of steps: 1.8, not 1.8000000000000005. */
+static void add_temperature(cJSON *object, const char *key, double value, bool *ok)
+{
+    char text[32];
+    (void)snprintf(text, sizeof text, "%.12g", value);
+    *ok = *ok && cJSON_AddRawToObject(object, key, text) != NULL;
+}
+
+/* How the intervals were made. */
+static void add_bootstrap(cJSON *root, const EvaluationResult *result, bool *ok)
+{
+    if (!result->has_intervals) {
+        *ok = *ok && cJSON_AddNullToObject(root, "bootstrap") != NULL;
+        return;
+    }
+    const int64_t groups = result->interval[EVALUATE_BEFORE].groups;
+    cJSON *object = cJSON_AddObjectToObject(root, "bootstrap");
+    add_number(object, "resamples", (double)result->replicates, ok);
+    add_number(object, "level", 0.9, ok);
+    add_number(object, "groups", groups > 0 ? (double)groups : NAN, ok); /* null: single samples are drawn */
+}
+
+static void add_notes(cJSON *root, const EvaluationResult *result, bool *ok)
+{
+    EvaluationNotes notes;
+    evaluation_notes(result, &notes);
+    cJSON *list = cJSON_AddArrayToObject(root, "notes");
+    for (int i = 0; i < notes.count; ++i) {
+        cJSON *item = cJSON_CreateString(notes.text[i]);
+        if (cJSON_AddItemToArray(list, item)) continue;
+        cJSON_Delete(item);
+        *ok = false;
+    }
+    *ok = *ok && list != NULL;
+    char all[EVALUATION_MOST_NOTES * (sizeof notes.text[0] + 2)] =
+        ""; /* as one text, for readers of earlier files */
+    for (int i = 0, used = 0; i < notes.count; ++i)
+        used += snprintf(all + used, sizeof all - (size_t)used, "%s%s", i > 0 ? "; " : "", notes.text[i]);
+    if (notes.count > 0) *ok = *ok && cJSON_AddStringToObject(root, "note", all) != NULL;
+}
+
 static void add_stage(cJSON *root, const EvaluationResult *result, int stage, bool *ok)
 {
     if (stage != EVALUATE_BEFORE && !result->has_temperature) {
@@ -110,7 +126,8 @@ static void add_stage(cJSON *root, const EvaluationResult *result, int stage, bo
     const Calibration *measured = &result->measured[stage];
     cJSON *object = cJSON_AddObjectToObject(root, stage_keys[stage]);
     for (int i = 0; i < METRICS; ++i)
-        add_number(object, metrics[i].key, value_of(&metrics[i], measured), ok);
+        add_number(object, metrics[i].key,
+                   has_value(&metrics[i], measured) ? value_of(&metrics[i], measured) : NAN, ok);
     cJSON *s99 = cJSON_AddObjectToObject(object, "s99");
     add_number(s99, "fraction", measured->s99_fraction, ok);
     add_number(s99, "accuracy", measured->s99_accuracy, ok);
@@ -135,6 +152,10 @@ static void add_stage(cJSON *root, const EvaluationResult *result, int stage, bo
     cJSON *intervals = cJSON_AddObjectToObject(object, "interval");
     for (int i = 0; i < METRICS; ++i) {
         if (metrics[i].interval == 0) continue;
+        if (!has_interval(&metrics[i], result, stage)) {
+            *ok = *ok && cJSON_AddNullToObject(intervals, metrics[i].key) != NULL;
+            continue;
+        }
         const Interval interval = interval_of(&metrics[i], &result->interval[stage]);
         const double ends[] = {interval.lower, interval.upper};
         cJSON *item = cJSON_CreateDoubleArray(ends, 2);
@@ -154,8 +175,8 @@ Status evaluation_json(const EvaluationResult *result, char **text)
     add_number(root, "classes", (double)result->classes, &ok);
     if (result->has_temperature) {
         cJSON *temperature = cJSON_AddObjectToObject(root, "temperature");
-        add_number(temperature, "ece", temperature_of(result, EVALUATE_AFTER_ECE), &ok);
-        add_number(temperature, "nll", temperature_of(result, EVALUATE_AFTER_NLL), &ok);
+        add_temperature(temperature, "ece", evaluation_temperature(result, EVALUATE_AFTER_ECE), &ok);
+        add_temperature(temperature, "nll", evaluation_temperature(result, EVALUATE_AFTER_NLL), &ok);
     } else {
         ok = ok && cJSON_AddNullToObject(root, "temperature") != NULL;
     }
@@ -163,15 +184,15 @@ Status evaluation_json(const EvaluationResult *result, char **text)
         add_stage(root, result, stage, &ok);
     cJSON *losses = cJSON_AddObjectToObject(root, "losses");
     for (int i = 0; i < EVALUATED_LOSSES; ++i)
-        add_number(losses, evaluated_loss_names[i], result->loss.value[i], &ok);
+        add_number(losses, evaluated_loss_names[i],
+                   evaluation_has_loss(result, i) ? result->loss.value[i] : NAN, &ok);
     if (result->has_ood) {
         cJSON *ood = cJSON_AddObjectToObject(root, "ood");
         add_number(ood, "auroc_entropy", result->ood.auroc_entropy, &ok);
         add_number(ood, "auroc_confidence", result->ood.auroc_confidence, &ok);
     }
-    char note[256];
-    evaluation_note(result, note);
-    if (note[0] != '\0') ok = ok && cJSON_AddStringToObject(root, "note", note) != NULL;
+    add_bootstrap(root, result, &ok);
+    add_notes(root, result, &ok);
     char *printed = ok ? cJSON_Print(root) : NULL;
     cJSON_Delete(root);
     if (printed == NULL) return fail(STATUS_MEMORY, "no memory for the evaluation as JSON");
@@ -182,21 +203,41 @@ Status evaluation_json(const EvaluationResult *result, char **text)
 
 /* ---- the table ---- */
 
-enum { TITLE_WIDTH = 22, CELL = 32 };
+enum { TITLE_WIDTH = 22, CELL = 64 };
+
+/* So many decimals, but of a small number three digits, whatever their place; "-": it has no value. */
+static int decimals_for(double value, int decimals)
+{
+    enum { DIGITS = 3, MOST = 12 };
+    const double size = fabs(value);
+    if (!(size > 0) || size >= 0.1) return decimals;
+    const int wanted = DIGITS - 1 - (int)floor(log10(size));
+    return wanted < decimals ? decimals : wanted > MOST ? MOST : wanted;
+}
+
+static void format_number(double value, int decimals, char *text, size_t size)
+{
+    const double wide = 1e9;
+    if (isnan(value))
+        (void)snprintf(text, size, "-");
+    else if (isinf(value))
+        (void)snprintf(text, size, "infinite");
+    else
+        (void)snprintf(text, size, fabs(value) < wide ? "%.*f" : "%.*e", decimals, value);
+}
 
 /* One number, with its interval if it has one: "4.51", "4.51 [4.20, 4.83]". */
 static void format_cell(const Metric *metric, const EvaluationResult *result, int stage, char cell[CELL])
 {
-    const double value = value_of(metric, &result->measured[stage]);
-    if (metric->unit == PLAIN)
-        (void)snprintf(cell, CELL, "%.4f", value);
-    else if (metric->interval == 0 || !result->has_intervals)
-        (void)snprintf(cell, CELL, "%.2f", 100 * value);
-    else {
-        const Interval interval = interval_of(metric, &result->interval[stage]);
-        (void)snprintf(cell, CELL, "%.2f [%.2f, %.2f]", 100 * value, 100 * interval.lower,
-                       100 * interval.upper);
-    }
+    const double scale = metric->unit == PLAIN ? 1 : 100;
+    const double value = scale * value_of(metric, &result->measured[stage]);
+    const int decimals = decimals_for(value, metric->unit == PLAIN ? 4 : 2);
+    format_number(has_value(metric, &result->measured[stage]) ? value : NAN, decimals, cell, CELL);
+    if (!has_interval(metric, result, stage)) return;
+    const Interval interval = interval_of(metric, &result->interval[stage]);
+    const size_t used = strlen(cell);
+    (void)snprintf(cell + used, CELL - used, " [%.*f, %.*f]", decimals, scale * interval.lower, decimals,
+                   scale * interval.upper);
 }
 
 static void print_row(FILE *file, int width, int stages, const char *title, char cells[EVALUATE_STAGES][CELL])
@@ -213,8 +254,8 @@ static void print_stages(const EvaluationResult *result, FILE *file)
     char cells[EVALUATE_STAGES][CELL];
     if (result->has_temperature) {
         (void)snprintf(cells[0], CELL, "before");
-        (void)snprintf(cells[1], CELL, "T = %.1f by ECE", temperature_of(result, EVALUATE_AFTER_ECE));
-        (void)snprintf(cells[2], CELL, "T = %.1f by NLL", temperature_of(result, EVALUATE_AFTER_NLL));
+        (void)snprintf(cells[1], CELL, "T = %.4g by ECE", evaluation_temperature(result, EVALUATE_AFTER_ECE));
+        (void)snprintf(cells[2], CELL, "T = %.4g by NLL", evaluation_temperature(result, EVALUATE_AFTER_NLL));
         print_row(file, width, stages, "", cells);
     }
     for (int i = 0; i < METRICS; ++i) {
@@ -235,22 +276,45 @@ static void print_stages(const EvaluationResult *result, FILE *file)
     print_row(file, width, stages, "  accuracy %", cells);
 }
 
+static void print_head(const EvaluationResult *result, FILE *file)
+{
+    static const double much = 0x1p28; /* bytes */
+    const BootstrapIntervals *intervals = &result->interval[EVALUATE_BEFORE];
+    (void)fprintf(file, "%lld samples, %lld classes, %d bins", (long long)result->samples,
+                  (long long)result->classes, result->measured[EVALUATE_BEFORE].bins);
+    if (result->has_intervals) {
+        (void)fprintf(
+            file, ", [90%% intervals by the bootstrap: resamples have larger\ncalibration errors, so one may "
+                  "lie above its value");
+        if (intervals->groups > 0)
+            (void)fprintf(
+                file, "; %lld resamples of %lld groups of samples chosen at\nrandom, not of single samples",
+                (long long)result->replicates, (long long)intervals->groups);
+        if (intervals->bytes > much)
+            (void)fprintf(file, "; %.1f GB of memory a rank", 1e-9 * intervals->bytes);
+        (void)fprintf(file, "]");
+    }
+    (void)fprintf(file, "\n\n");
+}
+
 void evaluation_print(const EvaluationResult *result, FILE *file)
 {
-    (void)fprintf(file, "%lld samples, %lld classes, %d bins%s\n\n", (long long)result->samples,
-                  (long long)result->classes, result->measured[EVALUATE_BEFORE].bins,
-                  result->has_intervals ? ", [90% intervals by the bootstrap: resamples have "
-                                          "larger\ncalibration errors, so one may lie above its value]"
-                                        : "");
+    print_head(result, file);
     print_stages(result, file);
     (void)fprintf(file, "\nlosses, mean over the samples\n");
-    for (int i = 0; i < EVALUATED_LOSSES; ++i)
-        (void)fprintf(file, "%-*s  %.6f\n", TITLE_WIDTH, evaluated_loss_names[i], result->loss.value[i]);
+    for (int i = 0; i < EVALUATED_LOSSES; ++i) {
+        char text[CELL];
+        const double value = result->loss.value[i];
+        format_number(evaluation_has_loss(result, i) ? value : NAN, decimals_for(value, 6), text,
+                      sizeof text);
+        (void)fprintf(file, "%-*s  %s\n", TITLE_WIDTH, evaluated_loss_names[i], text);
+    }
     if (result->has_ood)
         (void)fprintf(file, "\nout of distribution\n%-*s  %.2f\n%-*s  %.2f\n", TITLE_WIDTH,
                       "AUROC by entropy %", 100 * result->ood.auroc_entropy, TITLE_WIDTH,
                       "AUROC by confidence %", 100 * result->ood.auroc_confidence);
-    char note[256];
-    evaluation_note(result, note);
-    if (note[0] != '\0') (void)fprintf(file, "\nnote: %s\n", note);
+    EvaluationNotes notes;
+    evaluation_notes(result, &notes);
+    for (int i = 0; i < notes.count; ++i)
+        (void)fprintf(file, "%snote: %s\n", i == 0 ? "\n" : "", notes.text[i]);
 }

@@ -44,8 +44,9 @@ static void write_cell(FILE *page, const RunColumn *column, const RunMeasure *me
     if (worse) (void)fputs("<sup>&dagger;</sup>", page);
     if (column->interval != NULL && measure->has_intervals) {
         const Interval interval = column->interval(measure);
-        (void)fprintf(page, "<small>%.*f&ndash;%.*f</small>", column->decimals, scale * interval.lower,
-                      column->decimals, scale * interval.upper);
+        if (!isnan(interval.lower))
+            (void)fprintf(page, "<small>%.*f&ndash;%.*f</small>", column->decimals, scale * interval.lower,
+                          column->decimals, scale * interval.upper);
     }
     (void)fputs("</td>", page);
 }

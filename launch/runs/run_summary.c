@@ -73,6 +73,7 @@ static double number_of(const cJSON *object, const char *name)
 static Interval read_interval(const cJSON *intervals, const char *name, bool *all)
 {
     const cJSON *pair = cJSON_GetObjectItemCaseSensitive(intervals, name);
+    if (cJSON_IsNull(pair)) return (Interval){NAN, NAN}; /* this one was not made */
     const cJSON *lower = cJSON_GetArrayItem(pair, 0), *upper = cJSON_GetArrayItem(pair, 1);
     if (cJSON_IsNumber(lower) && cJSON_IsNumber(upper) && isfinite(lower->valuedouble) &&
         isfinite(upper->valuedouble))

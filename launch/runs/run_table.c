@@ -195,6 +195,7 @@ static Status add_intervals(Grid *grid, const RunColumn *column, bool after)
             after ? run_summary_after(&grid->run[i]) : run_summary_before(&grid->run[i]);
         if (measure == NULL || !measure->has_intervals) continue;
         const Interval interval = column->interval(measure);
+        if (isnan(interval.lower)) continue;
         const double scale = column->percent ? 100 : 1;
         (void)snprintf(values->cell[i], CELL, "[%.*f, %.*f]", column->decimals, scale * interval.lower,
                        column->decimals, scale * interval.upper);

@@ -63,7 +63,10 @@ Status epoch_metrics_json(const EpochMetrics *metrics, char **line)
         add_number(part, "nll_correct", c->nll_correct);
         add_number(part, "nll_misclassified", c->nll_misclassified);
         add_number(part, "ece", c->ece);
-        add_number(part, "ada_ece", c->ada_ece);
+        add_number(part, "ada_ece", calibration_has_ada_ece(c) ? c->ada_ece : NAN);
+        if (!calibration_has_ada_ece(
+                c)) /* says nothing of samples whose confidences are equal: calibration.h */
+            add_number(part, "ada_ece_left_out", (double)c->ada_ece_left_out / (double)c->samples);
         add_number(part, "classwise_ece", c->classwise_ece);
         add_number(part, "mce", c->mce);
         add_number(part, "brier", c->brier);

@@ -251,16 +251,23 @@ static Status measure_adaptive(Collective *collective, const CalibrationPass *pa
     }
     TRY(exact_sum_reduce(collective, confidence, bins));
     TRY(counts_reduce(collective, tally, 2 * (int64_t)bins));
+    result->ada_ece_left_out = result->samples;
     for (int b = 0; b < bins; ++b) {
         CalibrationBin *bin = &result->adaptive_bin[b];
         bin->lower = edge[b];
         bin->upper = edge[b + 1];
         bin->count = tally[2 * b];
+        result->ada_ece_left_out -= bin->count;
         bin->confidence = mean_of(confidence[b], bin->count);
         bin->accuracy = bin->count > 0 ? (double)tally[2 * b + 1] / (double)bin->count : 0;
         result->ada_ece += fabs(gap_of(confidence[b], tally[2 * b + 1])) / (double)result->samples;
     }
     return OK;
+}
+
+bool calibration_has_ada_ece(const Calibration *measured)
+{
+    return measured->ada_ece_left_out <= measured->samples / 2;
 }
 
 /* ---- a pass ---- */

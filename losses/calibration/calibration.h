@@ -29,6 +29,7 @@
 #include "engine/device/device.h"
 #include "losses/calibration/logits.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { CALIBRATION_MAX_BINS = 200 };
@@ -50,12 +51,17 @@ typedef struct {
     /* Samples whose NLL is above 2^40, as no network means it (the label's logit is that of a masked class): how many,
      * how many of them infinite, and the row of the first, -1 without any. */
     int64_t large_nll_count, infinite_nll_count, large_nll_row;
+    int64_t ada_ece_left_out; /* samples in no bin of ada_ece */
     int64_t s99_count;
     double s99_fraction, s99_accuracy;
     int bins;
     CalibrationBin bin[CALIBRATION_MAX_BINS];          /* those of ece */
     CalibrationBin adaptive_bin[CALIBRATION_MAX_BINS]; /* those of ada_ece */
 } Calibration;
+
+/* Is ada_ece about the set? Its bins leave out the smallest confidence and its copies: if more than half of the samples
+ * have it (all, of a network that diverged to equal logits), a small value says nothing. */
+bool calibration_has_ada_ece(const Calibration *);
 
 /* The samples of this rank, in their order: the confidence, negative where the prediction is wrong. */
 typedef struct {
