@@ -81,7 +81,11 @@ void bootstrap(benchmark::State &state)
     const Set set(state.range(0), state.range(1));
     CalibrationScores scores;
     check(calibration_measure(self(), &set.logits, 1, 15, 0, &measured, &scores));
-    const BootstrapOptions options{1000, 1, 0.9, 15};
+    BootstrapOptions options{};
+    options.replicates = 1000;
+    options.seed = 1;
+    options.level = 0.9;
+    options.bins = 15;
     BootstrapIntervals intervals;
     for (auto _ : state)
         check(bootstrap_intervals(self(), &set.logits, 1, &measured, &scores, &options, 0, &intervals));
@@ -96,5 +100,11 @@ BENCHMARK(search)
     ->ArgsProduct({{100000}, {10, 100}, {FLOAT32, FLOAT64}})
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
-BENCHMARK(bootstrap)->Args({10000, 10})->Args({10000, 100})->Unit(benchmark::kMillisecond)->UseRealTime();
+// The last by groups of samples.
+BENCHMARK(bootstrap)
+    ->Args({10000, 10})
+    ->Args({10000, 100})
+    ->Args({1000000, 100})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
 BENCHMARK_MAIN();

@@ -2,8 +2,10 @@
 #include "tests/support.h"
 
 #include "engine/base/file.h"
+#include "launch/evaluate/evaluate.h"
 
 #include <cJSON.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -425,6 +427,39 @@ static void test_small_measures(void **state)
     assert_int_equal(sscanf(strstr(output, "Classwise-ECE %"), "Classwise-ECE %% %lf [%lf", &value, &low), 2);
 }
 
+/* What evaluate_progress shows at a third of the second of two sets of intervals, ten seconds after the start. */
+static void test_progress(void **state)
+{
+    (void)state;
+    const int terminal = posix_openpt(O_RDWR | O_NOCTTY), standard_error = dup(STDERR_FILENO);
+    assert_true(terminal >= 0 && standard_error >= 0);
+    assert_int_equal(grantpt(terminal), 0);
+    assert_int_equal(unlockpt(terminal), 0);
+    const int screen = open(ptsname(terminal), O_RDWR | O_NOCTTY);
+    assert_true(screen >= 0);
+    EvaluateProgress progress;
+    assert_int_equal(dup2(screen, STDERR_FILENO), STDERR_FILENO);
+    evaluate_progress_start(&progress, true, 2);
+    const bool shown = progress.shown;
+    evaluate_progress(&progress, 0.1); /* too early for a word */
+    progress.started -= 10;
+    progress.stage = 1;
+    evaluate_progress(&progress, 0.3333);
+    evaluate_progress_end(&progress);
+    assert_int_equal(dup2(standard_error, STDERR_FILENO), STDERR_FILENO);
+    assert_true(shown);
+    char said[256] = "";
+    assert_true(read(terminal, said, sizeof said - 1) > 0);
+    assert_non_null(strstr(said, "intervals: 67 % done, 5 s left"));
+    assert_null(strstr(strstr(said, "intervals") + 1, "intervals"));
+    (void)close(screen);
+    (void)close(terminal);
+    (void)close(standard_error);
+
+    evaluate_progress_start(&progress, false, 1);
+    assert_false(progress.shown);
+}
+
 /* An output that cannot be written is found before the work, and the table comes if it fails at the end. */
 static void test_outputs(void **state)
 {
@@ -663,7 +698,7 @@ int main(void)
         cmocka_unit_test(test_meaningless),   cmocka_unit_test(test_small_measures),
         cmocka_unit_test(test_outputs),       cmocka_unit_test(test_spellings_of_logits),
         cmocka_unit_test(test_ranks),         cmocka_unit_test(test_bad_input),
-        cmocka_unit_test(test_help),
+        cmocka_unit_test(test_progress),      cmocka_unit_test(test_help),
     };
     const int failures = cmocka_run_group_tests(tests, NULL, NULL);
     test_scratch_remove(scratch);
