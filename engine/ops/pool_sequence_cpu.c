@@ -64,7 +64,7 @@ VECTOR_INLINE void largest(const void *x, int64_t x_stride, int64_t kernel, void
     for (int64_t w = 1; w < kernel; ++w) {
         const Vector pixel = vector_load(x, w * x_stride + c, lanes, bf16);
         const Mask better = vector_beats(pixel, best);
-        best = vector_select(better, pixel, best);
+        best = vector_choose(better, pixel, best);
         where = index_select(better, index_vector((int32_t)w), where);
     }
     if (relu) {

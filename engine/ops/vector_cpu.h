@@ -217,7 +217,7 @@ VECTOR_INLINE Vector vector_gate(Mask mask, Vector vector)
 }
 
 /* The first where the mask is set, the second elsewhere. */
-VECTOR_INLINE Vector vector_select(Mask mask, Vector first, Vector second)
+VECTOR_INLINE Vector vector_choose(Mask mask, Vector first, Vector second)
 {
 #if VECTOR_AVX512
     return (Vector)_mm512_mask_mov_ps((__m512)second, mask, (__m512)first);
