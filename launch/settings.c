@@ -69,6 +69,7 @@ static const Setting settings[] = {
     {"checkpoint.epochs", SETTING_INTEGER, "1", "0..", "save every so many epochs, as long as that takes at most 2 % of the time; 0: never by epochs"},
     {"checkpoint.minutes", SETTING_REAL, "10", "0..", "and when so many minutes have passed; 0: never by time"},
 
+    {"checkpoint.best", SETTING_TEXT, "auto", "auto|error|nll|brier|ece|ada_ece|classwise_ece|mce", "keep the model whose validation split has the lowest of this; auto: the task's (error)"},
     {"checkpoint.keep", SETTING_INTEGER, "0", "0..", "also keep the model of every so many epochs; 0: only best and last"},
     {"compat.early_schedule", SETTING_FLAG, "false", NULL, "learning-rate steps one epoch early, as the published code under torch >= 1.1"},
     {"compat.validation_is_test", SETTING_FLAG, "false", NULL, "tiny_imagenet: validate on the test images, as the published code"},

@@ -10,8 +10,8 @@
 #include "engine/base/memory.h"
 #include "engine/base/random.h"
 #include "engine/optim/optimizer.h"
-#include "engine/plan/plan.h"
 #include "launch/settings.h"
+#include "launch/train/program.h"
 #include "losses/loss.h"
 #include "models/model.h"
 
@@ -33,15 +33,13 @@ typedef struct {
     Config *config;
     ModelOptions model;
     LossOptions loss;
+    int64_t classes;
     Device *device;
     Collective *collective;
     Arena *arena;
-    Graph *graph;
-    int fused;
+    Program program;
     Store *store;
-    Plan *plan;
     Optimizer *optimizer;
-    Value images, target, weight, sums;
     int64_t batch; /* of this rank */
     /* The same batch for all steps, where the device reads it. */
     struct {
@@ -50,7 +48,6 @@ typedef struct {
         size_t bytes;
     } input[4];
     int inputs;
-    Recording recording;
 } Training;
 
 static double now(void)
@@ -93,24 +90,34 @@ static Status parse(int argc, char **argv, Options *options)
     return OK;
 }
 
+static Value build_network(Graph *graph, const BatchShape *shape, const void *context)
+{
+    const Training *training = context;
+    const Value images = graph_input(graph, "images", shape->field[0].shape);
+    return model_build(graph, &training->model, &images, training->classes);
+}
+
 static Status build(Training *training, const Options *options)
 {
     const Config *config = training->config;
     const DType compute = strcmp(config_text(config, "compute"), "bfloat16") == 0 ? BFLOAT16 : FLOAT32;
     TRY(model_read(config, &training->model));
     TRY(loss_read(config, &training->loss));
-    TRY(graph_create(GRAPH_TRAIN, compute, &training->graph));
-    Graph *graph = training->graph;
+    training->classes = options->classes;
     const int64_t images[] = {training->batch, options->size, options->size, options->channels};
-    training->images = graph_input(graph, "images", shape_of(compute, 4, images));
-    training->target = graph_input(graph, "target", shape_of(INT32, 1, images));
-    training->weight = graph_input(graph, "weight", shape_of(FLOAT32, 1, images));
-    const Value logits = model_build(graph, &training->model, &training->images, options->classes);
-    training->sums = loss_build(graph, &training->loss, logits, training->target, training->weight);
-    graph_keep(graph, training->sums);
-    if (config_flag(config, "plan.fuse")) training->fused = graph_fuse(graph);
-    graph_differentiate(graph, training->sums);
-    return graph_finish(graph);
+    const BatchShape shape = {.rows = training->batch,
+                              .field_count = 3,
+                              .field = {{"images", shape_of(compute, 4, images)},
+                                        {"target", shape_of(INT32, 1, images)},
+                                        {"weight", shape_of(FLOAT32, 1, images)}}};
+    const ProgramOptions program = {.mode = GRAPH_TRAIN,
+                                    .compute = compute,
+                                    .fuse = config_flag(config, "plan.fuse"),
+                                    .loss = &training->loss,
+                                    .differentiate = true,
+                                    .build = build_network,
+                                    .context = training};
+    return program_build(&program, &shape, &training->program);
 }
 
 static Status open_device(Training *training, World *world)
@@ -142,13 +149,11 @@ static Status prepare(Training *training, const Options *options, World *world)
     TRY(comm_device_collective(world, training->device, &options_of_ranks, &training->collective));
     TRY(arena_create(training->device, &training->arena));
     TRY(build(training, options));
-    TRY(store_create(training->device, (const Graph *[]){training->graph}, 1, 1, &training->store));
-    TRY(plan_create(training->graph, training->store, training->arena, training->collective,
-                    (PlanOptions){.bucket_bytes = config_integer(config, "comm.bucket_bytes"),
-                                  .share_memory = config_flag(config, "plan.share_memory"),
-                                  .profile = options->profile},
-                    &training->plan));
-    TRY(plan_reduce(training->plan, training->sums));
+    TRY(store_create(training->device, (const Graph *[]){training->program.graph}, 1, 1, &training->store));
+    TRY(program_plan(&training->program, training->store, training->arena, training->collective,
+                     (PlanOptions){.bucket_bytes = config_integer(config, "comm.bucket_bytes"),
+                                   .share_memory = config_flag(config, "plan.share_memory"),
+                                   .profile = options->profile}));
     return optimizer_create(training->store,
                             (OptimizerOptions){.name = config_text(config, "optimizer.name"),
                                                .momentum = config_real(config, "optimizer.momentum"),
@@ -163,14 +168,12 @@ static Status prepare(Training *training, const Options *options, World *world)
 
 static void release(Training *training)
 {
-    if (training->device != NULL) device_forget(training->device, &training->recording);
     for (int i = 0; i < training->inputs; ++i)
         device_free(training->device, training->input[i].data);
     optimizer_free(training->optimizer);
-    plan_free(training->plan);
+    program_release(&training->program, training->device);
     store_free(training->store);
     arena_free(training->arena);
-    graph_free(training->graph);
     collective_free(training->collective);
     device_close(training->device);
     config_free(training->config);
@@ -178,7 +181,7 @@ static void release(Training *training)
 
 static Status add_input(Training *training, Value value, const void *host)
 {
-    const size_t bytes = shape_bytes(graph_shape(training->graph, value));
+    const size_t bytes = shape_bytes(graph_shape(training->program.graph, value));
     void *data;
     TRY(device_allocate(training->device, bytes, "an input", &data));
     training->input[training->inputs].value = value;
@@ -191,7 +194,8 @@ static Status add_input(Training *training, Value value, const void *host)
 /* Random pixels and labels, the same in every run. */
 static Status make_inputs(Training *training, const Options *options, const World *world)
 {
-    const Shape shape = graph_shape(training->graph, training->images);
+    const Program *program = &training->program;
+    const Shape shape = program->shape.field[0].shape;
     const int64_t pixels = shape_count(shape);
     const int64_t clock[CLOCK_COUNT] = {0};
     float *images = NULL, *weight = NULL;
@@ -211,12 +215,11 @@ static Status make_inputs(Training *training, const Options *options, const Worl
         targets[i] = (int32_t)random_below(&random, (uint64_t)options->classes);
         weight[i] = 1;
     }
-    TRY_ELSE(done, add_input(training, training->images,
+    TRY_ELSE(done, add_input(training, program->input[0],
                              shape.type == BFLOAT16 ? (const void *)rounded : (const void *)images));
-    TRY_ELSE(done, add_input(training, training->target, targets));
-    TRY_ELSE(done, add_input(training, training->weight, weight));
-    const Value time = graph_find(training->graph, "clock");
-    if (value_exists(time)) TRY_ELSE(done, add_input(training, time, clock));
+    TRY_ELSE(done, add_input(training, program->input[1], targets));
+    TRY_ELSE(done, add_input(training, program->input[2], weight));
+    if (value_exists(program->clock)) TRY_ELSE(done, add_input(training, program->clock, clock));
     TRY_ELSE(done, device_synchronize(training->device));
 done:
     free(targets);
@@ -231,10 +234,10 @@ static Status enqueue_step(void *argument)
 {
     Training *training = argument;
     for (int i = 0; i < training->inputs; ++i)
-        TRY(device_copy_rows(training->device, plan_data(training->plan, training->input[i].value),
+        TRY(device_copy_rows(training->device, plan_data(training->program.plan, training->input[i].value),
                              training->input[i].bytes, training->input[i].data, training->input[i].bytes,
                              training->input[i].bytes, 1));
-    TRY(plan_run(training->plan));
+    TRY(plan_run(training->program.plan));
     return optimizer_step(training->optimizer);
 }
 
@@ -252,11 +255,12 @@ static Status give_step(Training *training, const Options *options, const World 
     TRY(optimizer_set(training->optimizer, index, config_real(training->config, "optimizer.learning_rate"),
                       mean ? 1 / batch : 1));
     if (config_flag(training->config, "graph") && !options->profile)
-        TRY(device_repeat(training->device, &training->recording, enqueue_step, training));
+        TRY(device_repeat(training->device, &training->program.recording[RECORD_LAST], enqueue_step,
+                          training));
     else
         TRY(enqueue_step(training));
-    TRY(device_download(training->device, given->sums, plan_data(training->plan, training->sums),
-                        sizeof given->sums));
+    TRY(device_download(training->device, given->sums,
+                        plan_data(training->program.plan, training->program.sums), sizeof given->sums));
     return device_mark(training->device, &given->mark);
 }
 
@@ -294,7 +298,7 @@ static void report(Training *training, const Options *options, const World *worl
                    double seconds[], double optimizer_seconds, double loss)
 {
     const double batch = (double)(training->batch * world->size);
-    const PlanReport plan = plan_report(training->plan);
+    const PlanReport plan = plan_report(training->program.plan);
     struct rusage usage;
     (void)getrusage(RUSAGE_SELF, &usage);
     qsort(seconds, (size_t)options->steps, sizeof *seconds, by_size);
@@ -321,13 +325,13 @@ static void report(Training *training, const Options *options, const World *worl
     cJSON_AddNumberToObject(memory, "gradient_bytes", (double)plan.gradient_bytes);
     cJSON_AddNumberToObject(memory, "state_bytes", (double)plan.state_bytes);
     cJSON_AddNumberToObject(memory, "nodes", plan.nodes);
-    cJSON_AddNumberToObject(memory, "fused", training->fused);
+    cJSON_AddNumberToObject(memory, "fused", training->program.fused);
     cJSON_AddNumberToObject(memory, "in_place", plan.in_place);
     cJSON_AddNumberToObject(memory, "views", plan.views);
     cJSON_AddNumberToObject(memory, "buckets", plan.buckets);
     cJSON_AddNumberToObject(memory, "flops", plan.flops);
     cJSON_AddNumberToObject(memory, "bytes", plan.bytes);
-    add_profile(json, training->plan);
+    add_profile(json, training->program.plan);
     char *text = cJSON_PrintUnformatted(json);
     if (text != NULL) (void)puts(text);
     free(text);

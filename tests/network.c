@@ -136,32 +136,40 @@ void network_close(Network *network)
     *network = (Network){0};
 }
 
+static Value build_step(Graph *graph, const BatchShape *shape, const void *context)
+{
+    const Network *network = context;
+    (void)shape;
+    const Value images = images_input(graph, network->images);
+    return model_build(graph, &network->model, &images, network->classes);
+}
+
 void network_step_open(NetworkStep *step, Network *network, StepOptions options)
 {
-    Graph *graph;
-    assert_ok(graph_create(options.mode, network->compute, &graph));
-    const int64_t samples[] = {network->images[0]};
-    *step = (NetworkStep){.network = network, .graph = graph};
-    step->images = images_input(graph, network->images);
-    step->target = graph_input(graph, "target", shape_of(INT32, 1, samples));
-    step->weight = graph_input(graph, "weight", shape_of(FLOAT32, 1, samples));
-    step->logits = model_build(graph, &network->model, &step->images, network->classes);
-    graph_keep(graph, step->logits);
-    step->sums = loss_build(graph, &network->loss, step->logits, step->target, step->weight);
-    graph_keep(graph, step->sums);
-    if (!options.separate_nodes) (void)graph_fuse(graph);
-    if (!options.forward_only) graph_differentiate(graph, step->sums);
-    assert_ok(graph_finish(graph));
+    const BatchShape shape = {.rows = network->images[0],
+                              .field_count = 3,
+                              .field = {{"images", shape_of(network->compute, 4, network->images)},
+                                        {"target", shape_of(INT32, 1, network->images)},
+                                        {"weight", shape_of(FLOAT32, 1, network->images)}}};
+    const ProgramOptions program = {.mode = options.mode,
+                                    .compute = network->compute,
+                                    .fuse = !options.separate_nodes,
+                                    .loss = &network->loss,
+                                    .differentiate = !options.forward_only,
+                                    .build = build_step,
+                                    .context = network};
+    *step = (NetworkStep){.network = network};
+    assert_ok(program_build(&program, &shape, &step->program));
     if (network->store == NULL)
-        assert_ok(store_create(network->device, (const Graph *[]){graph}, 1, 1, &network->store));
-    assert_ok(
-        plan_create(graph, network->store, network->arena, network->collective, PLAN_DEFAULTS, &step->plan));
+        assert_ok(
+            store_create(network->device, (const Graph *[]){step->program.graph}, 1, 1, &network->store));
+    assert_ok(program_plan(&step->program, network->store, network->arena, network->collective,
+                           (PlanOptions){.share_memory = !options.separate_memory}));
 }
 
 void network_step_close(NetworkStep *step)
 {
-    plan_free(step->plan);
-    graph_free(step->graph);
+    program_release(&step->program, step->network->device);
     *step = (NetworkStep){0};
 }
 
@@ -169,13 +177,13 @@ void network_step_close(NetworkStep *step)
 
 void network_step_run(NetworkStep *step, const double *images, const double *labels, int64_t first)
 {
-    Graph *graph = step->graph;
-    Shape shape = graph_shape(graph, step->images);
+    Graph *graph = step->program.graph;
+    Shape shape = graph_shape(graph, step->program.input[0]);
     int64_t count = shape_count(shape), samples = shape.extent[0];
     float *converted = malloc((size_t)count * sizeof *converted);
     assert_non_null(converted);
     from_pytorch(shape, images + first * (count / samples), converted);
-    void *input = plan_data(step->plan, step->images);
+    void *input = plan_data(step->program.plan, step->program.input[0]);
     for (int64_t i = 0; i < count; ++i) {
         if (shape.type == FLOAT32)
             ((float *)input)[i] = converted[i];
@@ -183,21 +191,27 @@ void network_step_run(NetworkStep *step, const double *images, const double *lab
             ((bfloat16 *)input)[i] = bfloat16_from_float(converted[i]);
     }
     free(converted);
-    int32_t *target = plan_data(step->plan, step->target);
-    float *weight = plan_data(step->plan, step->weight);
+    int32_t *target = plan_data(step->program.plan, step->program.input[1]);
+    float *weight = plan_data(step->program.plan, step->program.input[2]);
     for (int64_t i = 0; i < samples; ++i) {
         target[i] = (int32_t)labels[first + i];
         weight[i] = 1;
     }
     Value clock = graph_find(graph, "clock");
-    if (value_exists(clock)) memset(plan_data(step->plan, clock), 0, CLOCK_COUNT * sizeof(int64_t));
-    assert_ok(plan_run(step->plan));
-    assert_ok(plan_check_finite(step->plan));
+    if (value_exists(clock)) memset(plan_data(step->program.plan, clock), 0, CLOCK_COUNT * sizeof(int64_t));
+    assert_ok(plan_run(step->program.plan));
+    assert_ok(plan_check_finite(step->program.plan));
 }
 
-const float *network_step_logits(NetworkStep *step) { return plan_data(step->plan, step->logits); }
+const float *network_step_logits(NetworkStep *step)
+{
+    return plan_data(step->program.plan, step->program.logits);
+}
 
-const double *network_step_sums(NetworkStep *step) { return plan_data(step->plan, step->sums); }
+const double *network_step_sums(NetworkStep *step)
+{
+    return plan_data(step->program.plan, step->program.sums);
+}
 
 /* ---- golden tensors ---- */
 

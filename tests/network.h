@@ -6,7 +6,7 @@
 #include "tests/support.h"
 
 #include "engine/base/config.h"
-#include "engine/plan/plan.h"
+#include "launch/train/program.h"
 #include "losses/loss.h"
 #include "models/model.h"
 
@@ -67,9 +67,7 @@ typedef struct {
 } StepOptions;
 typedef struct {
     Network *network;
-    Graph *graph;
-    Plan *plan;
-    Value images, target, weight, logits, sums;
+    Program program;
 } NetworkStep;
 void network_step_open(NetworkStep *, Network *, StepOptions);
 void network_step_close(NetworkStep *);

@@ -367,7 +367,7 @@ for name, (error, ece, temperature, after) in published.items():
         print(f"| {name} | plumb | not begun | | | | | |")
         continue
     lines = [json.loads(line) for line in open(f"{run}/metrics.jsonl")]
-    speed = sorted(line["images_per_second"] for line in lines)[len(lines) // 2] if lines else 0
+    speed = sorted(line["samples_per_second"] for line in lines)[len(lines) // 2] if lines else 0
     if not os.path.exists(f"{run}/evaluation.json"):
         print(f"| {name} | plumb | {len(lines)} so far | | | | | {speed:.0f} |")
         continue

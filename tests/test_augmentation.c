@@ -3,6 +3,7 @@
 #include "tests/support.h"
 
 #include "engine/base/random.h"
+#include "engine/data/images/image_source.h"
 #include "engine/data/images/reader.h"
 #include "engine/data/loader.h"
 #include "engine/ops/ops.h"
@@ -34,18 +35,19 @@ static Dataset *make_dataset(int64_t channels)
     return &table->dataset;
 }
 
-static void reference(const Dataset *dataset, const Case *c, const Batch *batch, int64_t i, double *want)
+static void reference(const Dataset *dataset, const Case *c, const int64_t *row, const int32_t *crop,
+                      int64_t i, double *want)
 {
     enum { PADDED_HEIGHT = HEIGHT + 2 * LARGEST, PADDED_WIDTH = WIDTH + 2 * LARGEST };
     const DataSplit *split = &dataset->split[SPLIT_TRAIN];
-    const uint8_t *image = split->table + batch->row[i] * HEIGHT * WIDTH * c->channels;
+    const uint8_t *image = split->table + row[i] * HEIGHT * WIDTH * c->channels;
     uint8_t padded[PADDED_HEIGHT][PADDED_WIDTH][4];
     memset(padded, 0, sizeof padded);
     for (int64_t y = 0; y < HEIGHT; ++y)
         for (int64_t x = 0; x < WIDTH; ++x)
             memcpy(padded[y + c->padding][x + c->padding], image + (y * WIDTH + x) * c->channels,
                    (size_t)c->channels);
-    const int32_t top = batch->crop[3 * i], left = batch->crop[3 * i + 1], mirror = batch->crop[3 * i + 2];
+    const int32_t top = crop[3 * i], left = crop[3 * i + 1], mirror = crop[3 * i + 2];
     for (int64_t y = 0; y < HEIGHT; ++y)
         for (int64_t x = 0; x < WIDTH; ++x)
             for (int64_t k = 0; k < c->channels; ++k) {
@@ -86,10 +88,15 @@ static void run_case(const Case *c)
     assert_ok(plan_create(graph, store, arena, alone, PLAN_DEFAULTS, &plan));
     plan_bind(plan, table, (void *)(uintptr_t)split->table); /* only read */
 
+    Source *source;
     Loader *loader;
-    const LoaderOptions chosen = {
-        .batch = BATCH, .ranks = 1, .seed = 5, .shuffle = true, .crop_padding = c->padding, .flip = c->flip};
-    assert_ok(loader_open(dataset, SPLIT_TRAIN, chosen, &loader));
+    const ImageSourceOptions chosen = {
+        .batches = {.batch = BATCH, .parts = 1, .ranks = 1, .seed = 5, .training = true},
+        .split = SPLIT_TRAIN,
+        .crop_padding = c->padding,
+        .flip = c->flip};
+    assert_ok(image_source_open(dataset, &chosen, &source));
+    assert_ok(loader_open(source, &loader));
     enum { IMAGE = HEIGHT * WIDTH * 3 };
     double *want = calloc(IMAGE, sizeof *want), *got = calloc(IMAGE, sizeof *got);
     assert_non_null(want);
@@ -101,11 +108,13 @@ static void run_case(const Case *c)
             const Batch *batch;
             assert_ok(loader_next(loader, &batch));
             if (batch == NULL) break;
-            assert_ok(device_upload(device, plan_data(plan, index), batch->row, BATCH * sizeof(int64_t)));
-            assert_ok(device_upload(device, plan_data(plan, crop), batch->crop, BATCH * 3 * sizeof(int32_t)));
+            const int64_t *rows = batch->part[0].field[batch_shape_find(&source->shape[0], "index")];
+            const int32_t *crops = batch->part[0].field[batch_shape_find(&source->shape[0], "crop")];
+            assert_ok(device_upload(device, plan_data(plan, index), rows, BATCH * sizeof(int64_t)));
+            assert_ok(device_upload(device, plan_data(plan, crop), crops, BATCH * 3 * sizeof(int32_t)));
             assert_ok(plan_run(plan));
             for (int64_t i = 0; i < BATCH; ++i) {
-                reference(dataset, c, batch, i, want);
+                reference(dataset, c, rows, crops, i, want);
                 for (int64_t p = 0; p < image; ++p)
                     got[p] = c->compute == FLOAT32
                                  ? (double)((const float *)plan_data(plan, images))[i * image + p]
@@ -119,6 +128,7 @@ static void run_case(const Case *c)
     free(want);
     free(got);
     loader_close(loader);
+    source_free(source);
     plan_free(plan);
     collective_free(alone);
     arena_free(arena);

@@ -564,7 +564,7 @@ static double *step_result(const Small *small, bool separate_memory, int64_t *co
         result[i] = (double)network_step_logits(&train)[i];
     memcpy(result + logits, gradients, (size_t)*count * sizeof *result);
     *count += logits;
-    PlanReport report = plan_report(train.plan);
+    PlanReport report = plan_report(train.program.plan);
     if (!separate_memory) assert_true(report.arena_bytes < report.tensor_bytes);
     free(gradients);
     network_step_close(&train);

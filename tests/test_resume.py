@@ -188,7 +188,7 @@ class Stopped(Suite):
         self.train(self.linear, "epochs=1", run=run)
         with open(f"{run}/metrics.jsonl") as file:
             entry = json.loads(file.readline())
-        self.assertAlmostEqual(entry["seconds"] * entry["images_per_second"], 192, places=6)
+        self.assertAlmostEqual(entry["seconds"] * entry["samples_per_second"], 192, places=6)
 
     def test_during_a_checkpoint(self):
         settings = ("epochs=1", "batch=80", "evaluate_batch=48", EVERY_STEP)

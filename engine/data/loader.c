@@ -1,7 +1,6 @@
 #include "engine/data/loader.h"
 
 #include "engine/base/memory.h"
-#include "engine/base/random.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -10,29 +9,22 @@
 #include <time.h>
 
 enum {
-    RING = 8,        /* batches in memory: one with the caller, the others prepared ahead */
-    MOST_WORKERS = 4 /* for decoding, which waits for the disk at first; indices take no time to look up */
+    RING = 8,        /* batches in memory: one with the caller, the others filled ahead */
+    MOST_WORKERS = 4 /* more do not help where one disk or one memory bus is behind them */
 };
 
 typedef struct {
     Batch batch;
-    int64_t *sample, *row;
-    int32_t *crop, *label;
-    float *weight;
     int64_t number; /* of the batch it holds */
     bool ready;
-    Status status; /* of preparing it; owned */
+    Status status; /* of filling it; owned */
 } Slot;
 
 /* Batch b lives in slot b % RING. All that changes between loader_start and its end is under the mutex, but
  * for a slot's contents while a worker fills it or the caller holds it. */
 struct Loader {
-    Dataset *dataset;
-    Split split;
-    LoaderOptions options;
-    int64_t count, batches, part; /* samples, batches an epoch, samples of this rank a batch */
-    int64_t *order;               /* [count] */
-    int64_t epoch;
+    Source *source;
+    int64_t batches; /* of the epoch */
     Slot slot[RING];
 
     pthread_mutex_t mutex;
@@ -45,45 +37,6 @@ struct Loader {
     bool started, failed, stop;
     double waited;
 };
-
-/* ---- What a batch holds ---- */
-
-static int32_t offset_up_to(uint32_t bits, int64_t highest)
-{
-    return (int32_t)((uint64_t)bits * (uint64_t)(highest + 1) >> 32);
-}
-
-/* Keyed by the sample, not its place in the order: shuffling differently does not change what it looks like.
- */
-static void choose_crop(const Loader *loader, int64_t sample, int32_t crop[3])
-{
-    const LoaderOptions *options = &loader->options;
-    const RandomBlock random =
-        random_block(options->seed, RANDOM_AUGMENTATION, (uint64_t)loader->epoch, (uint64_t)sample);
-    crop[0] = offset_up_to(random.word[0], 2 * options->crop_padding);
-    crop[1] = offset_up_to(random.word[1], 2 * options->crop_padding);
-    crop[2] = options->flip ? (int32_t)(random.word[2] >> 31) : 0;
-}
-
-static Status fill(Loader *loader, Slot *slot, int64_t number)
-{
-    const DataSplit *split = &loader->dataset->split[loader->split];
-    const int64_t first = number * loader->options.batch + loader->options.rank * loader->part;
-    slot->batch.first = first;
-    slot->batch.total = loader->count - number * loader->options.batch;
-    if (slot->batch.total > loader->options.batch) slot->batch.total = loader->options.batch;
-    for (int64_t i = 0; i < loader->part; ++i) {
-        const bool padding = first + i >= loader->count;
-        const int64_t sample = loader->order[padding ? 0 : first + i];
-        slot->sample[i] = sample;
-        slot->row[i] = split->row[sample];
-        slot->label[i] = split->label[sample];
-        slot->weight[i] = padding ? 0.0F : 1.0F;
-        choose_crop(loader, sample, slot->crop + 3 * i);
-    }
-    if (loader->dataset->prepare == NULL) return OK;
-    return loader->dataset->prepare(loader->dataset, loader->split, slot->sample, loader->part);
-}
 
 /* ---- Threads ---- */
 
@@ -107,7 +60,7 @@ static void *work(void *argument)
         slot->ready = false;
         ++loader->busy;
         (void)pthread_mutex_unlock(&loader->mutex);
-        Status status = fill(loader, slot, number);
+        Status status = loader->source->fill(loader->source, number, &slot->batch);
         (void)pthread_mutex_lock(&loader->mutex);
         slot->status = status;
         slot->ready = true;
@@ -138,7 +91,7 @@ static Status start_workers(Loader *loader)
     sigset_t all, before;
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    const int wanted = loader->dataset->prepare != NULL ? MOST_WORKERS : 1;
+    const int wanted = loader->source->workers < MOST_WORKERS ? loader->source->workers : MOST_WORKERS;
     int error = 0;
     while (loader->workers < wanted && error == 0) {
         error = pthread_create(&loader->worker[loader->workers], NULL, work, loader);
@@ -152,60 +105,37 @@ static Status start_workers(Loader *loader)
 
 /* ---- The interface ---- */
 
-static Status check_options(const Dataset *dataset, Split split, LoaderOptions options)
+static void slot_release(Slot *slot, int parts)
 {
-    if (options.ranks < 1 || options.rank < 0 || options.rank >= options.ranks)
-        return fail(STATUS_INTERNAL, "loader: rank %d of %d", options.rank, options.ranks);
-    if (options.batch < 1) return fail(STATUS_INPUT, "a batch of %lld samples", (long long)options.batch);
-    if (options.batch % options.ranks != 0)
-        return fail(STATUS_INPUT, "a batch of %lld samples cannot be shared equally by %d ranks",
-                    (long long)options.batch, options.ranks);
-    if (options.crop_padding < 0 || options.crop_padding > INT32_MAX / 4)
-        return fail(STATUS_INPUT, "a crop padding of %lld", (long long)options.crop_padding);
-    const int64_t count = dataset->split[split].count;
-    if (count < 1) return fail(STATUS_INPUT, "%s: the %s split is empty", dataset->name, split_name(split));
-    if (count > INT64_MAX - options.batch)
-        return fail(STATUS_INPUT, "a batch of %lld samples", (long long)options.batch);
+    for (int p = 0; slot->batch.part != NULL && p < parts; ++p)
+        for (int f = 0; f < BATCH_MAX_FIELDS; ++f)
+            free(slot->batch.part[p].field[f]);
+    free(slot->batch.part);
+}
+
+/* Memory for the largest shape in every part. */
+static Status slot_new(Slot *slot, const Source *source)
+{
+    TRY(memory_new(&slot->batch.part, (size_t)source->parts, sizeof *slot->batch.part, "batches"));
+    for (int p = 0; p < source->parts; ++p)
+        for (int f = 0; f < source->shape[0].field_count; ++f)
+            TRY(memory_new((char **)(void *)&slot->batch.part[p].field[f], source_field_bytes(source, f) + 1,
+                           1, "batches"));
     return OK;
 }
 
-static Status slot_new(Slot *slot, int64_t count)
-{
-    const size_t items = (size_t)count;
-    TRY(memory_new(&slot->sample, items, sizeof *slot->sample, "batch"));
-    TRY(memory_new(&slot->row, items, sizeof *slot->row, "batch"));
-    TRY(memory_new(&slot->crop, items, 3 * sizeof *slot->crop, "batch"));
-    TRY(memory_new(&slot->label, items, sizeof *slot->label, "batch"));
-    TRY(memory_new(&slot->weight, items, sizeof *slot->weight, "batch"));
-    slot->batch = (Batch){.count = count,
-                          .sample = slot->sample,
-                          .row = slot->row,
-                          .crop = slot->crop,
-                          .label = slot->label,
-                          .weight = slot->weight};
-    return OK;
-}
-
-Status loader_open(Dataset *dataset, Split split, LoaderOptions options, Loader **out)
+Status loader_open(Source *source, Loader **out)
 {
     *out = NULL;
-    TRY(check_options(dataset, split, options));
     Loader *loader;
     TRY(memory_new(&loader, 1, sizeof *loader, "loader"));
-    loader->dataset = dataset;
-    loader->split = split;
-    loader->options = options;
-    loader->count = dataset->split[split].count;
-    loader->batches = (loader->count + options.batch - 1) / options.batch;
-    loader->part = options.batch / options.ranks;
-    loader->next_fill = loader->next_use = loader->batches;
+    loader->source = source;
     (void)pthread_mutex_init(&loader->mutex, NULL);
     (void)pthread_cond_init(&loader->room, NULL);
     (void)pthread_cond_init(&loader->filled, NULL);
     Status status = OK;
-    TRY_ELSE(done, memory_new(&loader->order, (size_t)loader->count, sizeof *loader->order, "order"));
     for (int i = 0; i < RING; ++i)
-        TRY_ELSE(done, slot_new(&loader->slot[i], loader->part));
+        TRY_ELSE(done, slot_new(&loader->slot[i], source));
     TRY_ELSE(done, start_workers(loader));
     *out = loader;
 done:
@@ -223,45 +153,38 @@ void loader_close(Loader *loader)
     (void)pthread_mutex_unlock(&loader->mutex);
     for (int i = 0; i < loader->workers; ++i)
         (void)pthread_join(loader->worker[i], NULL);
-    for (int i = 0; i < RING; ++i) {
-        Slot *slot = &loader->slot[i];
-        free(slot->sample);
-        free(slot->row);
-        free(slot->crop);
-        free(slot->label);
-        free(slot->weight);
-    }
-    free(loader->order);
+    for (int i = 0; i < RING; ++i)
+        slot_release(&loader->slot[i], loader->source->parts);
     (void)pthread_cond_destroy(&loader->filled);
     (void)pthread_cond_destroy(&loader->room);
     (void)pthread_mutex_destroy(&loader->mutex);
     free(loader);
 }
 
-int64_t loader_batches(const Loader *loader) { return loader->batches; }
-
 double loader_waited(const Loader *loader) { return loader->waited; }
 
-Status loader_start(Loader *loader, int64_t epoch, int64_t first_batch)
+static Status start(Loader *loader, int64_t epoch, int64_t first_batch)
 {
+    drain(loader);
+    loader->batches = loader->source->batches(loader->source, epoch);
+    loader->next_fill = loader->next_use = loader->batches;
     if (first_batch < 0 || first_batch > loader->batches)
         return fail(STATUS_INTERNAL, "loader: batch %lld of %lld", (long long)first_batch,
                     (long long)loader->batches);
-    (void)pthread_mutex_lock(&loader->mutex);
-    drain(loader);
-    loader->epoch = epoch;
-    if (loader->options.shuffle) {
-        random_shuffle(loader->options.seed, RANDOM_ORDER, (uint64_t)epoch, loader->order, loader->count);
-    } else {
-        for (int64_t i = 0; i < loader->count; ++i)
-            loader->order[i] = i;
-    }
+    TRY(loader->source->start(loader->source, epoch));
     loader->next_fill = loader->next_use = first_batch;
     loader->started = true;
     loader->failed = false;
     (void)pthread_cond_broadcast(&loader->room);
-    (void)pthread_mutex_unlock(&loader->mutex);
     return OK;
+}
+
+Status loader_start(Loader *loader, int64_t epoch, int64_t first_batch)
+{
+    (void)pthread_mutex_lock(&loader->mutex);
+    Status status = start(loader, epoch, first_batch);
+    (void)pthread_mutex_unlock(&loader->mutex);
+    return status;
 }
 
 static double now(void)

@@ -33,7 +33,7 @@ static Status gather_rows(Session *session, const void *mine, int64_t count, int
     int64_t largest = 0;
     for (int rank = 0; rank < size; ++rank) {
         int64_t first, share;
-        logits_share(total, rank, size, &first, &share);
+        share_of_rank(total, rank, size, &first, &share);
         if (share > largest) largest = share;
     }
     void *part = NULL;
@@ -43,12 +43,12 @@ static Status gather_rows(Session *session, const void *mine, int64_t count, int
     TRY_ELSE(done, memory_new(&part, (size_t)largest + 1, row, "predictions"));
     TRY_ELSE(done, memory_new(&parts, (size_t)largest * (size_t)size + 1, row, "predictions"));
     memcpy(part, mine, (size_t)count * row);
-    TRY_ELSE(done, collective_gather(session->host, (Span){part, largest * width, type},
+    TRY_ELSE(done, collective_gather(session->host_collective, (Span){part, largest * width, type},
                                      (Span){parts, largest * width * size, type}, NULL));
-    TRY_ELSE(done, collective_join(session->host, NULL));
+    TRY_ELSE(done, collective_join(session->host_collective, NULL));
     for (int rank = 0; rank < size; ++rank) {
         int64_t first, share;
-        logits_share(total, rank, size, &first, &share);
+        share_of_rank(total, rank, size, &first, &share);
         memmove(parts + (size_t)first * row, parts + (size_t)largest * (size_t)rank * row,
                 (size_t)share * row);
     }
@@ -94,12 +94,11 @@ Status evaluate_network(Session *session, Split split, const EvaluateOptions *op
                         EvaluationResult *result)
 {
     Predictions test = {.logits = NULL}, validation = {.logits = NULL};
-    const bool has_validation =
-        split != SPLIT_VALIDATION && session->dataset->split[SPLIT_VALIDATION].count > 0;
+    const bool has_validation = split != SPLIT_VALIDATION && session->data->count[SPLIT_VALIDATION] > 0;
     Status status;
     TRY_ELSE(done, predict(session, split, folder, &test));
     if (has_validation) TRY_ELSE(done, predict(session, SPLIT_VALIDATION, folder, &validation));
-    TRY_ELSE(done, evaluate_logits(session->world, session->host, options, &test.set,
+    TRY_ELSE(done, evaluate_logits(session->world, session->host_collective, options, &test.set,
                                    has_validation ? &validation.set : NULL, NULL, result));
 done:
     free_predictions(&test);
@@ -110,8 +109,8 @@ done:
 static EvaluateOptions options_of(const Session *session)
 {
     EvaluateOptions options = evaluate_defaults();
-    options.bins = (int)config_integer(session->config, "evaluate.bins");
-    options.replicates = config_integer(session->config, "evaluate.bootstrap");
+    options.bins = session->experiment.evaluate.bins;
+    options.replicates = session->experiment.evaluate.bootstrap;
     options.threads = device_threads(session->device);
     return options;
 }

@@ -254,13 +254,13 @@ static void write_training_row(FILE *page, const RunSummary *run, int colour)
                                          [RUN_FAILED] = "failed",
                                          [RUN_DAMAGED] = "damaged",
                                          [RUN_MISSING] = "not begun"};
-    double seconds = 0, images = 0, measured = 0;
+    double seconds = 0, samples = 0, measured = 0;
     for (int i = 0; i < run->epochs; ++i) {
         const RunEpoch *epoch = &run->epoch[i];
         if (isnan(epoch->seconds)) continue;
         seconds += epoch->seconds;
-        if (isnan(epoch->images_per_second)) continue;
-        images += epoch->images_per_second * epoch->seconds;
+        if (isnan(epoch->samples_per_second)) continue;
+        samples += epoch->samples_per_second * epoch->seconds;
         measured += epoch->seconds;
     }
     const char *ranks = run_facts_find(&run->environment, "ranks");
@@ -273,7 +273,7 @@ static void write_training_row(FILE *page, const RunSummary *run, int colour)
     (void)fputs("<td class=\"number\">", page);
     write_duration(page, seconds);
     (void)fputs("</td>", page);
-    write_number(page, "%.0f", measured > 0 ? images / measured : NAN);
+    write_number(page, "%.0f", measured > 0 ? samples / measured : NAN);
     (void)fputs("<td class=\"number\">", page);
     html_text(page, ranks != NULL ? ranks : "\xE2\x80\x93");
     (void)fputs("</td></tr>\n", page);

@@ -186,7 +186,9 @@ static bool read_epoch(const char *line, size_t length, RunEpoch *epoch)
     epoch->train_loss = number_of(train, "loss");
     epoch->train_error = number_of(train, "error");
     epoch->seconds = number_of(object, "seconds");
-    epoch->images_per_second = number_of(object, "images_per_second");
+    epoch->samples_per_second = number_of(object, "samples_per_second");
+    if (isnan(epoch->samples_per_second)) /* runs of version 0.1 */
+        epoch->samples_per_second = number_of(object, "images_per_second");
     for (int i = 0; i < SPLIT_COUNT; ++i) {
         const cJSON *part = cJSON_GetObjectItemCaseSensitive(object, split_name((Split)i));
         RunEpochSplit *split = &epoch->split[i];

@@ -34,7 +34,7 @@ typedef struct {
 } RunEpochSplit;
 
 typedef struct {
-    double epoch, step, learning_rate, train_loss, train_error, seconds, images_per_second;
+    double epoch, step, learning_rate, train_loss, train_error, seconds, samples_per_second;
     RunEpochSplit split[SPLIT_COUNT]; /* validation and test */
 } RunEpoch;
 

@@ -6,7 +6,6 @@
 #include "launch/runs/run_folder.h"
 #include "launch/settings.h"
 #include "launch/train/session.h"
-#include "launch/train/trainer.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -26,21 +25,19 @@ typedef struct {
 /* ---- files ---- */
 
 /* All that the opening of a run's data and starting weights depends on, as text. */
-static Status describe_files(const Config *config, char **text)
+static Status describe_files(const Experiment *experiment, char **text)
 {
-    const DatasetOptions options = session_dataset_options(config);
-    return text_format(text, "%s %lld %lld %lld %lld %d %d %s %s", config_text(config, "dataset.name"),
-                       (long long)options.validation, (long long)options.train_limit,
-                       (long long)options.validation_limit, (long long)options.test_limit,
-                       options.validation_is_test, options.published_test_normalisation, options.folder,
-                       config_text(config, "init"));
+    char *data;
+    TRY(experiment->data->task->identity(experiment->data, &data));
+    Status status = text_format(text, "%s %s", data, experiment->init);
+    free(data);
+    return status;
 }
 
-static Status open_once(Check *check, const Config *config)
+static Status open_once(Check *check, const Experiment *experiment)
 {
     char *text;
-    Dataset *dataset = NULL;
-    TRY(describe_files(config, &text));
+    TRY(describe_files(experiment, &text));
     bool known = false;
     for (size_t i = 0; i < check->file_count && !known; ++i)
         known = strcmp(check->files[i], text) == 0;
@@ -52,15 +49,17 @@ static Status open_once(Check *check, const Config *config)
         return status;
     }
     check->files[check->file_count++] = text;
-    TRY(session_check_init(config));
-    status = session_open_dataset(config, &dataset);
-    dataset_close(dataset);
-    return status;
+    TRY(experiment_check_init(experiment));
+    return experiment->data->task->load(experiment->data, experiment->config);
 }
 
 static Status check_files(Check *check, const Config *config, const char *run)
 {
-    Status status = open_once(check, config);
+    Experiment experiment;
+    const TaskShare share = {.ranks = check->elsewhere ? 1 : check->plan->ranks, .training = true};
+    Status status = experiment_read(config, share, &experiment);
+    if (status == OK) status = open_once(check, &experiment);
+    experiment_free(&experiment);
     if (status == OK || !check->elsewhere) return status;
     log_warning("run %s: %s\n(as seen from here; the runs start where PLUMB_MPIRUN puts them)", run,
                 status_message(status));
@@ -85,7 +84,7 @@ static Status check_with(Check *check, const SweepRun *run, const Config *config
 {
     char path[PATH_MAX];
     RunFolder folder;
-    TRY(trainer_check_config(config, check->elsewhere ? 1 : check->plan->ranks));
+    TRY(session_check_config(config, check->elsewhere ? 1 : check->plan->ranks));
     TRY(file_join(path, check->folder, run->name));
     TRY(run_folder_attach(path, &folder));
     TRY(run_folder_check_config(&folder, config));

@@ -12,14 +12,14 @@
 Status epoch_metrics_measure(Session *session, EpochMetrics *metrics)
 {
     for (int split = 0; split < SPLIT_COUNT; ++split) {
-        if (session->evaluate[split].plan == NULL) continue;
+        if (session->evaluate[split].source == NULL) continue;
         TRY(session_calibration(session, (Split)split, &metrics->split[split]));
         metrics->has[split] = true;
     }
     return OK;
 }
 
-void epoch_metrics_print(const EpochMetrics *metrics, int64_t epochs)
+void epoch_metrics_print(const EpochMetrics *metrics, int64_t epochs, const char *unit)
 {
     char text[400];
     int used = snprintf(text, sizeof text, "epoch %" PRId64 "/%" PRId64 ": train loss %.4f error %.2f %%",
@@ -30,7 +30,7 @@ void epoch_metrics_print(const EpochMetrics *metrics, int64_t epochs)
         used += snprintf(text + used, sizeof text - (size_t)used, " | %s error %.2f %% NLL %.4f ECE %.2f %%",
                          split_name((Split)split), 100 * c->error, c->nll, 100 * c->ece);
     }
-    log_info("%s | %.1f s, %.0f images/s", text, metrics->seconds, metrics->images_per_second);
+    log_info("%s | %.1f s, %.0f %s/s", text, metrics->seconds, metrics->samples_per_second, unit);
 }
 
 /* Numbers of full precision; JSON has no NaN, so what has no value is null. */
@@ -74,7 +74,7 @@ Status epoch_metrics_json(const EpochMetrics *metrics, char **line)
         add_number(part, "mean_entropy", c->mean_entropy);
     }
     add_number(object, "seconds", metrics->seconds);
-    add_number(object, "images_per_second", metrics->images_per_second);
+    add_number(object, "samples_per_second", metrics->samples_per_second);
     char *text = cJSON_PrintUnformatted(object);
     cJSON_Delete(object);
     if (text == NULL) return fail(STATUS_MEMORY, "no memory for a line of metrics");

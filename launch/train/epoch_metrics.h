@@ -8,14 +8,15 @@
 typedef struct {
     int64_t epoch, step; /* done */
     double learning_rate, train_loss, train_error, gradient_norm;
-    double seconds, images_per_second;
+    double seconds, samples_per_second;
     bool has[SPLIT_COUNT]; /* which splits were measured */
     Calibration split[SPLIT_COUNT];
 } EpochMetrics;
 
 /* Evaluates the validation and test splits as they are now. Collective. */
 CHECKED Status epoch_metrics_measure(Session *, EpochMetrics *);
-void epoch_metrics_print(const EpochMetrics *, int64_t epochs);
+/* unit: of samples, for people ("images"). */
+void epoch_metrics_print(const EpochMetrics *, int64_t epochs, const char *unit);
 /* {"epoch":..,"step":..,"train":{"loss","error"},"validation":{..},"test":{..}}; release with free(). */
 CHECKED Status epoch_metrics_json(const EpochMetrics *, char **line);
 

@@ -30,9 +30,9 @@ static Status compare_ranks(Session *session, Row row[], int count)
     TRY_ELSE(done, memory_new(&all, (size_t)count * (size_t)size, sizeof *all, "profile"));
     for (int i = 0; i < count; ++i)
         mine[i] = row[i].seconds;
-    TRY_ELSE(done, collective_gather(session->host, (Span){mine, count, FLOAT64},
+    TRY_ELSE(done, collective_gather(session->host_collective, (Span){mine, count, FLOAT64},
                                      (Span){all, (int64_t)count * size, FLOAT64}, NULL));
-    TRY_ELSE(done, collective_join(session->host, NULL));
+    TRY_ELSE(done, collective_join(session->host_collective, NULL));
     for (int i = 0; i < count; ++i) {
         row[i].maximum = row[i].minimum = all[i];
         for (int rank = 1; rank < size; ++rank) {
@@ -50,9 +50,10 @@ done:
 static void print_plan(const Session *session)
 {
     static const double mega = 1e6;
-    const PlanReport report = plan_report(session->train.plan);
-    (void)printf("\nPlan of one training step on rank 0 (%lld samples, %s)\n",
-                 (long long)session->train.batch, device_name(session->device));
+    const Program *program = &session->train.program[0];
+    const PlanReport report = plan_report(program->plan);
+    (void)printf("\nPlan of one training step on rank 0 (%lld samples, %s)\n", (long long)program->shape.rows,
+                 device_name(session->device));
     (void)printf("  arena %.1f MB for tensors of %.1f MB in all (%.0f %%); largest scratch %.1f MB\n",
                  (double)report.arena_bytes / mega, (double)report.tensor_bytes / mega,
                  report.tensor_bytes > 0 ? 100.0 * (double)report.arena_bytes / (double)report.tensor_bytes
@@ -63,8 +64,7 @@ static void print_plan(const Session *session)
                  (double)report.state_bytes / mega);
     (void)printf(
         "  %d nodes, %d chains fused, %d results in place, %d views; %.2f Gflop and %.2f GB a step\n",
-        report.nodes, session->train.fused, report.in_place, report.views, report.flops / 1e9,
-        report.bytes / 1e9);
+        report.nodes, program->fused, report.in_place, report.views, report.flops / 1e9, report.bytes / 1e9);
 }
 
 static void print_rows(const Row row[], int count, const DevicePeaks *peaks)
@@ -101,7 +101,7 @@ static void print_rows(const Row row[], int count, const DevicePeaks *peaks)
 Status log_view_print(const LogView *view, Session *session)
 {
     const ProfileRow *profile;
-    const int ops = plan_profile(session->train.plan, &profile);
+    const int ops = plan_profile(session->train.program[0].plan, &profile);
     DevicePeaks peaks;
     Row *row;
     int count = 0;
@@ -118,7 +118,7 @@ Status log_view_print(const LogView *view, Session *session)
     row[count++] = (Row){.name = "waiting for data", .phase = "step", .seconds = view->data_seconds};
     row[count++] = (Row){.name = "waiting for other ranks",
                          .phase = "step",
-                         .seconds = plan_join_seconds(session->train.plan)};
+                         .seconds = plan_join_seconds(session->train.program[0].plan)};
     TRY_ELSE(done, compare_ranks(session, row, count));
     TRY_ELSE(done, device_measure_peaks(session->device, &peaks));
     qsort(row, (size_t)count, sizeof *row, slowest_first);

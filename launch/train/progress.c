@@ -44,10 +44,12 @@ static void time_text(double seconds, char text[32])
         (void)snprintf(text, 32, "%lld min %02lld s", whole / 60, whole % 60);
 }
 
-void progress_start(Progress *progress, bool speaks, int64_t first_step, int64_t total_steps)
+void progress_start(Progress *progress, bool speaks, const char *unit, int64_t first_step,
+                    int64_t total_steps)
 {
     const double now = progress_clock();
     *progress = (Progress){.speaks = speaks,
+                           .unit = unit,
                            .terminal = speaks && is_terminal(),
                            .started = now,
                            .drawn = now,
@@ -74,12 +76,13 @@ void progress_step(Progress *progress, int64_t epoch, int64_t epochs, int64_t st
         for (int i = 0; i < BAR; ++i)
             bar[i] = (int64_t)i * progress->total_steps < step * BAR ? '#' : '.';
         bar[BAR] = '\0';
-        (void)printf("\r\033[Kepoch %lld/%lld [%s] loss %.4f  %.0f images/s  %s left", (long long)(epoch + 1),
-                     (long long)epochs, bar, loss, progress_rate(progress), left_text);
+        (void)printf("\r\033[Kepoch %lld/%lld [%s] loss %.4f  %.0f %s/s  %s left", (long long)(epoch + 1),
+                     (long long)epochs, bar, loss, progress_rate(progress), progress->unit, left_text);
     } else {
-        (void)printf("epoch %lld/%lld, step %lld of %lld: loss %.4f, %.0f images/s, %s left\n",
+        (void)printf("epoch %lld/%lld, step %lld of %lld: loss %.4f, %.0f %s/s, %s left\n",
                      (long long)(epoch + 1), (long long)epochs, (long long)step,
-                     (long long)progress->total_steps, loss, progress_rate(progress), left_text);
+                     (long long)progress->total_steps, loss, progress_rate(progress), progress->unit,
+                     left_text);
     }
     (void)fflush(stdout);
 }

@@ -8,14 +8,15 @@
 
 typedef struct {
     bool speaks, terminal;
+    const char *unit;                /* of samples, for people: "images" */
     double started, drawn;           /* seconds on a steady clock */
     int64_t first_step, total_steps; /* of the whole run */
     int64_t samples;                 /* since it started */
 } Progress;
 
 double progress_clock(void);
-/* speaks: is this rank 0? first_step: steps done before (resume). */
-void progress_start(Progress *, bool speaks, int64_t first_step, int64_t total_steps);
+/* speaks: is this rank 0? unit: of samples; a constant. first_step: steps done before (resume). */
+void progress_start(Progress *, bool speaks, const char *unit, int64_t first_step, int64_t total_steps);
 /* After a step: draws when it is time to. loss: mean over the epoch so far. */
 void progress_step(Progress *, int64_t epoch, int64_t epochs, int64_t step, int64_t samples, double loss);
 /* Before any other line is printed on a terminal: clears the bar. */

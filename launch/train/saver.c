@@ -5,38 +5,39 @@
 #include "launch/train/progress.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* ---- writing ---- */
 
-/* A model for evaluation ("best", "epoch-0010"), which was what it is at that place. Rank 0. */
-static Status write_model(const Saver *saver, HostCopy *model, const Place *place, const char *stem)
+/* A model for evaluation ("best", "epoch-0010"), which was what it is at that position. Rank 0. */
+static Status write_model(const Saver *saver, HostCopy *model, const Position *position, const char *stem)
 {
     char step[32], epoch[32];
-    (void)snprintf(step, sizeof step, "%" PRId64, place->step);
-    (void)snprintf(epoch, sizeof epoch, "%" PRId64, place->epoch + 1);
+    (void)snprintf(step, sizeof step, "%" PRId64, position->step);
+    (void)snprintf(epoch, sizeof epoch, "%" PRId64, position->epoch + 1);
     const SafeMetadata metadata[] = {{"step", step}, {"epoch", epoch}};
     return checkpoint_write_model(model, saver->run->checkpoints, stem, metadata, 2);
 }
 
 /* Rank 0. */
-static Status write_checkpoint(const Saver *saver, const Place *place)
+static Status write_checkpoint(const Saver *saver, const Position *position)
 {
-    char stem[64], ranks[16], text[5 + LOSS_SUMS][40];
+    const char *best = saver->session->experiment.checkpoint.best->name;
+    char stem[64], ranks[16], best_key[64], text[5 + LOSS_SUMS][40];
     (void)snprintf(ranks, sizeof ranks, "%d", saver->session->world->size);
-    (void)snprintf(stem, sizeof stem, "step-%010" PRId64, place->step);
-    (void)snprintf(text[0], sizeof text[0], "%" PRId64, place->step);
-    (void)snprintf(text[1], sizeof text[1], "%" PRId64, place->epoch);
-    (void)snprintf(text[2], sizeof text[2], "%" PRId64, place->batch);
+    (void)snprintf(stem, sizeof stem, "step-%010" PRId64, position->step);
+    (void)snprintf(best_key, sizeof best_key, "best_%s", best);
+    (void)snprintf(text[0], sizeof text[0], "%" PRId64, position->step);
+    (void)snprintf(text[1], sizeof text[1], "%" PRId64, position->epoch);
+    (void)snprintf(text[2], sizeof text[2], "%" PRId64, position->batch);
     (void)snprintf(text[3], sizeof text[3], "%016" PRIx64, saver->config_hash);
-    (void)snprintf(text[4], sizeof text[4], "%a", place->best_error);
+    (void)snprintf(text[4], sizeof text[4], "%a", position->best);
     for (int i = 0; i < LOSS_SUMS; ++i)
-        (void)snprintf(text[5 + i], sizeof text[5 + i], "%a", place->sums[i]);
+        (void)snprintf(text[5 + i], sizeof text[5 + i], "%a", position->sums[i]);
     const SafeMetadata metadata[] = {{"step", text[0]},       {"epoch", text[1]},       {"batch", text[2]},
-                                     {"config", text[3]},     {"best_error", text[4]},  {"loss_sum", text[5]},
+                                     {"config", text[3]},     {best_key, text[4]},      {"loss_sum", text[5]},
                                      {"weight_sum", text[6]}, {"correct_sum", text[7]}, {"ranks", ranks}};
     TRY(checkpoint_save(saver->session->store, saver->run->checkpoints, stem, metadata,
                         (int)(sizeof metadata / sizeof metadata[0])));
@@ -44,27 +45,27 @@ static Status write_checkpoint(const Saver *saver, const Place *place)
 }
 
 /* The best model first: of what the checkpoint says was found there is always a file. */
-Status saver_save(Saver *saver, const Place *place)
+Status saver_save(Saver *saver, const Position *position)
 {
     const double started = progress_clock();
     Status status = OK;
-    if (saver->best != NULL) status = write_model(saver, saver->best, &saver->best_place, "best");
+    if (saver->best != NULL) status = write_model(saver, saver->best, &saver->best_position, "best");
     host_copy_free(saver->best);
     saver->best = NULL;
-    if (status == OK && saver->session->world->rank == 0) status = write_checkpoint(saver, place);
-    saver->step = place->step;
+    if (status == OK && saver->session->world->rank == 0) status = write_checkpoint(saver, position);
+    saver->step = position->step;
     saver->last = progress_clock();
     saver->needed = saver->last - started;
     return comm_agree(saver->session->world, status);
 }
 
-Status saver_save_if_worth_it(Saver *saver, const Place *place)
+Status saver_save_if_worth_it(Saver *saver, const Position *position)
 {
     static const double share = 0.02;
     const double since = progress_clock() - saver->last;
     bool worth_it = saver->session->world->rank == 0 && saver->needed <= share * since;
     TRY(comm_any(saver->session->world, worth_it, &worth_it));
-    return worth_it ? saver_save(saver, place) : OK;
+    return worth_it ? saver_save(saver, position) : OK;
 }
 
 bool saver_is_overdue(const Saver *saver, double minutes)
@@ -72,27 +73,27 @@ bool saver_is_overdue(const Saver *saver, double minutes)
     return saver->session->world->rank == 0 && minutes > 0 && progress_clock() - saver->last > 60 * minutes;
 }
 
-Status saver_keep_best(Saver *saver, const Place *place)
+Status saver_keep_best(Saver *saver, const Position *position)
 {
     Session *session = saver->session;
     Status status = OK;
     host_copy_free(saver->best);
     saver->best = NULL;
-    saver->best_place = *place;
+    saver->best_position = *position;
     if (session->world->rank == 0) status = checkpoint_copy_model(session->store, &saver->best);
     return comm_agree(session->world, status);
 }
 
-Status saver_keep_epoch(Saver *saver, const Place *place)
+Status saver_keep_epoch(Saver *saver, const Position *position)
 {
     Session *session = saver->session;
     char stem[64];
-    (void)snprintf(stem, sizeof stem, "epoch-%04" PRId64, place->epoch + 1);
+    (void)snprintf(stem, sizeof stem, "epoch-%04" PRId64, position->epoch + 1);
     Status status = OK;
     if (session->world->rank == 0) {
         HostCopy *model;
         status = checkpoint_copy_model(session->store, &model);
-        if (status == OK) status = write_model(saver, model, place, stem);
+        if (status == OK) status = write_model(saver, model, position, stem);
         host_copy_free(model);
     }
     return comm_agree(session->world, status);
@@ -120,21 +121,21 @@ static Status metadata_real(const SafeFile *file, const char *key, double *value
     return OK;
 }
 
-static Status read_place(const SafeFile *file, uint64_t config_hash, Place *place)
+static Status read_position(const SafeFile *file, const Saver *saver, Position *position)
 {
-    char want[32];
-    TRY(metadata_integer(file, "step", &place->step));
-    TRY(metadata_integer(file, "epoch", &place->epoch));
-    TRY(metadata_integer(file, "batch", &place->batch));
-    TRY(metadata_real(file, "best_error", &place->best_error));
-    TRY(metadata_real(file, "loss_sum", &place->sums[LOSS_SUM]));
-    TRY(metadata_real(file, "weight_sum", &place->sums[LOSS_WEIGHT]));
-    TRY(metadata_real(file, "correct_sum", &place->sums[LOSS_CORRECT]));
-    (void)snprintf(want, sizeof want, "%016" PRIx64, config_hash);
+    char want[32], best[64];
+    TRY(metadata_integer(file, "step", &position->step));
+    TRY(metadata_integer(file, "epoch", &position->epoch));
+    TRY(metadata_integer(file, "batch", &position->batch));
+    (void)snprintf(best, sizeof best, "best_%s", saver->session->experiment.checkpoint.best->name);
+    TRY(metadata_real(file, "loss_sum", &position->sums[LOSS_SUM]));
+    TRY(metadata_real(file, "weight_sum", &position->sums[LOSS_WEIGHT]));
+    TRY(metadata_real(file, "correct_sum", &position->sums[LOSS_CORRECT]));
+    (void)snprintf(want, sizeof want, "%016" PRIx64, saver->config_hash);
     const char *config = safetensors_metadata(file, "config");
     if (config == NULL || strcmp(config, want) != 0)
         return fail(STATUS_INPUT, "the checkpoint was written with another config");
-    return OK;
+    return metadata_real(file, best, &position->best);
 }
 
 /* All ranks start from the same parameters: equal seeds and files, but a rank on another host may have other
@@ -178,14 +179,14 @@ static void tell_of_other_ranks(const SafeFile *file, int ranks)
 }
 
 /* Every rank reads the files itself: a rank that cannot is found out here, not later. */
-static Status restore(Saver *saver, Place *place)
+static Status restore(Saver *saver, Position *position)
 {
     Session *session = saver->session;
     SafeFile *file = NULL;
     Status status = run_folder_latest(saver->run, saver->restored);
     if (status == OK && saver->restored[0] != '\0') {
         status = checkpoint_load(session->store, saver->run->checkpoints, saver->restored, &file);
-        if (status == OK) status = read_place(file, saver->config_hash, place);
+        if (status == OK) status = read_position(file, saver, position);
         if (status == OK) tell_of_other_ranks(file, session->world->size);
         safetensors_close(file);
         if (status != OK)
@@ -193,29 +194,29 @@ static Status restore(Saver *saver, Place *place)
                                     saver->run->checkpoints, saver->restored);
     }
     TRY(comm_agree(session->world, status));
-    return comm_check_equal(session->world, place, sizeof *place, "the checkpoint's place in training");
+    return comm_check_equal(session->world, position, sizeof *position, "the checkpoint's place in training");
 }
 
-Status saver_open(Saver *saver, Session *session, RunFolder *run, Place *place)
+Status saver_open(Saver *saver, Session *session, RunFolder *run, Position *position)
 {
     *saver = (Saver){.session = session, .run = run};
-    *place = (Place){.best_error = INFINITY};
-    TRY(run_config_hash(session->config, &saver->config_hash));
-    TRY(restore(saver, place));
+    *position = (Position){.best = measure_worst(session->experiment.checkpoint.best)};
+    TRY(run_config_hash(session->experiment.config, &saver->config_hash));
+    TRY(restore(saver, position));
     TRY(share_parameters(session));
     Status status = OK;
     if (session->world->rank == 0) {
-        status = run_folder_rewind_metrics(run, place->step);
+        status = run_folder_rewind_metrics(run, position->step);
         /* A job that was killed as it saved may have left the checkpoint before, or half of the next. */
         if (status == OK) status = run_folder_prune(run, saver->restored);
     }
-    saver->step = place->step;
+    saver->step = position->step;
     saver->last = progress_clock();
     return comm_agree(session->world, status);
 }
 
 void saver_close(Saver *saver)
 {
-    if (saver->best != NULL) status_free(write_model(saver, saver->best, &saver->best_place, "best"));
+    if (saver->best != NULL) status_free(write_model(saver, saver->best, &saver->best_position, "best"));
     host_copy_free(saver->best);
 }

@@ -7,13 +7,13 @@
 #include "launch/runs/run_folder.h"
 #include "launch/train/session.h"
 
-/* Everything that a checkpoint must hold beside the store, for the same bits after a resume. */
+/* How far training is: everything that a checkpoint must hold beside the store, for the same bits after a resume. */
 typedef struct {
     int64_t step;           /* steps done */
     int64_t epoch, batch;   /* the next step is this batch of this epoch */
     double sums[LOSS_SUMS]; /* of the epoch so far */
-    double best_error;      /* lowest validation error so far; infinity before the first evaluation */
-} Place;
+    double best; /* the validation split's best measure so far; infinite before the first evaluation */
+} Position;
 
 typedef struct {
     Session *session;
@@ -23,27 +23,27 @@ typedef struct {
     int64_t step;        /* that was saved last, or gone on from */
     double last, needed; /* when that was, on the progress clock, and how many seconds it took */
     HostCopy *best;      /* rank 0's: the best model, if it is not written yet */
-    Place best_place;
+    Position best_position;
 } Saver;
 
 /* Goes on from the newest checkpoint of the run, if there is one, and sees to it that all ranks have the same
- * parameters. *place: where training is to go on. STATUS_INPUT for a checkpoint that cannot be used. */
-CHECKED Status saver_open(Saver *, Session *, RunFolder *, Place *place);
+ * parameters. *position: where training is to go on. STATUS_INPUT for a checkpoint that cannot be used. */
+CHECKED Status saver_open(Saver *, Session *, RunFolder *, Position *position);
 /* Writes the best model if that is still to be done, as after an error that would come again: then nobody would find
  * it again. The error counts, not whether that succeeds. */
 void saver_close(Saver *);
 
-CHECKED Status saver_save(Saver *, const Place *);
+CHECKED Status saver_save(Saver *, const Position *);
 /* The same at the end of an epoch, but so seldom that it costs a fiftieth of the time at most: an epoch may take a
  * GPU a second, and a file system as long to take the files. */
-CHECKED Status saver_save_if_worth_it(Saver *, const Place *);
+CHECKED Status saver_save_if_worth_it(Saver *, const Position *);
 /* Is it so many minutes since the last time? What rank 0 says counts. 0 minutes: never. */
 bool saver_is_overdue(const Saver *, double minutes);
 
 /* The model is the best so far: it is written before the next checkpoint is, unless a better one comes. A job that is
  * killed before finds it again. */
-CHECKED Status saver_keep_best(Saver *, const Place *);
-/* Writes the model of the epoch that ends at this place, to stay. */
-CHECKED Status saver_keep_epoch(Saver *, const Place *);
+CHECKED Status saver_keep_best(Saver *, const Position *);
+/* Writes the model of the epoch that ends at this position, to stay. */
+CHECKED Status saver_keep_epoch(Saver *, const Position *);
 
 #endif

@@ -1,10 +1,7 @@
 #include "launch/train/session.h"
 
-#include "engine/base/file.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
-#include "engine/base/safetensors.h"
-#include "engine/ops/ops.h"
 #include "engine/plan/checkpoint.h"
 
 #include <stdio.h>
@@ -12,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- device, data ---- */
+/* ---- the device ---- */
 
 /* Which GPU is this rank's: that of its place on the host. A launcher may instead show each rank its own
  * only. */
@@ -26,11 +23,11 @@ static Status open_gpu(Session *session, int threads)
 
 static Status open_chosen(Session *session)
 {
-    const char *wish = config_text(session->config, "device");
-    int threads = (int)config_integer(session->config, "threads");
-    if (threads == 0) threads = comm_threads(session->world);
-    if (strcmp(wish, "cuda") == 0) return open_gpu(session, threads);
-    if (strcmp(wish, "auto") == 0) {
+    const DeviceWish wish = session->experiment.device;
+    const int threads =
+        session->experiment.threads != 0 ? session->experiment.threads : comm_threads(session->world);
+    if (wish == DEVICE_WISH_CUDA) return open_gpu(session, threads);
+    if (wish == DEVICE_WISH_AUTO) {
         Status why;
         if (device_count(DEVICE_CUDA, &why) > 0) return open_gpu(session, threads);
         /* Where there is a driver somebody expects it to be used. */
@@ -41,16 +38,10 @@ static Status open_chosen(Session *session)
     return device_open(DEVICE_CPU, 0, threads, &session->device);
 }
 
-static DeviceNumerics numerics_of(const Config *config)
-{
-    return (DeviceNumerics){.deterministic = config_flag(config, "deterministic"),
-                            .tf32 = config_flag(config, "tf32")};
-}
-
 static Status open_device(Session *session)
 {
     TRY(open_chosen(session));
-    device_set_numerics(session->device, numerics_of(session->config));
+    device_set_numerics(session->device, session->experiment.numerics);
     return OK;
 }
 
@@ -58,13 +49,13 @@ static Status open_device(Session *session)
 static Status check_devices(Session *session)
 {
     const World *world = session->world;
-    const bool share = config_flag(session->config, "share_gpus");
+    const bool share = session->experiment.share_gpus;
     typedef struct {
         char host[sizeof world->host], name[256], identity[64];
         int64_t kind;
-    } Place;
+    } RankDevice;
     if (world->size == 1) return OK;
-    Place mine = {.kind = device_kind(session->device)}, *all;
+    RankDevice mine = {.kind = device_kind(session->device)}, *all;
     (void)snprintf(mine.host, sizeof mine.host, "%s", world->host);
     (void)snprintf(mine.name, sizeof mine.name, "%s", device_name(session->device));
     (void)snprintf(mine.identity, sizeof mine.identity, "%s", device_identity(session->device));
@@ -90,309 +81,146 @@ static Status check_devices(Session *session)
     return status;
 }
 
-DatasetOptions session_dataset_options(const Config *config)
-{
-    const char *name = config_text(config, "dataset.name");
-    DatasetOptions options = {.folder = config_text(config, "dataset.folder"),
-                              .validation = config_integer(config, "dataset.validation"),
-                              .train_limit = config_integer(config, "dataset.train_limit"),
-                              .validation_limit = config_integer(config, "dataset.validation_limit"),
-                              .test_limit = config_integer(config, "dataset.test_limit")};
-    /* Read only where they mean something, so that setting them elsewhere is found out. */
-    if (strcmp(name, "tiny_imagenet") == 0)
-        options.validation_is_test = config_flag(config, "compat.validation_is_test");
-    if (strcmp(name, "cifar100") == 0)
-        options.published_test_normalisation = config_flag(config, "compat.cifar100_test_normalisation");
-    return options;
-}
-
-Status session_open_dataset(const Config *config, Dataset **dataset)
-{
-    *dataset = NULL;
-    TRY(config_require(config, (const char *const[]){"dataset.name", NULL}));
-    const DatasetOptions options = session_dataset_options(config);
-    const char *name = config_text(config, "dataset.name");
-    if (options.folder[0] != '\0' && !file_exists(options.folder))
-        return config_error(config, "dataset.folder",
-                            "there is no folder %s (launch/get_data.sh %s %s fetches the data set)",
-                            options.folder, name, options.folder);
-    return dataset_open(name, &options, dataset);
-}
-
-/* A data set of the kind that the config names, without samples: what graphs are built from. */
-static Status describe_dataset(const Config *config, Dataset *dataset)
-{
-    const DatasetKind *kind;
-    TRY(config_require(config, (const char *const[]){"dataset.name", NULL}));
-    Status status = dataset_find(config_text(config, "dataset.name"), &kind);
-    if (status != OK) {
-        Status at_setting = config_error(config, "dataset.name", "%s", status_message(status));
-        status_free(status);
-        return at_setting;
-    }
-    *dataset = (Dataset){.name = kind->name,
-                         .height = kind->height,
-                         .width = kind->width,
-                         .channels = kind->channels,
-                         .classes = kind->classes};
-    for (int split = 0; split < SPLIT_COUNT; ++split)
-        for (int64_t c = 0; c < kind->channels; ++c)
-            dataset->split[split].deviation[c] = 1;
-    return OK;
-}
-
-/* ---- graphs ---- */
-
-static Value build_images(const Session *session, Step *step, Split split, bool augmented)
-{
-    const Dataset *dataset = session->dataset;
-    const DataSplit *data = &dataset->split[split];
-    Augment augmentation = {.padding =
-                                augmented ? config_integer(session->config, "augment.crop_padding") : 0,
-                            .flip = augmented && config_flag(session->config, "augment.flip")};
-    memcpy(augmentation.mean, data->mean, sizeof augmentation.mean);
-    memcpy(augmentation.deviation, data->deviation, sizeof augmentation.deviation);
-    /* Without the data any number of rows will do. */
-    const int64_t rows =
-        session->pixels != NULL ? pixels_rows(session->pixels, split, step->batch) : step->batch;
-    const int64_t table[] = {rows, dataset->height, dataset->width, dataset->channels};
-    const int64_t crop[] = {step->batch, 3};
-    step->table = graph_external_input(step->graph, "table", shape_of(UINT8, 4, table));
-    step->index = graph_input(step->graph, "index", shape_of(INT64, 1, &step->batch));
-    step->crop = graph_input(step->graph, "crop", shape_of(INT32, 2, crop));
-    return augment(step->graph, step->table, step->index, step->crop, augmentation);
-}
-
-static DType compute_type(const Config *config)
-{
-    return strcmp(config_text(config, "compute"), "bfloat16") == 0 ? BFLOAT16 : FLOAT32;
-}
-
-static Status build_train(Session *session)
-{
-    Step *step = &session->train;
-    TRY(graph_create(GRAPH_TRAIN, compute_type(session->config), &step->graph));
-    Graph *graph = step->graph;
-    step->target = graph_input(graph, "target", shape_of(INT32, 1, &step->batch));
-    step->weight = graph_input(graph, "weight", shape_of(FLOAT32, 1, &step->batch));
-    step->clock = graph_clock(graph);
-    const Value images = build_images(session, step, SPLIT_TRAIN, true);
-    step->logits = model_build(graph, &session->model, &images, session->dataset->classes);
-    step->sums = loss_build(graph, &session->loss, step->logits, step->target, step->weight);
-    graph_keep(graph, step->logits);
-    graph_keep(graph, step->sums);
-    if (config_flag(session->config, "plan.fuse")) step->fused = graph_fuse(graph);
-    graph_differentiate(graph, step->sums);
-    return graph_finish(graph);
-}
+/* ---- feeds ---- */
 
 static bool is_evaluated(const Session *session, int split)
 {
-    return split != SPLIT_TRAIN && session->dataset->split[split].count > 0;
+    return split != SPLIT_TRAIN && session->data->count[split] > 0;
 }
 
-static Status build_evaluate(Session *session, Split split)
+static Status build_feed(Session *session, Split split, bool training, Feed *feed)
 {
-    Step *step = &session->evaluate[split];
-    TRY(graph_create(GRAPH_EVALUATE, compute_type(session->config), &step->graph));
-    const Value images = build_images(session, step, split, false);
-    step->logits = model_build(step->graph, &session->model, &images, session->dataset->classes);
-    graph_keep(step->graph, step->logits);
-    if (config_flag(session->config, "plan.fuse")) step->fused = graph_fuse(step->graph);
-    return graph_finish(step->graph);
+    const Task *task = session->data->task;
+    BatchShape shape[BATCH_MAX_SHAPES];
+    const int count = task->shapes(session->data, split, training, shape);
+    for (int i = 0; i < count; ++i) {
+        ++feed->programs;
+        TRY(training ? program_build_training(&session->experiment, &shape[i], &feed->program[i])
+                     : program_build_evaluation(&session->experiment, split, &shape[i], &feed->program[i]));
+    }
+    TRY(task->source(session->data, split, training, &feed->source));
+    return loader_open(feed->source, &feed->loader);
 }
 
-/* The global batch must part evenly among ranks and micro-batches. */
-static Status share_batch(const Config *config, int ranks, const char *name, int64_t batch, int64_t parts,
-                          int64_t *share)
+static Status plan_feed(Session *session, Split split, PlanOptions options, Feed *feed)
 {
-    if (batch < ranks)
-        return config_error(
-            config, name,
-            "a batch of %lld samples cannot be shared by %d ranks: use fewer ranks or a larger batch",
-            (long long)batch, ranks);
-    if (batch % (ranks * parts) != 0)
-        return config_error(config, name, "%lld samples do not part evenly among %d ranks%s",
-                            (long long)batch, ranks, parts > 1 ? " and the micro-batches" : "");
-    *share = batch / (ranks * parts);
+    const Task *task = session->data->task;
+    for (int i = 0; i < feed->programs; ++i) {
+        Program *program = &feed->program[i];
+        TRY(program_plan(program, session->store, session->arena, session->collective, options));
+        if (task->bind != NULL) task->bind(session->data, split, program->graph, program->plan);
+    }
     return OK;
 }
 
-static OptimizerOptions optimizer_options(const Config *config)
+/* Parameters and states of all programs; training decides their order. */
+static Status make_store(Session *session)
 {
-    OptimizerOptions options = {.name = config_text(config, "optimizer.name"),
-                                .weight_decay = config_real(config, "optimizer.weight_decay"),
-                                .clip_norm = config_real(config, "optimizer.clip_norm")};
-    if (strcmp(options.name, "sgd") == 0) {
-        options.momentum = config_real(config, "optimizer.momentum");
-        options.nesterov = config_flag(config, "optimizer.nesterov");
-    } else {
-        options.epsilon = config_real(config, "optimizer.epsilon");
-    }
-    if (strcmp(options.name, "adam") == 0) {
-        options.beta1 = config_real(config, "optimizer.beta1");
-        options.beta2 = config_real(config, "optimizer.beta2");
-    }
-    return options;
-}
-
-static PlanOptions plan_options(const Config *config)
-{
-    PlanOptions options = PLAN_DEFAULTS;
-    options.share_memory = config_flag(config, "plan.share_memory");
-    options.bucket_bytes = config_integer(config, "comm.bucket_bytes");
-    options.gradient_type =
-        strcmp(config_text(config, "comm.gradients"), "bfloat16") == 0 ? BFLOAT16 : FLOAT32;
-    return options;
+    const Graph *graph[(1 + SPLIT_COUNT) * BATCH_MAX_SHAPES];
+    int count = 0;
+    for (int i = 0; i < session->train.programs; ++i)
+        graph[count++] = session->train.program[i].graph;
+    for (int split = 0; split < SPLIT_COUNT; ++split)
+        for (int i = 0; i < session->evaluate[split].programs; ++i)
+            graph[count++] = session->evaluate[split].program[i].graph;
+    if (count == 0) return fail(STATUS_INPUT, "%s has no samples to evaluate", session->data->dataset);
+    return store_create(session->device, graph, count, session->experiment.seed, &session->store);
 }
 
 static Status make_plans(Session *session, bool training, bool profile)
 {
-    const Config *config = session->config;
-    PlanOptions options = plan_options(config);
+    const Experiment *experiment = &session->experiment;
+    PlanOptions options = experiment->plan;
     options.profile = profile;
-    const Graph *graph = training ? session->train.graph : session->evaluate[SPLIT_TEST].graph;
-    TRY(store_create(session->device, &graph, 1, (uint64_t)config_integer(config, "seed"), &session->store));
+    TRY(make_store(session));
     TRY(arena_create(session->device, &session->arena));
     if (training) {
-        TRY(plan_create(session->train.graph, session->store, session->arena, session->collective, options,
-                        &session->train.plan));
-        TRY(plan_reduce(session->train.plan, session->train.sums));
-        TRY(optimizer_create(session->store, optimizer_options(config), &session->optimizer));
+        TRY(plan_feed(session, SPLIT_TRAIN, options, &session->train));
+        TRY(optimizer_create(session->store, experiment->optimizer, &session->optimizer));
     }
     options.profile = false;
-    for (int split = 0; split < SPLIT_COUNT; ++split) {
-        Step *step = &session->evaluate[split];
-        if (step->graph != NULL)
-            TRY(plan_create(step->graph, session->store, session->arena, session->collective, options,
-                            &step->plan));
-    }
+    for (int split = 0; split < SPLIT_COUNT; ++split)
+        TRY(plan_feed(session, (Split)split, options, &session->evaluate[split]));
     return OK;
 }
 
 /* This rank's share of a split: its labels, and where its logits belong. */
-static Status describe_share(const Session *session, Split which, Logits *out)
+static Status describe_share(const Session *session, Split split, Logits *out)
 {
-    const DataSplit *split = &session->dataset->split[which];
-    if (session->evaluate[which].plan == NULL)
-        return fail(STATUS_INPUT, "the %s split of %s is empty", split_name(which), session->dataset->name);
-    *out = (Logits){.name = split_name(which),
+    const TaskData *data = session->data;
+    if (session->evaluate[split].source == NULL)
+        return fail(STATUS_INPUT, "the %s split of %s is empty", split_name(split), data->dataset);
+    *out = (Logits){.name = split_name(split),
                     .type = FLOAT32,
                     .label_type = INT32,
-                    .total = split->count,
-                    .classes = session->dataset->classes};
-    logits_share(split->count, session->world->rank, session->world->size, &out->first, &out->count);
-    out->labels = split->label + out->first;
+                    .total = data->count[split],
+                    .classes = data->classes};
+    share_of_rank(data->count[split], session->world->rank, session->world->size, &out->first, &out->count);
+    out->labels = data->label[split] + out->first;
     return OK;
 }
 
 /* Opened before the first step, since memory that is freed later would make recordings be made anew. */
 static Status open_calibration(Session *session, Split split)
 {
-    Logits share;
-    TRY(describe_share(session, split, &share));
-    Step *step = &session->evaluate[split];
-    void *labels;
-    const size_t bytes = (size_t)share.count * sizeof(int32_t);
-    TRY(device_allocate(session->device, bytes + sizeof(int32_t), "labels", &labels));
-    step->labels = labels;
-    TRY(device_upload(session->device, labels, share.labels, bytes));
-    const CalibrationSetup setup = {.name = share.name,
-                                    .classes = share.classes,
+    Feed *feed = &session->evaluate[split];
+    const int64_t rows = feed->program[0].shape.rows;
+    TRY(device_allocate(session->device, (size_t)rows * sizeof(int32_t), "labels", (void **)&feed->labels));
+    TRY(device_allocate(session->device, (size_t)rows * sizeof(float), "weights", (void **)&feed->weights));
+    const CalibrationSetup setup = {.name = split_name(split),
+                                    .classes = session->data->classes,
+                                    .masked = session->data->masked,
                                     .temperature = 1,
-                                    .bins = (int)config_integer(session->config, "evaluate.bins"),
-                                    .most_rows = step->batch};
-    return calibration_pass_open(session->device, &setup, &step->calibration);
+                                    .bins = session->experiment.evaluate.bins,
+                                    .most_rows = rows};
+    return calibration_pass_open(session->device, &setup, &feed->calibration);
 }
 
-/* The network and loss that the config names, and a rank's share of the batches. */
-static Status choose(Session *session, int ranks, bool training)
+static void close_feed(Session *session, Feed *feed)
 {
-    const Config *config = session->config;
-    TRY(model_read(config, &session->model));
-    TRY(loss_read(config, &session->loss));
-    session->micro_batches = (int)config_integer(config, "micro_batches");
-    const int64_t batch = config_integer(config, "batch");
-    int64_t evaluate_batch = config_integer(config, "evaluate_batch");
-    /* That of training need not fit the ranks that evaluate. */
-    if (training)
-        TRY(share_batch(config, ranks, "batch", batch, session->micro_batches, &session->train.batch));
-    if (evaluate_batch == 0) evaluate_batch = batch / session->micro_batches;
-    int64_t evaluate_share = 0;
-    TRY(share_batch(config, ranks, "evaluate_batch", evaluate_batch, 1, &evaluate_share));
-    for (int split = 0; split < SPLIT_COUNT; ++split)
-        session->evaluate[split].batch = evaluate_share;
-    return OK;
+    calibration_pass_close(feed->calibration);
+    device_free(session->device, feed->labels);
+    device_free(session->device, feed->weights);
+    for (int i = 0; i < feed->programs; ++i)
+        program_release(&feed->program[i], session->device);
+    loader_close(feed->loader);
+    source_free(feed->source);
 }
 
-static CommOptions comm_options(const Config *config)
-{
-    return (CommOptions){.kind = config_text(config, "collective"),
-                         .timeout_seconds = config_real(config, "comm.timeout_seconds"),
-                         .step_seconds = config_real(config, "comm.step_seconds"),
-                         .deterministic = config_flag(config, "deterministic")};
-}
-
-Status session_check_config(const Config *config, int ranks)
-{
-    Session session = {.config = config};
-    Dataset dataset;
-    TRY(choose(&session, ranks, true));
-    TRY(describe_dataset(config, &dataset));
-    session.dataset = &dataset;
-    Status status = build_train(&session);
-    graph_free(session.train.graph);
-    /* What is read for a device, ranks and data that are there. */
-    (void)numerics_of(config), (void)comm_options(config), (void)session_dataset_options(config);
-    (void)optimizer_options(config), (void)plan_options(config);
-    (void)config_text(config, "device"), (void)config_integer(config, "threads");
-    (void)config_flag(config, "share_gpus"), (void)config_flag(config, "graph");
-    (void)config_integer(config, "seed"), (void)config_integer(config, "evaluate.bins");
-    (void)config_text(config, "init");
-    return status;
-}
-
-Status session_check_init(const Config *config)
-{
-    const char *init = config_text(config, "init");
-    if (init[0] == '\0') return OK;
-    SafeFile *file;
-    const Status status = safetensors_open(init, &file);
-    if (status != OK) return status_context(status, "init");
-    safetensors_close(file);
-    return OK;
-}
+/* ---- opening ---- */
 
 /* What one rank may find wrong alone: its files, its memory. */
 static Status open_here(Session *session, bool training, bool profile)
 {
-    const Config *config = session->config;
-    TRY(choose(session, session->world->size, training));
-    if (training) TRY(session_check_init(config)); /* before the long work of planning */
-    TRY(session_open_dataset(config, &session->dataset));
-    const int64_t evaluated = session->evaluate[SPLIT_TEST].batch;
-    const int64_t most = training && session->train.batch > evaluated ? session->train.batch : evaluated;
-    TRY(pixels_open(session->device, session->dataset, most, &session->pixels));
-    if (training) TRY(build_train(session));
+    const Experiment *experiment = &session->experiment;
+    const Task *task = session->data->task;
+    if (training) TRY(experiment_check_init(experiment)); /* before the long work of planning */
+    TRY(task->load(session->data, experiment->config));
+    if (task->place != NULL) TRY(task->place(session->data, session->device));
+    if (training) TRY(build_feed(session, SPLIT_TRAIN, true, &session->train));
     for (int split = 0; split < SPLIT_COUNT; ++split)
-        if (is_evaluated(session, split)) TRY(build_evaluate(session, (Split)split));
+        if (is_evaluated(session, split))
+            TRY(build_feed(session, (Split)split, false, &session->evaluate[split]));
     TRY(make_plans(session, training, profile));
     for (int split = 0; split < SPLIT_COUNT && training; ++split)
-        if (session->evaluate[split].plan != NULL) TRY(open_calibration(session, (Split)split));
-    const char *init = config_text(config, "init");
-    if (training && init[0] != '\0') TRY(checkpoint_load_weights(session->store, init));
+        if (session->evaluate[split].source != NULL) TRY(open_calibration(session, (Split)split));
+    if (training && experiment->init[0] != '\0')
+        TRY(checkpoint_load_weights(session->store, experiment->init));
     return OK;
 }
 
 Status session_open(World *world, const Config *config, bool training, bool profile, Session *session)
 {
-    *session = (Session){.world = world, .config = config};
-    const CommOptions options = comm_options(config);
+    *session = (Session){.world = world};
+    Experiment *experiment = &session->experiment;
+    const TaskShare share = {.rank = world->rank, .ranks = world->size, .training = training};
     Status status;
-    TRY_ELSE(failed, comm_collective(world, options.timeout_seconds, &session->host));
+    TRY_ELSE(failed, comm_agree(world, experiment_read(config, share, experiment)));
+    session->data = experiment->data;
+    TRY_ELSE(failed, comm_collective(world, experiment->comm.timeout_seconds, &session->host_collective));
     TRY_ELSE(failed, comm_agree(world, open_device(session)));
     TRY_ELSE(failed, comm_agree(world, check_devices(session)));
-    TRY_ELSE(failed, comm_device_collective(world, session->device, &options, &session->collective));
+    TRY_ELSE(failed, comm_device_collective(world, session->device, &experiment->comm, &session->collective));
     TRY_ELSE(failed, comm_agree(world, open_here(session, training, profile)));
     return OK;
 failed:
@@ -400,30 +228,44 @@ failed:
     return status;
 }
 
-static void close_step(Session *session, Step *step)
-{
-    if (session->device != NULL) device_forget(session->device, &step->recording);
-    calibration_pass_close(step->calibration);
-    device_free(session->device, step->labels);
-    plan_free(step->plan);
-    graph_free(step->graph);
-}
-
 void session_close(Session *session)
 {
     /* First, since what is outstanding goes to the memory of the others. */
     collective_free(session->collective);
-    collective_free(session->host);
-    close_step(session, &session->train);
+    collective_free(session->host_collective);
+    close_feed(session, &session->train);
     for (int split = 0; split < SPLIT_COUNT; ++split)
-        close_step(session, &session->evaluate[split]);
+        close_feed(session, &session->evaluate[split]);
     optimizer_free(session->optimizer);
     arena_free(session->arena);
     store_free(session->store);
-    pixels_close(session->pixels);
-    dataset_close(session->dataset);
+    experiment_free(&session->experiment);
     device_close(session->device);
     *session = (Session){0};
+}
+
+/* Networks refuse samples that they cannot take when they are built. */
+static Status check_graphs(const Experiment *experiment)
+{
+    BatchShape shape[BATCH_MAX_SHAPES];
+    const int count = experiment->data->task->shapes(experiment->data, SPLIT_TRAIN, true, shape);
+    Status status = OK;
+    for (int i = 0; i < count && status == OK; ++i) {
+        Program program;
+        status = program_build_training(experiment, &shape[i], &program);
+        program_release(&program, NULL);
+    }
+    return status;
+}
+
+Status session_check_config(const Config *config, int ranks)
+{
+    Experiment experiment;
+    Status status = experiment_read(config, (TaskShare){.ranks = ranks, .training = true}, &experiment);
+    if (status == OK) status = check_graphs(&experiment);
+    if (status == OK) status = config_check_all_read(config);
+    experiment_free(&experiment);
+    return status;
 }
 
 /* ---- evaluation ---- */
@@ -441,82 +283,81 @@ static Status share_states(Session *session)
 
 static Status enqueue_plan(void *plan) { return plan_run(plan); }
 
-/* Enqueues the network on samples first .. first + count - 1 of the split; the rest of the batch repeats the
- * first. */
-static Status enqueue_batch(Session *session, Split which, int64_t first, int64_t count, int64_t *row,
-                            int64_t *sample)
-{
-    Device *device = session->device;
-    Step *step = &session->evaluate[which];
-    const void *table;
-    for (int64_t i = 0; i < step->batch; ++i) {
-        sample[i] = first + (i < count ? i : 0);
-        row[i] = session->dataset->split[which].row[sample[i]];
-    }
-    TRY(pixels_batch(session->pixels, which, row, sample, step->batch, plan_data(step->plan, step->index),
-                     &table));
-    plan_bind(step->plan, step->table, (void *)(uintptr_t)table);
-    TRY(device_clear(device, plan_data(step->plan, step->crop), (size_t)step->batch * 3 * sizeof(int32_t)));
-    if (config_flag(session->config, "graph"))
-        return device_repeat(device, &step->recording, enqueue_plan, step->plan);
-    return plan_run(step->plan);
-}
+/* Takes the logits of a part, [rows, classes] in the device's memory until the next part. */
+typedef Status TakeLogits(void *taker, const float *logits, const BatchPart *);
 
-/* Takes the logits of the next `rows` samples, which are in the device's memory until the next batch. */
-typedef Status TakeLogits(void *taker, const float *logits, int64_t rows);
+static Status evaluate_part(Session *session, Feed *feed, const BatchPart *part, TakeLogits *take,
+                            void *taker)
+{
+    static const int64_t clock[CLOCK_COUNT] = {0};
+    Program *program = &feed->program[part->shape];
+    TRY(program_upload(program, session->device, part, clock));
+    TRY(session->experiment.record
+            ? device_repeat(session->device, &program->recording[RECORD_FIRST], enqueue_plan, program->plan)
+            : plan_run(program->plan));
+    return take(taker, plan_data(program->plan, program->logits), part);
+}
 
 /* Runs the network on this rank's share of a split. Collective. */
-static Status evaluate_share(Session *session, Split which, TakeLogits *take, void *taker)
+static Status evaluate_share(Session *session, Split split, TakeLogits *take, void *taker)
 {
-    const Step *step = &session->evaluate[which];
-    int64_t *row = NULL, *sample = NULL;
-    int64_t first, count;
-    logits_share(session->dataset->split[which].count, session->world->rank, session->world->size, &first,
-                 &count);
-    Status status;
-    TRY_ELSE(done, memory_new(&row, (size_t)step->batch, sizeof *row, "evaluation"));
-    TRY_ELSE(done, memory_new(&sample, (size_t)step->batch, sizeof *sample, "evaluation"));
-    TRY_ELSE(done, share_states(session));
-    for (int64_t done = 0; done < count; done += step->batch) {
-        const int64_t here = count - done < step->batch ? count - done : step->batch;
-        TRY_ELSE(done, enqueue_batch(session, which, first + done, here, row, sample));
-        TRY_ELSE(done, take(taker, plan_data(step->plan, step->logits), here));
+    Feed *feed = &session->evaluate[split];
+    TRY(share_states(session));
+    TRY(loader_start(feed->loader, 0, 0));
+    for (;;) {
+        const Batch *batch;
+        TRY(loader_next(feed->loader, &batch));
+        if (batch == NULL) return OK;
+        for (int p = 0; p < batch->parts; ++p)
+            TRY(evaluate_part(session, feed, &batch->part[p], take, taker));
     }
-done:
-    free(row);
-    free(sample);
-    return status;
 }
 
+/* Each sample's row goes to the sample's place in the share. */
 typedef struct {
-    Device *device;
-    float *next;
-    int64_t classes;
+    Session *session;
+    const Feed *feed;
+    const Logits *share;
+    float *part, *logits; /* [rows of the largest part, classes], [count, classes] */
 } Download;
 
-static Status take_download(void *taker, const float *logits, int64_t rows)
+static Status take_download(void *taker, const float *logits, const BatchPart *part)
 {
-    Download *download = taker;
-    const int64_t count = rows * download->classes;
-    TRY(device_download(download->device, download->next, logits, (size_t)count * sizeof *logits));
-    download->next += count;
-    return device_synchronize(download->device);
+    const Download *download = taker;
+    Device *device = download->session->device;
+    const Logits *share = download->share;
+    const BatchShape *shape = &download->feed->program[part->shape].shape;
+    const int64_t *sample = part->field[batch_shape_find(shape, "sample")];
+    const float *weight = part->field[batch_shape_find(shape, "weight")];
+    const size_t row = (size_t)share->classes * sizeof *logits;
+    TRY(device_download(device, download->part, logits, (size_t)shape->rows * row));
+    TRY(device_synchronize(device));
+    for (int64_t i = 0; i < shape->rows; ++i)
+        if (weight[i] != 0)
+            memcpy(download->logits + (sample[i] - share->first) * share->classes,
+                   download->part + i * share->classes, row);
+    return OK;
 }
 
-Status session_logits(Session *session, Split which, Logits *out, float **logits, int32_t **labels)
+Status session_logits(Session *session, Split split, Logits *out, float **logits, int32_t **labels)
 {
+    const Feed *feed = &session->evaluate[split];
+    Download download = {.session = session, .feed = feed, .share = out};
     Status status;
     *logits = NULL;
     *labels = NULL;
-    TRY(describe_share(session, which, out));
+    TRY(describe_share(session, split, out));
+    TRY_ELSE(done, memory_new(&download.part, (size_t)(feed->program[0].shape.rows * out->classes) + 1,
+                              sizeof **logits, "logits"));
     TRY_ELSE(done, memory_new(logits, (size_t)(out->count * out->classes) + 1, sizeof **logits, "logits"));
     TRY_ELSE(done, memory_new(labels, (size_t)out->count + 1, sizeof **labels, "labels"));
-    Download download = {.device = session->device, .next = *logits, .classes = out->classes};
-    TRY_ELSE(done, evaluate_share(session, which, take_download, &download));
+    download.logits = *logits;
+    TRY_ELSE(done, evaluate_share(session, split, take_download, &download));
     memcpy(*labels, out->labels, (size_t)out->count * sizeof **labels);
     out->values = *logits;
     out->labels = *labels;
 done:
+    free(download.part);
     if (status != OK) {
         free(*logits);
         free(*labels);
@@ -527,32 +368,37 @@ done:
 }
 
 typedef struct {
-    CalibrationPass *pass;
-    const int32_t *labels;
-    int64_t next; /* row of the whole split */
+    Device *device;
+    const Feed *feed;
 } Measured;
 
-static Status take_calibration(void *taker, const float *logits, int64_t count)
+/* Which rows count, and as what, comes with the batch. */
+static Status take_calibration(void *taker, const float *logits, const BatchPart *part)
 {
-    Measured *measured = taker;
-    const LogitRows rows = {
-        .logits = logits, .labels = measured->labels, .rows = count, .first = measured->next};
-    measured->labels += count;
-    measured->next += count;
-    return calibration_pass_add(measured->pass, &rows);
+    const Measured *measured = taker;
+    const Feed *feed = measured->feed;
+    const BatchShape *shape = &feed->program[part->shape].shape;
+    const int64_t *sample = part->field[batch_shape_find(shape, "sample")];
+    TRY(device_upload(measured->device, feed->labels, part->field[batch_shape_find(shape, "target")],
+                      (size_t)shape->rows * sizeof *feed->labels));
+    TRY(device_upload(measured->device, feed->weights, part->field[batch_shape_find(shape, "weight")],
+                      (size_t)shape->rows * sizeof *feed->weights));
+    const LogitRows rows = {.logits = logits,
+                            .labels = feed->labels,
+                            .weights = feed->weights,
+                            .rows = shape->rows,
+                            .first = sample[0]};
+    return calibration_pass_add(feed->calibration, &rows);
 }
 
-Status session_calibration(Session *session, Split which, Calibration *result)
+Status session_calibration(Session *session, Split split, Calibration *result)
 {
-    CalibrationPass *pass = session->evaluate[which].calibration;
+    CalibrationPass *pass = session->evaluate[split].calibration;
     Status status = comm_agree(session->world, calibration_pass_begin(pass));
     if (status != OK) return status;
-    Measured measured = {.pass = pass, .labels = session->evaluate[which].labels};
-    int64_t count;
-    logits_share(session->dataset->split[which].count, session->world->rank, session->world->size,
-                 &measured.next, &count);
-    status = evaluate_share(session, which, take_calibration, &measured);
+    Measured measured = {session->device, &session->evaluate[split]};
+    status = evaluate_share(session, split, take_calibration, &measured);
     if (status == OK) status = calibration_pass_collect(pass);
     TRY(comm_agree(session->world, status));
-    return calibration_pass_measure(pass, session->host, result);
+    return calibration_pass_measure(pass, session->host_collective, result);
 }

@@ -57,15 +57,15 @@ static Status default_run(const char *config, char **run)
 static Status report_plan(const Session *session)
 {
     static const double mega = 1e6;
-    const PlanReport report = plan_report(session->train.plan);
-    log_info("%s on %s, %s: %d rank%s, %lld parameters, batch %lld", session->model.model->name,
-             session->dataset->name, device_name(session->device), session->world->size,
+    const PlanReport report = plan_report(session->train.program[0].plan);
+    log_info("%s on %s, %s: %d rank%s, %lld parameters, batch %lld", session->experiment.model.model->name,
+             session->data->dataset, device_name(session->device), session->world->size,
              session->world->size == 1 ? "" : "s", (long long)store_parameter_count(session->store),
-             (long long)(session->train.batch * session->world->size * session->micro_batches));
+             (long long)session->data->batch);
     log_info("step: %.2f Gflop, arena %.0f MB for tensors of %.0f MB, %d nodes (%d chains fused, %d in "
              "place, %d views)",
              report.flops / 1e9, (double)report.arena_bytes / mega, (double)report.tensor_bytes / mega,
-             report.nodes, session->train.fused, report.in_place, report.views);
+             report.nodes, session->train.program[0].fused, report.in_place, report.views);
     return OK;
 }
 
@@ -127,7 +127,7 @@ Status command_train(World *world, int argc, char **argv)
     status = comm_check_equal(world, resolved, strlen(resolved), "config");
     free(resolved);
     TRY_ELSE(done, status);
-    TRY_ELSE(done, comm_agree(world, trainer_check_config(config, world->size)));
+    TRY_ELSE(done, comm_agree(world, session_check_config(config, world->size)));
     if (arguments.run == NULL) TRY_ELSE(done, default_run(arguments.config, &run));
     TRY_ELSE(done, train_in(world, config, arguments.run != NULL ? arguments.run : run, &arguments));
 done:

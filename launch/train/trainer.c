@@ -20,29 +20,30 @@
  * host between the two. */
 typedef struct {
     bool pending;
-    Place place;                  /* before the step */
+    int parts;
+    int64_t samples;
+    Position position;            /* before the step */
     double (*of_part)[LOSS_SUMS]; /* for each micro-step */
     double gradient_norm;
     Mark mark;
-} Report;
+} StepReport;
 
 typedef struct {
     Session *session;
     RunFolder *run;
     Saver saver;
     TrainerOptions options;
-    Loader *loader;
     Schedule schedule;
-    Place place; /* of the next step; its sums are those of the steps that have reported */
-    Report report[2];
+    Position position; /* of the next step; its sums are those of the steps that have reported */
+    StepReport report[2];
     Progress progress;
-    int64_t epochs, batches; /* epochs of the run; batches an epoch */
-    bool mean;               /* divide the gradient by the batch's weight */
+    int64_t epochs; /* of the run */
+    bool mean;      /* divide the gradient by the batch's weight */
     double gradient_norm;
     LogView view;
-    bool record;            /* let the device record the step */
-    bool last_part;         /* of the step that is enqueued: the optimizer follows */
-    Recording recording[3]; /* of the first, middle and last micro-step */
+    bool record;       /* let the device record the step */
+    Program *enqueued; /* that of the micro-step at hand */
+    bool last_part;    /* of the step that is enqueued: the optimizer follows */
 } Trainer;
 
 /* ---- signals ---- */
@@ -69,31 +70,19 @@ void trainer_catch_signals(void)
 
 /* ---- steps ---- */
 
-static Status upload_batch(Trainer *trainer, const Batch *batch, int part)
+static Program *program_of(const Trainer *trainer, const BatchPart *part)
 {
-    Session *session = trainer->session;
-    Step *step = &session->train;
-    const int64_t first = step->batch * part;
-    const size_t count = (size_t)step->batch;
-    int64_t padding = 0; /* at the end; of weight 0 */
-    while (padding < step->batch && batch->weight[first + step->batch - 1 - padding] == 0)
-        ++padding;
-    const int64_t clock[CLOCK_COUNT] = {[CLOCK_SEED] = config_integer(session->config, "seed"),
-                                        [CLOCK_EPOCH] = trainer->place.epoch,
-                                        [CLOCK_STEP] = trainer->place.step,
-                                        [CLOCK_FIRST_SAMPLE] = batch->first + first,
-                                        [CLOCK_PADDING] = padding};
-    const void *table;
-    TRY(pixels_batch(session->pixels, SPLIT_TRAIN, batch->row + first, NULL, step->batch,
-                     plan_data(step->plan, step->index), &table));
-    plan_bind(step->plan, step->table, (void *)(uintptr_t)table);
-    TRY(device_upload(session->device, plan_data(step->plan, step->crop), batch->crop + 3 * first,
-                      3 * count * sizeof *batch->crop));
-    TRY(device_upload(session->device, plan_data(step->plan, step->target), batch->label + first,
-                      count * sizeof *batch->label));
-    TRY(device_upload(session->device, plan_data(step->plan, step->weight), batch->weight + first,
-                      count * sizeof *batch->weight));
-    return device_upload(session->device, plan_data(step->plan, step->clock), clock, sizeof clock);
+    return &trainer->session->train.program[part->shape];
+}
+
+static Status upload_part(Trainer *trainer, const BatchPart *part)
+{
+    const int64_t clock[CLOCK_COUNT] = {[CLOCK_SEED] = (int64_t)trainer->session->experiment.seed,
+                                        [CLOCK_EPOCH] = trainer->position.epoch,
+                                        [CLOCK_STEP] = trainer->position.step,
+                                        [CLOCK_FIRST_SAMPLE] = part->first,
+                                        [CLOCK_PADDING] = part->padding};
+    return program_upload(program_of(trainer, part), trainer->session->device, part, clock);
 }
 
 /* What one part of a step enqueues: the same every time, so that the device can record it. */
@@ -101,7 +90,7 @@ static Status enqueue_part(void *argument)
 {
     Trainer *trainer = argument;
     Session *session = trainer->session;
-    TRY(plan_run(session->train.plan));
+    TRY(plan_run(trainer->enqueued->plan));
     if (!trainer->last_part) return OK;
     const double started = progress_clock();
     TRY(optimizer_step(session->optimizer));
@@ -110,11 +99,11 @@ static Status enqueue_part(void *argument)
     return OK;
 }
 
-/* One micro-step, of `count`; are its results finite? */
+/* Part `part` as micro-step `index` of `count`; are its results finite? */
 static Status check_micro_step(Trainer *trainer, const Batch *batch, int part, int index, int count)
 {
-    Plan *plan = trainer->session->train.plan;
-    TRY(upload_batch(trainer, batch, part));
+    Plan *plan = program_of(trainer, &batch->part[part])->plan;
+    TRY(upload_part(trainer, &batch->part[part]));
     plan_set_micro_step(plan, index, count);
     TRY(plan_run(plan));
     return plan_check_finite(plan);
@@ -125,7 +114,7 @@ static Status check_micro_step(Trainer *trainer, const Batch *batch, int part, i
 static Status check_own_results(Trainer *trainer, const Batch *batch)
 {
     Status status = OK;
-    for (int part = 0; part < trainer->session->micro_batches && status == OK; ++part)
+    for (int part = 0; part < batch->parts && status == OK; ++part)
         status = check_micro_step(trainer, batch, part, 0, 2);
     return comm_agree(trainer->session->world, status);
 }
@@ -133,38 +122,39 @@ static Status check_own_results(Trainer *trainer, const Batch *batch)
 /* And together, as they were. */
 static Status check_results(Trainer *trainer, const Batch *batch)
 {
-    const int parts = trainer->session->micro_batches;
     Status status = OK;
-    for (int part = 0; part < parts && status == OK; ++part)
-        status = check_micro_step(trainer, batch, part, part, parts);
+    for (int part = 0; part < batch->parts && status == OK; ++part)
+        status = check_micro_step(trainer, batch, part, part, batch->parts);
     return comm_agree(trainer->session->world, status);
 }
 
 static Status enqueue_micro_step(Trainer *trainer, const Batch *batch, int part, double sums[LOSS_SUMS])
 {
     Session *session = trainer->session;
-    Step *step = &session->train;
-    trainer->last_part = part == session->micro_batches - 1;
-    TRY(upload_batch(trainer, batch, part));
-    plan_set_micro_step(step->plan, part, session->micro_batches);
-    /* The first, those between and the last enqueue different things. */
-    Recording *recording = &trainer->recording[trainer->last_part ? 2 : part > 0 ? 1 : 0];
-    TRY(trainer->record ? device_repeat(session->device, recording, enqueue_part, trainer)
+    Program *program = program_of(trainer, &batch->part[part]);
+    trainer->enqueued = program;
+    trainer->last_part = part == batch->parts - 1;
+    TRY(upload_part(trainer, &batch->part[part]));
+    plan_set_micro_step(program->plan, part, batch->parts);
+    const int which = trainer->last_part ? RECORD_LAST : part > 0 ? RECORD_MIDDLE : RECORD_FIRST;
+    TRY(trainer->record ? device_repeat(session->device, &program->recording[which], enqueue_part, trainer)
                         : enqueue_part(trainer));
-    return device_download(session->device, sums, plan_data(step->plan, step->sums),
+    return device_download(session->device, sums, plan_data(program->plan, program->sums),
                            LOSS_SUMS * sizeof *sums);
 }
 
-static Status enqueue_step(Trainer *trainer, const Batch *batch, Report *report)
+static Status enqueue_step(Trainer *trainer, const Batch *batch, StepReport *report)
 {
     Session *session = trainer->session;
     const double rate =
-        schedule_learning_rate(&trainer->schedule, trainer->place.epoch, trainer->place.step + 1);
-    report->place = trainer->place;
+        schedule_learning_rate(&trainer->schedule, trainer->position.epoch, trainer->position.step + 1);
+    report->position = trainer->position;
     report->pending = true;
-    TRY(optimizer_set(session->optimizer, trainer->place.step + 1, rate,
-                      trainer->mean ? 1.0 / (double)batch->total : 1.0));
-    for (int part = 0; part < session->micro_batches; ++part)
+    report->parts = batch->parts;
+    report->samples = batch->samples;
+    TRY(optimizer_set(session->optimizer, trainer->position.step + 1, rate,
+                      trainer->mean ? 1.0 / batch->total : 1.0));
+    for (int part = 0; part < batch->parts; ++part)
         TRY(enqueue_micro_step(trainer, batch, part, report->of_part[part]));
     TRY(optimizer_gradient_norm(session->optimizer, &report->gradient_norm));
     return device_mark(session->device, &report->mark);
@@ -173,12 +163,12 @@ static Status enqueue_step(Trainer *trainer, const Batch *batch, Report *report)
 /* Loss or gradient is NaN or infinite: says where, as exactly as can be known. Always an error. The step is computed
  * once more, for the device has gone on since; the parameters are what they were, unless it is the loss alone that is
  * not finite. */
-static Status explain_not_finite(Trainer *trainer, const Place *place, double loss)
+static Status explain_not_finite(Trainer *trainer, const Position *position, double loss)
 {
     const Batch *batch;
-    trainer->place = *place;
-    TRY(loader_start(trainer->loader, place->epoch, place->batch));
-    TRY(loader_next(trainer->loader, &batch));
+    trainer->position = *position;
+    TRY(loader_start(trainer->session->train.loader, position->epoch, position->batch));
+    TRY(loader_next(trainer->session->train.loader, &batch));
     Status status = check_own_results(trainer, batch);
     if (status == OK) status = check_results(trainer, batch);
     if (status == OK && !isfinite(loss))
@@ -192,72 +182,78 @@ static Status explain_not_finite(Trainer *trainer, const Place *place, double lo
                           "step %" PRId64 " (epoch %" PRId64 ", batch %" PRId64
                           "): training stopped; the last checkpoint is kept. Lower the learning rate or clip "
                           "the gradient; the cause",
-                          place->step + 1, place->epoch + 1, place->batch + 1);
+                          position->step + 1, position->epoch + 1, position->batch + 1);
 }
 
 /* Waits for a step and takes its report. */
-static Status finish_step(Trainer *trainer, Report *report)
+static Status finish_step(Trainer *trainer, StepReport *report)
 {
     Session *session = trainer->session;
     if (!report->pending) return OK;
     report->pending = false;
     TRY(collective_wait(session->collective, session->device, report->mark));
     double sums[LOSS_SUMS] = {0};
-    for (int part = 0; part < session->micro_batches; ++part)
+    for (int part = 0; part < report->parts; ++part)
         for (int i = 0; i < LOSS_SUMS; ++i)
             sums[i] += report->of_part[part][i];
     TRY(collective_health(session->collective));
     trainer->gradient_norm = report->gradient_norm;
     if (!isfinite(sums[LOSS_SUM]) || !isfinite(report->gradient_norm))
-        return explain_not_finite(trainer, &report->place, sums[LOSS_SUM]);
+        return explain_not_finite(trainer, &report->position, sums[LOSS_SUM]);
     for (int i = 0; i < LOSS_SUMS; ++i)
-        trainer->place.sums[i] += sums[i];
-    progress_step(&trainer->progress, report->place.epoch, trainer->epochs, report->place.step + 1,
-                  config_integer(session->config, "batch"),
-                  trainer->place.sums[LOSS_SUM] / trainer->place.sums[LOSS_WEIGHT]);
+        trainer->position.sums[i] += sums[i];
+    progress_step(&trainer->progress, report->position.epoch, trainer->epochs, report->position.step + 1,
+                  report->samples, trainer->position.sums[LOSS_SUM] / trainer->position.sums[LOSS_WEIGHT]);
     return OK;
 }
 
 /* Until every step that was enqueued has reported: before anything looks at the parameters. */
 static Status finish_steps(Trainer *trainer)
 {
-    TRY(finish_step(trainer, &trainer->report[trainer->place.step % 2])); /* the earlier */
-    return finish_step(trainer, &trainer->report[(trainer->place.step + 1) % 2]);
+    TRY(finish_step(trainer, &trainer->report[trainer->position.step % 2])); /* the earlier */
+    return finish_step(trainer, &trainer->report[(trainer->position.step + 1) % 2]);
 }
 
 /* ---- epochs ---- */
 
 static bool is_due(int64_t every, int64_t epoch) { return every > 0 && (epoch + 1) % every == 0; }
 
-/* images: those that this job has trained on in the epoch, in so many seconds. */
-static Status end_epoch(Trainer *trainer, int64_t images, double seconds)
+/* The model is kept if the validation split says that it is the best so far. */
+static Status keep_if_best(Trainer *trainer, const EpochMetrics *metrics)
+{
+    const Measure *best = trainer->session->experiment.checkpoint.best;
+    if (!metrics->has[SPLIT_VALIDATION]) return OK;
+    const double value = measure_value(best, &metrics->split[SPLIT_VALIDATION]);
+    if (!measure_is_better(best, value, trainer->position.best)) return OK;
+    trainer->position.best = value;
+    return saver_keep_best(&trainer->saver, &trainer->position);
+}
+
+/* samples: those that this job has trained on in the epoch, in so many seconds. */
+static Status end_epoch(Trainer *trainer, int64_t samples, double seconds)
 {
     Session *session = trainer->session;
-    const Config *config = session->config;
-    Place *place = &trainer->place;
-    const int64_t epoch = place->epoch;
+    const Experiment *experiment = &session->experiment;
+    Position *position = &trainer->position;
+    const int64_t epoch = position->epoch;
     EpochMetrics metrics = {.epoch = epoch + 1,
-                            .step = place->step,
-                            .learning_rate = schedule_learning_rate(&trainer->schedule, epoch, place->step),
-                            .train_loss = place->sums[LOSS_SUM] / place->sums[LOSS_WEIGHT],
-                            .train_error = 1.0 - place->sums[LOSS_CORRECT] / place->sums[LOSS_WEIGHT],
+                            .step = position->step,
+                            .learning_rate =
+                                schedule_learning_rate(&trainer->schedule, epoch, position->step),
+                            .train_loss = position->sums[LOSS_SUM] / position->sums[LOSS_WEIGHT],
+                            .train_error = 1.0 - position->sums[LOSS_CORRECT] / position->sums[LOSS_WEIGHT],
                             .gradient_norm = trainer->gradient_norm,
                             .seconds = seconds,
-                            .images_per_second = (double)images / seconds};
-    if (is_due(config_integer(config, "evaluate.every"), epoch)) {
+                            .samples_per_second = (double)samples / seconds};
+    if (is_due(experiment->evaluate.every, epoch)) {
         TRY(epoch_metrics_measure(session, &metrics));
-        const double error = metrics.has[SPLIT_VALIDATION] ? metrics.split[SPLIT_VALIDATION].error : INFINITY;
-        if (error < place->best_error) {
-            place->best_error = error;
-            TRY(saver_keep_best(&trainer->saver, place));
-        }
+        TRY(keep_if_best(trainer, &metrics));
     }
-    if (is_due(config_integer(config, "checkpoint.keep"), epoch))
-        TRY(saver_keep_epoch(&trainer->saver, place));
+    if (is_due(experiment->checkpoint.keep, epoch)) TRY(saver_keep_epoch(&trainer->saver, position));
     Status status = OK;
     if (session->world->rank == 0) {
         progress_clear(&trainer->progress);
-        epoch_metrics_print(&metrics, trainer->epochs);
+        epoch_metrics_print(&metrics, trainer->epochs, session->data->task->unit);
         char *line;
         status = epoch_metrics_json(&metrics, &line);
         if (status == OK) {
@@ -267,70 +263,63 @@ static Status end_epoch(Trainer *trainer, int64_t images, double seconds)
     }
     TRY(comm_agree(session->world, status));
     for (int i = 0; i < LOSS_SUMS; ++i)
-        place->sums[i] = 0;
-    ++place->epoch;
-    place->batch = 0;
-    if (place->epoch == trainer->epochs) return saver_save(&trainer->saver, place);
-    return is_due(config_integer(config, "checkpoint.epochs"), epoch)
-               ? saver_save_if_worth_it(&trainer->saver, place)
-               : OK;
+        position->sums[i] = 0;
+    ++position->epoch;
+    position->batch = 0;
+    if (position->epoch == trainer->epochs) return saver_save(&trainer->saver, position);
+    return is_due(experiment->checkpoint.epochs, epoch) ? saver_save_if_worth_it(&trainer->saver, position)
+                                                        : OK;
 }
 
 /* A signal on any rank, or time to save, as all ranks see it. */
 static Status heed_signals(Trainer *trainer)
 {
     Session *session = trainer->session;
-    const bool overdue =
-        saver_is_overdue(&trainer->saver, config_real(session->config, "checkpoint.minutes"));
+    const bool overdue = saver_is_overdue(&trainer->saver, session->experiment.checkpoint.minutes);
     bool stop = stop_asked != 0, due = false;
     TRY(comm_any(session->world, stop || overdue, &due));
     if (!due) return OK;
     TRY(comm_any(session->world, stop, &stop));
     TRY(finish_steps(trainer));
-    if (trainer->saver.step != trainer->place.step) TRY(saver_save(&trainer->saver, &trainer->place));
+    if (trainer->saver.step != trainer->position.step) TRY(saver_save(&trainer->saver, &trainer->position));
     if (!stop) return OK;
     progress_clear(&trainer->progress);
     return fail(STATUS_INTERRUPTED,
                 "stopped by a signal after step %" PRId64
                 "; saved in %s. The same command goes on from there",
-                trainer->place.step, trainer->run->checkpoints);
+                trainer->position.step, trainer->run->checkpoints);
+}
+
+static int64_t batches_of(const Feed *feed, int64_t epoch)
+{
+    return feed->source->batches(feed->source, epoch);
 }
 
 static Status run_epoch(Trainer *trainer)
 {
-    Session *session = trainer->session;
-    Place *place = &trainer->place;
+    Feed *feed = &trainer->session->train;
+    Position *position = &trainer->position;
     const double started = progress_clock();
-    /* What an interrupted job did of the epoch is not this one's. */
-    const int64_t images =
-        session->dataset->split[SPLIT_TRAIN].count - place->batch * config_integer(session->config, "batch");
-    TRY(loader_start(trainer->loader, place->epoch, place->batch));
+    const int64_t batches = batches_of(feed, position->epoch);
+    int64_t samples = 0; /* what an interrupted job did of the epoch is not this one's */
+    TRY(loader_start(feed->loader, position->epoch, position->batch));
     for (;;) {
         const Batch *batch;
-        TRY(loader_next(trainer->loader, &batch));
+        TRY(loader_next(feed->loader, &batch));
         if (batch == NULL) break;
-        TRY(enqueue_step(trainer, batch, &trainer->report[place->step % 2]));
-        ++place->step;
-        ++place->batch;
-        TRY(finish_step(trainer, &trainer->report[place->step % 2])); /* the one before */
-        if (place->batch < trainer->batches) TRY(heed_signals(trainer));
+        TRY(enqueue_step(trainer, batch, &trainer->report[position->step % 2]));
+        samples += batch->samples;
+        ++position->step;
+        ++position->batch;
+        TRY(finish_step(trainer, &trainer->report[position->step % 2])); /* the one before */
+        if (position->batch < batches) TRY(heed_signals(trainer));
     }
     TRY(finish_steps(trainer));
-    TRY(end_epoch(trainer, images, progress_clock() - started));
+    TRY(end_epoch(trainer, samples, progress_clock() - started));
     return heed_signals(trainer);
 }
 
 /* ---- the run ---- */
-
-/* A step out of order, or twice, is a slip: the rate falls at every epoch of the list, in whatever order. */
-static Status check_epochs(const Config *config, const Schedule *schedule)
-{
-    for (int i = 1; i < schedule->epoch_count; ++i)
-        if (schedule->epochs[i] <= schedule->epochs[i - 1])
-            return config_error(config, "schedule.epochs", "must rise, but %" PRId64 " follows %" PRId64,
-                                schedule->epochs[i], schedule->epochs[i - 1]);
-    return OK;
-}
 
 static void warn_of_late_step(const Schedule *schedule, int64_t epochs)
 {
@@ -341,81 +330,32 @@ static void warn_of_late_step(const Schedule *schedule, int64_t epochs)
                     schedule->epochs[last], epochs);
 }
 
-static Status read_schedule(const Config *config, int64_t batches, Schedule *schedule)
-{
-    *schedule = (Schedule){.name = config_text(config, "schedule.name"),
-                           .learning_rate = config_real(config, "optimizer.learning_rate"),
-                           .warmup_steps = config_integer(config, "schedule.warmup_steps")};
-    if (strcmp(schedule->name, "steps") == 0) {
-        schedule->epoch_count = config_integers(config, "schedule.epochs", &schedule->epochs);
-        schedule->factor = config_real(config, "schedule.factor");
-        schedule->one_epoch_early = config_flag(config, "compat.early_schedule");
-        return check_epochs(config, schedule);
-    }
-    if (strcmp(schedule->name, "cosine") == 0) {
-        schedule->total_steps = config_integer(config, "epochs") * batches;
-        schedule->final_rate = config_real(config, "schedule.final_rate");
-    } else if (strcmp(schedule->name, "inverse_square_root") == 0) {
-        schedule->model_width = config_integer(config, "schedule.model_width");
-    }
-    return OK;
-}
-
-static LoaderOptions loader_options(const Config *config, int rank, int ranks)
-{
-    return (LoaderOptions){.batch = config_integer(config, "batch"),
-                           .rank = rank,
-                           .ranks = ranks,
-                           .seed = (uint64_t)config_integer(config, "seed"),
-                           .shuffle = true,
-                           .crop_padding = config_integer(config, "augment.crop_padding"),
-                           .flip = config_flag(config, "augment.flip")};
-}
-
-Status trainer_check_config(const Config *config, int ranks)
-{
-    Schedule schedule;
-    TRY(session_check_config(config, ranks));
-    TRY(read_schedule(config, 1, &schedule));
-    (void)loader_options(config, 0, ranks);
-    (void)config_integer(config, "epochs");
-    (void)config_integer(config, "checkpoint.epochs"), (void)config_integer(config, "checkpoint.keep");
-    (void)config_real(config, "checkpoint.minutes"), (void)config_integer(config, "evaluate.every");
-    (void)config_integer(config, "evaluate.bins"), (void)config_integer(config, "evaluate.bootstrap");
-    return config_check_all_read(config);
-}
-
-static Status open_loader(Trainer *trainer)
-{
-    Session *session = trainer->session;
-    const LoaderOptions options = loader_options(session->config, session->world->rank, session->world->size);
-    return comm_agree(session->world, loader_open(session->dataset, SPLIT_TRAIN, options, &trainer->loader));
-}
-
 static Status train(Trainer *trainer)
 {
     Session *session = trainer->session;
-    const Config *config = session->config;
-    TRY(open_loader(trainer));
-    trainer->epochs = config_integer(config, "epochs");
-    trainer->batches = loader_batches(trainer->loader);
-    TRY(comm_agree(session->world, read_schedule(config, trainer->batches, &trainer->schedule)));
-    trainer->record = config_flag(config, "graph") && !trainer->options.log_view;
-    trainer->mean = session->loss.reduction == REDUCTION_MEAN;
+    const Experiment *experiment = &session->experiment;
+    const Feed *feed = &session->train;
+    trainer->epochs = experiment->epochs;
+    const int64_t steps =
+        trainer->epochs * batches_of(feed, 0); /* epochs are alike, but for a few batches of text */
+    trainer->schedule = experiment->schedule;
+    trainer->schedule.total_steps = steps;
+    trainer->record = experiment->record && !trainer->options.log_view;
+    trainer->mean = experiment->loss.reduction == REDUCTION_MEAN;
     warn_of_late_step(&trainer->schedule, trainer->epochs);
     for (int i = 0; i < 2; ++i)
-        TRY(comm_agree(session->world, memory_new(&trainer->report[i].of_part, (size_t)session->micro_batches,
+        TRY(comm_agree(session->world, memory_new(&trainer->report[i].of_part, (size_t)feed->source->parts,
                                                   sizeof *trainer->report[i].of_part, "reports of steps")));
-    TRY(saver_open(&trainer->saver, session, trainer->run, &trainer->place));
+    TRY(saver_open(&trainer->saver, session, trainer->run, &trainer->position));
     if (trainer->saver.restored[0] != '\0')
-        log_info("going on after step %" PRId64 " (epoch %" PRId64 ")", trainer->place.step,
-                 trainer->place.epoch + 1);
+        log_info("going on after step %" PRId64 " (epoch %" PRId64 ")", trainer->position.step,
+                 trainer->position.epoch + 1);
     progress_start(&trainer->progress, session->world->rank == 0 && !trainer->options.quiet,
-                   trainer->place.step, trainer->epochs * trainer->batches);
-    while (trainer->place.epoch < trainer->epochs)
+                   session->data->task->unit, trainer->position.step, steps);
+    while (trainer->position.epoch < trainer->epochs)
         TRY(run_epoch(trainer));
     TRY(evaluate_trained(session, trainer->run, trainer->options.quiet));
-    trainer->view.data_seconds = loader_waited(trainer->loader);
+    trainer->view.data_seconds = loader_waited(feed->loader);
     if (trainer->options.log_view) TRY(log_view_print(&trainer->view, session));
     return OK;
 }
@@ -424,13 +364,10 @@ Status trainer_run(Session *session, RunFolder *run, TrainerOptions options)
 {
     Trainer trainer = {.session = session, .run = run, .options = options};
     Status status = train(&trainer);
-    for (int i = 0; i < 3; ++i)
-        device_forget(session->device, &trainer.recording[i]);
     /* After an error reports may still be on their way to where they are freed. */
     status_free(device_synchronize(session->device));
     for (int i = 0; i < 2; ++i)
         free(trainer.report[i].of_part);
     saver_close(&trainer.saver);
-    loader_close(trainer.loader);
     return status;
 }

@@ -16,10 +16,6 @@ typedef struct {
  * rank calls it; rank 0 holds the folder's lock. */
 CHECKED Status trainer_run(Session *, RunFolder *, TrainerOptions);
 
-/* What can be found wrong with a config before anything is opened: session_check_config, the schedule, and that
- * every setting that was set is used. Every rank finds the same. */
-CHECKED Status trainer_check_config(const Config *, int ranks);
-
 /* From here on the signals above ask trainer_run to stop, instead of ending the process. */
 void trainer_catch_signals(void);
 

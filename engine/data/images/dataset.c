@@ -6,21 +6,18 @@
 #include <string.h>
 
 static const DatasetKind kinds[] = {
-    {"mnist", "handwritten digits, 28x28 grey, 10 classes, 60,000 + 10,000", 28, 28, 1, 10, mnist_open},
+    {"mnist", "handwritten digits, 28x28 grey, 10 classes, 60,000 + 10,000", 28, 28, 1, 10, mnist_open, false,
+     false},
     {"fashion_mnist", "articles of clothing, 28x28 grey, 10 classes, 60,000 + 10,000", 28, 28, 1, 10,
-     fashion_mnist_open},
-    {"cifar10", "photographs, 32x32 colour, 10 classes, 50,000 + 10,000", 32, 32, 3, 10, cifar10_open},
-    {"cifar100", "photographs, 32x32 colour, 100 classes, 50,000 + 10,000", 32, 32, 3, 100, cifar100_open},
+     fashion_mnist_open, false, false},
+    {"cifar10", "photographs, 32x32 colour, 10 classes, 50,000 + 10,000", 32, 32, 3, 10, cifar10_open, false,
+     false},
+    {"cifar100", "photographs, 32x32 colour, 100 classes, 50,000 + 10,000", 32, 32, 3, 100, cifar100_open,
+     false, true},
     {"tiny_imagenet", "photographs, 64x64 colour, 200 classes, 100,000 + 10,000 JPEG files", 64, 64, 3, 200,
-     tiny_imagenet_open},
+     tiny_imagenet_open, true, false},
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
-
-const char *split_name(Split split)
-{
-    static const char *const names[SPLIT_COUNT] = {"train", "validation", "test"};
-    return names[split];
-}
 
 const DatasetKind *dataset_kinds(int *count)
 {

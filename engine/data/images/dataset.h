@@ -3,12 +3,10 @@
 #define PLUMB_ENGINE_DATA_IMAGES_DATASET_H
 
 #include "engine/base/status.h"
+#include "engine/data/source.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-
-typedef enum { SPLIT_TRAIN, SPLIT_VALIDATION, SPLIT_TEST, SPLIT_COUNT } Split;
-const char *split_name(Split);
 
 /* One split: which rows of the table, which all splits share, and how its pixels are normalised. */
 typedef struct {
@@ -46,6 +44,7 @@ typedef struct {
     const char *help;
     int64_t height, width, channels, classes; /* as published; what its files hold may have fewer classes */
     Status (*open)(const DatasetOptions *, Dataset **);
+    bool has_validation_is_test, has_published_test_normalisation; /* do these options mean anything here? */
 } DatasetKind;
 
 /* The table of data sets. */

@@ -1,9 +1,8 @@
-#include "launch/train/pixels.h"
+#include "engine/data/images/pixels.h"
 
 #include "engine/base/memory.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 /* One table of the data set; splits may share it. */
 typedef struct {
@@ -20,10 +19,6 @@ struct Pixels {
     int table_of[SPLIT_COUNT];
     int tables;
     bool streamed;
-    int64_t room; /* rows that the two below hold */
-    uint8_t *gathered;
-    void *batch; /* device memory */
-    int64_t *number;
 };
 
 static void find_tables(Pixels *pixels)
@@ -87,21 +82,7 @@ static Status copy_tables(Pixels *pixels)
     return device_synchronize(pixels->device);
 }
 
-/* For the rows of a batch. Made once: what is freed between steps would make recordings be made anew, and on the
- * ranks that stream alone. */
-static Status make_room(Pixels *pixels, int64_t count)
-{
-    const size_t bytes = (size_t)count * pixels->row_bytes;
-    TRY(device_allocate(pixels->device, bytes, "a batch of images", &pixels->batch));
-    TRY(memory_new(&pixels->gathered, bytes, 1, "a batch of images"));
-    TRY(memory_new(&pixels->number, (size_t)count, sizeof *pixels->number, "a batch of images"));
-    for (int64_t i = 0; i < count; ++i)
-        pixels->number[i] = i;
-    pixels->room = count;
-    return OK;
-}
-
-Status pixels_open(Device *device, Dataset *dataset, int64_t most, Pixels **out)
+Status pixels_open(Device *device, Dataset *dataset, Pixels **out)
 {
     *out = NULL;
     Pixels *pixels;
@@ -112,7 +93,6 @@ Status pixels_open(Device *device, Dataset *dataset, int64_t most, Pixels **out)
     find_tables(pixels);
     if (device_memory(device) > 0) {
         Status status = copy_tables(pixels);
-        if (status == OK && pixels->streamed) status = make_room(pixels, most);
         if (status != OK) {
             pixels_close(pixels);
             return status;
@@ -127,34 +107,19 @@ void pixels_close(Pixels *pixels)
     if (pixels == NULL) return;
     for (int t = 0; t < pixels->tables; ++t)
         device_free(pixels->device, pixels->table[t].copy);
-    device_free(pixels->device, pixels->batch);
-    free(pixels->gathered);
-    free(pixels->number);
     free(pixels);
 }
 
-int64_t pixels_rows(const Pixels *pixels, Split split, int64_t batch)
+bool pixels_are_streamed(const Pixels *pixels) { return pixels->streamed; }
+
+bool pixels_are_lazy(const Pixels *pixels)
 {
-    return pixels->streamed ? batch : pixels->dataset->split[split].rows;
+    return pixels->dataset->prepare != NULL && (device_memory(pixels->device) == 0 || pixels->streamed);
 }
 
-Status pixels_batch(Pixels *pixels, Split split, const int64_t row[], const int64_t sample[], int64_t count,
-                    int64_t *index, const void **out)
+void *pixels_table(const Pixels *pixels, Split split)
 {
-    Dataset *dataset = pixels->dataset;
     const Table *table = &pixels->table[pixels->table_of[split]];
-    const bool copied = table->copy != NULL;
-    if (sample != NULL && dataset->prepare != NULL && !copied)
-        TRY(dataset->prepare(dataset, split, sample, count));
-    *out = copied ? table->copy : table->host;
-    if (!pixels->streamed) return device_upload(pixels->device, index, row, (size_t)count * sizeof *row);
-    if (count > pixels->room)
-        return fail(STATUS_INTERNAL, "%lld images, and room for %lld", (long long)count,
-                    (long long)pixels->room);
-    for (int64_t i = 0; i < count; ++i)
-        memcpy(pixels->gathered + (size_t)i * pixels->row_bytes,
-               table->host + (size_t)row[i] * pixels->row_bytes, pixels->row_bytes);
-    *out = pixels->batch;
-    TRY(device_upload(pixels->device, pixels->batch, pixels->gathered, (size_t)count * pixels->row_bytes));
-    return device_upload(pixels->device, index, pixels->number, (size_t)count * sizeof *pixels->number);
+    if (pixels->streamed) return NULL;
+    return table->copy != NULL ? table->copy : (void *)(uintptr_t)table->host;
 }

@@ -1,0 +1,206 @@
+/* Image classification: pixels out of a table of bytes, cropped, flipped and normalised by the augment op. */
+#include "engine/base/file.h"
+#include "engine/base/memory.h"
+#include "engine/data/images/image_source.h"
+#include "engine/data/images/pixels.h"
+#include "engine/ops/ops.h"
+#include "launch/tasks/task.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    TaskData data; /* first */
+    const DatasetKind *kind;
+    DatasetOptions options;
+    TaskBatches batches;
+    int64_t crop_padding;
+    bool flip;
+    Dataset described; /* the data set's sizes, without samples */
+    Dataset *dataset;  /* NULL until loaded */
+    Pixels *pixels;    /* NULL until placed */
+} Images;
+
+static bool list_dataset(int index, TaskDataset *dataset)
+{
+    int count;
+    const DatasetKind *kinds = dataset_kinds(&count);
+    if (index >= count) return false;
+    *dataset = (TaskDataset){kinds[index].name, kinds[index].help};
+    return true;
+}
+
+/* ---- description ---- */
+
+static DatasetOptions read_options(const Config *config, const DatasetKind *kind)
+{
+    DatasetOptions options = {.folder = config_text(config, "dataset.folder"),
+                              .validation = config_integer(config, "dataset.validation"),
+                              .train_limit = config_integer(config, "dataset.train_limit"),
+                              .validation_limit = config_integer(config, "dataset.validation_limit"),
+                              .test_limit = config_integer(config, "dataset.test_limit")};
+    /* Read only where they mean something, so that setting them elsewhere is found out. */
+    if (kind->has_validation_is_test)
+        options.validation_is_test = config_flag(config, "compat.validation_is_test");
+    if (kind->has_published_test_normalisation)
+        options.published_test_normalisation = config_flag(config, "compat.cifar100_test_normalisation");
+    return options;
+}
+
+static Status describe(const Config *config, TaskShare share, TaskData **out)
+{
+    Images *images;
+    *out = NULL;
+    TRY(memory_new(&images, 1, sizeof *images, "the data set"));
+    images->data = (TaskData){.task = &images_task};
+    Status status = dataset_find(config_text(config, "dataset.name"), &images->kind);
+    if (status == OK) status = task_read_batches(config, share, &images->batches);
+    if (status != OK) {
+        free(images);
+        return status;
+    }
+    const DatasetKind *kind = images->kind;
+    images->options = read_options(config, kind);
+    images->crop_padding = config_integer(config, "augment.crop_padding");
+    images->flip = config_flag(config, "augment.flip");
+    images->described = (Dataset){.name = kind->name,
+                                  .height = kind->height,
+                                  .width = kind->width,
+                                  .channels = kind->channels,
+                                  .classes = kind->classes};
+    for (int split = 0; split < SPLIT_COUNT; ++split)
+        for (int64_t c = 0; c < kind->channels; ++c)
+            images->described.split[split].deviation[c] = 1;
+    images->data.dataset = kind->name;
+    images->data.classes = kind->classes;
+    images->data.batch = images->batches.train.batch;
+    *out = &images->data;
+    return OK;
+}
+
+static Status identity(const TaskData *data, char **text)
+{
+    const Images *images = (const Images *)data;
+    const DatasetOptions *options = &images->options;
+    return text_format(text, "%s %lld %lld %lld %lld %d %d %s", images->kind->name,
+                       (long long)options->validation, (long long)options->train_limit,
+                       (long long)options->validation_limit, (long long)options->test_limit,
+                       options->validation_is_test, options->published_test_normalisation, options->folder);
+}
+
+/* ---- samples ---- */
+
+static Status load(TaskData *data, const Config *config)
+{
+    Images *images = (Images *)data;
+    const char *folder = images->options.folder, *name = images->kind->name;
+    if (folder[0] != '\0' && !file_exists(folder))
+        return config_error(config, "dataset.folder",
+                            "there is no folder %s (launch/get_data.sh %s %s fetches the data set)", folder,
+                            name, folder);
+    TRY(dataset_open(name, &images->options, &images->dataset));
+    data->classes = images->dataset->classes;
+    for (int split = 0; split < SPLIT_COUNT; ++split) {
+        data->count[split] = images->dataset->split[split].count;
+        data->label[split] = images->dataset->split[split].label;
+    }
+    return OK;
+}
+
+static Status place(TaskData *data, Device *device)
+{
+    Images *images = (Images *)data;
+    return pixels_open(device, images->dataset, &images->pixels);
+}
+
+static void release(TaskData *data)
+{
+    Images *images = (Images *)data;
+    pixels_close(images->pixels);
+    dataset_close(images->dataset);
+    free(images);
+}
+
+/* ---- batches ---- */
+
+static const Dataset *dataset_of(const Images *images)
+{
+    return images->dataset != NULL ? images->dataset : &images->described;
+}
+
+static ImageSourceOptions source_options(const Images *images, Split split, bool training)
+{
+    return (ImageSourceOptions){.batches = training ? images->batches.train : images->batches.evaluate,
+                                .split = split,
+                                .crop_padding = training ? images->crop_padding : 0,
+                                .flip = training && images->flip,
+                                .lazy = images->pixels != NULL && pixels_are_lazy(images->pixels),
+                                .streamed = images->pixels != NULL && pixels_are_streamed(images->pixels)};
+}
+
+static int shapes(const TaskData *data, Split split, bool training, BatchShape shape[BATCH_MAX_SHAPES])
+{
+    const Images *images = (const Images *)data;
+    const ImageSourceOptions options = source_options(images, split, training);
+    image_batch_shape(dataset_of(images), &options, &shape[0]);
+    return 1;
+}
+
+static Status source(TaskData *data, Split split, bool training, Source **out)
+{
+    const Images *images = (const Images *)data;
+    const ImageSourceOptions options = source_options(images, split, training);
+    return image_source_open(images->dataset, &options, out);
+}
+
+/* ---- the graph ---- */
+
+/* The table is an input like the others where batches bring their rows along; else it stays where it is. */
+static Value table_input(Graph *graph, const Images *images, Split split, const BatchShape *shape)
+{
+    const Dataset *dataset = dataset_of(images);
+    const int field = batch_shape_find(shape, "table");
+    if (field >= 0) return graph_input(graph, "table", shape->field[field].shape);
+    /* Without the data any number of rows will do. */
+    const int64_t rows = images->dataset != NULL ? dataset->split[split].rows : shape->rows;
+    const int64_t extent[] = {rows, dataset->height, dataset->width, dataset->channels};
+    return graph_external_input(graph, "table", shape_of(UINT8, 4, extent));
+}
+
+static Value build(Graph *graph, const TaskData *data, const ModelOptions *model, Split split,
+                   const BatchShape *shape)
+{
+    const Images *images = (const Images *)data;
+    const DataSplit *normalised = &dataset_of(images)->split[split];
+    const bool training = graph_mode(graph) == GRAPH_TRAIN;
+    Augment augmentation = {.padding = training ? images->crop_padding : 0, .flip = training && images->flip};
+    memcpy(augmentation.mean, normalised->mean, sizeof augmentation.mean);
+    memcpy(augmentation.deviation, normalised->deviation, sizeof augmentation.deviation);
+    const Value table = table_input(graph, images, split, shape);
+    const Value index = graph_input(graph, "index", shape->field[batch_shape_find(shape, "index")].shape);
+    const Value crop = graph_input(graph, "crop", shape->field[batch_shape_find(shape, "crop")].shape);
+    const Value input = augment(graph, table, index, crop, augmentation);
+    return model_build(graph, model, &input, data->classes);
+}
+
+static void bind(const TaskData *data, Split split, const Graph *graph, Plan *plan)
+{
+    const Images *images = (const Images *)data;
+    void *table = pixels_table(images->pixels, split);
+    if (table != NULL) plan_bind(plan, graph_find(graph, "table"), table);
+}
+
+const Task images_task = {.name = "images",
+                          .unit = "images",
+                          .input = MODEL_OF_IMAGES,
+                          .best = "error",
+                          .dataset = list_dataset,
+                          .describe = describe,
+                          .identity = identity,
+                          .load = load,
+                          .place = place,
+                          .free = release,
+                          .shapes = shapes,
+                          .source = source,
+                          .build = build,
+                          .bind = bind};

@@ -1,0 +1,89 @@
+/* A task: what kind of samples an experiment is about. One row of the table in tasks.c, one file in this folder.
+ *
+ * The trainer, evaluation, sweeps and reports know tasks through this interface alone. A task says how its data are
+ * described without opening them (so that a sweep is checked before it starts), how they become batches, and how a
+ * batch shape becomes the graph of a network. Which task an experiment is follows from dataset.name. */
+#ifndef PLUMB_LAUNCH_TASKS_TASK_H
+#define PLUMB_LAUNCH_TASKS_TASK_H
+
+#include "engine/base/config.h"
+#include "engine/data/source.h"
+#include "engine/device/device.h"
+#include "engine/graph/graph.h"
+#include "engine/plan/plan.h"
+#include "models/model.h"
+
+typedef struct Task Task;
+
+/* Whose part of the batches: this rank's of so many. */
+typedef struct {
+    int rank, ranks;
+    bool training; /* else only evaluation: the batch of training need not fit the ranks */
+} TaskShare;
+
+/* What is known of an experiment's data: first what the config says, then, once loaded, the samples. A task puts its own
+ * struct around this one. */
+typedef struct TaskData {
+    const Task *task;
+    const char *dataset;        /* its name */
+    int64_t classes;            /* of the logits */
+    int64_t batch;              /* samples a step, over all ranks */
+    int64_t count[SPLIT_COUNT]; /* samples of each split; 0 until loaded */
+    const uint8_t *masked;      /* [classes]: 1 for classes that evaluation leaves out; NULL: none */
+    /* Labels in the split's order, [count]; NULL until loaded. */
+    const int32_t *label[SPLIT_COUNT];
+} TaskData;
+
+typedef struct {
+    const char *name; /* "cifar10" */
+    const char *help;
+} TaskDataset;
+
+struct Task {
+    const char *name; /* "images" */
+    const char *unit; /* what throughput counts: "images" */
+    ModelInput input; /* which networks fit */
+    const char *best; /* the measure of the validation split by which checkpoint.best: auto chooses a model */
+    /* The data sets: index 0, 1, ...; false after the last. */
+    bool (*dataset)(int index, TaskDataset *);
+    /* The data set that the config names (one of this task's), by its settings alone: reads all settings of the data,
+     * the batches and the augmentation, opens nothing. Release with task_data_free. */
+    Status (*describe)(const Config *, TaskShare, TaskData **);
+    /* All that loading depends on, as text: what was loaded once under this text can be loaded. Release with free(). */
+    Status (*identity)(const TaskData *, char **text);
+    /* Reads the samples. Not collective. */
+    Status (*load)(TaskData *, const Config *);
+    /* Puts on the device what stays there for the whole run. After load; may be NULL. */
+    Status (*place)(TaskData *, Device *);
+    void (*free)(TaskData *);
+
+    /* The shapes of a rank's parts, the largest first; how many. Needs no samples. */
+    int (*shapes)(const TaskData *, Split, bool training, BatchShape shape[BATCH_MAX_SHAPES]);
+    /* The batches of a split, in those shapes. Needs samples. */
+    Status (*source)(TaskData *, Split, bool training, Source **);
+    /* Appends inputs under the names of the shape's fields, and the network. -> logits FLOAT32 [rows, classes]. Inputs
+     * named "target" (INT32 [rows]) and "weight" (FLOAT32 [rows]) are the program's. In evaluation the rows of weight 1
+     * are those that are measured, one a sample; the field "sample" (INT64 [rows]) says whose they are. */
+    Value (*build)(Graph *, const TaskData *, const ModelOptions *, Split, const BatchShape *);
+    /* Binds the inputs that lie on the device for the whole run; may be NULL. After place. */
+    void (*bind)(const TaskData *, Split, const Graph *, Plan *);
+};
+
+/* The table of tasks. */
+const Task *const *tasks_table(int *count);
+/* The task whose data set dataset.name names. STATUS_INPUT names file and line, and the nearest known name. */
+CHECKED Status task_find(const Config *, const Task **);
+void task_data_free(TaskData *); /* NULL is allowed */
+
+/* ---- for tasks whose steps take a fixed number of samples ---- */
+
+/* batch, micro_batches and evaluate_batch: that ranks and parts can share them. */
+typedef struct {
+    SampleBatches train, evaluate;
+} TaskBatches;
+CHECKED Status task_read_batches(const Config *, TaskShare, TaskBatches *);
+
+/* The tasks. */
+extern const Task images_task;
+
+#endif

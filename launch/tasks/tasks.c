@@ -1,0 +1,71 @@
+#include "launch/tasks/task.h"
+
+#include <string.h>
+
+static const Task *const tasks[] = {&images_task};
+enum { TASKS = sizeof tasks / sizeof tasks[0], MOST_DATASETS = 64 };
+
+const Task *const *tasks_table(int *count)
+{
+    *count = TASKS;
+    return tasks;
+}
+
+Status task_find(const Config *config, const Task **task)
+{
+    const char *known[MOST_DATASETS];
+    int count = 0;
+    *task = NULL;
+    TRY(config_require(config, (const char *const[]){"dataset.name", NULL}));
+    const char *name = config_text(config, "dataset.name");
+    for (int t = 0; t < TASKS; ++t) {
+        TaskDataset dataset;
+        for (int i = 0; tasks[t]->dataset(i, &dataset) && count < MOST_DATASETS; ++i) {
+            if (strcmp(dataset.name, name) == 0) *task = tasks[t];
+            known[count++] = dataset.name;
+        }
+    }
+    if (*task != NULL) return OK;
+    const char *nearest = config_nearest(name, known, count);
+    if (nearest != NULL)
+        return config_error(config, "dataset.name", "there is no data set %s; did you mean %s?", name,
+                            nearest);
+    return config_error(config, "dataset.name", "there is no data set %s (plumb list datasets shows all)",
+                        name);
+}
+
+void task_data_free(TaskData *data)
+{
+    if (data != NULL) data->task->free(data);
+}
+
+/* The global batch must part evenly among ranks and micro-batches. */
+static Status check_batch(const Config *config, const char *name, const SampleBatches *batches)
+{
+    if (batches->batch < batches->ranks)
+        return config_error(
+            config, name,
+            "a batch of %lld samples cannot be shared by %d ranks: use fewer ranks or a larger batch",
+            (long long)batches->batch, batches->ranks);
+    if (batches->batch % ((int64_t)batches->ranks * batches->parts) != 0)
+        return config_error(config, name, "%lld samples do not part evenly among %d ranks%s",
+                            (long long)batches->batch, batches->ranks,
+                            batches->parts > 1 ? " and the micro-batches" : "");
+    return OK;
+}
+
+Status task_read_batches(const Config *config, TaskShare share, TaskBatches *batches)
+{
+    const SampleBatches common = {.parts = 1,
+                                  .rank = share.rank,
+                                  .ranks = share.ranks,
+                                  .seed = (uint64_t)config_integer(config, "seed")};
+    batches->train = batches->evaluate = common;
+    batches->train.training = true;
+    batches->train.batch = config_integer(config, "batch");
+    batches->train.parts = (int)config_integer(config, "micro_batches");
+    batches->evaluate.batch = config_integer(config, "evaluate_batch");
+    if (share.training) TRY(check_batch(config, "batch", &batches->train));
+    if (batches->evaluate.batch == 0) batches->evaluate.batch = batches->train.batch / batches->train.parts;
+    return check_batch(config, "evaluate_batch", &batches->evaluate);
+}

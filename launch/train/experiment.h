@@ -1,0 +1,60 @@
+/* An experiment: everything that a config says of a run, read once. The check of a sweep and the run itself read it
+ * through the same function, so that what the one accepts the other understands. */
+#ifndef PLUMB_LAUNCH_TRAIN_EXPERIMENT_H
+#define PLUMB_LAUNCH_TRAIN_EXPERIMENT_H
+
+#include "comm/comm.h"
+#include "engine/base/config.h"
+#include "engine/optim/optimizer.h"
+#include "engine/plan/plan.h"
+#include "launch/tasks/task.h"
+#include "launch/train/measures.h"
+#include "losses/loss.h"
+#include "models/model.h"
+
+typedef enum { DEVICE_WISH_AUTO, DEVICE_WISH_CPU, DEVICE_WISH_CUDA } DeviceWish;
+
+typedef struct Experiment {
+    const Config *config; /* for errors that name a setting's place */
+    TaskData *data;       /* described; owned */
+    ModelOptions model;
+    LossOptions loss;
+
+    uint64_t seed;
+    DType compute;
+    bool fuse;   /* chains of nodes (plan.fuse) */
+    bool record; /* a step, once, to be launched as one (graph) */
+
+    DeviceWish device;
+    int threads; /* 0: this rank's share of the host */
+    bool share_gpus;
+    DeviceNumerics numerics;
+    CommOptions comm;
+    PlanOptions plan;
+
+    int64_t epochs;
+    const char *init; /* file of starting weights; "": none */
+    OptimizerOptions optimizer;
+    Schedule schedule; /* total_steps is for the trainer to set */
+
+    struct {
+        int64_t every; /* epochs; 0: only at the end */
+        int bins;
+        int64_t bootstrap;
+    } evaluate;
+    struct {
+        int64_t epochs, keep;
+        double minutes;
+        const Measure *best; /* of the validation split */
+    } checkpoint;
+} Experiment;
+
+/* Reads all settings that a run of this config uses, and no others: config_check_all_read then finds those that have no
+ * effect. Opens nothing. STATUS_INPUT names file and line. Release with experiment_free, also after an error. */
+CHECKED Status experiment_read(const Config *, TaskShare, Experiment *);
+void experiment_free(Experiment *);
+
+/* That the file of starting weights, if there is to be one, is there and is such a file. */
+CHECKED Status experiment_check_init(const Experiment *);
+
+#endif

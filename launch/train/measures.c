@@ -1,0 +1,35 @@
+#include "launch/train/measures.h"
+
+#include <math.h>
+#include <string.h>
+
+static const Measure measures[] = {
+    {"error", offsetof(Calibration, error), false},
+    {"nll", offsetof(Calibration, nll), false},
+    {"brier", offsetof(Calibration, brier), false},
+    {"ece", offsetof(Calibration, ece), false},
+    {"ada_ece", offsetof(Calibration, ada_ece), false},
+    {"classwise_ece", offsetof(Calibration, classwise_ece), false},
+    {"mce", offsetof(Calibration, mce), false},
+};
+
+const Measure *measure_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof measures / sizeof measures[0]; ++i)
+        if (strcmp(measures[i].name, name) == 0) return &measures[i];
+    return NULL;
+}
+
+double measure_value(const Measure *measure, const Calibration *calibration)
+{
+    double value;
+    memcpy(&value, (const char *)calibration + measure->offset, sizeof value);
+    return value;
+}
+
+double measure_worst(const Measure *measure) { return measure->higher_is_better ? -INFINITY : INFINITY; }
+
+bool measure_is_better(const Measure *measure, double value, double than)
+{
+    return measure->higher_is_better ? value > than : value < than;
+}

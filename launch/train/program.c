@@ -1,0 +1,116 @@
+#include "launch/train/program.h"
+
+/* ---- building ---- */
+
+static void add_loss_inputs(Program *program, Value *target, Value *weight)
+{
+    const int64_t rows = program->shape.rows;
+    *target = graph_input(program->graph, "target", shape_of(INT32, 1, &rows));
+    *weight = graph_input(program->graph, "weight", shape_of(FLOAT32, 1, &rows));
+}
+
+/* Which input takes which field. */
+static Status match_fields(Program *program)
+{
+    const Graph *graph = program->graph;
+    for (int i = 0; i < program->shape.field_count; ++i) {
+        const Field *field = &program->shape.field[i];
+        char want[SHAPE_TEXT], have[SHAPE_TEXT];
+        program->input[i] = graph_find(graph, field->name);
+        if (!value_exists(program->input[i]) || graph_role(graph, program->input[i]) != ROLE_INPUT) {
+            program->input[i] = NO_VALUE;
+            continue;
+        }
+        if (!shape_equal(graph_shape(graph, program->input[i]), field->shape))
+            return fail(STATUS_INTERNAL, "the program takes %s as %s, but batches have %s", field->name,
+                        shape_text(graph_shape(graph, program->input[i]), want),
+                        shape_text(field->shape, have));
+    }
+    program->clock = graph_find(graph, "clock");
+    return OK;
+}
+
+Status program_build(const ProgramOptions *options, const BatchShape *shape, Program *program)
+{
+    *program = (Program){.shape = *shape, .clock = NO_VALUE, .logits = NO_VALUE, .sums = NO_VALUE};
+    TRY(graph_create(options->mode, options->compute, &program->graph));
+    Graph *graph = program->graph;
+    Value target = NO_VALUE, weight = NO_VALUE;
+    if (options->loss != NULL) add_loss_inputs(program, &target, &weight);
+    program->logits = options->build(graph, shape, options->context);
+    graph_keep(graph, program->logits);
+    if (options->loss != NULL) {
+        program->sums = loss_build(graph, options->loss, program->logits, target, weight);
+        graph_keep(graph, program->sums);
+    }
+    if (options->fuse) program->fused = graph_fuse(graph);
+    if (options->differentiate) graph_differentiate(graph, program->sums);
+    TRY(graph_finish(graph));
+    return match_fields(program);
+}
+
+typedef struct {
+    const Experiment *experiment;
+    Split split;
+} TaskNetwork;
+
+static Value build_task(Graph *graph, const BatchShape *shape, const void *context)
+{
+    const TaskNetwork *network = context;
+    const TaskData *data = network->experiment->data;
+    return data->task->build(graph, data, &network->experiment->model, network->split, shape);
+}
+
+Status program_build_training(const Experiment *experiment, const BatchShape *shape, Program *program)
+{
+    const TaskNetwork network = {experiment, SPLIT_TRAIN};
+    const ProgramOptions options = {.mode = GRAPH_TRAIN,
+                                    .compute = experiment->compute,
+                                    .fuse = experiment->fuse,
+                                    .loss = &experiment->loss,
+                                    .differentiate = true,
+                                    .build = build_task,
+                                    .context = &network};
+    return program_build(&options, shape, program);
+}
+
+Status program_build_evaluation(const Experiment *experiment, Split split, const BatchShape *shape,
+                                Program *program)
+{
+    const TaskNetwork network = {experiment, split};
+    const ProgramOptions options = {.mode = GRAPH_EVALUATE,
+                                    .compute = experiment->compute,
+                                    .fuse = experiment->fuse,
+                                    .build = build_task,
+                                    .context = &network};
+    return program_build(&options, shape, program);
+}
+
+/* ---- running ---- */
+
+Status program_plan(Program *program, Store *store, Arena *arena, Collective *collective, PlanOptions options)
+{
+    TRY(plan_create(program->graph, store, arena, collective, options, &program->plan));
+    return value_exists(program->sums) ? plan_reduce(program->plan, program->sums) : OK;
+}
+
+Status program_upload(Program *program, Device *device, const BatchPart *part,
+                      const int64_t clock[CLOCK_COUNT])
+{
+    for (int i = 0; i < program->shape.field_count; ++i)
+        if (value_exists(program->input[i]))
+            TRY(device_upload(device, plan_data(program->plan, program->input[i]), part->field[i],
+                              shape_bytes(program->shape.field[i].shape)));
+    if (!value_exists(program->clock)) return OK;
+    return device_upload(device, plan_data(program->plan, program->clock), clock,
+                         CLOCK_COUNT * sizeof *clock);
+}
+
+void program_release(Program *program, Device *device)
+{
+    for (int i = 0; i < PROGRAM_RECORDINGS && device != NULL; ++i)
+        device_forget(device, &program->recording[i]);
+    plan_free(program->plan);
+    graph_free(program->graph);
+    *program = (Program){.graph = NULL};
+}
