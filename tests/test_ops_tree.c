@@ -384,7 +384,7 @@ static float *run_with_threads(int threads, int64_t *count)
     assert_ok(device_open(DEVICE_CPU, 0, threads, &device));
     assert_ok(collective_self(&self));
     assert_ok(arena_create(device, &arena));
-    assert_ok(store_create(device, graph, 7, &store));
+    assert_ok(store_create(device, (const Graph *const[]){graph}, 1, 7, &store));
     assert_ok(plan_create(graph, store, arena, self, PLAN_DEFAULTS, &plan));
     RandomStream random = random_stream(3, RANDOM_TEST, 0);
     const Value filled[] = {x, upstream};
