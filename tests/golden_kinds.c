@@ -4,6 +4,11 @@
 
 /* A kind of which no suite knows makes test_golden fail, so that nobody takes a set for checked which is not. */
 static const GoldenKind kinds[] = {
+    {"bleu_corpus", NULL, "test_bleu", NULL}, /* of all six: not yet intl, lower case, chrF and TER */
+    {"bleu_multi_ref", NULL, "test_bleu", NULL},
+    {"bleu_sentence", NULL, "test_bleu", NULL},
+    {"bleu_smoothing", NULL, "test_bleu", NULL},
+    {"bleu_tokens", NULL, "test_bleu", NULL},
     {"data_split", NULL, "test_data", NULL},
     {"gamma", NULL, "test_losses", NULL},
     {"gamma_schedule", NULL, "test_losses", NULL},
@@ -19,6 +24,7 @@ static const GoldenKind kinds[] = {
     {"newsgroups_text", NULL, "test_documents", NULL},
     {"ood", NULL, "test_calibration", NULL},
     {"optimizer", NULL, "test_optimizer", NULL},
+    {"sentence_scores", NULL, "test_bleu", NULL},
     {"sst_text", NULL, "test_trees", NULL},
     {"temperature", NULL, "test_calibration", NULL},
     {"training_trace", "params/built", "test_train_trace", NULL},
@@ -33,14 +39,8 @@ static const GoldenKind kinds[] = {
     {"beam_search_table", NULL, NULL, "translation"},
     {"token_calibration", NULL, NULL, "translation"},
     {"subwords", NULL, NULL, "translation"},
-    {"bleu_corpus", NULL, NULL, "translation"},
-    {"bleu_smoothing", NULL, NULL, "translation"},
-    {"bleu_multi_ref", NULL, NULL, "translation"},
-    {"bleu_sentence", NULL, NULL, "translation"},
-    {"bleu_tokens", NULL, NULL, "translation"},
     {"chrf_corpus", NULL, NULL, "translation"},
     {"ter_corpus", NULL, NULL, "translation"},
-    {"sentence_scores", NULL, NULL, "translation"},
     {"sacrebleu_cli", NULL, NULL, "translation"},
     {"bleu_bootstrap", NULL, NULL, "translation"},
     {"bleu_randomisation", NULL, NULL, "translation"},

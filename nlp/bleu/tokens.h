@@ -1,0 +1,28 @@
+/* The tokenisers of sacreBLEU 2.6.0, to the last token. */
+#ifndef PLUMB_NLP_BLEU_TOKENS_H
+#define PLUMB_NLP_BLEU_TOKENS_H
+
+#include "nlp/vocabulary.h"
+
+typedef enum {
+    BLEU_TOKENS_13A, /* of mteval-v13a.pl: the default */
+    BLEU_TOKENS_NONE,
+    BLEU_TOKENS_CHAR, /* every character */
+    BLEU_TOKENS_ZH,   /* Chinese characters apart, and the rules of 13a; see the table in the .c file */
+    BLEU_TOKENIZERS
+} BleuTokenizer;
+const char *bleu_tokenizer_name(BleuTokenizer); /* as -tok and signatures have it: "13a" */
+
+/* The tokens of one line. Zeroed it is empty; what was in it is overwritten, its memory used again. */
+typedef struct {
+    char *text, *other; /* the line under work, and where the next rule writes */
+    size_t text_room, other_room, size;
+    TextSpan *token; /* [count] in text */
+    size_t token_room;
+    int64_t count;
+} BleuTokens;
+/* The line is UTF-8 without its end; white space at its end does not count. */
+CHECKED Status bleu_tokenize(BleuTokenizer, TextSpan line, BleuTokens *);
+void bleu_tokens_free(BleuTokens *);
+
+#endif
