@@ -15,6 +15,14 @@ typedef struct {
     int64_t code;    /* 0: no failure */
 } Report;
 
+bool world_in_step(const World *world)
+{
+    const Status failure = world->star != NULL ? star_failure(world->star) : OK;
+    const bool failed = failure != OK;
+    status_free(failure);
+    return !failed && world->transport->in_step(world);
+}
+
 static Status agree_on_failure(World *world, Status mine, int first, Status *agreed)
 {
     Report report = {0};

@@ -36,7 +36,7 @@ static Status exchange_finish(Ranks *ranks, int code, MPI_Request *request, Aban
                               const char *what)
 {
     const Operation operation = {.channel = CHANNEL_AGREEMENT,
-                                 .number = ++ranks->presence.issued[CHANNEL_AGREEMENT],
+                                 .number = ++ranks->progress.issued[CHANNEL_AGREEMENT],
                                  .what = what,
                                  .count = -1};
     Status status = mpi_status(code, what);
@@ -114,7 +114,7 @@ static Status connect(World *world, Ranks *ranks)
     TRY(mpi_status(MPI_Comm_rank(MPI_COMM_WORLD, &world->rank), "MPI_Comm_rank"));
     TRY(mpi_status(MPI_Comm_size(MPI_COMM_WORLD, &world->size), "MPI_Comm_size"));
     TRY(mpi_status(MPI_Comm_dup(MPI_COMM_WORLD, &ranks->everyone), "MPI_Comm_dup"));
-    TRY(mpi_status(MPI_Comm_dup(MPI_COMM_WORLD, &ranks->calls), "MPI_Comm_dup"));
+    TRY(mpi_status(MPI_Comm_dup(MPI_COMM_WORLD, &ranks->probes), "MPI_Comm_dup"));
     TRY(mpi_status(MPI_Comm_dup(MPI_COMM_WORLD, &ranks->failing), "MPI_Comm_dup"));
     TRY(mpi_status(
         MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, world->rank, MPI_INFO_NULL, &ranks->host),
@@ -127,9 +127,9 @@ static Status connect(World *world, Ranks *ranks)
 
     const size_t size = (size_t)world->size;
     TRY(memory_new(&ranks->hosts, size, sizeof *ranks->hosts, "the names of the ranks' hosts"));
-    TRY(memory_new(&ranks->heard, size, sizeof *ranks->heard, "the roll call"));
-    TRY(memory_new(&ranks->sent, size, sizeof *ranks->sent, "the roll call"));
-    TRY(memory_new(&ranks->sending, size, sizeof(MPI_Request), "the roll call"));
+    TRY(memory_new(&ranks->heard, size, sizeof *ranks->heard, "the membership"));
+    TRY(memory_new(&ranks->sent, size, sizeof *ranks->sent, "the membership"));
+    TRY(memory_new(&ranks->sending, size, sizeof(MPI_Request), "the membership"));
     for (size_t i = 0; i < size; ++i)
         ranks->sending[i] = MPI_REQUEST_NULL;
     return gather(world, world->host, sizeof world->host, ranks->hosts, "the start of all ranks");
@@ -148,7 +148,7 @@ static void stop(World *world)
     if (!together) return; /* memory that late messages may still be written to */
     (void)MPI_Op_free(&ranks->sum_bfloat16);
     (void)MPI_Comm_free(&ranks->everyone);
-    (void)MPI_Comm_free(&ranks->calls);
+    (void)MPI_Comm_free(&ranks->probes);
     (void)MPI_Comm_free(&ranks->failing);
     (void)MPI_Comm_free(&ranks->host);
     (void)MPI_Finalize();
@@ -189,7 +189,7 @@ static void describe(char text[256], bool *threads)
     for (char *tab = library; (tab = strchr(tab, '\t')) != NULL;)
         *tab = ' '; /* MPICH's */
     (void)MPI_Query_thread(&level);
-    *threads = level >= MPI_THREAD_FUNNELED; /* one thread of a rank calls it */
+    *threads = level >= MPI_THREAD_FUNNELED; /* one thread of a rank probes it */
     (void)snprintf(text, 256, "%.*s, threads: %s", (int)strcspn(library, ",\n"), library,
                    names[level == MPI_THREAD_SINGLE       ? 0
                          : level == MPI_THREAD_FUNNELED   ? 1

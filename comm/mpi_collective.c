@@ -58,7 +58,7 @@ static Status check(const CollectiveMpi *self)
 static Operation operation_next(CollectiveMpi *self, const char *what, Span span)
 {
     return (Operation){.channel = CHANNEL_COLLECTIVE,
-                       .number = ++self->ranks->presence.issued[CHANNEL_COLLECTIVE],
+                       .number = ++self->ranks->progress.issued[CHANNEL_COLLECTIVE],
                        .what = what,
                        .count = span.count,
                        .type = span.type};

@@ -15,10 +15,10 @@ enum { CHANNEL_COLLECTIVE, CHANNEL_AGREEMENT, CHANNELS };
 /* How far a rank has come: the number of operations that it has issued on each channel. */
 typedef struct {
     int64_t issued[CHANNELS];
-} Presence;
+} Progress;
 
 typedef struct {
-    Presence presence;
+    Progress progress;
     double time; /* when it said so; 0: never */
 } Heard;
 
@@ -33,17 +33,17 @@ typedef struct {
     Star *const *star; /* the world's, once there is one: it hears of a rank's death, MPI may not */
     MPI_Comm everyone; /* small exchanges */
     MPI_Comm host;     /* the ranks of this host */
-    MPI_Comm calls;    /* the roll call */
+    MPI_Comm probes;   /* of ranks that are waited for */
     MPI_Comm failing;  /* ranks that end with an error meet here */
     MPI_Op sum_bfloat16;
     HostName *hosts;   /* of each rank */
     double patience;   /* seconds, for small exchanges */
-    Presence presence; /* of this rank */
+    Progress progress; /* of this rank */
     bool stuck; /* operations were given up: the ranks are out of step, and MPI cannot be ended in order */
     Abandoned *abandoned;
-    /* The roll call, one of each a rank. */
+    /* Probes; one of each a rank. */
     Heard *heard;
-    Presence *sent;
+    Progress *sent;
     MPI_Request *sending;
     double last_poll;
 } Ranks;
@@ -51,11 +51,11 @@ typedef struct {
 /* The MPI function's result as a status. */
 CHECKED Status mpi_status(int code, const char *what);
 
-/* Waits until *request is complete. After `timeout` seconds a roll call is held, and the error names the
+/* Waits until *request is complete. After `timeout` seconds the others are probed, and the error names the
  * ranks that did not come to the operation; a failure that the star knows of ends the wait at once. After an error
  * the request is still pending. */
 CHECKED Status ranks_wait(Ranks *, MPI_Request *, const Operation *, double timeout);
-/* Answers other ranks' roll calls; cheap enough to be called between nodes. */
+/* Answers other ranks' probes; cheap enough to be called between nodes. */
 void ranks_poll(Ranks *);
 
 /* The collective over MPI; as comm_collective. */

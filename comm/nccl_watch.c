@@ -9,7 +9,7 @@
 static const double interval = 0.1;
 /* What a dead rank does to NCCL may be seen before its end is; the end is what should be told. */
 static const double better_word = 2;
-/* A call of NCCL's that is under way should not lose the communicator; one that waits for other ranks must. */
+/* A call of NCCL's that is under way should not declare_lost the communicator; one that waits for other ranks must. */
 static const double call_returns = 1;
 
 struct Watch {
@@ -84,7 +84,7 @@ static Status look(Watch *watch, double passed)
         operation_text(&operation, what);
         return wait_for_better_word(watch, nccl_status(watch->library, result, communicator, what));
     }
-    return late ? star_waited_in_vain(watch->star, &operation, seconds, false, operation.number) : OK;
+    return late ? star_timeout_error(watch->star, &operation, seconds, false, operation.number) : OK;
 }
 
 /* Ends what waits in NCCL; called until there is nothing left to abort. */

@@ -36,6 +36,11 @@ typedef struct Transport {
 /* Fails in a build without MPI (mpi_absent.c). */
 CHECKED Status mpi_start(int *argc, char ***argv, World *);
 
+/* ---- agreement.c ---- */
+
+/* False when the ranks cannot agree on anything any more. Not collective. */
+bool world_in_step(const World *);
+
 /* ---- world.c ---- */
 
 /* Lets the ranks look after each other from now on: one that is killed or stopped ends all, also while others
@@ -48,7 +53,5 @@ typedef struct AtStop {
     void (*release)(struct AtStop *);
 } AtStop;
 void world_leave_to_stop(World *, AtStop *);
-/* False when the ranks cannot agree on anything any more. Not collective. */
-bool world_in_step(const World *);
 
 #endif

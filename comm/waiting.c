@@ -61,14 +61,14 @@ void operation_text(const Operation *operation, char text[128])
                        operation->what, (long long)operation->count, dtype_name(operation->type));
 }
 
-Status waited_in_vain(int rank, int size, HostName host[], const Operation *operation, double seconds,
-                      const Attendance attendance[])
+Status timeout_error(int rank, int size, HostName host[], const Operation *operation, double seconds,
+                     const PeerState peers[])
 {
     char what[128], missing[4096] = "";
     int named = 0, unnamed = 0;
     operation_text(operation, what);
     for (int i = 0; i < size; ++i) {
-        const Attendance *of = &attendance[i];
+        const PeerState *of = &peers[i];
         if (i == rank || (of->answers && of->came)) continue;
         if (named == NAMED_RANKS) {
             ++unnamed;

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 enum { HOST_NAME = 256 };
-enum { ROLL_CALL_SECONDS = 3 }; /* in which a rank that lives answers to its name, however busy its host is */
+enum { PROBE_SECONDS = 3 }; /* in which a rank that lives answers a probe, however busy its host is */
 typedef char HostName[HOST_NAME];
 
 /* Something that all ranks do, in the same order. */
@@ -28,7 +28,7 @@ typedef struct {
     bool answers;   /* something was heard of it while it was waited for */
     bool came;      /* it has begun the operation itself */
     double silence; /* seconds since it was heard of last; negative: not known */
-} Attendance;
+} PeerState;
 
 double seconds_now(void); /* monotonic */
 void pause_for(double seconds);
@@ -46,9 +46,9 @@ CHECKED Status thread_start(void *(*run)(void *), void *argument, pthread_t *);
 /* "operation 7 (sum of 100 float32)" */
 void operation_text(const Operation *, char text[128]);
 
-/* The error of a rank that waited: it names those that did not come and whether they are alive. attendance
+/* The error of a rank that waited: it names those that did not come and whether they are alive. peers
  * and host have an entry a rank; the rank's own is not looked at. */
-CHECKED Status waited_in_vain(int rank, int size, HostName host[], const Operation *, double seconds,
-                              const Attendance attendance[]);
+CHECKED Status timeout_error(int rank, int size, HostName host[], const Operation *, double seconds,
+                             const PeerState peers[]);
 
 #endif

@@ -105,31 +105,6 @@ void comm_libraries(const World *world, CommLibraries *libraries)
     libraries->has_nccl = nccl_describe(libraries->nccl);
 }
 
-Status comm_collective(World *world, double timeout_seconds, Collective **collective)
-{
-    *collective = NULL;
-    if (!(timeout_seconds > 0))
-        return fail(STATUS_INPUT, "the time to wait for other ranks is %g s; it must be positive",
-                    timeout_seconds);
-    if (world->size == 1) return collective_self(collective);
-    return world->transport->collective(world, timeout_seconds, collective);
-}
-
-Status comm_device_collective(World *world, Device *device, const CommOptions *options,
-                              Collective **collective)
-{
-    *collective = NULL;
-    if (world->size == 1) return collective_self(collective);
-    const bool gpu = device_kind(device) == DEVICE_CUDA;
-    if (strcmp(options->kind, "nccl") == 0 || (gpu && strcmp(options->kind, "auto") == 0))
-        return nccl_collective(world, device, options, collective);
-    if (gpu)
-        return fail(STATUS_INPUT,
-                    "MPI moves host memory only, and the device is %s: set collective to auto or nccl",
-                    device_name(device));
-    return comm_collective(world, options->timeout_seconds, collective);
-}
-
 static Status find_known(void *context, StarAddress *address)
 {
     *address = *(const StarAddress *)context;
@@ -146,7 +121,7 @@ Status world_open_star(World *world, double timeout_seconds)
                                  .size = world->size,
                                  .host = world->host,
                                  .start_seconds = timeout_seconds,
-                                 .silence_seconds =
+                                 .heartbeat_timeout =
                                      timeout_seconds < longest_silence ? timeout_seconds : longest_silence};
     Status status = comm_agree(world, world->rank == 0 ? hub_start(&options, &hub, &address) : OK);
     if (status == OK)
@@ -163,14 +138,6 @@ void world_leave_to_stop(World *world, AtStop *what)
         at = &(*at)->next;
     what->next = NULL;
     *at = what;
-}
-
-bool world_in_step(const World *world)
-{
-    const Status failure = world->star != NULL ? star_failure(world->star) : OK;
-    const bool failed = failure != OK;
-    status_free(failure);
-    return !failed && world->transport->in_step(world);
 }
 
 int comm_finish(World *world, Status status)

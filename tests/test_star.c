@@ -26,7 +26,7 @@ static StarOptions options_of(int rank, int size)
                          .size = size,
                          .host = rank == 0 ? "here" : "there",
                          .start_seconds = 60,
-                         .silence_seconds = 60};
+                         .heartbeat_timeout = 60};
 }
 
 static Status find_given(void *context, StarAddress *address)
@@ -57,7 +57,7 @@ static void open_ranks(Rank rank[], int threads, int size, double silence, StarA
     Hub *hub = NULL;
     for (int i = 0; i < threads; ++i) {
         rank[i] = (Rank){.options = options_of(i, size)};
-        rank[i].options.silence_seconds = silence;
+        rank[i].options.heartbeat_timeout = silence;
     }
     if (address->port == 0) assert_ok(hub_start(&rank[0].options, &hub, address));
     rank[0].hub = hub;
@@ -132,28 +132,28 @@ static void test_exchanges(void **state)
     assert_int_equal(gather, 1);
     assert_int_equal(sum, 2);
     for (int i = 0; i < RANKS; ++i) {
-        char *whole;
+        char *result;
         size_t bytes;
-        assert_ok(star_receive(rank[i].star, sum, &operation, 60, &whole, &bytes)); /* the later one first */
+        assert_ok(star_receive(rank[i].star, sum, &operation, 60, &result, &bytes)); /* the later one first */
         assert_true(star_ready(rank[i].star, gather));
         assert_false(star_ready(rank[i].star, sum + 1));
         assert_int_equal(bytes, 8);
         const float want[] = {3, 1e8F};
-        assert_memory_equal(whole, want, sizeof want);
-        free(whole);
-        assert_ok(star_receive(rank[i].star, gather, &operation, 60, &whole, &bytes));
+        assert_memory_equal(result, want, sizeof want);
+        free(result);
+        assert_ok(star_receive(rank[i].star, gather, &operation, 60, &result, &bytes));
         assert_int_equal(bytes, 3);
-        assert_memory_equal(whole, "aab", 3);
-        free(whole);
+        assert_memory_equal(result, "aab", 3);
+        free(result);
     }
     /* One that nobody else makes. */
-    char *whole;
+    char *result;
     size_t bytes;
     int64_t number;
     assert_ok(star_send(rank[1].star, STAR_GATHER, NULL, 0, &number));
     const Operation late = {.what = "sum", .number = 7, .count = 5, .type = INT64};
     assert_fails(
-        star_receive(rank[1].star, number, &late, 0.3, &whole, &bytes), STATUS_COMMUNICATION,
+        star_receive(rank[1].star, number, &late, 0.3, &result, &bytes), STATUS_COMMUNICATION,
         "rank 1 on host there waited 0.3 s for operation 7 (sum of 5 int64): rank 0 on host here answers, "
         "but has not come to it; rank 2");
     close_ranks(rank, RANKS);
@@ -190,24 +190,24 @@ static void test_strangers(void **state)
     assert_turned_away(&address, noise, sizeof noise);
     struct {
         Frame frame;
-        Hello hello;
-    } hello = {.frame = {.magic = STAR_MAGIC, .kind = FRAME_HELLO, .bytes = sizeof(Hello)},
-               .hello = {.secret = address.secret[0] + 1, .rank = 1, .size = RANKS}};
-    assert_turned_away(&address, &hello, sizeof hello); /* it does not know the secret */
-    hello.hello.secret = address.secret[0];
-    hello.hello.size = RANKS + 1;
-    assert_turned_away(&address, &hello, sizeof hello);
-    hello.hello.size = RANKS;
-    hello.hello.rank = RANKS;
-    assert_turned_away(&address, &hello, sizeof hello);
-    hello.hello.rank = -1;
-    assert_turned_away(&address, &hello, sizeof hello);
-    hello.hello.rank = 1;
-    hello.frame.kind = FRAME_PULSE;
-    assert_turned_away(&address, &hello, sizeof hello);
-    hello.frame.kind = FRAME_HELLO;
-    hello.frame.bytes = 1ULL << 62; /* of memory */
-    assert_turned_away(&address, &hello, sizeof hello);
+        JoinRequest request;
+    } request = {.frame = {.magic = STAR_MAGIC, .kind = FRAME_JOIN, .bytes = sizeof(JoinRequest)},
+                 .request = {.secret = address.secret[0] + 1, .rank = 1, .size = RANKS}};
+    assert_turned_away(&address, &request, sizeof request); /* it does not know the secret */
+    request.request.secret = address.secret[0];
+    request.request.size = RANKS + 1;
+    assert_turned_away(&address, &request, sizeof request);
+    request.request.size = RANKS;
+    request.request.rank = RANKS;
+    assert_turned_away(&address, &request, sizeof request);
+    request.request.rank = -1;
+    assert_turned_away(&address, &request, sizeof request);
+    request.request.rank = 1;
+    request.frame.kind = FRAME_HEARTBEAT;
+    assert_turned_away(&address, &request, sizeof request);
+    request.frame.kind = FRAME_JOIN;
+    request.frame.bytes = 1ULL << 62; /* of memory */
+    assert_turned_away(&address, &request, sizeof request);
 
     /* And the hub is not who it seems. */
     const StarOptions other = options_of(1, RANKS);
@@ -223,14 +223,14 @@ static void test_strangers(void **state)
 
 typedef struct {
     Frame frame;
-    Hello hello;
-} JoinRequest;
+    JoinRequest request;
+} JoinFrame;
 
-static JoinRequest request_of(int rank, const StarAddress *address)
+static JoinFrame request_of(int rank, const StarAddress *address)
 {
-    return (JoinRequest){
-        .frame = {.magic = STAR_MAGIC, .kind = FRAME_HELLO, .bytes = sizeof(Hello)},
-        .hello = {.secret = address->secret[0], .rank = rank, .size = RANKS, .host = "there"}};
+    return (JoinFrame){
+        .frame = {.magic = STAR_MAGIC, .kind = FRAME_JOIN, .bytes = sizeof(JoinRequest)},
+        .request = {.secret = address->secret[0], .rank = rank, .size = RANKS, .host = "there"}};
 }
 
 /* Rank 0's host was busy for longer than a rank waits for an answer: the request of the rank is read after the
@@ -242,7 +242,7 @@ static void test_rank_that_comes_again(void **state)
     StarAddress address = {.port = 0};
     open_ranks(rank, 1, RANKS, 60, &address);
     for (int turn = 0; turn < 3; ++turn) {
-        const JoinRequest request = request_of(1 + turn % 2, &address);
+        const JoinFrame request = request_of(1 + turn % 2, &address);
         const int file = connect_raw(address.port);
         assert_int_equal(send(file, &request, sizeof request, MSG_NOSIGNAL), sizeof request);
         (void)close(file);
@@ -264,7 +264,7 @@ static void test_lost_before_the_start(void **state)
     const StarOptions options = options_of(1, RANKS);
     const int file = star_connect(&address, &options, 5);
     assert_true(file >= 0);
-    const Frame frame = {.magic = STAR_MAGIC, .kind = FRAME_PULSE};
+    const Frame frame = {.magic = STAR_MAGIC, .kind = FRAME_HEARTBEAT};
     assert_int_equal(send(file, &frame, sizeof frame, MSG_NOSIGNAL), sizeof frame);
     (void)close(file);
     assert_int_equal(pthread_join(rank[0].thread, NULL), 0);
@@ -287,12 +287,12 @@ static void assert_hub_refused(Frame last)
     assert_int_equal(poll(&one, 1, 60000), 1);
     const int file = accept(listening, NULL, NULL);
     assert_true(file >= 0);
-    JoinRequest request;
+    JoinFrame request;
     receive_all(file, &request, sizeof request);
     struct {
         Frame frame;
         uint64_t secret;
-    } answer = {.frame = {.magic = STAR_MAGIC, .kind = FRAME_KNOWN, .bytes = sizeof answer.secret},
+    } answer = {.frame = {.magic = STAR_MAGIC, .kind = FRAME_ACCEPTED, .bytes = sizeof answer.secret},
                 .secret = rank.address.secret[1]};
     struct {
         Frame frame;
@@ -315,10 +315,10 @@ static void test_nonsense_of_the_hub(void **state)
 {
     (void)state;
     const Frame frames[] = {
-        {.kind = FRAME_WHOLE, .number = 1, .bytes = (1ULL << 30) + 1},
+        {.kind = FRAME_RESULT, .number = 1, .bytes = (1ULL << 30) + 1},
         {.kind = FRAME_FAILED, .bytes = 1 << 20},
-        {.kind = FRAME_ROLL, .bytes = RANKS * sizeof(Presence) + 1},
-        {.kind = FRAME_PULSE, .bytes = 1},
+        {.kind = FRAME_MEMBERSHIP, .bytes = RANKS * sizeof(MemberState) + 1},
+        {.kind = FRAME_HEARTBEAT, .bytes = 1},
         {.kind = FRAME_KINDS, .bytes = 1},
     };
     for (size_t i = 0; i < sizeof frames / sizeof *frames; ++i)
@@ -357,7 +357,7 @@ static int connect_silent(Rank rank[], int rank_of_it, double silence, StarAddre
     const int file = star_connect(address, &options, 5);
     assert_true(file >= 0);
     assert_int_equal(star_connect(address, &options, 1), -1); /* there is one already */
-    const Frame frame = {.magic = STAR_MAGIC, .kind = FRAME_PULSE};
+    const Frame frame = {.magic = STAR_MAGIC, .kind = FRAME_HEARTBEAT};
     assert_int_equal(send(file, &frame, sizeof frame, MSG_NOSIGNAL), sizeof frame);
     join_ranks(rank, RANKS - 1);
     return file;

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 static const double patience_default = 600; /* seconds, until comm_collective says otherwise */
-static const double start_seconds = 300, silence_seconds = 30;
+static const double start_seconds = 300, heartbeat_timeout = 30;
 
 static Sockets *sockets_of(const World *world) { return world->implementation; }
 
@@ -153,7 +153,7 @@ static Status connect(World *world, const char *path)
                                  .size = world->size,
                                  .host = world->host,
                                  .start_seconds = start_seconds,
-                                 .silence_seconds = silence_seconds};
+                                 .heartbeat_timeout = heartbeat_timeout};
     Hub *hub = NULL;
     if (world->rank == 0) {
         StarAddress address;

@@ -1,10 +1,10 @@
 /* Connections of all ranks with rank 0 over TCP. Private to comm/.
  *
- * In rank 0 a thread (the hub) hears from each rank every moment. A connection that ends, or falls silent, is
- * a rank that is lost, and all others are told at once, whatever they are doing: a rank that does not heed it
+ * In rank 0 a thread (the hub) gets heartbeats from every rank. It is the failure detector: a rank whose connection
+ * ends, or whose heartbeats stay out, is lost, and all others are told at once, whatever they are doing: a rank that does not end by itself
  * within some seconds is ended. Small data are exchanged and sums made through the hub too, where nothing
  * better connects the ranks. Threads of its own do all this: it goes on while a rank computes or waits for
- * its GPU. Any thread may ask about trouble and tell of it; the rest is for the rank's own. */
+ * its GPU. Any thread may ask about failures and tell of one; the rest is for the rank's own. */
 #ifndef PLUMB_COMM_STAR_STAR_H
 #define PLUMB_COMM_STAR_STAR_H
 
@@ -22,9 +22,9 @@ typedef struct {
 
 typedef struct {
     int rank, size;
-    const char *host;       /* this rank's */
-    double start_seconds;   /* how long all may take to come */
-    double silence_seconds; /* a rank that is not heard of for so long is lost */
+    const char *host;         /* this rank's */
+    double start_seconds;     /* how long all may take to come */
+    double heartbeat_timeout; /* seconds without a heartbeat, after which a rank is lost */
 } StarOptions;
 
 /* In rank 0, before star_open. */
@@ -42,7 +42,7 @@ void star_close(Star *);
 
 HostName *star_hosts(Star *); /* of each rank */
 
-/* ---- trouble ---- */
+/* ---- failures ---- */
 
 /* OK, or what has gone wrong for all: a rank is lost or has failed. Whoever gets it must end soon. */
 CHECKED Status star_failure(Star *);
@@ -51,12 +51,12 @@ void star_fail(Star *, StatusCode, const char *message);
 /* Before this process ends by itself: the other ranks have been told, and it is not ended meanwhile. */
 void star_end(Star *);
 
-/* How far this rank has come in whatever its owner counts; it is part of what the hub hears. */
+/* How far this rank has come in whatever its owner counts; heartbeats carry it. */
 void star_progress(Star *, int64_t number);
 /* The error of a rank that waited for an operation, in vain: of ranks that have not made
  * star_progress(number), or, of exchanges, not given their part of the exchange `number`. */
-CHECKED Status star_waited_in_vain(Star *, const Operation *, double seconds, bool of_exchanges,
-                                   int64_t number);
+CHECKED Status star_timeout_error(Star *, const Operation *, double seconds, bool of_exchanges,
+                                  int64_t number);
 
 /* ---- exchanges ----
  *
@@ -69,7 +69,7 @@ CHECKED Status star_send(Star *, int kind, const void *part, size_t bytes, int64
 /* Takes the result of an exchange; waits `seconds` at most, and then it can be taken later. Those of earlier
  * ones that were not taken are dropped. The parts of all ranks one after the other, or the sum; release with
  * free(). */
-CHECKED Status star_receive(Star *, int64_t number, const Operation *, double seconds, char **whole,
+CHECKED Status star_receive(Star *, int64_t number, const Operation *, double seconds, char **result,
                             size_t *bytes);
 /* Would star_receive return at once? */
 bool star_ready(Star *, int64_t number);

@@ -19,11 +19,13 @@ uint64_t star_largest_payload(int32_t kind, int size)
 {
     enum { EXCHANGE = 1 << 30, MESSAGE = 1 << 16 };
     const uint64_t ranks = (uint64_t)size;
-    const uint64_t largest[FRAME_KINDS] = {
-        [FRAME_HELLO] = sizeof(Hello),     [FRAME_KNOWN] = sizeof(uint64_t),
-        [FRAME_START] = ranks * HOST_NAME, [FRAME_PART] = EXCHANGE / ranks,
-        [FRAME_WHOLE] = EXCHANGE,          [FRAME_ROLL] = ranks * sizeof(Presence),
-        [FRAME_FAILED] = MESSAGE};
+    const uint64_t largest[FRAME_KINDS] = {[FRAME_JOIN] = sizeof(JoinRequest),
+                                           [FRAME_ACCEPTED] = sizeof(uint64_t),
+                                           [FRAME_START] = ranks * HOST_NAME,
+                                           [FRAME_PART] = EXCHANGE / ranks,
+                                           [FRAME_RESULT] = EXCHANGE,
+                                           [FRAME_MEMBERSHIP] = ranks * sizeof(MemberState),
+                                           [FRAME_FAILED] = MESSAGE};
     return kind > 0 && kind < FRAME_KINDS ? largest[kind] : 0;
 }
 
@@ -119,18 +121,18 @@ static int connect_to(const char *host, int port, double seconds)
 }
 
 /* Does the hub that is meant answer there? */
-static bool greet(int file, const StarAddress *address, const StarOptions *options, double seconds)
+static bool request_to_join(int file, const StarAddress *address, const StarOptions *options, double seconds)
 {
     struct {
         Frame frame;
-        Hello hello;
-    } mine = {.frame = {.magic = STAR_MAGIC, .kind = FRAME_HELLO, .bytes = sizeof(Hello)},
-              .hello = {.secret = address->secret[0], .rank = options->rank, .size = options->size}};
+        JoinRequest request;
+    } mine = {.frame = {.magic = STAR_MAGIC, .kind = FRAME_JOIN, .bytes = sizeof(JoinRequest)},
+              .request = {.secret = address->secret[0], .rank = options->rank, .size = options->size}};
     struct {
         Frame frame;
         uint64_t secret;
     } answer;
-    (void)strncpy(mine.hello.host, options->host, HOST_NAME - 1);
+    (void)strncpy(mine.request.host, options->host, HOST_NAME - 1);
     if (send(file, &mine, sizeof mine, MSG_NOSIGNAL) != (ssize_t)sizeof mine) return false;
     size_t have = 0;
     const double until = seconds_now() + seconds;
@@ -140,7 +142,7 @@ static bool greet(int file, const StarAddress *address, const StarOptions *optio
         if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) return false;
         if (got > 0) have += (size_t)got;
     }
-    return have == sizeof answer && answer.frame.magic == STAR_MAGIC && answer.frame.kind == FRAME_KNOWN &&
+    return have == sizeof answer && answer.frame.magic == STAR_MAGIC && answer.frame.kind == FRAME_ACCEPTED &&
            answer.secret == address->secret[1];
 }
 
@@ -149,7 +151,8 @@ int star_connect(const StarAddress *address, const StarOptions *options, double 
     for (int i = 0; i < address->hosts; ++i) {
         const int file = connect_to(address->host[i], address->port, seconds);
         if (file < 0) continue;
-        if (greet(file, address, options, 3 * seconds)) return file; /* the host is there, and may be busy */
+        if (request_to_join(file, address, options, 3 * seconds))
+            return file; /* the host is there, and may be busy */
         (void)close(file);
     }
     return -1;
