@@ -665,6 +665,56 @@ static Status run_command(int argc, const char *const words[])
     return status;
 }
 
+/* Root may read everything: it becomes somebody else for a while. */
+static uid_t lose_rights(void)
+{
+    enum { NOBODY = 65534 };
+    const uid_t user = geteuid();
+    assert_int_equal(chmod(scratch, 0777), 0);
+    if (user == 0) assert_int_equal(setresuid(NOBODY, NOBODY, user), 0);
+    return user;
+}
+
+static void test_folders_that_cannot_be_read(void **state)
+{
+    (void)state;
+    complete_run(scratch, "folder/one", "brier", 0.1, 0.02, 0.01);
+    complete_run(scratch, "folder/closed/two", "brier", 0.1, 0.02, 0.01);
+    complete_run(scratch, "sweep/one", "brier", 0.1, 0.02, 0.01);
+    complete_run(scratch, "sweep/closed", "brier", 0.1, 0.02, 0.01);
+    put_file(path_in(scratch, "sweep"), "sweep.json", "{\"runs\":[\"one\",\"closed\"]}");
+    assert_int_equal(chmod(path_in(scratch, "folder/closed"), 0), 0);
+    assert_int_equal(chmod(path_in(scratch, "sweep/closed"), 0), 0);
+    const uid_t user = lose_rights();
+    listen();
+    RunSummary *runs = NULL;
+    int count = 0;
+    const char *const folder[] = {path_in(scratch, "folder")};
+    const Status status = run_summaries_load(folder, 1, &runs, &count);
+    char *said = heard();
+    assert_ok(status);
+    assert_int_equal(count, 1);
+    assert_string_equal(runs[0].name, "one");
+    assert_has(said, "warning: ");
+    assert_has(said, "/folder/closed: Permission denied; it is left out");
+    assert_int_equal(lines_of(said), 1);
+    free(said);
+    run_summaries_free(runs, count);
+    /* One that was named is an error. */
+    const char *const closed[] = {path_in(scratch, "folder/closed")};
+    assert_fails(run_summaries_load(closed, 1, &runs, &count), STATUS_IO,
+                 "/folder/closed: Permission denied");
+    /* A sweep's run has its row all the same. */
+    runs = load_runs(path_in(scratch, "sweep"), 2);
+    assert_int_equal(runs[0].state, RUN_COMPLETE);
+    assert_int_equal(runs[1].state, RUN_MISSING);
+    assert_has(runs[1].problem, "/sweep/closed cannot be read: Permission denied");
+    run_summaries_free(runs, 2);
+    assert_int_equal(setresuid(user, user, user), 0);
+    assert_int_equal(chmod(path_in(scratch, "folder/closed"), 0700), 0);
+    assert_int_equal(chmod(path_in(scratch, "sweep/closed"), 0700), 0);
+}
+
 static void test_command(void **state)
 {
     (void)state;
@@ -740,6 +790,7 @@ int main(void)
         TEST(test_without_gnuplot),
         TEST(test_text_of_html),
         TEST(test_strings_of_gnuplot),
+        TEST(test_folders_that_cannot_be_read),
         TEST(test_command),
     };
 #undef TEST

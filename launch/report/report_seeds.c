@@ -1,6 +1,6 @@
 #include "launch/report/html.h"
 #include "launch/report/report_tables.h"
-#include "launch/runs/run_table.h"
+#include "launch/runs/run_columns.h"
 #include "launch/runs/seed_groups.h"
 
 #include <stdlib.h>

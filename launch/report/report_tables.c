@@ -4,6 +4,7 @@
 #include "launch/report/gnuplot.h"
 #include "launch/report/html.h"
 #include "launch/runs/run_table.h"
+#include "launch/runs/text_index.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -128,6 +129,11 @@ void report_results(FILE *page, const RunSummary runs[], const int colours[], in
     (void)fputs("<div class=\"wide\"><table class=\"results\">\n", page);
     report_results_head(page, columns, column_count, stages, false);
     (void)fputs("<tbody>\n", page);
+    double best_before[RUN_PUBLISHED_COLUMNS], best_after[RUN_PUBLISHED_COLUMNS];
+    for (int k = 0; k < column_count; ++k) {
+        best_before[k] = run_column_best(&columns[k], runs, count, false);
+        best_after[k] = run_column_best(&columns[k], runs, count, true);
+    }
     for (int i = 0; i < count; ++i) {
         const RunMeasure *before = run_summary_before(&runs[i]), *after = run_summary_after(&runs[i]);
         write_row_head(page, &runs[i], colours[i]);
@@ -146,10 +152,9 @@ void report_results(FILE *page, const RunSummary runs[], const int colours[], in
                 else
                     (void)fputs("<td class=\"number group\">&ndash;</td>", page);
             }
-            write_cell(page, column, before, run_column_best(column, runs, count, false), "number group",
-                       false);
+            write_cell(page, column, before, best_before[k], "number group", false);
             if (!stages || !column->by_stage) continue;
-            write_cell(page, column, after, run_column_best(column, runs, count, true), "number",
+            write_cell(page, column, after, best_after[k], "number",
                        strcmp(column->key, "ece") == 0 && scaling_hurts(&runs[i]));
         }
         (void)fputs("</tr>\n", page);
@@ -409,25 +414,49 @@ Status report_settings(FILE *page, const RunSummary runs[], const int colours[],
 /* When a run was started says nothing of how it was made. */
 static bool is_moment(const char *name) { return strcmp(name, "started") == 0; }
 
-static bool made_alike(const RunSummary *a, const RunSummary *b)
+/* Nor do the processors and GPUs of the machine that it had. */
+static bool is_share(const char *name)
 {
-    const RunFacts *left = &a->environment, *right = &b->environment;
-    if (left->count != right->count) return false;
-    for (int i = 0; i < left->count; ++i) {
-        const char *name = left->fact[i].name, *value = run_facts_find(right, name);
-        if (value == NULL || (!is_moment(name) && strcmp(value, left->fact[i].value) != 0)) return false;
+    return strcmp(name, "bound_to_processors") == 0 || strcmp(name, "visible_gpus") == 0;
+}
+
+/* All that runs which were made alike have in common, as text. */
+static Status describe_machine(const RunSummary *run, const Names *names, char **text)
+{
+    size_t size;
+    FILE *stream = open_memstream(text, &size);
+    if (stream == NULL) return fail(STATUS_MEMORY, "no memory for the report");
+    for (int n = 0; n < names->count; ++n) {
+        const char *value =
+            is_moment(names->name[n]) ? NULL : run_facts_find(&run->environment, names->name[n]);
+        (void)fprintf(stream, "%s\n", value != NULL ? value : "\t");
     }
-    return true;
+    if (fclose(stream) == 0) return OK;
+    free(*text);
+    *text = NULL;
+    return fail(STATUS_MEMORY, "no memory for the report");
 }
 
 /* first[i]: the first run that was made like run i; -1 where nothing is known. */
-static void group_machines(const RunSummary runs[], int count, int first[])
+static Status group_machines(const RunSummary runs[], int count, const Names *names, int first[])
 {
+    TextIndex index = {.entry = NULL};
+    char **text;
+    Status status;
+    TRY(memory_new(&text, (size_t)count + 1, sizeof *text, "machines"));
     for (int i = 0; i < count; ++i) {
         first[i] = runs[i].environment.count == 0 ? -1 : i;
-        for (int k = 0; k < i && first[i] == i; ++k)
-            if (first[k] == k && made_alike(&runs[i], &runs[k])) first[i] = k;
+        if (first[i] < 0) continue;
+        TRY_ELSE(done, describe_machine(&runs[i], names, &text[i]));
+        TRY_ELSE(done, text_index_add(&index, text[i], &first[i]));
     }
+    status = OK;
+done:
+    text_index_free(&index);
+    for (int i = 0; i < count; ++i)
+        free(text[i]);
+    free(text);
+    return status;
 }
 
 static void write_machine_runs(FILE *page, const RunSummary runs[], const int first[], int count, int group)
@@ -501,8 +530,12 @@ Status report_machines(FILE *page, const RunSummary runs[], int count)
     int *first = NULL;
     Status status = memory_new(&first, (size_t)count + 1, sizeof *first, "machines");
     if (status == OK) status = collect_names(runs, count, environment_of, &names);
+    int kept = 0;
+    for (int n = 0; n < names.count; ++n)
+        if (!is_share(names.name[n])) names.name[kept++] = names.name[n];
+    names.count = kept;
+    if (status == OK) status = group_machines(runs, count, &names, first);
     if (status == OK) {
-        group_machines(runs, count, first);
         if (names.count > 0)
             write_machines(page, runs, first, count, &names);
         else

@@ -3,8 +3,8 @@
 #ifndef PLUMB_LAUNCH_REPORT_REPORT_TABLES_H
 #define PLUMB_LAUNCH_REPORT_REPORT_TABLES_H
 
+#include "launch/runs/run_columns.h"
 #include "launch/runs/run_summary.h"
-#include "launch/runs/run_table.h"
 
 #include <stdbool.h>
 #include <stdio.h>

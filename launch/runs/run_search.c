@@ -4,6 +4,7 @@
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "launch/runs/json_file.h"
+#include "launch/runs/text_index.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -37,6 +38,7 @@ typedef struct {
 
 typedef struct {
     FoundRun *run;
+    TextIndex known; /* their real paths */
     size_t capacity;
     int count;
     int repeats;           /* runs of this path that were found before */
@@ -75,12 +77,13 @@ static Status add_run(RunList *list, const char *path)
     for (size_t length = strlen(run.path); length > 1 && run.path[length - 1] == '/'; --length)
         run.path[length - 1] = '\0';
     TRY_ELSE(failed, find_real(run.path, &run.real));
-    for (int i = 0; i < list->count; ++i) {
-        if (strcmp(list->run[i].real, run.real) != 0) continue;
-        note_repeat(list, run.path, &list->run[i]);
+    TRY_ELSE(failed, memory_grow(&list->run, &list->capacity, (size_t)list->count + 1, sizeof run, "runs"));
+    int number = list->count;
+    TRY_ELSE(failed, text_index_add(&list->known, run.real, &number));
+    if (number < list->count) {
+        note_repeat(list, run.path, &list->run[number]);
         goto failed;
     }
-    TRY_ELSE(failed, memory_grow(&list->run, &list->capacity, (size_t)list->count + 1, sizeof run, "runs"));
     list->run[list->count++] = run;
     return OK;
 failed:
@@ -89,14 +92,21 @@ failed:
     return status;
 }
 
-static void cut_list(RunList *list, int count)
+static Status cut_list(RunList *list, int count)
 {
     while (list->count > count) {
         FoundRun *run = &list->run[--list->count];
         free(run->path);
         free(run->real);
     }
+    text_index_free(&list->known); /* its texts may be gone */
+    for (int i = 0; i < count; ++i) {
+        int number = i;
+        TRY(text_index_add(&list->known, list->run[i].real, &number));
+    }
+    return OK;
 }
+
 /* ---- the search ---- */
 
 /* sweep.json: {"runs": [NAME, ...]}, the folders of a sweep's runs in the order in which it states them. */
@@ -121,6 +131,15 @@ static Status add_listed(RunList *list, const char *folder, const char *path)
     return status;
 }
 
+/* A folder below the one that was given is left out with a warning if it cannot be read, as lost+found. */
+static Status leave_out(Status status, bool given)
+{
+    if (given || status_code(status) != STATUS_IO) return status;
+    log_warning("%s; it is left out", status_message(status));
+    status_free(status);
+    return OK;
+}
+
 static int is_visible_folder(const struct dirent *entry) { return entry->d_name[0] != '.'; }
 
 static Status find_runs(RunList *list, const char *folder, int depth)
@@ -139,13 +158,14 @@ static Status find_runs(RunList *list, const char *folder, int depth)
         if (status == OK || status_code(status) == STATUS_MEMORY) return status;
         log_warning("%s; its runs are taken by name", status_message(status));
         status_free(status);
-        cut_list(list, before);
+        TRY(cut_list(list, before));
         list->repeats = repeats;
     }
     if (depth == 0) return OK;
     struct dirent **entry;
     const int entries = scandir(folder, &entry, is_visible_folder, versionsort);
-    if (entries < 0) return fail(STATUS_IO, "%s: %s", folder, strerror(errno));
+    if (entries < 0)
+        return leave_out(fail(STATUS_IO, "%s: %s", folder, strerror(errno)), depth == FOLDER_DEPTH);
     Status status = OK;
     for (int i = 0; i < entries; ++i) {
         if (status == OK) status = file_join(path, folder, entry[i]->d_name);
@@ -201,7 +221,7 @@ Status run_search(const char *const paths[], int count, char ***runs, int *run_c
     for (int i = 0; i < count && status == OK; ++i)
         status = search_path(&list, paths[i]);
     if (status == OK) status = take_paths(&list, runs, run_count);
-    cut_list(&list, 0);
+    status_free(cut_list(&list, 0)); /* never fails: no run is left */
     free(list.run);
     return status;
 }

@@ -5,14 +5,17 @@
 #include "engine/base/yaml.h"
 #include "launch/runs/json_file.h"
 #include "launch/runs/run_search.h"
+#include "launch/runs/text_index.h"
 
 #include <cJSON.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { METRICS_LIMIT = 1 << 30, CONFIG_LIMIT = 16 << 20, FAILURE_LIMIT = 1 << 20 };
 
@@ -353,6 +356,8 @@ static Status load_run(RunSummary *run)
     bool begun;
     TRY(run_search_begun(run->path, &begun));
     run->state = begun ? RUN_UNFINISHED : RUN_MISSING;
+    if (!begun && access(run->path, X_OK) != 0 && errno == EACCES)
+        return note_problem(run, fail(STATUS_IO, "%s cannot be read: %s", run->path, strerror(errno)));
     if (!begun) return OK;
     for (int i = 0; i < RUN_FILES; ++i) {
         char path[PATH_MAX];
@@ -415,6 +420,35 @@ typedef struct {
     int parts;
 } Naming;
 
+/* Of the runs whose names have so many parts, those that share them with another run get one part more. *parts: the
+ * number of parts then, 0 if no run is left with it. */
+static Status lengthen_shared(Naming naming[], int count, int *parts)
+{
+    TextIndex index = {.entry = NULL};
+    int *first = NULL, *sharers = NULL;
+    bool again = false;
+    Status status;
+    TRY_ELSE(done, memory_new(&first, (size_t)count, sizeof *first, "names of runs"));
+    TRY_ELSE(done, memory_new(&sharers, (size_t)count, sizeof *sharers, "names of runs"));
+    for (int i = 0; i < count; ++i) {
+        first[i] = i;
+        TRY_ELSE(done, text_index_add(&index, path_end(naming[i].real, *parts), &first[i]));
+        ++sharers[first[i]];
+    }
+    for (int i = 0; i < count; ++i) {
+        if (naming[i].parts != *parts || sharers[first[i]] == 1) continue;
+        if (path_end(naming[i].real, *parts) == naming[i].real) continue;
+        ++naming[i].parts;
+        again = true;
+    }
+    *parts = again ? *parts + 1 : 0;
+done:
+    text_index_free(&index);
+    free(sharers);
+    free(first);
+    return status;
+}
+
 static Status name_runs(RunSummary *runs, int count)
 {
     Naming *naming;
@@ -425,18 +459,8 @@ static Status name_runs(RunSummary *runs, int count)
         naming[i].real = realpath(runs[i].path, NULL);
         if (naming[i].real == NULL) TRY_ELSE(done, text_copy(runs[i].path, &naming[i].real));
     }
-    for (bool again = true; again;) {
-        again = false;
-        for (int i = 0; i < count; ++i) {
-            const char *name = path_end(naming[i].real, naming[i].parts);
-            bool shared = false;
-            for (int k = 0; k < count && !shared; ++k)
-                shared = k != i && strcmp(path_end(naming[k].real, naming[i].parts), name) == 0;
-            if (!shared || name == naming[i].real) continue;
-            ++naming[i].parts;
-            again = true;
-        }
-    }
+    for (int parts = 1; parts > 0;)
+        TRY_ELSE(done, lengthen_shared(naming, count, &parts));
     for (int i = 0; i < count; ++i)
         TRY_ELSE(done, text_copy(path_end(naming[i].real, naming[i].parts), &runs[i].name));
 done:

@@ -1,6 +1,7 @@
 #include "launch/runs/run_table.h"
 
 #include "engine/base/memory.h"
+#include "launch/runs/run_columns.h"
 #include "launch/runs/seed_groups.h"
 
 #include <errno.h>
@@ -11,52 +12,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
-
-/* ---- columns ---- */
-
-static double error_of(const RunMeasure *measure) { return measure->error; }
-static double nll_of(const RunMeasure *measure) { return measure->nll; }
-static double ece_of(const RunMeasure *measure) { return measure->ece; }
-static double ada_ece_of(const RunMeasure *measure) { return measure->ada_ece; }
-static double classwise_ece_of(const RunMeasure *measure) { return measure->classwise_ece; }
-static double mce_of(const RunMeasure *measure) { return measure->mce; }
-static double brier_of(const RunMeasure *measure) { return measure->brier; }
-static Interval ece_interval(const RunMeasure *measure) { return measure->interval.ece; }
-static Interval ada_ece_interval(const RunMeasure *measure) { return measure->interval.ada_ece; }
-static Interval classwise_ece_interval(const RunMeasure *measure) { return measure->interval.classwise_ece; }
-
-static const RunColumn columns[] = {
-    {"Error", "error", true, 2, false, error_of, NULL},
-    {"NLL", "nll", false, 3, true, nll_of, NULL},
-    {"ECE", "ece", true, 2, true, ece_of, ece_interval},
-    {"AdaECE", "ada_ece", true, 2, true, ada_ece_of, ada_ece_interval},
-    {"Classwise-ECE", "classwise_ece", true, 2, true, classwise_ece_of, classwise_ece_interval},
-    {"MCE", "mce", true, 2, true, mce_of, NULL},
-    {"Brier", "brier", false, 4, true, brier_of, NULL},
-};
-enum { COLUMNS = RUN_PUBLISHED_COLUMNS - 1 };
-_Static_assert(sizeof columns / sizeof columns[0] == RUN_PUBLISHED_COLUMNS, "the header counts the columns");
-
-const RunColumn *run_columns(int *count)
-{
-    *count = COLUMNS;
-    return columns;
-}
-
-const RunColumn *run_published_columns(void) { return columns; }
-
-double run_column_best(const RunColumn *column, const RunSummary runs[], int count, bool after)
-{
-    double best = INFINITY;
-    int values = 0;
-    for (int i = 0; i < count; ++i) {
-        const RunMeasure *measure = after ? run_summary_after(&runs[i]) : run_summary_before(&runs[i]);
-        if (measure == NULL || isnan(column->value(measure))) continue;
-        ++values;
-        best = fmin(best, column->value(measure));
-    }
-    return values < 2 ? NAN : best;
-}
 
 /* "3 of 4 epochs", "3 epochs" */
 static void epochs_text(const RunSummary *run, char *text, size_t size)
@@ -327,7 +282,9 @@ static Status grid_make(const RunSummary runs[], int count, int intervals, Grid 
     const bool stages = any_after(runs, count);
     *grid = (Grid){.label = "run", .run = runs, .runs = count};
     TRY(add_names(grid, run_name, runs));
-    for (int i = 0; i < COLUMNS; ++i) {
+    int count_of_columns;
+    const RunColumn *columns = run_columns(&count_of_columns);
+    for (int i = 0; i < count_of_columns; ++i) {
         const RunColumn *column = &columns[i];
         const bool with = column->interval != NULL && intervals-- > 0;
         const bool both = stages && column->by_stage;
@@ -388,7 +345,7 @@ static Status add_seed_values(Grid *grid, const SeedGroup groups[], int number, 
                               const char *subtitle)
 {
     GridColumn *values;
-    const RunColumn *column = &columns[number];
+    const RunColumn *column = &run_published_columns()[number];
     TRY(grid_column(grid, title, subtitle, &values));
     for (int i = 0; i < grid->runs; ++i) {
         if (after && groups[i].temperature.count == 0) continue;
@@ -418,7 +375,7 @@ static Status grid_make_seeds(const SeedGroup groups[], int count, Grid *grid)
     TRY(add_names(grid, group_name, groups));
     TRY(add_seed_counts(grid, groups));
     for (int i = 0; i < RUN_PUBLISHED_COLUMNS; ++i) {
-        const RunColumn *column = &columns[i];
+        const RunColumn *column = &run_published_columns()[i];
         const bool both = stages && column->by_stage;
         if (i == 1 && stages) TRY(add_seed_temperatures(grid, groups));
         TRY(add_seed_values(grid, groups, i, column->title, false,

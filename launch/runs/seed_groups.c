@@ -2,9 +2,11 @@
 
 #include "engine/base/memory.h"
 #include "launch/runs/run_folder.h"
+#include "launch/runs/text_index.h"
 
 #include <ctype.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,66 +27,91 @@ static const RunFact *next_compared(const RunFacts *settings, int *at)
     return NULL;
 }
 
-/* Resolved configs have their settings in the order of the table. */
-static bool set_alike(const RunSummary *a, const RunSummary *b)
-{
-    int at_a = 0, at_b = 0;
-    for (;;) {
-        const RunFact *left = next_compared(&a->setting, &at_a), *right = next_compared(&b->setting, &at_b);
-        if (left == NULL || right == NULL) return left == right;
-        if (strcmp(left->name, right->name) != 0 || strcmp(left->value, right->value) != 0) return false;
-    }
-}
-
-/* Batch norm's statistics over the samples of a rank make the number of ranks a part of the experiment. */
-static bool normalised_alike(const RunSummary *a, const RunSummary *b)
-{
-    const char *shared = run_facts_find(&a->setting, "model.sync_batch_norm");
-    if (shared != NULL && strcmp(shared, "true") == 0) return true;
-    const char *left = run_facts_find(&a->environment, "ranks"),
-               *right = run_facts_find(&b->environment, "ranks");
-    return left == NULL || right == NULL ? left == right : strcmp(left, right) == 0;
-}
-
 static const char *seed_of(const RunSummary *run) { return run_facts_find(&run->setting, "seed"); }
 
-/* first[i]: the first run that is like run i; -1 where its seed is not known. */
-static void find_alike(const RunSummary runs[], int count, int first[])
+/* All that runs of a group have in common, as text. Resolved configs have their settings in the order of the table.
+ * Batch norm's statistics over the samples of a rank make the number of ranks a part of the experiment. */
+static Status describe(const RunSummary *run, char **text)
 {
+    size_t size;
+    const char *shared = run_facts_find(&run->setting, "model.sync_batch_norm");
+    const char *ranks = run_facts_find(&run->environment, "ranks");
+    FILE *stream = open_memstream(text, &size);
+    if (stream == NULL) return fail(STATUS_MEMORY, "no memory for the groups of runs");
+    int at = 0;
+    for (const RunFact *fact; (fact = next_compared(&run->setting, &at)) != NULL;)
+        (void)fprintf(stream, "%s=%s\n", fact->name, fact->value);
+    if (shared == NULL || strcmp(shared, "true") != 0)
+        (void)fprintf(stream, "%s\n", ranks != NULL ? ranks : "");
+    if (fclose(stream) == 0) return OK;
+    free(*text);
+    *text = NULL;
+    return fail(STATUS_MEMORY, "no memory for the groups of runs");
+}
+
+/* first[i]: the first run that is like run i; -1 where its seed is not known. */
+static Status find_alike(const RunSummary runs[], int count, int first[])
+{
+    TextIndex index = {.entry = NULL};
+    char **text;
+    Status status = OK;
+    TRY(memory_new(&text, (size_t)count + 1, sizeof *text, "seeds"));
     for (int i = 0; i < count; ++i) {
         first[i] = seed_of(&runs[i]) == NULL ? -1 : i;
-        for (int k = 0; k < i && first[i] == i; ++k)
-            if (first[k] == k && set_alike(&runs[i], &runs[k]) && normalised_alike(&runs[i], &runs[k]))
-                first[i] = k;
+        if (first[i] < 0) continue;
+        TRY_ELSE(done, describe(&runs[i], &text[i]));
+        TRY_ELSE(done, text_index_add(&index, text[i], &first[i]));
     }
+done:
+    text_index_free(&index);
+    for (int i = 0; i < count; ++i)
+        free(text[i]);
+    free(text);
+    return status;
 }
 
 /* ---- groups ---- */
 
-static bool has_seed(const SeedGroup *group, const RunSummary runs[], const char *seed)
+/* A group for each run that is the first of its kind; group_of[i]: that of run i, -1 for none. */
+static void number_groups(const int first[], int count, int group_of[], int *groups)
 {
-    for (int i = 0; i < group->count; ++i)
-        if (strcmp(seed_of(&runs[group->member[i]]), seed) == 0) return true;
-    return false;
+    *groups = 0;
+    for (int i = 0; i < count; ++i)
+        group_of[i] = first[i] < 0 ? -1 : first[i] == i ? (*groups)++ : group_of[first[i]];
 }
 
-static Status collect_members(SeedGroup *group, const RunSummary runs[], const int first[], int count,
-                              int leader)
+/* Its members, incomplete runs and repeated seeds, each run once. */
+static Status collect_members(SeedGroup groups[], size_t capacity[], const RunSummary runs[],
+                              const int group_of[], int count)
 {
-    size_t capacity = 0;
-    for (int i = leader; i < count; ++i) {
-        if (first[i] != leader) continue;
+    TextIndex index = {.entry = NULL};
+    char **text;
+    Status status = OK;
+    TRY(memory_new(&text, (size_t)count + 1, sizeof *text, "seeds"));
+    for (int i = 0; i < count; ++i) {
+        if (group_of[i] < 0) continue;
+        SeedGroup *group = &groups[group_of[i]];
         if (run_summary_before(&runs[i]) == NULL) {
             ++group->incomplete;
-        } else if (has_seed(group, runs, seed_of(&runs[i]))) {
-            ++group->repeated;
-        } else {
-            TRY(memory_grow(&group->member, &capacity, (size_t)group->count + 1, sizeof *group->member,
-                            "seeds"));
-            group->member[group->count++] = i;
+            continue;
         }
+        int earlier = i;
+        TRY_ELSE(done, text_format(&text[i], "%d %s", group_of[i], seed_of(&runs[i])));
+        TRY_ELSE(done, text_index_add(&index, text[i], &earlier));
+        if (earlier < i) {
+            ++group->repeated;
+            continue;
+        }
+        TRY_ELSE(done, memory_grow(&group->member, &capacity[group_of[i]], (size_t)group->count + 1,
+                                   sizeof *group->member, "seeds"));
+        group->member[group->count++] = i;
     }
-    return OK;
+done:
+    text_index_free(&index);
+    for (int i = 0; i < count; ++i)
+        free(text[i]);
+    free(text);
+    return status;
 }
 
 /* ---- names ---- */
@@ -154,21 +181,28 @@ static Status name_group(SeedGroup *group, const RunSummary runs[])
 /* Names that do not tell groups apart are replaced by those of all their runs. */
 static Status tell_apart(SeedGroup group[], int count, const RunSummary runs[])
 {
+    TextIndex index = {.entry = NULL};
+    int *first = NULL, *sharers = NULL;
+    Status status;
+    TRY_ELSE(done, memory_new(&first, (size_t)count + 1, sizeof *first, "seeds"));
+    TRY_ELSE(done, memory_new(&sharers, (size_t)count + 1, sizeof *sharers, "seeds"));
     for (int i = 0; i < count; ++i) {
-        bool shared = false;
-        for (int k = i + 1; k < count; ++k) {
-            if (strcmp(group[i].name, group[k].name) != 0) continue;
-            shared = true;
-            free(group[k].name);
-            group[k].name = NULL;
-            TRY(join_names(&group[k], runs, &group[k].name));
-        }
-        if (!shared) continue;
+        first[i] = i;
+        TRY_ELSE(done, text_index_add(&index, group[i].name, &first[i]));
+        ++sharers[first[i]];
+    }
+    text_index_free(&index); /* its texts go now */
+    for (int i = 0; i < count; ++i) {
+        if (sharers[first[i]] == 1) continue;
         free(group[i].name);
         group[i].name = NULL;
-        TRY(join_names(&group[i], runs, &group[i].name));
+        TRY_ELSE(done, join_names(&group[i], runs, &group[i].name));
     }
-    return OK;
+done:
+    text_index_free(&index);
+    free(sharers);
+    free(first);
+    return status;
 }
 
 /* ---- numbers ---- */
@@ -236,34 +270,53 @@ void seed_groups_free(SeedGroup *groups, int count)
     free(groups);
 }
 
+/* Only groups of two seeds or more stay, in their order. */
+static Status finish_groups(SeedGroup groups[], int *count, const RunSummary runs[])
+{
+    int kept = 0;
+    for (int i = 0; i < *count; ++i) {
+        SeedGroup *group = &groups[kept];
+        if (i != kept) {
+            *group = groups[i];
+            groups[i] = (SeedGroup){.name = NULL};
+        }
+        if (group->count < 2) {
+            release(group);
+            *group = (SeedGroup){.name = NULL};
+            continue;
+        }
+        TRY(name_group(group, runs));
+        TRY(measure_group(group, runs));
+        ++kept;
+    }
+    *count = kept;
+    return OK;
+}
+
 Status seed_groups_find(const RunSummary runs[], int count, SeedGroup **groups, int *group_count)
 {
-    int *first = NULL, found = 0;
+    int *first = NULL, *group_of = NULL, found = 0;
+    size_t *capacity = NULL;
     SeedGroup *group = NULL;
     Status status;
     *groups = NULL;
     *group_count = 0;
     TRY_ELSE(done, memory_new(&first, (size_t)count + 1, sizeof *first, "seeds"));
+    TRY_ELSE(done, memory_new(&group_of, (size_t)count + 1, sizeof *group_of, "seeds"));
+    TRY_ELSE(done, memory_new(&capacity, (size_t)count + 1, sizeof *capacity, "seeds"));
     TRY_ELSE(done, memory_new(&group, (size_t)count + 1, sizeof *group, "seeds"));
-    find_alike(runs, count, first);
-    for (int i = 0; i < count; ++i) {
-        if (first[i] != i) continue;
-        SeedGroup *next = &group[found++];
-        TRY_ELSE(done, collect_members(next, runs, first, count, i));
-        if (next->count >= 2) {
-            TRY_ELSE(done, name_group(next, runs));
-            TRY_ELSE(done, measure_group(next, runs));
-        } else {
-            release(next);
-            group[--found] = (SeedGroup){.name = NULL};
-        }
-    }
+    TRY_ELSE(done, find_alike(runs, count, first));
+    number_groups(first, count, group_of, &found);
+    TRY_ELSE(done, collect_members(group, capacity, runs, group_of, count));
+    TRY_ELSE(done, finish_groups(group, &found, runs));
     TRY_ELSE(done, tell_apart(group, found, runs));
     *groups = group;
     *group_count = found;
     group = NULL;
 done:
-    seed_groups_free(group, found);
+    seed_groups_free(group, group != NULL ? count : 0);
+    free(capacity);
+    free(group_of);
     free(first);
     return status;
 }

@@ -2,8 +2,8 @@
 #ifndef PLUMB_LAUNCH_RUNS_SEED_GROUPS_H
 #define PLUMB_LAUNCH_RUNS_SEED_GROUPS_H
 
+#include "launch/runs/run_columns.h"
 #include "launch/runs/run_summary.h"
-#include "launch/runs/run_table.h"
 
 /* A number over seeds. */
 typedef struct {
