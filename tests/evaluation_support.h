@@ -1,8 +1,8 @@
-/* What the suites of evaluation share: golden sets of logits, and a rank's share of them. */
+/* What the suites of evaluation share: logits of golden cases, and a rank's share of them. */
 #ifndef PLUMB_TESTS_EVALUATION_SUPPORT_H
 #define PLUMB_TESTS_EVALUATION_SUPPORT_H
 
-#include "tests/support.h"
+#include "tests/golden.h"
 
 #include "comm/comm.h"
 #include "losses/calibration/logits.h"
@@ -27,20 +27,18 @@ static inline Logits rows_of(const LogitSet *set, int64_t first, int64_t count)
     return logits;
 }
 
-/* labels: NULL for a set without. */
-static inline LogitSet set_open(const World *world, const char *values, const char *labels)
+/* The logits and labels of a golden case; labels: NULL for a set without. */
+static inline LogitSet set_open(const World *world, const GoldenCase *golden, const char *values,
+                                const char *labels)
 {
-    char path[4096];
     LogitSet set = {0};
-    (void)snprintf(path, sizeof path, "%s/%s", golden_folder(), values);
-    assert_ok(npy_open(path, &set.values));
+    assert_ok(npy_open(golden_path(golden, values), &set.values));
     assert_int_equal(set.values.rank, 2);
     if (labels != NULL) {
-        (void)snprintf(path, sizeof path, "%s/%s", golden_folder(), labels);
-        assert_ok(npy_open(path, &set.labels));
+        assert_ok(npy_open(golden_path(golden, labels), &set.labels));
         assert_int_equal(set.labels.extent[0], set.values.extent[0]);
     }
-    set.logits = (Logits){.name = values,
+    set.logits = (Logits){.name = golden->id,
                           .type = set.values.type,
                           .label_type = set.labels.type,
                           .total = set.values.extent[0],
@@ -49,6 +47,14 @@ static inline LogitSet set_open(const World *world, const char *values, const ch
     logits_share(set.logits.total, world->rank, world->size, &first, &count);
     set.logits = rows_of(&set, first, count);
     return set;
+}
+
+/* Logits that a test takes as an example: the case logits/NAME of tests/golden. */
+static inline LogitSet set_example(const World *world, const char *name)
+{
+    char id[256];
+    (void)snprintf(id, sizeof id, "logits/%s", name);
+    return set_open(world, golden_need("", id), "inputs/logits", "inputs/labels");
 }
 
 static inline void set_close(LogitSet *set)

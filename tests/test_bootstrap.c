@@ -11,14 +11,6 @@
 static World *world;
 static Collective *collective, *alone;
 
-static LogitSet golden_set(const char *name)
-{
-    char values[256], labels[256];
-    (void)snprintf(values, sizeof values, "logits/%s.logits.npy", name);
-    (void)snprintf(labels, sizeof labels, "logits/%s.labels.npy", name);
-    return set_open(world, values, labels);
-}
-
 static BootstrapIntervals intervals_of(Collective *ranks, const Logits *logits, double temperature,
                                        const BootstrapOptions *options, int threads)
 {
@@ -84,7 +76,7 @@ static void test_resamples(void **state)
                  {"ties_k10_n48", 15, 16},
                  {"extreme_k10_n64", 15, 5}};
     for (size_t c = 0; c < sizeof cases / sizeof *cases; ++c) {
-        LogitSet set = golden_set(cases[c].name);
+        LogitSet set = set_example(world, cases[c].name);
         const Logits whole = rows_of(&set, 0, set.logits.total);
         const int count = (int)cases[c].replicates;
         const BootstrapOptions options = {
@@ -313,7 +305,7 @@ static void test_choices(void **state)
 static void test_same_bits(void **state)
 {
     (void)state;
-    LogitSet set = golden_set("k100_n2000");
+    LogitSet set = set_example(world, "k100_n2000");
     const Logits whole = rows_of(&set, 0, set.logits.total);
     const BootstrapOptions options = {.replicates = 100, .seed = 1, .level = 0.9, .bins = 15};
     const BootstrapIntervals want = intervals_of(alone, &whole, 1, &options, 1);
@@ -329,7 +321,7 @@ static void test_same_bits(void **state)
 static void test_width(void **state)
 {
     (void)state;
-    LogitSet set = golden_set("k10_n4096");
+    LogitSet set = set_example(world, "k10_n4096");
     const Logits whole = rows_of(&set, 0, set.logits.total);
     static Calibration measured;
     CalibrationScores scores;
@@ -354,7 +346,7 @@ static void test_width(void **state)
 static void test_edge_cases(void **state)
 {
     (void)state;
-    LogitSet one = golden_set("single_k10_n1"), set = golden_set("k10_n64");
+    LogitSet one = set_example(world, "single_k10_n1"), set = set_example(world, "k10_n64");
     BootstrapOptions options = {.replicates = 3, .seed = 1, .level = 0.9, .bins = 15};
     static Calibration measured;
     CalibrationScores scores;
