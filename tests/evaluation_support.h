@@ -54,7 +54,7 @@ static inline LogitSet set_example(const World *world, const char *name)
 {
     char id[256];
     (void)snprintf(id, sizeof id, "logits/%s", name);
-    return set_open(world, golden_need("", id), "inputs/logits", "inputs/labels");
+    return set_open(world, golden_example("", id), "inputs/logits", "inputs/labels");
 }
 
 static inline void set_close(LogitSet *set)

@@ -11,15 +11,15 @@
 
 enum { PATH_SIZE = 4096, MOST_SETS = 32 };
 
-/* Read once, at the first question; kept until the program ends. */
-static struct {
-    bool read;
+/* Read at the first question, and kept until the program ends. */
+typedef struct {
     cJSON *manifest[MOST_SETS];
     int manifests;
     GoldenCase *cases;
     int count;
-    int64_t checked;
-} sets;
+} Sets;
+static Sets wanted, examples;
+static int64_t checked;
 
 static void stop(void) { assert_true(false); }
 
@@ -71,20 +71,20 @@ static const char *member_text(const cJSON *object, const char *key, const char 
 }
 
 /* Cases that no set before has. */
-static void add_set(const char *root, const char *name)
+static void add_set(Sets *sets, const char *root, const char *name)
 {
     char path[PATH_SIZE + 32], folder[PATH_SIZE];
     (void)snprintf(folder, sizeof folder, "%s%s%s", root, name[0] != '\0' ? "/" : "", name);
     (void)snprintf(path, sizeof path, "%s/manifest.json", folder);
     if (access(path, R_OK) != 0) return;
-    assert_true(sets.manifests < MOST_SETS);
-    cJSON *manifest = sets.manifest[sets.manifests++] = read_json(path);
+    assert_true(sets->manifests < MOST_SETS);
+    cJSON *manifest = sets->manifest[sets->manifests++] = read_json(path);
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(manifest, "cases"), *item;
     if (!cJSON_IsArray(list)) print_error("%s has no list \"cases\"\n", path);
     assert_true(cJSON_IsArray(list));
-    const int before = sets.count;
-    sets.cases = realloc(sets.cases, (size_t)(before + cJSON_GetArraySize(list) + 1) * sizeof *sets.cases);
-    assert_non_null(sets.cases);
+    const int before = sets->count;
+    sets->cases = realloc(sets->cases, (size_t)(before + cJSON_GetArraySize(list) + 1) * sizeof *sets->cases);
+    assert_non_null(sets->cases);
     const char *const kept_name = copy_text(name), *const kept_folder = copy_text(folder);
     cJSON_ArrayForEach(item, list)
     {
@@ -95,34 +95,41 @@ static void add_set(const char *root, const char *name)
                                    .json = item};
         bool known = false;
         for (int i = 0; i < before && !known; ++i)
-            known = strcmp(sets.cases[i].set, name) == 0 && strcmp(sets.cases[i].id, golden.id) == 0;
-        if (!known) sets.cases[sets.count++] = golden;
+            known = strcmp(sets->cases[i].set, name) == 0 && strcmp(sets->cases[i].id, golden.id) == 0;
+        if (!known) sets->cases[sets->count++] = golden;
     }
 }
 
 static int is_visible(const struct dirent *entry) { return entry->d_name[0] != '.'; }
 
-static void add_root(const char *root)
+static void add_root(Sets *sets, const char *root)
 {
     struct dirent **entries;
-    add_set(root, "");
+    add_set(sets, root, "");
     const int count = scandir(root, &entries, is_visible, alphasort);
     for (int i = 0; i < count; ++i) {
-        add_set(root, entries[i]->d_name);
+        add_set(sets, root, entries[i]->d_name);
         free(entries[i]);
     }
     if (count >= 0) free(entries);
 }
 
-static void read_sets(void)
+static const Sets *read_sets(void)
 {
-    if (sets.read) return;
-    sets.read = true;
+    if (wanted.count > 0) return &wanted;
     const char *wish = getenv("PLUMB_TEST_GOLDEN");
-    add_root(wish != NULL ? wish : TEST_GOLDEN);
-    if (wish == NULL) add_root(TEST_GOLDEN_WHOLE);
-    if (sets.count == 0) print_error("%s holds no set of golden values\n", wish != NULL ? wish : TEST_GOLDEN);
-    assert_true(sets.count > 0);
+    add_root(&wanted, wish != NULL ? wish : TEST_GOLDEN);
+    if (wish == NULL) add_root(&wanted, TEST_GOLDEN_WHOLE);
+    if (wanted.count == 0)
+        print_error("%s holds no set of golden values\n", wish != NULL ? wish : TEST_GOLDEN);
+    assert_true(wanted.count > 0);
+    return &wanted;
+}
+
+static const Sets *read_examples(void)
+{
+    if (examples.count == 0) add_root(&examples, TEST_GOLDEN);
+    return examples.count > 0 ? &examples : read_sets();
 }
 
 static const cJSON *find(const GoldenCase *golden, const char *path)
@@ -139,9 +146,9 @@ static const cJSON *find(const GoldenCase *golden, const char *path)
 
 static const GoldenCase *next(const char *kind, const char *mark, const GoldenCase *after)
 {
-    read_sets();
-    for (const GoldenCase *golden = after != NULL ? after + 1 : sets.cases; golden < sets.cases + sets.count;
-         ++golden)
+    const Sets *sets = read_sets();
+    for (const GoldenCase *golden = after != NULL ? after + 1 : sets->cases;
+         golden < sets->cases + sets->count; ++golden)
         if ((kind == NULL || strcmp(golden->kind, kind) == 0) && (mark == NULL || find(golden, mark) != NULL))
             return golden;
     return NULL;
@@ -161,13 +168,15 @@ const GoldenCase *golden_next(const char *kind, const char *mark, const GoldenCa
 
 const GoldenCase *golden_any(const GoldenCase *after) { return next(NULL, NULL, after); }
 
-const GoldenCase *golden_find(const char *set, const char *id)
+static const GoldenCase *find_case(const Sets *sets, const char *set, const char *id)
 {
-    read_sets();
-    for (int i = 0; i < sets.count; ++i)
-        if (strcmp(sets.cases[i].set, set) == 0 && strcmp(sets.cases[i].id, id) == 0) return &sets.cases[i];
+    for (int i = 0; i < sets->count; ++i)
+        if (strcmp(sets->cases[i].set, set) == 0 && strcmp(sets->cases[i].id, id) == 0)
+            return &sets->cases[i];
     return NULL;
 }
+
+const GoldenCase *golden_find(const char *set, const char *id) { return find_case(read_sets(), set, id); }
 
 const GoldenCase *golden_need(const char *set, const char *id)
 {
@@ -178,6 +187,14 @@ const GoldenCase *golden_need(const char *set, const char *id)
     assert_non_null(wish); /* tests/golden has what tests name */
     skip();
     return NULL;
+}
+
+const GoldenCase *golden_example(const char *set, const char *id)
+{
+    const GoldenCase *found = find_case(read_examples(), set, id);
+    if (found == NULL) print_error("there is no golden case %s\n", id);
+    assert_non_null(found);
+    return found;
 }
 
 /* ---- what a case holds ---- */
@@ -356,7 +373,7 @@ static int64_t check(const GoldenCase *golden, const char *path, const double *d
         stop();
     }
     golden_array_free(&want);
-    sets.checked += count;
+    checked += count;
     return count;
 }
 
@@ -375,13 +392,13 @@ int64_t golden_check_float(const GoldenCase *golden, const char *path, const flo
 void golden_check_number(const GoldenCase *golden, const char *path, double got, GoldenTolerance tolerance)
 {
     const double want = golden_number(golden, path);
-    ++sets.checked;
+    ++checked;
     if (golden_is_close(got, want, tolerance)) return;
     print_error("%s of %s: %s is %.17g, but must be %.17g (difference %.3g)\n", golden->id, golden->folder,
                 path, got, want, fabs(got - want));
     stop();
 }
 
-int64_t golden_checked(void) { return sets.checked; }
+int64_t golden_checked(void) { return checked; }
 
-void golden_count(int64_t count) { sets.checked += count; }
+void golden_count(int64_t count) { checked += count; }

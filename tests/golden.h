@@ -42,8 +42,11 @@ typedef struct GoldenCase {
 const GoldenCase *golden_next(const char *kind, const char *mark, const GoldenCase *after);
 /* The case `id` (a path such as "logits/k10_n64") of `set`, or NULL. */
 const GoldenCase *golden_find(const char *set, const char *id);
-/* The same for a case that stands in tests/golden; skips the test, and says so, where PLUMB_TEST_GOLDEN names sets without it. */
+/* The same for a case that must be there; skips the test, and says so, where PLUMB_TEST_GOLDEN names sets without it. */
 const GoldenCase *golden_need(const char *set, const char *id);
+/* A case that stands in tests/golden, as an example for a test of something else: from there, whatever PLUMB_TEST_GOLDEN says
+ * (unless the suite runs away from its source). */
+const GoldenCase *golden_example(const char *set, const char *id);
 
 /* ---- what a case holds; a path that is absent fails the test, but for golden_has and the ..._or ---- */
 

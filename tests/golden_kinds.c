@@ -16,7 +16,7 @@ static const GoldenKind kinds[] = {
     {"logits", NULL, "test_golden_calibration", NULL},
     {"loss", NULL, "test_golden_losses", NULL},
     {"loss_schedule", NULL, "test_golden_losses", NULL},
-    {"lr_schedule", "params/milestones", "test_optimizer", NULL},
+    {"lr_schedule", NULL, "test_optimizer", NULL},
     {"metrics", NULL, "test_golden_calibration", NULL},
     {"network_inventory", NULL, "test_models", NULL},
     {"network_small", "params/built", "test_models", NULL},
@@ -31,7 +31,6 @@ static const GoldenKind kinds[] = {
 
     {"network_small", "params/variant", NULL, "trees"},
 
-    {"lr_schedule", "params/warmup", NULL, "translation"},
     {"network_small", "params/positions", NULL, "translation"},
     {"training_trace", "params/positions", NULL, "translation"},
     {"beam_search", NULL, NULL, "translation"},

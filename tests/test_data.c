@@ -1,5 +1,6 @@
 /* Data sets of idx and CIFAR files: what is read, how it is split, and what is refused. */
 #include "tests/data_files.h"
+#include "tests/golden.h"
 
 #include "engine/data/images/reader.h"
 
@@ -12,33 +13,38 @@
 static void shuffle_gives_the_published_validation_images(void **state)
 {
     (void)state;
-    enum { COUNT = 50000, VALIDATION = 5000 };
-    static const int64_t first_train[] = {45573, 39021, 36044, 45885, 19497,
-                                          27415, 30257, 11455, 22672, 43982};
-    static const int64_t last_train[] = {43723, 32511, 5192, 12172, 33003};
-    int64_t count;
-    double *published = golden_doubles("split/cifar_validation_indices_seed1.npy", &count, NULL);
-    assert_int_equal(count, VALIDATION);
-    /* Through the whole way of a data set, with images of one byte. */
-    ImageTable *table;
-    const ImageTableSize size = {"tiny", COUNT, 10000, 1, 1, 1, 10};
-    assert_ok(image_table_new(size, &table));
-    const DatasetOptions options = {.validation = -1};
-    assert_ok(image_table_split(table, &options, (HoldOut){.usual = COUNT / 10}));
-    const DataSplit *split = table->dataset.split;
-    assert_int_equal(split[SPLIT_VALIDATION].count, VALIDATION);
-    assert_int_equal(split[SPLIT_TRAIN].count, COUNT - VALIDATION);
-    assert_int_equal(split[SPLIT_TEST].count, 10000);
-    for (int64_t i = 0; i < VALIDATION; ++i)
-        assert_int_equal(split[SPLIT_VALIDATION].row[i], (int64_t)published[i]);
-    for (int64_t i = 0; i < 10; ++i)
-        assert_int_equal(split[SPLIT_TRAIN].row[i], first_train[i]);
-    for (int64_t i = 0; i < 5; ++i)
-        assert_int_equal(split[SPLIT_TRAIN].row[COUNT - VALIDATION - 5 + i], last_train[i]);
-    for (int64_t i = 0; i < 10000; ++i)
-        assert_int_equal(split[SPLIT_TEST].row[i], COUNT + i);
-    free(published);
-    image_table_free(table);
+    for (const GoldenCase *golden = NULL; (golden = golden_next("data_split", NULL, golden)) != NULL;) {
+        const int64_t count = (int64_t)golden_number(golden, "params/n");
+        const int64_t held_out = llround(golden_number(golden, "params/valid_fraction") * (double)count);
+        assert_true(golden_number(golden, "params/seed") == 1); /* the published code's */
+        /* Through the whole way of a data set, with images of one byte. */
+        enum { TESTS = 10000 };
+        ImageTable *table;
+        const ImageTableSize size = {"tiny", count, TESTS, 1, 1, 1, 10};
+        assert_ok(image_table_new(size, &table));
+        const DatasetOptions options = {.validation = -1};
+        assert_ok(image_table_split(table, &options, (HoldOut){.usual = held_out}));
+        const DataSplit *split = table->dataset.split;
+        GoldenArray published = golden_array(golden, "expected_files/validation_indices");
+        assert_int_equal(published.count, held_out);
+        assert_int_equal(split[SPLIT_VALIDATION].count, held_out);
+        assert_int_equal(split[SPLIT_TRAIN].count, count - held_out);
+        assert_int_equal(split[SPLIT_TEST].count, TESTS);
+        for (int64_t i = 0; i < held_out; ++i)
+            assert_int_equal(split[SPLIT_VALIDATION].row[i], (int64_t)published.values[i]);
+        const int first = golden_length(golden, "expected/first_train_indices");
+        const int last = golden_length(golden, "expected/last_train_indices");
+        for (int i = 0; i < first; ++i)
+            assert_int_equal(split[SPLIT_TRAIN].row[i],
+                             (int64_t)golden_number_at(golden, "expected/first_train_indices", i));
+        for (int i = 0; i < last; ++i)
+            assert_int_equal(split[SPLIT_TRAIN].row[count - held_out - last + i],
+                             (int64_t)golden_number_at(golden, "expected/last_train_indices", i));
+        for (int64_t i = 0; i < TESTS; ++i)
+            assert_int_equal(split[SPLIT_TEST].row[i], count + i);
+        golden_array_free(&published);
+        image_table_free(table);
+    }
 }
 
 static void every_training_row_is_in_one_split(void **state)

@@ -1,5 +1,5 @@
 /* plumb evaluate on .npy files, as a user types it. */
-#include "tests/support.h"
+#include "tests/golden.h"
 
 #include "engine/base/file.h"
 #include "launch/evaluate/evaluate.h"
@@ -55,27 +55,26 @@ static void assert_runs(int code)
     assert_int_equal(code, 0);
 }
 
-static const char *golden(const char *name)
+/* A file of a golden case. */
+static const char *example(const char *id, const char *role)
 {
-    static char paths[4][4096];
-    static int next;
-    char *path = paths[next++ % 4];
-    (void)snprintf(path, 4096, "%s/%s", golden_folder(), name);
-    return path;
+    char path[256];
+    (void)snprintf(path, sizeof path, "inputs/%s", role);
+    return golden_path(golden_example("", id), path);
 }
 
 #define MPIRUN "mpirun --allow-run-as-root --oversubscribe --bind-to none -n"
 
-/* The arguments for the golden set of temperature scaling. */
+/* The arguments for a golden case of temperature scaling. */
 static const char *arguments(void)
 {
     static char text[ROOM];
     (void)snprintf(text, sizeof text,
                    "--logits %s --labels %s --validation-logits %s --validation-labels %s --ood-logits %s",
-                   golden("calibration/k10_overconfident.test.logits.npy"),
-                   golden("calibration/k10_overconfident.test.labels.npy"),
-                   golden("calibration/k10_overconfident.val.logits.npy"),
-                   golden("calibration/k10_overconfident.val.labels.npy"), "ood.npy");
+                   example("temperature/k10_overconfident", "test_logits"),
+                   example("temperature/k10_overconfident", "test_labels"),
+                   example("temperature/k10_overconfident", "val_logits"),
+                   example("temperature/k10_overconfident", "val_labels"), "ood.npy");
     return text;
 }
 
@@ -220,7 +219,7 @@ static void test_without_validation(void **state)
     static char output[ROOM];
     assert_int_equal(shell(output,
                            "%s evaluate --logits %s --labels %s --bins 10 --bootstrap 0 --json small.json",
-                           plumb, golden("logits/k2_n64.logits.npy"), golden("logits/k2_n64.labels.npy")),
+                           plumb, example("logits/k2_n64", "logits"), example("logits/k2_n64", "labels")),
                      0);
     cJSON *root = parse_file("small.json");
     assert_true(cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(root, "temperature")));
@@ -243,10 +242,10 @@ static void test_worse(void **state)
         shell(output,
               "%s evaluate --logits %s --labels %s --validation-logits %s --validation-labels %s "
               "--bootstrap 0 --json worse.json",
-              plumb, golden("calibration/k10_underconfident.val.logits.npy"),
-              golden("calibration/k10_underconfident.val.labels.npy"),
-              golden("calibration/k10_overconfident.val.logits.npy"),
-              golden("calibration/k10_overconfident.val.labels.npy")),
+              plumb, example("temperature/k10_underconfident", "val_logits"),
+              example("temperature/k10_underconfident", "val_labels"),
+              example("temperature/k10_overconfident", "val_logits"),
+              example("temperature/k10_overconfident", "val_labels")),
         0);
     assert_non_null(strstr(output, "note: temperature scaling made the test ECE worse"));
     cJSON *root = parse_file("worse.json");
@@ -289,8 +288,8 @@ static void test_ranks(void **state)
         assert_string_equal(got, want);
     }
     /* More ranks than samples. */
-    const char *logits = golden("logits/two_samples_k2_n2.logits.npy");
-    const char *labels = golden("logits/two_samples_k2_n2.labels.npy");
+    const char *logits = example("logits/two_samples_k2_n2", "logits");
+    const char *labels = example("logits/two_samples_k2_n2", "labels");
     assert_runs(shell(want, "%s evaluate --logits %s --labels %s --json - 2>problem", plumb, logits, labels));
     assert_runs(shell(got, MPIRUN " 3 %s evaluate --logits %s --labels %s --json - 2>problem", plumb, logits,
                       labels));
@@ -326,7 +325,7 @@ static void test_probabilities(void **state)
                      0);
     assert_non_null(strstr(output, "the rows of the test logits look like probabilities"));
     assert_int_equal(shell(output, "%s evaluate --logits %s --labels %s --bootstrap 0 2>&1", plumb,
-                           golden("logits/k2_n64.logits.npy"), golden("logits/k2_n64.labels.npy")),
+                           example("logits/k2_n64", "logits"), example("logits/k2_n64", "labels")),
                      0);
     assert_null(strstr(output, "look like"));
 }
@@ -691,7 +690,7 @@ int main(void)
     if (plumb == NULL) plumb = TEST_BINARY_DIR "/plumb";
     test_scratch_make(scratch);
     char output[ROOM];
-    assert_int_equal(shell(output, "cp %s ood.npy", golden("ood/k10_typical.ood.logits.npy")), 0);
+    assert_int_equal(shell(output, "cp %s ood.npy", example("ood/k10_typical", "ood_logits")), 0);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_json),          cmocka_unit_test(test_without_validation),
         cmocka_unit_test(test_probabilities), cmocka_unit_test(test_worse),

@@ -1,7 +1,7 @@
 /* Optimizers against traces of torch, step by step; schedules against the published code's learning rates. */
 #include "engine/graph/op.h"
 #include "engine/optim/optimizer.h"
-#include "tests/support.h"
+#include "tests/golden.h"
 
 #include <float.h>
 #include <math.h>
@@ -115,54 +115,12 @@ static void get(const Fixture *fixture, double *values)
     }
 }
 
-static const Shape golden_shapes[TENSORS] = {
+static const Shape small_shapes[TENSORS] = {
     {FLOAT32, 2, {4, 3}},
     {FLOAT32, 1, {3}},
     {FLOAT32, 1, {5}},
 };
 enum { SIZE = 20, STEPS = 20 };
-
-/* ---- traces ---- */
-
-typedef struct {
-    const char *name;
-    OptimizerOptions options;
-    Schedule schedule;
-    int drop_after; /* steps, after which the learning rate is a tenth; 0: never */
-} Case;
-
-#define SGD .name = "sgd", .momentum = 0.9, .weight_decay = 5e-4
-#define VASWANI .name = "adam", .beta1 = 0.9, .beta2 = 0.98, .epsilon = 1e-9
-static const Case cases[] = {
-    {"sgd_m0.9_wd5e-4", {SGD}, {.name = "constant", .learning_rate = 0.1}, 0},
-    {"sgd_m0.9_wd5e-4_nesterov", {SGD, .nesterov = true}, {.name = "constant", .learning_rate = 0.1}, 0},
-    {"sgd_m0.9_wd5e-4_clip2", {SGD, .clip_norm = 2}, {.name = "constant", .learning_rate = 0.1}, 0},
-    {"sgd_m0.9_wd5e-4_nesterov_clip2",
-     {SGD, .nesterov = true, .clip_norm = 2},
-     {.name = "constant", .learning_rate = 0.1},
-     0},
-    {"sgd_m0.9_wd5e-4_clip2_lrdrop", {SGD, .clip_norm = 2}, {.name = "constant", .learning_rate = 0.1}, 10},
-    {"adam",
-     {.name = "adam", .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8},
-     {.name = "constant", .learning_rate = 1e-3},
-     0},
-    {"adam_l2_5e-4",
-     {.name = "adam", .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 5e-4},
-     {.name = "constant", .learning_rate = 1e-3},
-     0},
-    {"adam_vaswani_w4000",
-     {VASWANI},
-     {.name = "inverse_square_root", .learning_rate = 1, .warmup_steps = 4000, .model_width = 512},
-     0},
-    {"adam_vaswani_w8",
-     {VASWANI},
-     {.name = "inverse_square_root", .learning_rate = 1, .warmup_steps = 8, .model_width = 512},
-     0},
-    {"adagrad",
-     {.name = "adagrad", .weight_decay = 1e-4, .epsilon = 1e-10},
-     {.name = "constant", .learning_rate = 0.05},
-     0},
-};
 
 static double gradient_norm(Optimizer *optimizer, const Store *store)
 {
@@ -172,68 +130,133 @@ static double gradient_norm(Optimizer *optimizer, const Store *store)
     return norm;
 }
 
+/* ---- traces ---- */
+
+#define SGD .name = "sgd", .momentum = 0.9, .weight_decay = 5e-4
+
+/* What a golden case asks for. */
+typedef struct {
+    OptimizerOptions options;
+    Schedule schedule;
+    int64_t drop_after; /* steps, after which the learning rate is `dropped`; 0: never */
+    double dropped;
+} Case;
+
+static Case case_of(const GoldenCase *golden)
+{
+    Case c = {.options = {.name = "sgd"}, .schedule = {.name = "constant"}};
+    OptimizerOptions *options = &c.options;
+    options->momentum = golden_number_or(golden, "params/momentum", 0);
+    options->weight_decay = golden_number_or(golden, "params/weight_decay", 0);
+    options->nesterov = golden_number_or(golden, "params/nesterov", 0) != 0;
+    options->clip_norm = golden_number_or(golden, "params/clip_grad_norm", 0);
+    options->epsilon = golden_number_or(golden, "params/eps", 0);
+    if (golden_has(golden, "params/betas")) {
+        options->name = "adam";
+        options->beta1 = golden_number_at(golden, "params/betas", 0);
+        options->beta2 = golden_number_at(golden, "params/betas", 1);
+    } else if (golden_has(golden, "params/initial_accumulator")) {
+        options->name = "adagrad";
+        assert_true(golden_number(golden, "params/initial_accumulator") == 0 &&
+                    golden_number(golden, "params/lr_decay") == 0);
+    }
+    if (golden_has(golden, "params/warmup")) {
+        c.schedule = (Schedule){.name = "inverse_square_root",
+                                .learning_rate = 1,
+                                .warmup_steps = (int64_t)golden_number(golden, "params/warmup"),
+                                .model_width = (int64_t)golden_number(golden, "params/d_model")};
+    } else if (cJSON_IsString(golden_item(golden, "params/lr"))) {
+        int read = 0;
+        long last;
+        (void)sscanf(golden_text(golden, "params/lr"), "%lf for steps 1-%ld, %lf for steps%n",
+                     &c.schedule.learning_rate, &last, &c.dropped, &read);
+        assert_true(read > 0);
+        c.drop_after = last;
+    } else {
+        c.schedule.learning_rate = golden_number(golden, "params/lr");
+    }
+    return c;
+}
+
 static double rate_at(const Case *c, int step)
 {
-    const double rate = schedule_learning_rate(&c->schedule, 0, step);
-    return c->drop_after > 0 && step > c->drop_after ? 0.1 * rate : rate;
+    return c->drop_after > 0 && step > c->drop_after ? c->dropped
+                                                     : schedule_learning_rate(&c->schedule, 0, step);
+}
+
+static void check_shapes(const GoldenCase *golden)
+{
+    const cJSON *tensors = golden_item(golden, "params/parameter_tensors");
+    assert_int_equal(cJSON_GetArraySize(tensors), TENSORS);
+    for (int t = 0; t < TENSORS; ++t) {
+        const cJSON *extents = cJSON_GetArrayItem(tensors, t);
+        assert_int_equal(cJSON_GetArraySize(extents), small_shapes[t].rank);
+        for (int i = 0; i < small_shapes[t].rank; ++i)
+            assert_int_equal(cJSON_GetArrayItem(extents, i)->valueint, small_shapes[t].extent[i]);
+    }
+    assert_true(golden_number(golden, "params/steps") == STEPS);
 }
 
 /* gradient_scale s with gradients divided by s must give the same trace: it is a mean over 1 / s. */
-static void run_trace(const Case *c, const char *gradient_kind, double gradient_scale)
+static void run_trace(const GoldenCase *golden, double gradient_scale)
 {
-    char path[256];
-    (void)snprintf(path, sizeof path, "optim/%s.%s.trace.npy", c->name, gradient_kind);
-    int64_t count;
-    double *trace = golden_doubles(path, &count, NULL);
-    assert_int_equal(count, (STEPS + 1) * SIZE);
-    double *given = golden_doubles("optim/grads.npy", &count, NULL);
-    assert_int_equal(count, STEPS * SIZE);
-    double *matrix = golden_doubles("optim/quad_A.npy", &count, NULL);
-    assert_int_equal(count, SIZE * SIZE);
-    double *offset = golden_doubles("optim/quad_b.npy", &count, NULL);
-    assert_int_equal(count, SIZE);
+    check_shapes(golden);
+    const Case c = case_of(golden);
+    const bool quadratic = strcmp(golden_text(golden, "params/gradient"), "A p - b") == 0;
+    assert_true(quadratic || strcmp(golden_text(golden, "params/gradient"), "row t of grads") == 0);
+    GoldenArray trace = golden_array(golden, "expected_files/trace"),
+                given = golden_array(golden, "inputs/grads"), matrix = golden_array(golden, "inputs/quad_A"),
+                offset = golden_array(golden, "inputs/quad_b"), start = golden_array(golden, "inputs/p0");
+    assert_true(trace.count == (STEPS + 1) * SIZE && given.count == STEPS * SIZE);
+    assert_true(matrix.count == SIZE * SIZE && offset.count == SIZE && start.count == SIZE);
 
-    Fixture fixture = fixture_new(golden_shapes, 2);
+    Fixture fixture = fixture_new(small_shapes, 2);
     assert_int_equal(fixture.count, SIZE);
-    set(&fixture, false, trace);
+    set(&fixture, false, start.values);
     Optimizer *optimizer;
-    assert_ok(optimizer_create(fixture.store, c->options, &optimizer));
+    assert_ok(optimizer_create(fixture.store, c.options, &optimizer));
     for (int step = 1; step <= STEPS; ++step) {
-        double parameter[SIZE], gradient[SIZE], squares = 0, norm;
+        double parameter[SIZE], gradient[SIZE], squares = 0;
         get(&fixture, parameter);
         for (int i = 0; i < SIZE; ++i) {
-            gradient[i] = given[(step - 1) * SIZE + i];
-            if (strcmp(gradient_kind, "quadratic") == 0) {
-                gradient[i] = -offset[i];
+            gradient[i] = given.values[(step - 1) * SIZE + i];
+            if (quadratic) {
+                gradient[i] = -offset.values[i];
                 for (int j = 0; j < SIZE; ++j)
-                    gradient[i] += matrix[i * SIZE + j] * parameter[j];
+                    gradient[i] += matrix.values[i * SIZE + j] * parameter[j];
             }
             squares += gradient[i] * gradient[i];
             gradient[i] /= gradient_scale;
         }
         set(&fixture, true, gradient);
-        assert_ok(optimizer_set(optimizer, step, rate_at(c, step), gradient_scale));
+        assert_ok(optimizer_set(optimizer, step, rate_at(&c, step), gradient_scale));
         assert_ok(optimizer_step(optimizer));
-        norm = gradient_norm(optimizer, fixture.store);
+        const double norm = gradient_norm(optimizer, fixture.store), rate = rate_at(&c, step);
         assert_close(&norm, &(double){sqrt(squares)}, 1, 1e-6, 0, "gradient norm");
+        /* The gradient of the quadratic problem is that of parameters in float32. */
+        assert_close(&norm, &(double){golden_number_at(golden, "expected/grad_norm_before_clip", step - 1)},
+                     1, 1e-5, 1e-6, golden->id);
+        assert_close(&rate, &(double){golden_number_at(golden, "expected/lr_per_step", step - 1)}, 1, 1e-12,
+                     0, golden->id);
         get(&fixture, parameter);
-        assert_close(parameter, trace + (ptrdiff_t)step * SIZE, SIZE, 1e-5, 1e-6, path);
+        assert_close(parameter, trace.values + (ptrdiff_t)step * SIZE, SIZE, 1e-5, 1e-6, golden->id);
+        golden_count(SIZE + 2);
     }
     optimizer_free(optimizer);
     fixture_free(&fixture);
-    free(trace);
-    free(given);
-    free(matrix);
-    free(offset);
+    golden_array_free(&trace);
+    golden_array_free(&given);
+    golden_array_free(&matrix);
+    golden_array_free(&offset);
+    golden_array_free(&start);
 }
 
 static void test_traces(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
-        run_trace(&cases[i], "given_gradients", 1);
-        run_trace(&cases[i], "quadratic", 1);
-        run_trace(&cases[i], "given_gradients", 1.0 / 128);
+    for (const GoldenCase *golden = NULL; (golden = golden_next("optimizer", NULL, golden)) != NULL;) {
+        run_trace(golden, 1);
+        run_trace(golden, 1.0 / 128);
     }
 }
 
@@ -291,16 +314,28 @@ static void test_threads(void **state)
     free(expected);
 }
 
+#define VASWANI .name = "adam", .beta1 = 0.9, .beta2 = 0.98, .epsilon = 1e-9
+static const OptimizerOptions optimizers[] = {
+    {SGD},
+    {SGD, .nesterov = true},
+    {SGD, .clip_norm = 2},
+    {SGD, .nesterov = true, .clip_norm = 2},
+    {.name = "adam", .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8},
+    {.name = "adam", .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 5e-4},
+    {VASWANI},
+    {.name = "adagrad", .weight_decay = 1e-4, .epsilon = 1e-10},
+};
+
 /* Optimizer state is the store's: another optimizer on the same store goes on where the first stopped. */
 static void test_state_survives(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+    for (size_t i = 0; i < sizeof optimizers / sizeof *optimizers; ++i) {
         double result[2][SIZE];
         for (int restart = 0; restart < 2; ++restart) {
-            Fixture fixture = fixture_new(golden_shapes, 1);
+            Fixture fixture = fixture_new(small_shapes, 1);
             Optimizer *optimizer;
-            assert_ok(optimizer_create(fixture.store, cases[i].options, &optimizer));
+            assert_ok(optimizer_create(fixture.store, optimizers[i], &optimizer));
             for (int step = 1; step <= 6; ++step) {
                 double gradient[SIZE];
                 for (int k = 0; k < SIZE; ++k)
@@ -308,14 +343,14 @@ static void test_state_survives(void **state)
                 set(&fixture, true, gradient);
                 if (restart && step == 4) {
                     optimizer_free(optimizer);
-                    assert_ok(optimizer_create(fixture.store, cases[i].options, &optimizer));
+                    assert_ok(optimizer_create(fixture.store, optimizers[i], &optimizer));
                 }
                 assert_ok(optimizer_set(optimizer, step, 0.01, 1));
                 assert_ok(optimizer_step(optimizer));
             }
             get(&fixture, result[restart]);
             assert_true(store_flat_arrays(fixture.store) ==
-                        (strcmp(cases[i].options.name, "adam") == 0 ? 2 : 1));
+                        (strcmp(optimizers[i].name, "adam") == 0 ? 2 : 1));
             optimizer_free(optimizer);
             fixture_free(&fixture);
         }
@@ -326,7 +361,7 @@ static void test_state_survives(void **state)
 static void test_plain_sgd(void **state)
 {
     (void)state;
-    Fixture fixture = fixture_new(golden_shapes, 1);
+    Fixture fixture = fixture_new(small_shapes, 1);
     Optimizer *optimizer;
     assert_ok(optimizer_create(fixture.store, (OptimizerOptions){.name = "sgd"}, &optimizer));
     assert_int_equal(store_flat_arrays(fixture.store), 0); /* no memory for a momentum that is not there */
@@ -387,7 +422,7 @@ static void test_bad_options(void **state)
         {{.name = "adam", .beta2 = 0.999}, "needs an epsilon"},
         {{.name = "adagrad"}, "needs an epsilon"},
     };
-    Fixture fixture = fixture_new(golden_shapes, 1);
+    Fixture fixture = fixture_new(small_shapes, 1);
     Optimizer *optimizer;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; ++i) {
         assert_fails(optimizer_create(fixture.store, bad[i].options, &optimizer), STATUS_INPUT, bad[i].text);
@@ -408,46 +443,61 @@ static void assert_rate(const Schedule *schedule, int64_t epoch, int64_t step, d
     assert_close(&rate, &expected, 1, 1e-12, 0, schedule->name);
 }
 
+/* The learning rate by step, steps being the keys. */
 static void test_vaswani(void **state)
 {
     (void)state;
-    const Schedule schedule = {
-        .name = "inverse_square_root", .learning_rate = 1, .warmup_steps = 4000, .model_width = 512};
-    static const struct {
-        int64_t step;
-        double rate;
-    } expected[] = {
-        {1, 1.746928107421711e-07},      {2, 3.493856214843422e-07},       {100, 1.746928107421711e-05},
-        {3999, 0.0006985965501579421},   {4000, 0.0006987712429686843},    {4001, 0.000698683912937353},
-        {10000, 0.00044194173824159226}, {100000, 0.00013975424859373687},
-    };
-    for (size_t i = 0; i < sizeof expected / sizeof *expected; ++i)
-        assert_rate(&schedule, 0, expected[i].step, expected[i].rate);
+    for (const GoldenCase *golden = NULL;
+         (golden = golden_next("lr_schedule", "params/warmup", golden)) != NULL;) {
+        const Schedule schedule = case_of(golden).schedule;
+        const cJSON *rate;
+        cJSON_ArrayForEach(rate, golden_item(golden, "expected/lr"))
+        {
+            assert_rate(&schedule, 0, strtoll(rate->string, NULL, 10), golden_json_number(rate));
+            golden_count(1);
+        }
+    }
 }
 
-/* The paper's epochs, and those of the published loop under torch >= 1.1, one earlier. */
+/* Steps, in the published code's loop and as the paper says. */
+static void check_steps(const GoldenCase *golden, const char *loop, bool early)
+{
+    char epochs[128], rates[128];
+    (void)snprintf(epochs, sizeof epochs, "expected/%s_change_epochs_0based", loop);
+    (void)snprintf(rates, sizeof rates, "expected/%s_lr", loop);
+    int64_t milestones[8];
+    const int count = golden_length(golden, "params/milestones");
+    assert_true(count <= 8 && golden_length(golden, epochs) == count &&
+                golden_length(golden, rates) == count + 1);
+    for (int i = 0; i < count; ++i)
+        milestones[i] = (int64_t)golden_number_at(golden, "params/milestones", i);
+    const Schedule schedule = {.name = "steps",
+                               .learning_rate = golden_number(golden, "params/base_lr"),
+                               .epochs = milestones,
+                               .epoch_count = count,
+                               .factor = 0.1,
+                               .one_epoch_early = early};
+    const GoldenTolerance tolerance = golden_tolerance(golden, "f64", "");
+    int part = 0;
+    for (int64_t epoch = 0; epoch < (int64_t)golden_number(golden, "params/epochs"); ++epoch) {
+        if (part < count && epoch == (int64_t)golden_number_at(golden, epochs, part)) ++part;
+        const double expected = golden_number_at(golden, rates, part);
+        const double rate = schedule_learning_rate(&schedule, epoch, epoch * 352 + 1);
+        assert_close(&rate, &expected, 1, fmin(tolerance.relative, 1e-12), tolerance.absolute, golden->id);
+        golden_count(1);
+    }
+    assert_int_equal(part, count);
+}
+
 static void test_steps(void **state)
 {
     (void)state;
-    static const int64_t cifar[] = {150, 250}, tiny_imagenet[] = {40, 60};
-    const int64_t *const milestones[] = {cifar, tiny_imagenet};
-    const int64_t epochs[] = {350, 100};
-    for (int set_index = 0; set_index < 2; ++set_index)
-        for (int early = 0; early < 2; ++early) {
-            const Schedule schedule = {.name = "steps",
-                                       .learning_rate = 0.1,
-                                       .epochs = milestones[set_index],
-                                       .epoch_count = 2,
-                                       .factor = 0.1,
-                                       .one_epoch_early = early == 1};
-            for (int64_t epoch = 0; epoch < epochs[set_index]; ++epoch) {
-                double expected = 0.1;
-                if (epoch >= milestones[set_index][0] - early) expected = 0.01;
-                if (epoch >= milestones[set_index][1] - early) expected = 0.001;
-                const double rate = schedule_learning_rate(&schedule, epoch, epoch * 352 + 1);
-                assert_close(&rate, &expected, 1, 1e-12, 0, "steps");
-            }
-        }
+    for (const GoldenCase *golden = NULL;
+         (golden = golden_next("lr_schedule", "params/milestones", golden)) != NULL;) {
+        check_steps(golden, "official_loop", true);
+        check_steps(golden, "paper", false);
+    }
+    static const int64_t cifar[] = {150, 250};
     const Schedule warm = {.name = "steps",
                            .learning_rate = 0.1,
                            .epochs = cifar,
@@ -495,5 +545,7 @@ int main(void)
         cmocka_unit_test(test_bad_options),    cmocka_unit_test(test_vaswani),
         cmocka_unit_test(test_steps),          cmocka_unit_test(test_other_schedules),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const int failures = cmocka_run_group_tests(tests, NULL, NULL);
+    print_message("%lld golden values\n", (long long)golden_checked());
+    return failures;
 }
