@@ -8,41 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-cJSON *golden_json(const char *name)
-{
-    char path[4096];
-    (void)snprintf(path, sizeof path, "%s/%s", golden_folder(), name);
-    FILE *file = fopen(path, "rb");
-    assert_non_null(file);
-    assert_int_equal(fseek(file, 0, SEEK_END), 0);
-    long size = ftell(file);
-    assert_true(size > 0);
-    rewind(file);
-    char *text = malloc((size_t)size + 1);
-    assert_non_null(text);
-    assert_int_equal(fread(text, 1, (size_t)size, file), size);
-    text[size] = '\0';
-    (void)fclose(file);
-    cJSON *document = cJSON_Parse(text);
-    free(text);
-    assert_non_null(document);
-    return document;
-}
-
-const cJSON *golden_case(const char *id, cJSON **document)
-{
-    *document = golden_json("networks/cases.json");
-    const cJSON *item;
-    cJSON_ArrayForEach(item, *document)
-    {
-        if (strcmp(cJSON_GetObjectItemCaseSensitive(item, "id")->valuestring, id) == 0)
-            return cJSON_GetObjectItemCaseSensitive(item, "expected");
-    }
-    print_error("there is no golden case %s\n", id);
-    assert_true(false);
-    return NULL;
-}
-
 double item_number(const cJSON *object, const char *key)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
@@ -213,7 +178,62 @@ const double *network_step_sums(NetworkStep *step)
     return plan_data(step->program.plan, step->program.sums);
 }
 
-/* ---- golden tensors ---- */
+/* ---- golden networks ---- */
+
+/* How the published networks are called, and which of our models they are. */
+static const struct {
+    const char *built, *model, *width; /* the words before the width, or NULL */
+} published[] = {
+    {"wide_resnet", "wide_resnet", NULL},
+    {"DenseNet", "densenet121", "growth "},
+    {"Tiny-ImageNet Bottleneck", "tiny_imagenet_resnet50", "widths "},
+    {"BasicBlock", "resnet18", "widths "},
+    {"Bottleneck blocks", "resnet50", "base width "},
+    {"Bottleneck", "resnet50", "widths "},
+};
+
+__attribute__((format(printf, 2, 3))) static void add_setting(NetworkSettings *settings, const char *format,
+                                                              ...)
+{
+    assert_true(settings->count < 4);
+    char *text = settings->text[settings->count];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(text, sizeof settings->text[0], format, arguments);
+    va_end(arguments);
+    settings->settings[settings->count++] = text;
+}
+
+/* The number behind `words` in `text`. */
+static int number_behind(const char *text, const char *words)
+{
+    const char *at = strstr(text, words);
+    if (at == NULL) print_error("\"%s\" does not say \"%s\"\n", text, words);
+    assert_non_null(at);
+    return (int)strtol(at + strlen(words), NULL, 10);
+}
+
+void network_settings(const GoldenCase *golden, NetworkSettings *settings)
+{
+    const char *built = golden_text(golden, "params/built");
+    *settings = (NetworkSettings){.count = 0};
+    for (size_t i = 0; i < sizeof published / sizeof published[0]; ++i) {
+        if (strstr(built, published[i].built) == NULL) continue;
+        add_setting(settings, "model.name=%s", published[i].model);
+        if (published[i].width == NULL) {
+            add_setting(settings, "model.depth=%d", number_behind(built, "depth="));
+            add_setting(settings, "model.widen=%d", number_behind(built, "width="));
+            return;
+        }
+        const char *list = strchr(built, '['), *end = list != NULL ? strchr(list, ']') : NULL;
+        assert_non_null(end);
+        add_setting(settings, "model.blocks=%.*s", (int)(end + 1 - list), list);
+        add_setting(settings, "model.width=%d", number_behind(built, published[i].width));
+        return;
+    }
+    print_error("%s of %s: tests/network.c knows no network \"%s\"\n", golden->id, golden->folder, built);
+    assert_true(false);
+}
 
 static int64_t item_count(const cJSON *item, Shape shape)
 {
@@ -234,31 +254,30 @@ static const StoreEntry *item_entry(Network *network, const cJSON *item)
     return entry;
 }
 
-void network_load(Network *network, const char *index, const char *weights)
+void network_load(Network *network, const GoldenCase *golden)
 {
-    cJSON *document = golden_json(index);
-    int64_t available;
-    double *values = golden_doubles(weights, &available, NULL);
+    cJSON *document = golden_document(golden, "inputs/index");
+    GoldenArray weights = golden_array(golden, "inputs/weights");
     int loaded = 0, counters = 0;
     const cJSON *item;
     cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(document, "tensors"))
     {
         const StoreEntry *entry = item_entry(network, item);
         int64_t offset = (int64_t)item_number(item, "offset");
-        assert_true(offset + item_count(item, entry->shape) <= available);
-        from_pytorch(entry->shape, values + offset, entry->data);
+        assert_true(offset + item_count(item, entry->shape) <= weights.count);
+        from_pytorch(entry->shape, weights.values + offset, entry->data);
         ++loaded;
     }
     for (int i = 0; i < store_count(network->store); ++i)
         if (store_at(network->store, i)->shape.type == INT64) ++counters;
     assert_int_equal(loaded + counters, store_count(network->store));
-    free(values);
+    golden_array_free(&weights);
     cJSON_Delete(document);
 }
 
-double *network_tensors(Network *network, const char *index, Tensors which, int64_t *count)
+double *network_tensors(Network *network, const GoldenCase *golden, Tensors which, int64_t *count)
 {
-    cJSON *document = golden_json(index);
+    cJSON *document = golden_document(golden, "inputs/index");
     double *values = malloc(((size_t)item_number(document, "total") + 1) * sizeof *values);
     assert_non_null(values);
     *count = 0;

@@ -1,9 +1,9 @@
 /* A network with its loss, built from settings the way the trainer does it, for suites that run whole steps.
- * Images and tensors of golden files are in PyTorch's layout and in double; conversion is done here. */
+ * Images and tensors of golden cases are in PyTorch's layout and in double; conversion is done here. */
 #ifndef PLUMB_TESTS_NETWORK_H
 #define PLUMB_TESTS_NETWORK_H
 
-#include "tests/support.h"
+#include "tests/golden.h"
 
 #include "engine/base/config.h"
 #include "launch/train/program.h"
@@ -12,10 +12,6 @@
 
 #include <cjson/cJSON.h>
 
-/* tests/golden/NAME parsed; release with cJSON_Delete. */
-cJSON *golden_json(const char *name);
-/* The case `id` of tests/golden/networks/cases.json. The whole document is released by deleting *document. */
-const cJSON *golden_case(const char *id, cJSON **document);
 double item_number(const cJSON *object, const char *key);
 
 /* The extents a file has: [out, in, height, width] for a weight of rank 4. */
@@ -49,11 +45,20 @@ void network_open(Network *, const char *const settings[], DType compute, const 
                   int64_t classes);
 void network_close(Network *);
 
-/* All parameters and states of a file of weights, in the order of its index.json (num_batches_tracked is in
- * neither), and the same from the store; release with free(). */
-void network_load(Network *, const char *index, const char *weights);
+/* What golden cases say of the published networks: the settings that build the network of "params/built". Fails the test for
+ * a network that the table there does not know. */
+typedef struct {
+    char text[4][128];
+    const char *settings[NETWORK_MAX_SETTINGS]; /* the last of them NULL; more may be added */
+    int count;
+} NetworkSettings;
+void network_settings(const GoldenCase *, NetworkSettings *);
+
+/* All parameters and states from the case's inputs "weights" and "index" (num_batches_tracked is in neither), and the same from
+ * the store, in the order of the index; release with free(). */
+void network_load(Network *, const GoldenCase *);
 typedef enum { TENSORS_ALL, TENSORS_STATES, TENSORS_GRADIENTS } Tensors;
-double *network_tensors(Network *, const char *index, Tensors, int64_t *count);
+double *network_tensors(Network *, const GoldenCase *, Tensors, int64_t *count);
 
 /* |got - want| / |want| over whole vectors. */
 double relative_distance(const double *got, const double *want, int64_t count);

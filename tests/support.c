@@ -70,47 +70,6 @@ void test_scratch_remove(const char *path)
     assert_int_equal(system(command), 0);
 }
 
-const char *golden_folder(void)
-{
-    const char *wish = getenv("PLUMB_TEST_GOLDEN");
-    return wish != NULL ? wish : TEST_GOLDEN;
-}
-
-double *golden_doubles(const char *name, int64_t *count, int64_t shape[8])
-{
-    char path[4096];
-    (void)snprintf(path, sizeof path, "%s/%s", golden_folder(), name);
-    Npy npy;
-    assert_ok(npy_open(path, &npy));
-    double *values = malloc((size_t)npy.count * sizeof *values + 1);
-    assert_non_null(values);
-    for (int64_t i = 0; i < npy.count; ++i) {
-        switch (npy.type) {
-        case FLOAT32:
-            values[i] = (double)((const float *)npy.data)[i];
-            break;
-        case FLOAT64:
-            values[i] = ((const double *)npy.data)[i];
-            break;
-        case INT32:
-            values[i] = (double)((const int32_t *)npy.data)[i];
-            break;
-        case INT64:
-            values[i] = (double)((const int64_t *)npy.data)[i];
-            break;
-        default:
-            values[i] = (double)((const uint8_t *)npy.data)[i];
-            break;
-        }
-    }
-    if (count != NULL) *count = npy.count;
-    if (shape != NULL)
-        for (int i = 0; i < 8; ++i)
-            shape[i] = i < npy.rank ? npy.extent[i] : 1;
-    npy_close(&npy);
-    return values;
-}
-
 const char *test_data_or_skip(const char *name)
 {
     static char path[4096]; /* valid until the next call */

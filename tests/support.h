@@ -1,4 +1,4 @@
-/* What the test suites share: assertions on Status, golden files, scratch folders. */
+/* What the test suites share: assertions on Status, scratch folders. */
 #ifndef PLUMB_TESTS_SUPPORT_H
 #define PLUMB_TESTS_SUPPORT_H
 
@@ -34,12 +34,6 @@ void assert_close_float(const float *got, const double *want, int64_t count, dou
 /* A new empty folder under $TMPDIR, removed by test_scratch_remove. */
 void test_scratch_make(char path[4096]);
 void test_scratch_remove(const char *path);
-
-/* Where golden files are: $PLUMB_TEST_GOLDEN (suites may run away from their source), else tests/golden of
- * the source. */
-const char *golden_folder(void);
-/* tests/golden/NAME as doubles (any number type), released with free(). shape may be NULL. */
-double *golden_doubles(const char *name, int64_t *count, int64_t shape[8]);
 
 /* The device to test: DEVICE_CUDA if the environment has PLUMB_TEST_DEVICE=cuda (a GPU, or the kernels on the
  * host, as the suite is linked), else DEVICE_CPU. */
