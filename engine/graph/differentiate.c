@@ -2,7 +2,6 @@
 #include "engine/base/memory.h"
 #include "engine/graph/graph_internal.h"
 #include "engine/graph/op.h"
-#include "engine/ops/ops.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -53,7 +52,8 @@ static Value accumulate(Graph *graph, Value total, Value part)
 {
     if (!value_exists(total)) return part;
     if (!value_exists(part)) return total;
-    return add_inside(graph, total, part) ? part : add(graph, total, part);
+    return add_inside(graph, total, part) ? part
+                                          : graph_node(graph, &add_op, (Value[]){total, part}, 2, NULL, 0);
 }
 
 /* Is `part` the first gradient of rows of a table that is trained by them? Else says why not. */

@@ -96,4 +96,7 @@ struct Op {
     const Kernel *kernel[DEVICE_KINDS]; /* NULL: not on this device */
 };
 
+/* The sum of two values of one shape: the only op that differentiation itself appends. engine/ops provides it. */
+extern const Op add_op;
+
 #endif

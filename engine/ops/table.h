@@ -1,5 +1,5 @@
 /* The descriptors of the engine's ops, so that the table, gradient rules and fusions can name them; and what
- * op families share. In the order of the alphabet. */
+ * op families share. In the order of the alphabet; add_op is in engine/graph/op.h. */
 #ifndef PLUMB_ENGINE_OPS_TABLE_H
 #define PLUMB_ENGINE_OPS_TABLE_H
 
@@ -8,7 +8,6 @@
 
 extern const Op adaptive_average_pool2d_op;
 extern const Op adaptive_average_pool2d_backward_op;
-extern const Op add_op;
 extern const Op augment_op;
 extern const Op average_pool2d_op;
 extern const Op average_pool2d_backward_op;
