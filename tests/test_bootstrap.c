@@ -280,7 +280,7 @@ static void count_progress(void *context, double done)
 static void test_choices(void **state)
 {
     (void)state;
-    LogitSet set = golden_set("k10_n128");
+    LogitSet set = set_example(world, "k10_n128");
     double done = 0;
     BootstrapOptions options = {.replicates = 40,
                                 .seed = 1,
