@@ -257,10 +257,10 @@ static void test_worse(void **state)
         shell(output,
               "%s evaluate --logits %s --labels %s --validation-logits %s --validation-labels %s "
               "--bootstrap 0 --json worse.json --temperature-grid 2.3:2.4:0.1",
-              plumb, golden("calibration/k10_underconfident.val.logits.npy"),
-              golden("calibration/k10_underconfident.val.labels.npy"),
-              golden("calibration/k10_overconfident.val.logits.npy"),
-              golden("calibration/k10_overconfident.val.labels.npy")),
+              plumb, example("temperature/k10_underconfident", "val_logits"),
+              example("temperature/k10_underconfident", "val_labels"),
+              example("temperature/k10_overconfident", "val_logits"),
+              example("temperature/k10_overconfident", "val_labels")),
         0);
     assert_non_null(strstr(output, "note: temperature scaling made the test ECE worse"));
     assert_non_null(strstr(output, "note: T = 2.3 by ECE is the end of the grid"));
@@ -464,7 +464,7 @@ static void test_outputs(void **state)
 {
     (void)state;
     static char output[ROOM];
-    const char *logits = golden("logits/k2_n64.logits.npy"), *labels = golden("logits/k2_n64.labels.npy");
+    const char *logits = example("logits/k2_n64", "logits"), *labels = example("logits/k2_n64", "labels");
     assert_int_equal(shell(output,
                            "%s evaluate --logits %s --labels missing.npy --json nowhere/out.json 2>&1", plumb,
                            logits),
