@@ -2,6 +2,7 @@
 #include "tests/golden.h"
 #include "tests/support.h"
 
+#include "engine/base/file.h"
 #include "nlp/bleu/bleu.h"
 
 #include <stdio.h>
@@ -143,6 +144,24 @@ static Lines read_lines(const GoldenCase *golden, const char *path)
     for (char *at = lines.text, *stop; *at != '\0'; at = stop + 1) {
         stop = strchr(at, '\n');
         assert_non_null(stop); /* each line has its end */
+        lines.line[lines.count++] = (TextSpan){.data = at, .size = (size_t)(stop - at)};
+    }
+    return lines;
+}
+
+/* Lines of $PLUMB_DATA/system-outputs/NAME. */
+static Lines read_system(const char *name)
+{
+    char path[256];
+    (void)snprintf(path, sizeof path, "system-outputs/%s", name);
+    Lines lines = {.count = 0};
+    size_t size;
+    assert_ok(file_read(test_data_or_skip(path), (size_t)64 << 20, &lines.text, &size));
+    lines.line = calloc(size + 1, sizeof *lines.line);
+    assert_non_null(lines.line);
+    for (char *at = lines.text, *end = lines.text + size, *stop; at < end; at = stop + 1) {
+        stop = memchr(at, '\n', (size_t)(end - at));
+        if (stop == NULL) stop = end;
         lines.line[lines.count++] = (TextSpan){.data = at, .size = (size_t)(stop - at)};
     }
     return lines;
@@ -384,6 +403,65 @@ static void golden_tokens(void **state)
     if (compared == 0) skip();
 }
 
+/* ---- Systems of WMT17 and WMT21 ---- */
+
+static void assert_system_score(const cJSON *computed, const char *key, const Corpus *corpus,
+                                BleuTokenizer tokenizer, int *compared)
+{
+    if (!cJSON_HasObjectItem(computed, key)) return;
+    const BleuStatistics statistics = statistics_of(corpus, tokenizer);
+    assert_near(bleu_score(&statistics, &usual).score, number_of(computed, key), key);
+    ++*compared;
+}
+
+static void assert_system(const cJSON *row, int *compared)
+{
+    Corpus corpus = {.hypothesis =
+                         read_system(cJSON_GetObjectItemCaseSensitive(row, "hypothesis")->valuestring)};
+    const cJSON *reference = cJSON_GetObjectItemCaseSensitive(row, "references")->child;
+    for (; reference != NULL && corpus.references < MOST_REFERENCES; reference = reference->next) {
+        corpus.reference[corpus.references] = read_system(reference->valuestring);
+        assert_int_equal(corpus.reference[corpus.references++].count, corpus.hypothesis.count);
+    }
+    assert_null(reference);
+    const cJSON *computed = cJSON_GetObjectItemCaseSensitive(row, "computed");
+    for (int t = 0; t < BLEU_TOKENIZERS; ++t) {
+        char key[64];
+        (void)snprintf(key, sizeof key, "bleu_%s%s", bleu_tokenizer_name((BleuTokenizer)t),
+                       corpus.references > 1 ? "_all" : "");
+        assert_system_score(computed, key, &corpus, (BleuTokenizer)t, compared);
+    }
+    /* Each reference alone: newstest2021.ref.A.de.gz is "A". */
+    const cJSON *names = cJSON_GetObjectItemCaseSensitive(row, "references");
+    for (int r = 0; corpus.references > 1 && r < corpus.references; ++r) {
+        const Corpus one = {
+            .hypothesis = corpus.hypothesis, .reference = {corpus.reference[r]}, .references = 1};
+        char key[64];
+        (void)snprintf(key, sizeof key, "bleu_13a_%c",
+                       strstr(cJSON_GetArrayItem(names, r)->valuestring, ".ref.")[5]);
+        assert_system_score(computed, key, &one, BLEU_TOKENS_13A, compared);
+    }
+    corpus_free(&corpus);
+}
+
+static void systems_have_their_published_scores(void **state)
+{
+    (void)state;
+    char *text;
+    size_t size;
+    assert_ok(file_read(test_data_or_skip("system-outputs/expected.json"), (size_t)16 << 20, &text, &size));
+    cJSON *root = cJSON_Parse(text);
+    free(text);
+    const cJSON *cases = cJSON_GetObjectItemCaseSensitive(root, "cases");
+    assert_true(cJSON_GetArraySize(cases) > 0);
+    int compared = 0;
+    for (const cJSON *row = cases->child; row != NULL; row = row->next)
+        assert_system(row, &compared);
+    print_message("%d scores compared\n", compared);
+    assert_true(compared >= cJSON_GetArraySize(cases));
+    cJSON_Delete(root);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -396,6 +474,7 @@ int main(void)
         cmocka_unit_test(golden_smoothing),
         cmocka_unit_test(golden_sentences),
         cmocka_unit_test(golden_tokens),
+        cmocka_unit_test(systems_have_their_published_scores),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
