@@ -136,7 +136,8 @@ static Status prepare(Training *training, const Options *options)
     for (int i = training->lengths.count - 1; i >= 0; --i) {
         Program *program = &training->program[i];
         TRY(build(training, program, training->lengths.length[i], compute));
-        if (training->store == NULL) TRY(store_create(training->device, program->graph, 1, &training->store));
+        if (training->store == NULL)
+            TRY(store_create(training->device, (const Graph *[]){program->graph}, 1, 1, &training->store));
         TRY(plan_create(program->graph, training->store, training->arena, training->collective,
                         (PlanOptions){.share_memory = true, .profile = options->profile}, &program->plan));
     }

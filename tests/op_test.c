@@ -458,6 +458,27 @@ static void run(Trial *trial)
     assert_ok(device_synchronize(trial->device));
 }
 
+/* The gradient of a table that is trained by rows, as a whole. */
+static void *download_rows(Trial *trial, const StoreEntry *entry)
+{
+    const int64_t most = entry->all_rows.most, columns = shape_columns(entry->shape);
+    int32_t *list = allocate(ROW_LIST_HEAD + most, sizeof *list);
+    float *whole = allocate(shape_count(entry->shape), sizeof *whole);
+    float *rows =
+        download(trial, entry->all_rows.gradient, shape_of(FLOAT32, 2, (const int64_t[]){most, columns}));
+    assert_ok(device_download(trial->device, list, entry->all_rows.list,
+                              (size_t)(ROW_LIST_HEAD + most) * sizeof *list));
+    assert_ok(device_synchronize(trial->device));
+    for (int32_t i = 0; i < list[0]; ++i) {
+        const int32_t row = list[ROW_LIST_HEAD + i];
+        assert_true(row < shape_rows(entry->shape) && row > (i > 0 ? list[ROW_LIST_HEAD + i - 1] : -1));
+        memcpy(whole + row * columns, rows + i * columns, (size_t)columns * sizeof *whole);
+    }
+    free(list);
+    free(rows);
+    return whole;
+}
+
 /* All that the plan computed, one after the other: output, then for each tensor its gradient or new state.
  * NULL where there is none. */
 static void collect(Trial *trial, void *result[OP_TEST_TENSORS + 1])
@@ -472,6 +493,10 @@ static void collect(Trial *trial, void *result[OP_TEST_TENSORS + 1])
         } else if (tensor->gradient != NULL) {
             const Value gradient = graph_gradient(trial->graph, trial->in[i]);
             if (!value_exists(gradient)) continue;
+            if (entry != NULL && entry->by_rows) {
+                result[i + 1] = download_rows(trial, entry);
+                continue;
+            }
             const void *from =
                 tensor->role == ROLE_PARAMETER ? entry->gradient : plan_data(trial->plan, gradient);
             result[i + 1] = download(trial, from, tensor->shape);

@@ -45,7 +45,7 @@ static void step_open(Step *step, const GlobalPoolingCnn *network, const LossOpt
     assert_ok(device_open(DEVICE_CPU, 0, 2, &step->device));
     assert_ok(arena_create(step->device, &step->arena));
     assert_ok(collective_self(&step->collective));
-    assert_ok(store_create(step->device, graph, 1, &step->store));
+    assert_ok(store_create(step->device, (const Graph *[]){graph}, 1, 1, &step->store));
     assert_ok(plan_create(graph, step->store, step->arena, step->collective, PLAN_DEFAULTS, &step->plan));
 }
 

@@ -126,6 +126,25 @@ static Value build_adaptive_pool(Graph *graph, const OpCase *op_case, const Valu
                                    (int64_t)golden_number_at(op_case->golden, "params/output", 1));
 }
 
+static Value build_table(Graph *graph, const OpCase *op_case, const Value in[], bool padded)
+{
+    return embedding(graph, "layer", in[0],
+                     (Embedding){.rows = parameter_extent(op_case->golden, "inputs/param_weight", 0),
+                                 .width = parameter_extent(op_case->golden, "inputs/param_weight", 1),
+                                 .padded = padded,
+                                 .padding_row = number_or(op_case->golden, "params/padding_index", 0)});
+}
+
+static Value build_embedding(Graph *graph, const OpCase *op_case, const Value in[])
+{
+    return build_table(graph, op_case, in, false);
+}
+
+static Value build_padded_embedding(Graph *graph, const OpCase *op_case, const Value in[])
+{
+    return build_table(graph, op_case, in, true);
+}
+
 /* ---- the table ---- */
 
 typedef struct {
@@ -157,9 +176,9 @@ static const Layer layers[] = {
      .why = "for reference only: ties go to the first maximum"},
     {"global max over the last axis", .build = build_global_max, .channels_first = true},
     {"maxpool1d", .build = build_max_pool1d, .channels_first = true},
-    {"embedding lookup", .why = "documents"},
-    {"embedding lookup with padding index 0", .why = "documents"},
-    {"embedding lookup with a padding index and repeated ids", .why = "documents"},
+    {"embedding lookup", .build = build_embedding},
+    {"embedding lookup with padding index 0", .build = build_padded_embedding},
+    {"embedding lookup with a padding index and repeated ids", .build = build_padded_embedding},
     {"binary (N-ary, N=2) Tree-LSTM", .why = "trees"},
     {"binary Tree-LSTM, constituency use (input vectors at leaves only)", .why = "trees"},
     {"binary Tree-LSTM with separate leaf and composer modules (common code variant, optional)",

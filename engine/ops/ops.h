@@ -63,6 +63,21 @@ typedef struct {
 /* [..., C] -> [..., features]; parameters weight [features,C], bias [features]. */
 Value linear(Graph *, const char *name, Value x, Linear);
 
+typedef struct {
+    int64_t rows, width;
+    bool
+        padded; /* padding_row starts at zero and has no gradient; what it holds is read like any other row */
+    int64_t padding_row;
+    double scale; /* of the output; 0: 1 */
+    Init init;
+    TrainingKind
+        training; /* TRAINED_BY_ROWS: only the rows that a batch reads have gradients; FROZEN: none has */
+} Embedding;
+/* Rows of a table: INT32 [...] -> [..., width] of the compute type; parameter weight [rows,width]. An index that is no
+ * row is an error on the CPU; on a GPU the output is NaN there, so that training stops and says so. Its gradient is
+ * summed in float64 in the order of the index. */
+Value embedding(Graph *, const char *name, Value index, Embedding);
+
 /* ---- elementwise, shape ---- */
 
 Value relu(Graph *, Value x);

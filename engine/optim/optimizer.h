@@ -1,4 +1,5 @@
-/* Optimizers over the flat store: one pass that clips, decays and steps every parameter at once.
+/* Optimizers over the flat store: one pass that clips, decays and steps every parameter at once, whatever groups they
+ * are in; and one over the rows of each table that is trained by rows.
  *
  * The order is that of torch and of the published code: the gradient (sum over ranks, times gradient_scale)
  * is clipped to a global norm, then weight decay is added, then momentum or moments, then the step. The
@@ -9,6 +10,19 @@
 #include "engine/base/status.h"
 #include "engine/plan/store.h"
 
+/* Some parameters that are trained in another way: those whose full names ("layer1.0.conv1.weight") fit a pattern of
+ * fnmatch(3), in which "*" stands for any characters, dots too. Of several groups that fit, the last one counts. */
+typedef struct {
+    const char *parameters;      /* the pattern */
+    const char *name;            /* the rule; NULL: the optimizer's, with its momentum */
+    double learning_rate_factor; /* of the schedule's rate */
+    double weight_decay;
+    bool frozen; /* no gradient, no step */
+    bool
+        sparse; /* a table whose gradient is kept for the rows that a batch uses: sgd without momentum, or adagrad;
+                    without weight decay. The same steps as dense */
+} OptimizerGroup;
+
 typedef struct {
     const char *name;    /* "sgd", "adam", "adagrad" */
     double momentum;     /* sgd */
@@ -17,7 +31,16 @@ typedef struct {
     double beta1, beta2; /* adam */
     double epsilon;      /* adam, adagrad */
     double clip_norm;    /* 0: no clipping; else factor min(1, clip / (norm + 1e-6)) */
+    const OptimizerGroup
+        *groups; /* outlive the optimizer; one with a rule of its own has no momentum, and the betas
+                                     and the epsilon above */
+    int group_count;
 } OptimizerOptions;
+
+/* Says in the graph which parameters are frozen or trained by rows. Before graph_differentiate, of every graph that is.
+ * STATUS_INPUT for a pattern that fits no parameter of the graph; it names the nearest parameter. *which, if not NULL,
+ * receives the number of the group that is wrong. */
+CHECKED Status optimizer_mark(Graph *, const OptimizerOptions *, int *which);
 
 typedef struct Optimizer Optimizer;
 CHECKED Status optimizer_create(Store *, OptimizerOptions, Optimizer **);

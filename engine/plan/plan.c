@@ -5,6 +5,7 @@
 #include "engine/plan/exchange.h"
 #include "engine/plan/layout.h"
 #include "engine/plan/narrow_gradients.h"
+#include "engine/plan/row_exchange.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -42,6 +43,8 @@ struct Plan {
     int roundings;
     NarrowGradients *narrow; /* likewise gradients; NULL: none */
     bool gradients_missing;  /* some parameter of the store gets no gradient here */
+    bool trains;             /* some parameter has a gradient */
+    RowExchange *rows;       /* of the tables that are trained by rows; NULL: none */
     Value *reduced;
     size_t reduced_count, reduced_capacity;
     int micro_step, micro_steps;
@@ -54,6 +57,20 @@ struct Plan {
 };
 
 /* ---- making ---- */
+
+/* The gradient of a table's rows, their numbers and how many there are: graph.h. */
+static Status bind_rows(Plan *plan, const StoreEntry *entry, Value gradient)
+{
+    if (graph_shape(plan->graph, gradient).extent[0] > entry->rows.most)
+        return fail(STATUS_INTERNAL, "%s: the store has no room for so many rows", entry->name);
+    void *const to[] = {entry->rows.gradient, entry->rows.list + ROW_LIST_HEAD, entry->rows.list};
+    for (int i = 0; i < 3; ++i) {
+        const Value value = graph_output(plan->graph, gradient, i);
+        plan->is_gradient[value.id] = true;
+        plan->bound[value.id] = to[i];
+    }
+    return OK;
+}
 
 static Status bind_store(Plan *plan)
 {
@@ -72,6 +89,11 @@ static Status bind_store(Plan *plan)
         plan->bound[v] = entry->data;
         const Value gradient = graph_gradient(plan->graph, value);
         if (role != ROLE_PARAMETER || !value_exists(gradient)) continue;
+        plan->trains = true;
+        if (entry->by_rows) {
+            TRY(bind_rows(plan, entry, gradient));
+            continue;
+        }
         if (entry->gradient == NULL) return fail(STATUS_INTERNAL, "%s has no gradient in the store", name);
         if (plan->is_gradient[gradient.id])
             return fail(STATUS_INTERNAL, "%s shares its gradient with another parameter", name);
@@ -85,10 +107,7 @@ static Status bind_store(Plan *plan)
  * gradients after other nodes, all at the end, behind whatever the nodes themselves exchange. */
 static Status make_buckets(Plan *plan)
 {
-    bool any = false;
-    for (int v = 0; v < plan->values; ++v)
-        any = any || plan->is_gradient[v];
-    if (!any) return OK;
+    if (!plan->trains) return OK;
     const int entries = store_count(plan->store);
     const int64_t bytes =
         plan->options.bucket_bytes > 0 ? plan->options.bucket_bytes : (int64_t)DEFAULT_BUCKET_BYTES;
@@ -172,6 +191,13 @@ static Status choose_rounding(Plan *plan)
     return OK;
 }
 
+/* Is it one of the dense gradients, or the rows of a table? */
+static bool is_in_flat_gradient(const Plan *plan, const float *gradient)
+{
+    const float *first = store_gradients(plan->store);
+    return gradient >= first && gradient < first + store_trained_count(plan->store);
+}
+
 static Status prepare_node(Plan *plan, int n)
 {
     const Node *node = graph_node_at(plan->graph, n);
@@ -198,7 +224,8 @@ static Status prepare_node(Plan *plan, int n)
                                 .stride = plan->layout.place[output.id].stride,
                                 .column = plan->layout.place[output.id].column};
         call->wanted[i] = plan->layout.place[output.id].last > n;
-        if (gradient != NULL && plan->narrow != NULL && !is_input(plan->graph, output))
+        if (gradient != NULL && plan->narrow != NULL && is_in_flat_gradient(plan, gradient) &&
+            !is_input(plan->graph, output))
             call->out[i].narrow = narrow_gradients_place(plan->narrow, gradient);
     }
     size_t scratch = 0;
@@ -281,6 +308,7 @@ Status plan_create(const Graph *graph, Store *store, Arena *arena, Collective *c
     if (plan->bucket_count > 0)
         TRY_ELSE(failed,
                  exchange_create(store, collective, plan->narrow, options.gradient_type, &plan->exchange));
+    if (plan->trains) TRY_ELSE(failed, row_exchange_create(store, collective, &plan->rows));
     TRY_ELSE(failed, layout_create(graph, device_kind(plan->device), plan->is_gradient, options.share_memory,
                                    &plan->layout));
     for (int n = 0; n < plan->nodes; ++n)
@@ -309,6 +337,7 @@ void plan_free(Plan *plan)
     }
     layout_free(&plan->layout);
     exchange_free(plan->exchange);
+    row_exchange_free(plan->rows);
     narrow_gradients_free(plan->narrow);
     free(plan->call);
     free(plan->cost);
@@ -467,6 +496,9 @@ Status plan_run(Plan *plan)
     resolve(plan);
     const bool gathering = plan->micro_steps > 1, last = plan->micro_step == plan->micro_steps - 1;
     const bool reduce = !gathering || last;
+    if (plan->rows != NULL && gathering && plan->micro_step > 0)
+        return fail(STATUS_UNSUPPORTED,
+                    "tables that are trained by rows cannot gather the gradients of micro-batches");
     float *gathered = NULL;
     if (gathering) TRY(store_accumulator(plan->store, &gathered));
     if (plan->gradients_missing && plan->bucket_count > 0)
@@ -480,6 +512,7 @@ Status plan_run(Plan *plan)
         TRY(reduce_results(plan, n));
         TRY(collective_health(plan->collective));
     }
+    if (plan->rows != NULL && reduce) TRY(row_exchange_start(plan->rows, plan->graph));
     ++plan->runs;
     if (gathering && !last && plan->bucket_count > 0) {
         if (plan->micro_step == 0)
@@ -491,6 +524,7 @@ Status plan_run(Plan *plan)
     const double start = now();
     TRY(collective_join(plan->collective, device_stream(plan->device)));
     if (plan->exchange != NULL) TRY(exchange_finish(plan->exchange));
+    if (plan->rows != NULL && reduce) TRY(row_exchange_finish(plan->rows));
     plan->join_seconds += now() - start;
     return OK;
 }
@@ -532,6 +566,16 @@ static Status check_floats(Plan *plan, const char *what, const char *name, const
     return status;
 }
 
+/* Of this rank's gradient of a table's rows, that what is there. */
+static Status check_rows(Plan *plan, const StoreEntry *entry)
+{
+    int32_t rows;
+    TRY(device_download(plan->device, &rows, entry->rows.list, sizeof rows));
+    TRY(device_synchronize(plan->device));
+    const Shape shape = shape_of(FLOAT32, 2, (const int64_t[]){rows, shape_columns(entry->shape)});
+    return check_floats(plan, "the gradient of rows of", entry->name, entry->rows.gradient, shape);
+}
+
 Status plan_check_finite(Plan *plan)
 {
     resolve(plan);
@@ -546,10 +590,11 @@ Status plan_check_finite(Plan *plan)
             TRY(check_floats(plan, "result", graph_name(plan->graph, value), address(plan, value),
                              graph_shape(plan->graph, value)));
     }
-    for (int i = 0; i < store_count(plan->store) && plan->bucket_count > 0; ++i) {
+    for (int i = 0; i < store_count(plan->store) && plan->trains; ++i) {
         const StoreEntry *entry = store_at(plan->store, i);
         if (entry->gradient != NULL)
             TRY(check_floats(plan, "the gradient of", entry->name, entry->gradient, entry->shape));
+        if (entry->by_rows) TRY(check_rows(plan, entry));
     }
     return OK;
 }
@@ -569,6 +614,8 @@ PlanReport plan_report(const Plan *plan)
         if (entry->role == ROLE_STATE) report.state_bytes += bytes;
         if (entry->role == ROLE_PARAMETER) report.parameter_bytes += bytes;
         if (entry->gradient != NULL) report.gradient_bytes += bytes;
+        if (entry->by_rows)
+            report.gradient_bytes += (size_t)(entry->rows.most * shape_columns(entry->shape)) * sizeof(float);
     }
     for (int n = 0; n < plan->nodes; ++n) {
         report.flops += plan->cost[n].flops;

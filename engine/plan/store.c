@@ -24,6 +24,7 @@ struct Store {
     size_t state_bytes;
     void *accumulator, *rounded, *narrow_gradients; /* NULL: nobody has asked for it yet */
     RowGradient *gathered;                          /* one a table; NULL: nobody has asked for it yet */
+    void *row_scratch;
     int tables, ranks;
     bool one_order;
     FlatArray *flat;
@@ -320,6 +321,7 @@ void store_free(Store *store)
         device_free(store->device, store->flat[i].data);
         free((void *)(uintptr_t)store->flat[i].name);
     }
+    device_free(store->device, store->row_scratch);
     device_free(store->device, store->parameters);
     device_free(store->device, store->gradients);
     device_free(store->device, store->states);
@@ -393,33 +395,41 @@ Status store_narrow_gradients(Store *store, void **data)
     return OK;
 }
 
-Status store_share_rows(Store *store, int ranks, const RowGradient **gathered)
+/* all_rows and what it is made of, for each table. */
+static Status make_shared_rows(Store *store, int ranks)
+{
+    int64_t longest = 0;
+    TRY(memory_new(&store->gathered, (size_t)store->tables, sizeof *store->gathered, "row gradients"));
+    for (int i = 0, table = 0; i < store->count; ++i) {
+        StoreEntry *entry = &store->entry[i];
+        if (!entry->by_rows) continue;
+        const int64_t columns = shape_columns(entry->shape), rows = shape_rows(entry->shape);
+        const int64_t vectors = entry->rows.most * ranks;
+        RowGradient all = {.list = NULL};
+        TRY(allocate_rows(store, entry->name, ranks, entry->rows.most, columns, &store->gathered[table++]));
+        const Status status =
+            allocate_rows(store, entry->name, 1, vectors < rows ? vectors : rows, columns, &all);
+        if (status != OK) {
+            free_rows(store, &all);
+            return status;
+        }
+        entry->all_rows = all;
+        if (vectors > longest) longest = vectors;
+    }
+    return device_allocate(store->device, row_sums_scratch(longest), "row gradients", &store->row_scratch);
+}
+
+Status store_share_rows(Store *store, int ranks, const RowGradient **gathered, void **scratch)
 {
     *gathered = NULL;
+    *scratch = NULL;
     if (store->tables == 0) return OK;
     if (store->ranks != 0 && store->ranks != ranks)
         return fail(STATUS_INTERNAL, "row gradients of %d ranks, after those of %d", ranks, store->ranks);
-    if (store->ranks == 0 && ranks > 1) {
-        TRY(memory_new(&store->gathered, (size_t)store->tables, sizeof *store->gathered, "row gradients"));
-        for (int i = 0, table = 0; i < store->count; ++i) {
-            StoreEntry *entry = &store->entry[i];
-            if (!entry->by_rows) continue;
-            const int64_t columns = shape_columns(entry->shape), rows = shape_rows(entry->shape);
-            const int64_t most = entry->rows.most * ranks;
-            RowGradient all = {.list = NULL};
-            TRY(allocate_rows(store, entry->name, ranks, entry->rows.most, columns,
-                              &store->gathered[table++]));
-            const Status status =
-                allocate_rows(store, entry->name, 1, most < rows ? most : rows, columns, &all);
-            if (status != OK) {
-                free_rows(store, &all);
-                return status;
-            }
-            entry->all_rows = all;
-        }
-    }
+    if (store->ranks == 0 && ranks > 1) TRY(make_shared_rows(store, ranks));
     store->ranks = ranks;
     *gathered = store->gathered;
+    *scratch = store->row_scratch;
     return OK;
 }
 

@@ -9,6 +9,7 @@
 #include "engine/base/status.h"
 #include "engine/device/device.h"
 #include "engine/graph/graph.h"
+#include "engine/ops/row_sums.h"
 
 #include <stdint.h>
 
@@ -26,7 +27,6 @@ void store_free(Store *); /* NULL is allowed */
 Device *store_device(const Store *);
 
 /* The gradient of a table that is TRAINED_BY_ROWS. */
-enum { ROW_LIST_HEAD = 16 };
 typedef struct {
     int64_t most; /* there is room for so many rows */
     int32_t
@@ -86,9 +86,9 @@ CHECKED Status store_rounded(Store *, void **data);
 CHECKED Status store_narrow_gradients(Store *, void **data);
 
 /* Room for the row gradients of so many ranks: makes all_rows, and into *gathered, one for each table in the store's
- * order, what they are made of: every rank's list and gradient one after the other. For one rank all_rows is rows, and
- * *gathered NULL. Plans of one store must agree on the number. Owned by the store. */
-CHECKED Status store_share_rows(Store *, int ranks, const RowGradient **gathered);
+ * order, what they are made of: every rank's list and gradient one after the other; *scratch is for row_sums of each.
+ * For one rank all_rows is rows, and both are NULL. Plans of one store must agree on the number. Owned by the store. */
+CHECKED Status store_share_rows(Store *, int ranks, const RowGradient **gathered, void **scratch);
 
 /* A further flat float32 array like the gradients, zeroed, named in checkpoints ("momentum"): optimizer state. The same
  * memory when asked again. tables: with room for the tables that are trained by rows, as in the parameters. */

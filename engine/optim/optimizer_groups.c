@@ -1,0 +1,66 @@
+/* Which parameters are in which group. */
+#include "engine/base/config.h"
+#include "engine/base/memory.h"
+#include "engine/optim/optimizer_kernel.h"
+
+#include <fnmatch.h>
+#include <stdlib.h>
+
+int optimizer_group_of(const OptimizerOptions *options, const char *parameter)
+{
+    for (int g = options->group_count - 1; g >= 0; --g)
+        if (fnmatch(options->groups[g].parameters, parameter, 0) == 0) return g;
+    return -1;
+}
+
+/* The parameters' names; release with free(). */
+static Status names_of(const Graph *graph, const char ***names, int *count)
+{
+    *count = 0;
+    TRY(memory_new(names, (size_t)graph_value_count(graph) + 1, sizeof **names, "parameters"));
+    for (int v = 0; v < graph_value_count(graph); ++v)
+        if (graph_role(graph, (Value){v}) == ROLE_PARAMETER)
+            (*names)[(*count)++] = graph_name(graph, (Value){v});
+    return OK;
+}
+
+static Status check_patterns(const Graph *graph, const OptimizerOptions *options, int *which)
+{
+    const char **names;
+    int count;
+    Status status = OK;
+    TRY(names_of(graph, &names, &count));
+    for (int g = 0; g < options->group_count && status == OK; ++g) {
+        const char *pattern = options->groups[g].parameters;
+        int fit = 0;
+        for (int i = 0; i < count; ++i)
+            fit += fnmatch(pattern, names[i], 0) == 0;
+        if (fit > 0) continue;
+        if (which != NULL) *which = g;
+        const char *nearest = config_nearest(pattern, names, count);
+        status = nearest != NULL
+                     ? fail(STATUS_INPUT, "%s fits no parameter of this network; the nearest is %s", pattern,
+                            nearest)
+                     : fail(STATUS_INPUT, "%s fits no parameter of this network, which begin with %s",
+                            pattern, count > 0 ? names[0] : "none");
+    }
+    free(names);
+    return status;
+}
+
+Status optimizer_mark(Graph *graph, const OptimizerOptions *options, int *which)
+{
+    if (options->group_count == 0 || graph_failed(graph)) return OK;
+    TRY(check_patterns(graph, options, which));
+    for (int v = 0; v < graph_value_count(graph); ++v) {
+        const Value value = {v};
+        if (graph_role(graph, value) != ROLE_PARAMETER) continue;
+        const int g = optimizer_group_of(options, graph_name(graph, value));
+        if (g < 0) continue;
+        if (options->groups[g].frozen)
+            graph_set_training(graph, value, FROZEN);
+        else if (options->groups[g].sparse)
+            graph_set_training(graph, value, TRAINED_BY_ROWS);
+    }
+    return OK;
+}
