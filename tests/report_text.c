@@ -140,8 +140,8 @@ static void assert_ids(const char *html)
 
 static void assert_stands_alone(const char *html)
 {
-    static const char *const outside[] = {"http:",   "https:", "src=\"",  "src='", "<img",
-                                          "<script", "<link",  "@import", "file:", "xlink:href='h"};
+    static const char *const outside[] = {"http:",    "https:", "src=\"",  "src='", "<img",
+                                          "<script ", "<link",  "@import", "file:", "xlink:href='h"};
     for (size_t i = 0; i < sizeof outside / sizeof outside[0]; ++i)
         assert_lacks(html, outside[i]);
 }

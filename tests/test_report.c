@@ -575,11 +575,45 @@ static void test_many_runs(void **state)
     assert_has(html, "The figures show the first 3 of 60 runs");
     assert_has(html, "The first 40 of 60 runs.");
     assert_has(html, ">run-59<");
+    /* The script is the last thing of the page, which is whole without it. */
+    const char *script = strstr(html, "</footer>\n<script>\n");
+    assert_non_null(script);
+    assert_int_equal(count_of(html, "<script>"), 1);
+    assert_string_equal(strstr(script, "</script>"), "</script>\n</body>\n</html>\n");
+    free(html);
+    html = page_of(runs, 20, 3);
+    assert_lacks(html, "<script>");
     free(html);
     html = page_of(runs, 10, 10); /* more than there are colours */
     assert_int_equal(count_of(html, "aria-label=\"Reliability diagram"), 20);
     free(html);
     run_summaries_free(runs, RUNS);
+}
+
+/* Wherever a name stands a line may break within it. */
+static void test_longest_name(void **state)
+{
+    (void)state;
+    char name[256];
+    memset(name, 'n', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    complete_run(scratch, name, "brier", 0.1, 0.02, 0.01);
+    complete_run(scratch, "short", "brier", 0.2, 0.02, 0.01);
+    RunSummary *runs = load_runs(scratch, 2);
+    char *html = page_of(runs, 2, 0);
+    assert_has(html, name);
+    static const char *const rules[] = {"body{overflow-wrap:break-word}",
+                                        "td code,table.machines td,li{overflow-wrap:anywhere}",
+                                        "tbody th{font-weight:500;overflow-wrap:anywhere"};
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; ++i)
+        assert_has(html, rules[i]);
+    free(html);
+    char *table = table_of(runs, 2);
+    size_t length;
+    (void)line_of(table, "nnn", &length);
+    assert_true(length < 200);
+    free(table);
+    run_summaries_free(runs, 2);
 }
 
 static void test_without_gnuplot(void **state)
@@ -787,6 +821,7 @@ int main(void)
         TEST(test_page_of_unfinished_runs),
         TEST(test_hostile_names),
         TEST(test_many_runs),
+        TEST(test_longest_name),
         TEST(test_without_gnuplot),
         TEST(test_text_of_html),
         TEST(test_strings_of_gnuplot),

@@ -6,6 +6,7 @@
 #include "launch/options.h"
 #include "launch/report/html.h"
 #include "launch/report/report_figures.h"
+#include "launch/report/report_sort.h"
 #include "launch/report/report_style.h"
 #include "launch/report/report_tables.h"
 
@@ -390,9 +391,10 @@ static void write_foot(FILE *page, const Pages *pages)
                 "gap of a bin. "
                 "NLL: negative log-likelihood.</p>\n",
                 page);
-    (void)fprintf(page,
-                  "<p>Written by plumb %s on %s; figures by gnuplot.</p>\n</footer>\n</body>\n</html>\n",
-                  PLUMB_VERSION, when);
+    (void)fprintf(page, "<p>Written by plumb %s on %s; figures by gnuplot.</p>\n</footer>\n", PLUMB_VERSION,
+                  when);
+    if (pages->count > REPORT_SORTED_ROWS) (void)fprintf(page, "<script>\n%s</script>\n", report_sort_script);
+    (void)fputs("</body>\n</html>\n", page);
 }
 
 static bool any_epoch(const Pages *pages)

@@ -34,6 +34,8 @@ const char report_style[] =
     ".number{text-align:right;white-space:nowrap}.results .group{border-left:1px solid var(--grid)}\n"
     "table.results tbody tr:hover{background:var(--tint)}\n"
     "td small,th[scope=row] small{display:block;color:var(--muted);font-size:.76rem;line-height:1.25}\n"
+    "th.sorts{cursor:pointer}th[aria-sort=ascending]::after{content:' \\2191'}th[aria-sort=descending]::after{content:' \\2193'}\n"
+    "body{overflow-wrap:break-word}td code,table.machines td,li{overflow-wrap:anywhere}table.machines td{min-width:9rem}\n"
     "sup{font-size:.7em;line-height:0}.state{color:var(--muted);font-style:italic}\n"
     ".best{background:var(--best)}.note .best{padding:.05rem .3rem;border-radius:3px;color:var(--ink)}\n"
     ".swatch{display:inline-block;width:.78em;height:.78em;border-radius:2px;margin-right:.5em;background:var(--run)}\n"

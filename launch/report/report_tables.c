@@ -275,7 +275,7 @@ static void write_training_row(FILE *page, const RunSummary *run, int colour)
     (void)fputs("</td>", page);
     write_number(page, "%.4g", last->train_loss);
     write_number(page, "%.2f", 100 * last->train_error);
-    (void)fputs("<td class=\"number\">", page);
+    (void)fprintf(page, "<td class=\"number\" data-value=\"%.6g\">", seconds);
     write_duration(page, seconds);
     (void)fputs("</td>", page);
     write_number(page, "%.0f", measured > 0 ? samples / measured : NAN);
