@@ -13,8 +13,8 @@ typedef struct {
     int64_t trees, leaves, inner, levels; /* levels above the leaves */
 } TreeBatchRoom;
 
-/* Room for any `trees` of the `count` trees that `tree` names, in whatever order they come: the sums of the largest ones. */
-TreeBatchRoom tree_batch_room(const Trees *, const int64_t tree[], int64_t count, int64_t trees);
+/* Room for any `batch` of the `count` trees that `tree` names, in whatever order they come: the sums of the largest ones. */
+TreeBatchRoom tree_batch_room(const Trees *, const int64_t tree[], int64_t count, int64_t batch);
 
 /* Arrays of the caller's. Leaves come first, tree after tree, each in the order of its sentence; then the nodes of height 1,
  * tree after tree and within a tree in post-order, and so on. What no node fills is 0, but for `levels`. */

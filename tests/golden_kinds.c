@@ -29,7 +29,7 @@ static const GoldenKind kinds[] = {
     {"temperature", NULL, "test_golden_calibration", NULL},
     {"training_trace", "params/built", "test_train_trace", NULL},
 
-    {"network_small", "params/variant", NULL, "trees"},
+    {"network_small", "params/variant", "test_tree_network", NULL},
 
     {"network_small", "params/positions", NULL, "translation"},
     {"training_trace", "params/positions", NULL, "translation"},

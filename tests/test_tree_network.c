@@ -1,0 +1,308 @@
+/* The Tree-LSTM network against golden values: every form of it, its logits, losses and gradients. */
+#include "tests/golden.h"
+#include "tests/support.h"
+
+#include "engine/plan/plan.h"
+#include "losses/loss_head.h"
+#include "models/tree_lstm.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Nodes of a set's forest in the order that the op wants. */
+typedef struct {
+    int64_t nodes, leaves;
+    int levels;
+    int32_t *place;            /* [nodes] of node n of the set */
+    int32_t *children, *level; /* [nodes - leaves][2], [1 + levels] */
+} Order;
+
+static int height_of(const GoldenArray *left, const GoldenArray *right, int64_t node)
+{
+    if (left->values[node] < 0) return 0;
+    const int a = height_of(left, right, (int64_t)left->values[node]);
+    const int b = height_of(left, right, (int64_t)right->values[node]);
+    return 1 + (a > b ? a : b);
+}
+
+static Order order_of(const GoldenArray *left, const GoldenArray *right)
+{
+    Order o = {.nodes = left->count};
+    int *height = calloc((size_t)o.nodes, sizeof *height);
+    assert_non_null(height);
+    for (int64_t n = 0; n < o.nodes; ++n) {
+        height[n] = height_of(left, right, n);
+        o.levels = height[n] > o.levels ? height[n] : o.levels;
+        o.leaves += height[n] == 0;
+    }
+    assert_non_null(o.place = calloc((size_t)o.nodes, sizeof *o.place));
+    assert_non_null(o.children = calloc((size_t)(2 * (o.nodes - o.leaves)), sizeof *o.children));
+    assert_non_null(o.level = calloc((size_t)(1 + o.levels), sizeof *o.level));
+    int32_t next = 0;
+    for (int h = 0; h <= o.levels; ++h) {
+        for (int64_t n = 0; n < o.nodes; ++n) {
+            if (height[n] != h) continue;
+            if (h > 0) {
+                o.children[2 * (next - o.leaves)] = o.place[(int64_t)left->values[n]];
+                o.children[2 * (next - o.leaves) + 1] = o.place[(int64_t)right->values[n]];
+            }
+            o.place[n] = next++;
+        }
+        o.level[h] = next;
+    }
+    free(height);
+    return o;
+}
+
+static void order_free(Order *o)
+{
+    free(o->place);
+    free(o->children);
+    free(o->level);
+}
+
+/* A graph that is differentiated and planned. */
+typedef struct {
+    Graph *graph;
+    Device *device;
+    Arena *arena;
+    Store *store;
+    Collective *self;
+    Plan *plan;
+} Machine;
+
+static void machine_open(Machine *m, Graph *graph)
+{
+    m->graph = graph;
+    assert_ok(graph_finish(graph));
+    assert_ok(device_open(DEVICE_CPU, 0, 2, &m->device));
+    assert_ok(collective_self(&m->self));
+    assert_ok(arena_create(m->device, &m->arena));
+    assert_ok(store_create(m->device, (const Graph *const[]){graph}, 1, 1, &m->store));
+    assert_ok(plan_create(graph, m->store, m->arena, m->self, PLAN_DEFAULTS, &m->plan));
+}
+
+static void machine_close(Machine *m)
+{
+    plan_free(m->plan);
+    store_free(m->store);
+    arena_free(m->arena);
+    collective_free(m->self);
+    device_close(m->device);
+    graph_free(m->graph);
+}
+
+static Value input(Graph *graph, const char *name, DType type, int64_t rows, int64_t columns)
+{
+    return graph_input(graph, name, shape_of(type, columns > 0 ? 2 : 1, (int64_t[]){rows, columns}));
+}
+
+/* ---- networks ---- */
+
+typedef struct {
+    const char *variant;
+    bool leaf_gate, output_gate, nary;
+} Variant;
+
+static const Variant variants[] = {{"leaf_gate", true, false, false},
+                                   {"full_gate", true, true, false},
+                                   {"no_gate", false, false, false},
+                                   {"nary_equations", false, false, true}};
+
+static TreeLstmNetwork network_of(const GoldenCase *golden)
+{
+    const char *name = golden_text(golden, "params/variant");
+    for (size_t i = 0; i < sizeof variants / sizeof variants[0]; ++i)
+        if (strcmp(variants[i].variant, name) == 0)
+            return (TreeLstmNetwork){.memory = (int64_t)golden_number(golden, "params/memory"),
+                                     .classes = (int64_t)golden_number(golden, "params/classes"),
+                                     .leaf_gate = variants[i].leaf_gate,
+                                     .output_gate = variants[i].output_gate,
+                                     .nary = variants[i].nary};
+    print_error("%s: no such variant: %s\n", golden->id, name);
+    assert_true(false);
+    return (TreeLstmNetwork){0};
+}
+
+/* A class, or -1 where the node is left out. */
+static int class_of(const char *labels, int label)
+{
+    static const struct {
+        const char *labels;
+        int class_of[5];
+    } rules[] = {{"binary2", {0, 0, -1, 1, 1}},
+                 {"binary3", {0, 0, 1, 2, 2}},
+                 {"fine5", {0, 1, 2, 3, 4}},
+                 {"fine5_skip_neutral", {0, 1, -1, 3, 4}}};
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; ++i)
+        if (strcmp(rules[i].labels, labels) == 0) return rules[i].class_of[label];
+    print_error("no such labels: %s\n", labels);
+    assert_true(false);
+    return -1;
+}
+
+static LossHead head_of(const GoldenCase *golden)
+{
+    const char *name = golden_text(golden, "params/loss");
+    LossHead head = {.form = SAMPLE_LABEL_SMOOTHING};
+    if (strcmp(name, "cross_entropy") == 0) return head;
+    assert_string_equal(name, "flsd_53");
+    head.form = SAMPLE_FOCAL;
+    head.gamma = (GammaPolicy){.gamma = {5, 3}, .limit = {0.2}, .limits = 1};
+    return head;
+}
+
+/* Where a tensor of the index stands in the store; NULL: nowhere. */
+static const StoreEntry *entry_of(const Machine *m, const cJSON *item)
+{
+    return store_find(m->store, cJSON_GetObjectItemCaseSensitive(item, "name")->valuestring);
+}
+
+static int64_t offset_of(const cJSON *item)
+{
+    return (int64_t)golden_json_number(cJSON_GetObjectItemCaseSensitive(item, "offset"));
+}
+
+typedef struct {
+    const GoldenCase *golden;
+    Order order;
+    GoldenArray words, labels, weights;
+    cJSON *index;
+    int64_t width;
+    Machine m;
+    Value vectors, children, levels, target, weight, logits, sums;
+} Network;
+
+static void network_build(Network *n)
+{
+    const TreeLstmNetwork network = network_of(n->golden);
+    const LossHead head = head_of(n->golden);
+    const int64_t nodes = n->order.nodes, leaves = n->order.leaves;
+    Graph *graph;
+    assert_ok(graph_create(GRAPH_TRAIN, FLOAT32, &graph));
+    n->vectors = input(graph, "vectors", FLOAT32, leaves, n->width);
+    n->children = input(graph, "children", INT32, nodes - leaves, 2);
+    n->levels = input(graph, "levels", INT32, 1 + n->order.levels, 0);
+    n->target = input(graph, "target", INT32, nodes, 0);
+    n->weight = input(graph, "weight", FLOAT32, nodes, 0);
+    graph_want_gradient(graph, n->vectors);
+    n->logits = tree_lstm_logits(graph, &network, n->vectors, n->children, n->levels);
+    graph_keep(graph, n->logits);
+    n->sums = loss_head(graph, n->logits, n->target, n->weight, &head);
+    graph_keep(graph, n->sums);
+    graph_differentiate(graph, n->sums);
+    machine_open(&n->m, graph);
+}
+
+/* Parameters into the store, word vectors into the input; nodes in the op's order. */
+static void network_fill(Network *n)
+{
+    const cJSON *item;
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(n->index, "tensors"))
+    {
+        const StoreEntry *entry = entry_of(&n->m, item);
+        for (int64_t i = 0; entry != NULL && i < shape_count(entry->shape); ++i)
+            ((float *)entry->data)[i] = (float)n->weights.values[offset_of(item) + i];
+    }
+    float *vectors = plan_data(n->m.plan, n->vectors), *weight = plan_data(n->m.plan, n->weight);
+    int32_t *target = plan_data(n->m.plan, n->target);
+    memcpy(plan_data(n->m.plan, n->children), n->order.children,
+           (size_t)(2 * (n->order.nodes - n->order.leaves)) * sizeof(int32_t));
+    memcpy(plan_data(n->m.plan, n->levels), n->order.level, (size_t)(1 + n->order.levels) * sizeof(int32_t));
+    for (int64_t node = 0; node < n->order.nodes; ++node) {
+        const int32_t at = n->order.place[node];
+        const int class = class_of(golden_text(n->golden, "params/labels"), (int)n->labels.values[node]);
+        target[at] = class < 0 ? 0 : class;
+        weight[at] = class < 0 ? 0 : 1;
+        if (at < n->order.leaves)
+            for (int64_t k = 0; k < n->width; ++k) /* the embedding stands first in the file */
+                vectors[at * n->width + k] =
+                    (float)n->weights.values[(int64_t)n->words.values[node] * n->width + k];
+    }
+}
+
+/* Gradients in the order of the file. */
+static void network_check_gradients(Network *n)
+{
+    double *got = calloc((size_t)n->weights.count, sizeof *got);
+    assert_non_null(got);
+    const float *vectors = plan_data(n->m.plan, graph_gradient(n->m.graph, n->vectors));
+    for (int64_t node = 0; node < n->order.nodes; ++node)
+        for (int64_t k = 0; k < n->width && n->order.place[node] < n->order.leaves; ++k)
+            got[(int64_t)n->words.values[node] * n->width + k] +=
+                (double)vectors[n->order.place[node] * n->width + k];
+    int in_store = 0, absent = 0;
+    const cJSON *item;
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(n->index, "tensors"))
+    {
+        const StoreEntry *entry = entry_of(&n->m, item);
+        if (entry == NULL) {
+            const char *name = cJSON_GetObjectItemCaseSensitive(item, "name")->valuestring;
+            /* W_f's gradient is 0 and stays so in `got`. */
+            assert_true(strcmp(name, "embedding.weight") == 0 || strcmp(name, "W_f.weight") == 0);
+            ++absent;
+            continue;
+        }
+        ++in_store;
+        for (int64_t i = 0; i < shape_count(entry->shape); ++i)
+            got[offset_of(item) + i] = (double)entry->gradient[i];
+    }
+    assert_int_equal(in_store, store_count(n->m.store));
+    assert_true(absent <= 2);
+    golden_check(n->golden, "expected_files/grads", got, n->weights.count, "f32");
+    free(got);
+}
+
+static void check_network(const GoldenCase *golden)
+{
+    GoldenArray left = golden_array(golden, "inputs/left"), right = golden_array(golden, "inputs/right");
+    Network n = {.golden = golden,
+                 .order = order_of(&left, &right),
+                 .words = golden_array(golden, "inputs/word_ids"),
+                 .labels = golden_array(golden, "inputs/node_labels"),
+                 .weights = golden_array(golden, "inputs/weights"),
+                 .index = golden_document(golden, "inputs/index"),
+                 .width = (int64_t)golden_number(golden, "params/embedding")};
+    network_build(&n);
+    network_fill(&n);
+    assert_ok(plan_run(n.m.plan));
+    const int64_t classes = (int64_t)golden_number(golden, "params/classes");
+    double *got = calloc((size_t)(n.order.nodes * classes), sizeof *got);
+    assert_non_null(got);
+    const float *logits = plan_data(n.m.plan, n.logits);
+    for (int64_t i = 0; i < n.order.nodes * classes; ++i)
+        got[i] = (double)logits[n.order.place[i / classes] * classes + i % classes];
+    golden_check(golden, "expected_files/logits", got, n.order.nodes * classes, "f32");
+    free(got);
+    const double *sums = plan_data(n.m.plan, n.sums);
+    golden_check_number(golden, "expected/loss_sum", sums[LOSS_SUM], (GoldenTolerance){.relative = 1e-5});
+    assert_true(sums[LOSS_WEIGHT] == golden_number(golden, "expected/nodes_in_loss"));
+    network_check_gradients(&n);
+    machine_close(&n.m);
+    order_free(&n.order);
+    golden_array_free(&left);
+    golden_array_free(&right);
+    golden_array_free(&n.words);
+    golden_array_free(&n.labels);
+    golden_array_free(&n.weights);
+    cJSON_Delete(n.index);
+}
+
+static void networks_are_the_golden_ones(void **state)
+{
+    (void)state;
+    int cases = 0;
+    for (const GoldenCase *golden = NULL;
+         (golden = golden_next("network_small", "params/variant", golden)) != NULL; ++cases)
+        check_network(golden);
+    if (cases == 0) skip();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(networks_are_the_golden_ones),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
