@@ -8,12 +8,12 @@
 #include <string.h>
 #include <xxhash.h>
 
-/* What a rank reports of a failure before the message itself is sent. */
+/* What a rank tells of its failure before the message itself is sent. */
 typedef struct {
     uint64_t hash;   /* of the message */
     uint64_t length; /* of the message, without the terminating zero */
     int64_t code;    /* 0: no failure */
-} Report;
+} Failure;
 
 bool world_in_step(const World *world)
 {
@@ -25,33 +25,33 @@ bool world_in_step(const World *world)
 
 static Status agree_on_failure(World *world, Status mine, int first, Status *agreed)
 {
-    Report report = {0};
+    Failure failure = {0};
     if (mine != OK) {
-        report.length = strlen(status_message(mine));
-        report.hash = XXH3_64bits(status_message(mine), report.length);
-        report.code = (int64_t)status_code(mine);
+        failure.length = strlen(status_message(mine));
+        failure.hash = XXH3_64bits(status_message(mine), failure.length);
+        failure.code = (int64_t)status_code(mine);
     }
-    Report *reports = NULL;
+    Failure *failures = NULL;
     char *message = NULL;
     Status status;
-    TRY_ELSE(done, memory_new(&reports, (size_t)world->size, sizeof *reports, "the ranks' reports"));
+    TRY_ELSE(done, memory_new(&failures, (size_t)world->size, sizeof *failures, "the ranks' failures"));
     TRY_ELSE(done,
-             world->transport->gather(world, &report, sizeof report, reports, "agreement on a failure"));
-    const Report *theirs = &reports[first];
+             world->transport->gather(world, &failure, sizeof failure, failures, "agreement on a failure"));
+    const Failure *theirs = &failures[first];
     TRY_ELSE(done, memory_new(&message, theirs->length + 1, 1, "another rank's message"));
     if (world->rank == first) memcpy(message, status_message(mine), theirs->length);
     TRY_ELSE(done,
              world->transport->broadcast(world, message, theirs->length, first, "agreement on a failure"));
     bool alike = true;
     for (int i = 0; i < world->size; ++i)
-        alike &= memcmp(&reports[i], theirs, sizeof *theirs) == 0;
+        alike &= memcmp(&failures[i], theirs, sizeof *theirs) == 0;
     /* The failing rank keeps its own status, for its trail. */
     *agreed = world->rank == first ? mine : fail((StatusCode)theirs->code, "%s", message);
     if (world->rank != first) status_free(mine);
     if (!alike) *agreed = status_context(*agreed, "rank %d", first);
 done:
     free(message);
-    free(reports);
+    free(failures);
     return status;
 }
 

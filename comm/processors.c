@@ -83,7 +83,7 @@ Processors processors_find(void)
 
 typedef struct {
     int package, core, cpu;
-} Place;
+} ProcessingUnit;
 
 static int topology_number(int cpu, const char *what)
 {
@@ -97,9 +97,9 @@ static int topology_number(int cpu, const char *what)
     return value;
 }
 
-static int place_order(const void *left, const void *right)
+static int unit_order(const void *left, const void *right)
 {
-    const Place *a = left, *b = right;
+    const ProcessingUnit *a = left, *b = right;
     if (a->package != b->package) return a->package < b->package ? -1 : 1;
     if (a->core != b->core) return a->core < b->core ? -1 : 1;
     return a->cpu < b->cpu ? -1 : 1;
@@ -107,22 +107,22 @@ static int place_order(const void *left, const void *right)
 
 void processors_slice(const cpu_set_t *all, int index, int parts, cpu_set_t *slice)
 {
-    Place places[CPU_SETSIZE] = {{0}};
+    ProcessingUnit units[CPU_SETSIZE] = {{0}};
     int count = 0;
     for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
         if (CPU_ISSET(cpu, all))
-            places[count++] = (Place){.package = topology_number(cpu, "physical_package_id"),
-                                      .core = topology_number(cpu, "core_id"),
-                                      .cpu = cpu};
+            units[count++] = (ProcessingUnit){.package = topology_number(cpu, "physical_package_id"),
+                                              .core = topology_number(cpu, "core_id"),
+                                              .cpu = cpu};
     /* Linux numbers the second threads of all cores after the first ones; in the order of cores a slice holds
      * whole cores, so that ranks do not compete for one. */
-    qsort(places, (size_t)count, sizeof *places, place_order);
+    qsort(units, (size_t)count, sizeof *units, unit_order);
     const int first = (int)((int64_t)index * count / parts);
     int end = (int)(((int64_t)index + 1) * count / parts);
     if (end == first) end = first + 1;
     CPU_ZERO(slice);
     for (int i = first; i < end; ++i)
-        CPU_SET(places[i].cpu, slice);
+        CPU_SET(units[i].cpu, slice);
 }
 
 void processors_text(const cpu_set_t *set, char *text, size_t size)

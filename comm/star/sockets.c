@@ -49,8 +49,9 @@ static Status gather_local(World *world, const void *mine, size_t bytes, void *a
     char *whole;
     TRY(exchange(world, mine, bytes, bytes * (size_t)world->size, &whole, what));
     for (int rank = 0; rank < world->size && whole != NULL; ++rank) {
-        const int place = sockets_of(world)->place[rank];
-        if (place >= 0) memcpy((char *)all + (size_t)place * bytes, whole + (size_t)rank * bytes, bytes);
+        const int local_rank = sockets_of(world)->local_rank[rank];
+        if (local_rank >= 0)
+            memcpy((char *)all + (size_t)local_rank * bytes, whole + (size_t)rank * bytes, bytes);
     }
     free(whole);
     return OK;
@@ -90,7 +91,7 @@ static void stop(World *world)
     int64_t nothing = 0;
     /* So that nobody finds the others gone who is still at work. */
     if (world_in_step(world)) status_free(maximum(world, &nothing, "the end of all ranks"));
-    free(self->place);
+    free(self->local_rank);
     free(self);
     world->implementation = NULL;
 }
@@ -137,7 +138,7 @@ static Status find_neighbours(World *world)
     world->local_size = 0;
     for (int rank = 0; rank < world->size && status == OK; ++rank) {
         const bool here = memcmp(&all[rank], &all[world->rank], sizeof *all) == 0;
-        self->place[rank] = here ? world->local_size : -1;
+        self->local_rank[rank] = here ? world->local_size : -1;
         if (rank == world->rank) world->local_rank = world->local_size;
         world->local_size += here;
     }
@@ -175,14 +176,15 @@ Status sockets_start(World *world, const char *rendezvous)
     Status status;
     TRY(memory_new(&self, 1, sizeof *self, "the ranks"));
     self->patience = patience_default;
-    TRY_ELSE(failed, memory_new(&self->place, (size_t)world->size, sizeof *self->place, "the ranks"));
+    TRY_ELSE(failed,
+             memory_new(&self->local_rank, (size_t)world->size, sizeof *self->local_rank, "the ranks"));
     TRY_ELSE(failed, connect(world, rendezvous));
     self->star = world->star;
     world->implementation = self;
     world->transport = &transport;
     return find_neighbours(world);
 failed:
-    free(self->place);
+    free(self->local_rank);
     free(self);
     return status;
 }

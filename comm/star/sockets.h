@@ -7,7 +7,7 @@
 /* What sockets.c and sockets_collective.c share. */
 typedef struct {
     Star *star;
-    int *place;         /* of each rank among those of this host; -1: on another */
+    int *local_rank;    /* of each rank among those of this host; -1: on another */
     double patience;    /* seconds, for small exchanges */
     int64_t operations; /* of collectives, for errors */
     bool stuck;         /* operations were given up: the ranks are out of step */
