@@ -1,7 +1,9 @@
-/* The Tree-LSTM network against golden values: every form of it, its logits, losses and gradients. */
+/* The Tree-LSTM network against golden values: every form of it, its logits, losses and gradients; and layers of another naming. */
 #include "tests/golden.h"
 #include "tests/support.h"
 
+#include "engine/ops/ops.h"
+#include "engine/ops/tree_lstm.h"
 #include "engine/plan/plan.h"
 #include "losses/loss_head.h"
 #include "models/tree_lstm.h"
@@ -289,6 +291,131 @@ static void check_network(const GoldenCase *golden)
     cJSON_Delete(n.index);
 }
 
+/* ---- layers ---- */
+
+/* The inputs of the op under the names of the sets' layers; `separate`: a leaf module beside the composer. */
+typedef struct {
+    int input;
+    const char *printed, *separate; /* NULL: absent */
+} LayerParameter;
+
+static const LayerParameter layer_parameters[] = {
+    {TREE_LSTM_LEAF_WEIGHT + TREE_LEAF_CELL, "W_u", "W_c"},
+    {TREE_LSTM_LEAF_WEIGHT + TREE_LEAF_OUTPUT, "W_o", "W_o"},
+    {TREE_LSTM_LEAF_WEIGHT + TREE_LEAF_INPUT, "W_i", NULL},
+    {TREE_LSTM_LEAF_BIAS + TREE_LEAF_CELL, "b_u", "b_c"},
+    {TREE_LSTM_LEAF_BIAS + TREE_LEAF_OUTPUT, "b_o", "b_o"},
+    {TREE_LSTM_LEAF_BIAS + TREE_LEAF_INPUT, "b_i", NULL},
+    {TREE_LSTM_LEFT_WEIGHT + TREE_GATE_INPUT, "U_i_l", "U_i_l"},
+    {TREE_LSTM_LEFT_WEIGHT + TREE_GATE_LEFT_FORGET, "U_fl_l", "U_fl_l"},
+    {TREE_LSTM_LEFT_WEIGHT + TREE_GATE_RIGHT_FORGET, "U_fr_l", "U_fr_l"},
+    {TREE_LSTM_LEFT_WEIGHT + TREE_GATE_UPDATE, "U_u_l", "U_u_l"},
+    {TREE_LSTM_LEFT_WEIGHT + TREE_GATE_OUTPUT, "U_o_l", "U_o_l"},
+    {TREE_LSTM_RIGHT_WEIGHT + TREE_GATE_INPUT, "U_i_r", "U_i_r"},
+    {TREE_LSTM_RIGHT_WEIGHT + TREE_GATE_LEFT_FORGET, "U_fl_r", "U_fl_r"},
+    {TREE_LSTM_RIGHT_WEIGHT + TREE_GATE_RIGHT_FORGET, "U_fr_r", "U_fr_r"},
+    {TREE_LSTM_RIGHT_WEIGHT + TREE_GATE_UPDATE, "U_u_r", "U_u_r"},
+    {TREE_LSTM_RIGHT_WEIGHT + TREE_GATE_OUTPUT, "U_o_r", "U_o_r"},
+    {TREE_LSTM_LEFT_BIAS + TREE_GATE_INPUT, "b_i", "bc_i"},
+    {TREE_LSTM_LEFT_BIAS + TREE_GATE_LEFT_FORGET, "b_f", "bc_f"},
+    {TREE_LSTM_LEFT_BIAS + TREE_GATE_RIGHT_FORGET, "b_f", "bc_f"},
+    {TREE_LSTM_LEFT_BIAS + TREE_GATE_UPDATE, "b_u", "bc_u"},
+    {TREE_LSTM_LEFT_BIAS + TREE_GATE_OUTPUT, "b_o", "bc_o"},
+};
+
+/* Rows of a file, in the set's order of nodes, to the op's order or back. */
+static void reorder(const Order *order, int64_t columns, int64_t rows, const double *file, float *op,
+                    double *back)
+{
+    for (int64_t node = 0; node < order->nodes; ++node)
+        for (int64_t k = 0; k < columns && order->place[node] < rows; ++k) {
+            if (file != NULL)
+                op[order->place[node] * columns + k] = (float)file[node * columns + k];
+            else
+                back[node * columns + k] = (double)op[order->place[node] * columns + k];
+        }
+}
+
+static void check_layer(const GoldenCase *golden)
+{
+    GoldenArray left = golden_array(golden, "inputs/left"), right = golden_array(golden, "inputs/right");
+    GoldenArray x = golden_array(golden, "inputs/x"), dh = golden_array(golden, "inputs/upstream_gradient");
+    Order order = order_of(&left, &right);
+    const bool separate = golden_has(golden, "inputs/param_W_c");
+    const int64_t width = x.extent[1], memory = dh.extent[1];
+    Graph *graph;
+    assert_ok(graph_create(GRAPH_TRAIN, FLOAT32, &graph));
+    Value in[TREE_LSTM_INPUTS];
+    for (int i = 0; i < TREE_LSTM_INPUTS; ++i)
+        in[i] = NO_VALUE;
+    in[TREE_LSTM_X] = input(graph, "x", FLOAT32, order.leaves, width);
+    in[TREE_LSTM_CHILDREN] = input(graph, "children", INT32, order.nodes - order.leaves, 2);
+    in[TREE_LSTM_LEVELS] = input(graph, "levels", INT32, 1 + order.levels, 0);
+    for (size_t i = 0; i < sizeof layer_parameters / sizeof layer_parameters[0]; ++i) {
+        const LayerParameter *p = &layer_parameters[i];
+        const char *name = separate ? p->separate : p->printed;
+        char path[64];
+        if (name == NULL) continue;
+        (void)snprintf(path, sizeof path, "inputs/param_%s", name);
+        GoldenArray array = golden_array(golden, path);
+        in[p->input] = graph_parameter(graph, name, shape_of(FLOAT32, array.rank, array.extent), (Init){0});
+        golden_array_free(&array);
+    }
+    const Value h = tree_lstm_node(graph, in),
+                upstream = input(graph, "upstream", FLOAT32, order.nodes, memory);
+    graph_keep(graph, h);
+    graph_differentiate(graph, dot(graph, h, upstream));
+    Machine m;
+    machine_open(&m, graph);
+    for (int i = 0; i < store_count(m.store); ++i) {
+        const StoreEntry *entry = store_at(m.store, i);
+        char path[64];
+        (void)snprintf(path, sizeof path, "inputs/param_%s", entry->name);
+        GoldenArray array = golden_array(golden, path);
+        for (int64_t e = 0; e < array.count; ++e)
+            ((float *)entry->data)[e] = (float)array.values[e];
+        golden_array_free(&array);
+    }
+    reorder(&order, width, order.leaves, x.values, plan_data(m.plan, in[TREE_LSTM_X]), NULL);
+    reorder(&order, memory, order.nodes, dh.values, plan_data(m.plan, upstream), NULL);
+    memcpy(plan_data(m.plan, in[TREE_LSTM_CHILDREN]), order.children,
+           (size_t)(2 * (order.nodes - order.leaves)) * sizeof(int32_t));
+    memcpy(plan_data(m.plan, in[TREE_LSTM_LEVELS]), order.level,
+           (size_t)(1 + order.levels) * sizeof(int32_t));
+    assert_ok(plan_run(m.plan));
+    double *got = calloc((size_t)(order.nodes * memory), sizeof *got);
+    assert_non_null(got);
+    reorder(&order, memory, order.nodes, NULL, plan_data(m.plan, h), got);
+    golden_check(golden, "expected_files/h", got, order.nodes * memory, "f32");
+    free(got);
+    for (int i = 0; i < store_count(m.store); ++i) {
+        const StoreEntry *entry = store_at(m.store, i);
+        char path[64];
+        (void)snprintf(path, sizeof path, "expected_files/grad_param_%s", entry->name);
+        golden_check_float(golden, path, entry->gradient, shape_count(entry->shape), "f32");
+    }
+    machine_close(&m);
+    order_free(&order);
+    golden_array_free(&left);
+    golden_array_free(&right);
+    golden_array_free(&x);
+    golden_array_free(&dh);
+}
+
+static void layers_are_the_golden_ones(void **state)
+{
+    (void)state;
+    int cases = 0;
+    for (const GoldenCase *golden = NULL;
+         (golden = golden_next("layer", "inputs/param_U_fl_l", golden)) != NULL;) {
+        if (strcmp(golden_text(golden, "layer"), "binary (N-ary, N=2) Tree-LSTM") == 0)
+            continue; /* x at inner nodes */
+        check_layer(golden);
+        ++cases;
+    }
+    if (cases == 0) skip();
+}
+
 static void networks_are_the_golden_ones(void **state)
 {
     (void)state;
@@ -303,6 +430,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(networks_are_the_golden_ones),
+        cmocka_unit_test(layers_are_the_golden_ones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
