@@ -3,6 +3,7 @@
 #include "tests/op_test.h"
 
 #include "tests/golden.h"
+#include "tests/op_rows.h"
 
 #include "engine/ops/ops.h"
 #include "engine/plan/plan.h"
@@ -542,6 +543,17 @@ static void compare_bits(Trial *trial, void *const first[], void *const second[]
     }
 }
 
+/* Every node of the graph had a part in what was compared with a float64 program. */
+static void record_rows(const Trial *trial)
+{
+    if (trial->op_case->golden != NULL) return;
+    for (int n = 0; n < graph_node_count(trial->graph); ++n) {
+        const Op *op = graph_node_at(trial->graph, n)->op;
+        op_rows_record(op, OP_ROW_REFERENCE);
+        if (!trial->op_case->no_gradient) op_rows_record(op, OP_ROW_DIFFERENCES);
+    }
+}
+
 static int try_case(const OpCase *op_case, DType compute, DeviceKind kind, DeviceNumerics numerics)
 {
     Trial trial = {.op_case = op_case, .compute = compute, .numerics = numerics};
@@ -561,6 +573,7 @@ static int try_case(const OpCase *op_case, DType compute, DeviceKind kind, Devic
         collect(&trial, result[i]);
     }
     compare_results(&trial, result[0]);
+    record_rows(&trial);
     if (kind == DEVICE_CPU || !op_case->chosen_by_timing || numerics.deterministic)
         compare_bits(&trial, result[0], result[1]);
 

@@ -6,6 +6,7 @@
 #include "losses/gamma.h"
 #include "tests/loss_head_run.h"
 #include "tests/loss_set.h"
+#include "tests/op_rows.h"
 
 #include <float.h>
 #include <math.h>
@@ -202,6 +203,7 @@ static void check_differences(const Case *with, int64_t samples, int64_t classes
 static void test_gradients_are_differences(void **state)
 {
     (void)state;
+    op_rows_record(&op_loss_head, OP_ROW_DIFFERENCES);
     static const Case more[] = {
         {"focal 0.5", {.form = SAMPLE_FOCAL, .gamma = {.gamma = {0.5}}}, false},
         {"focal 0", {.form = SAMPLE_FOCAL, .gamma = {.gamma = {0}}}, false},
@@ -408,6 +410,7 @@ static void test_head_many_classes(void **state)
         HeadOutputs outputs = {.gradient = got, .confidence = confidence, .correct = correct};
         loss_head_run(device, self, &cases[i].head, (HeadInputs){N, K, logits, target, weight, 0}, &outputs);
         const double value = loss_set_evaluate(&set, &cases[i].head, false, 0, want);
+        op_rows_record(&op_loss_head, OP_ROW_REFERENCE);
         assert_close(&outputs.sums[LOSS_SUM], &value, 1, 1e-10, 1e-12, cases[i].name);
         assert_close_float(got, want, (int64_t)N * K, 1e-6, 1e-12, cases[i].name);
         assert_true(correct[2] == 1);
