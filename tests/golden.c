@@ -44,8 +44,9 @@ char *golden_read_text(const char *path)
         size += got;
         if (size < room) continue;
         room *= 2;
-        text = realloc(text, room + 1);
-        assert_non_null(text);
+        char *larger = realloc(text, room + 1);
+        assert_non_null(larger);
+        text = larger;
     }
     text[size] = '\0';
     (void)fclose(file);

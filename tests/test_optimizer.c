@@ -234,10 +234,10 @@ static void run_trace(const GoldenCase *golden, double gradient_scale)
         const double norm = gradient_norm(optimizer, fixture.store), rate = rate_at(&c, step);
         assert_close(&norm, &(double){sqrt(squares)}, 1, 1e-6, 0, "gradient norm");
         /* The gradient of the quadratic problem is that of parameters in float32. */
-        assert_close(&norm, &(double){golden_number_at(golden, "expected/grad_norm_before_clip", step - 1)},
-                     1, 1e-5, 1e-6, golden->id);
-        assert_close(&rate, &(double){golden_number_at(golden, "expected/lr_per_step", step - 1)}, 1, 1e-12,
-                     0, golden->id);
+        const double want_norm = golden_number_at(golden, "expected/grad_norm_before_clip", step - 1);
+        const double want_rate = golden_number_at(golden, "expected/lr_per_step", step - 1);
+        assert_close(&norm, &want_norm, 1, 1e-5, 1e-6, golden->id);
+        assert_close(&rate, &want_rate, 1, 1e-12, 0, golden->id);
         get(&fixture, parameter);
         assert_close(parameter, trace.values + (ptrdiff_t)step * SIZE, SIZE, 1e-5, 1e-6, golden->id);
         golden_count(SIZE + 2);
