@@ -30,7 +30,7 @@ def make_runs(run, folder, count):
         os.mkdir(path)
         for name, text in texts.items():
             if name == "config.yaml":
-                text = re.sub(r"(?m)^(\s*learning_rate): .*$", rf"\1: {0.1 + number * 1e-5:.6f}", text, count=1)
+                text = re.sub(r"(?m)^(\S*learning_rate): .*$", rf"\1: {0.1 + number * 1e-5:.6f}", text, count=1)
             with open(os.path.join(path, name), "w", encoding="utf-8") as file:
                 file.write(text)
 
