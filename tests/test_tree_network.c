@@ -331,7 +331,7 @@ static void reorder(const Order *order, int64_t columns, int64_t rows, const dou
         for (int64_t k = 0; k < columns && order->place[node] < rows; ++k) {
             if (file != NULL)
                 op[order->place[node] * columns + k] = (float)file[node * columns + k];
-            else
+            else if (back != NULL)
                 back[node * columns + k] = (double)op[order->place[node] * columns + k];
         }
 }
