@@ -205,7 +205,13 @@ Status record_host(Device *, Recording *recording, Status (*enqueue)(void *), vo
     record_on_host(&record->work);
     const Status status = enqueue(argument);
     record_on_host(nullptr);
-    return status;
+    /* PLUMB_TEST_RECORD_MOST: a recording of more work than that fails. */
+    const char *most = std::getenv("PLUMB_TEST_RECORD_MOST");
+    if (status != OK || most == nullptr || record->work.size() <= std::strtoul(most, nullptr, 10))
+        return status;
+    recording->implementation = nullptr;
+    delete record;
+    return fail(STATUS_UNSUPPORTED, "this much cannot be recorded");
 }
 
 Status replay_host(Device *, const Recording *recording)

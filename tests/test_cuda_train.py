@@ -124,6 +124,19 @@ class Trouble(Suite):
             self.refused(jobs.NUMERIC, "step 1 (epoch 1, batch 1)", "rank 1: ", "the gradient of", ".weight", "NaN",
                          ranks=2, environment=environment, settings=("graph=" + record,))
 
+    def test_step_that_cannot_be_recorded(self):
+        """One rank goes on without, with the same bits, and says so; several end, for all must do the same."""
+        run, plain = self.folder(), self.folder()
+        for folder, environment, settings in ((run, {"PLUMB_TEST_RECORD_MOST": "20"}, ()), (plain, {}, ("graph=false",))):
+            command = [ON_HOST, "train", self.resnet, "device=cuda", *settings, "--run", folder]
+            job = jobs.Job([], environment=dict(AS_A_GPU, **environment), command=command).wait()
+            self.assertEnds(job, 0)
+            self.assertEqual(job.errors.count("warning: the step cannot be recorded"), int(folder == run), self.said(job))
+        self.assertEqual(metrics(run), metrics(plain))
+        if STAND_IN:
+            several = {"PLUMB_TEST_RECORD_MOST": "20", "LD_LIBRARY_PATH": f"{STAND_IN}:{LIBRARIES}"}
+            self.refused(jobs.UNSUPPORTED, "this much cannot be recorded", ranks=2, environment=several)
+
     @unittest.skipIf(STAND_IN == "", "built without NCCL's header")
     def test_failure_in_a_recorded_step(self):
         """NCCL's abort returns when the recordings with its operations are gone: who drops them must not be the one who waits."""

@@ -326,7 +326,9 @@ static Status record_cuda(Device *device, Recording *recording, Status (*enqueue
     else
         (void)cudaGetLastError();
     if (status == OK)
-        status = cuda_status(cudaGraphInstantiate(&ready, graph, 0), "preparing a recorded step");
+        /* Kernels keep the priority of the stream that they were recorded on: sums over ranks go before the rest. */
+        status = cuda_status(cudaGraphInstantiate(&ready, graph, cudaGraphInstantiateFlagUseNodePriority),
+                             "preparing a recorded step");
     if (graph != NULL) (void)cudaGraphDestroy(graph);
     recording->implementation = ready;
     return status;

@@ -234,8 +234,25 @@ static Status replay_repeated(void *argument)
     return r->device->methods->replay(r->device, &r->recording);
 }
 
-/* Enqueuing a short kernel takes longer than the kernel: short work is recorded some times over, and its
- * record is timed. */
+Status device_try(Device *device, Status (*enqueue)(void *), void *argument)
+{
+    Repeated r = {.device = device, .enqueue = enqueue, .argument = argument, .times = 1};
+    Status status = enqueue(argument);
+    if (status == OK && device->methods->record != NULL) {
+        status = device->methods->record(device, &r.recording, enqueue_repeated, &r);
+        if (status == OK) status = replay_repeated(&r);
+    }
+    const Status waited = device_synchronize(device);
+    if (status == OK)
+        status = waited;
+    else
+        status_free(waited);
+    device_forget(device, &r.recording);
+    return status;
+}
+
+/* Enqueuing a short kernel takes longer than the kernel: short work is recorded some times over. All work is recorded, and
+ * its record timed: what cannot be recorded is of no use later. */
 Status device_time(Device *device, Status (*enqueue)(void *), void *argument, double *seconds)
 {
     enum { ROUNDS = 3, REPEATS = 8 };
@@ -243,8 +260,9 @@ Status device_time(Device *device, Status (*enqueue)(void *), void *argument, do
     Repeated r = {.device = device, .enqueue = enqueue, .argument = argument, .times = 1};
     TRY(time_once(device, enqueue, argument, seconds)); /* warms up */
     TRY(time_once(device, enqueue, argument, seconds));
-    if (device->methods->record != NULL && *seconds < short_seconds) {
-        r.times = REPEATS;
+    const bool record = device->methods->record != NULL;
+    if (record) {
+        r.times = *seconds < short_seconds ? REPEATS : 1;
         const Status status = device->methods->record(device, &r.recording, enqueue_repeated, &r);
         if (status != OK) {
             device_forget(device, &r.recording);
@@ -254,8 +272,8 @@ Status device_time(Device *device, Status (*enqueue)(void *), void *argument, do
     Status status = OK;
     for (int i = 0; i < ROUNDS && status == OK; ++i) {
         double all = 0;
-        status = r.times > 1 ? time_once(device, replay_repeated, &r, &all)
-                             : time_once(device, enqueue, argument, &all);
+        status = record ? time_once(device, replay_repeated, &r, &all)
+                        : time_once(device, enqueue, argument, &all);
         if (status == OK && (i == 0 || all / r.times < *seconds)) *seconds = all / r.times;
     }
     device_forget(device, &r.recording);

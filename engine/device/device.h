@@ -93,9 +93,12 @@ typedef struct {
 CHECKED Status device_repeat(Device *, Recording *, Status (*enqueue)(void *argument), void *argument);
 void device_forget(Device *, Recording *);
 
+/* Runs it once, and once more recorded where the device can: does it run both ways? Waits. */
+CHECKED Status device_try(Device *, Status (*enqueue)(void *argument), void *argument);
+
 /* Seconds that what `enqueue` enqueues takes, the shortest of three times after two to warm up; of short work
- * the average of eight in a row, recorded where the device can, so that the time to enqueue is not counted.
- * Waits. */
+ * the average of eight in a row. Recorded where the device can, so that the time to enqueue is not counted; what
+ * cannot be recorded is an error. Waits. */
 CHECKED Status device_time(Device *, Status (*enqueue)(void *argument), void *argument, double *seconds);
 
 /* How kernels may choose among ways to compute the same (libraries on a GPU; the CPU has one way). */

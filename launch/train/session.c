@@ -281,6 +281,22 @@ static Status share_states(Session *session)
     return collective_wait(session->collective, session->device, EVERYTHING);
 }
 
+/* What cannot be recorded is slower, but no reason to stop. With several ranks it is: all must do the same. */
+Status session_repeat(Session *session, Recording *recording, Status (*enqueue)(void *), void *argument,
+                      bool *record)
+{
+    if (!*record) return enqueue(argument);
+    const int64_t calls = recording->calls;
+    Status status = device_repeat(session->device, recording, enqueue, argument);
+    if (status == OK || calls == 0 || recording->implementation != NULL || session->world->size > 1)
+        return status;
+    log_warning("the step cannot be recorded, and runs without (as with graph: false): %s",
+                status_message(status));
+    status_free(status);
+    *record = session->experiment.record = false; /* told once, of training and evaluation */
+    return enqueue(argument);
+}
+
 static Status enqueue_plan(void *plan) { return plan_run(plan); }
 
 /* Takes the logits of a part, [rows, classes] in the device's memory until the next part. */
@@ -292,9 +308,8 @@ static Status evaluate_part(Session *session, Feed *feed, const BatchPart *part,
     static const int64_t clock[CLOCK_COUNT] = {0};
     Program *program = &feed->program[part->shape];
     TRY(program_upload(program, session->device, part, clock));
-    TRY(session->experiment.record
-            ? device_repeat(session->device, &program->recording[RECORD_FIRST], enqueue_plan, program->plan)
-            : plan_run(program->plan));
+    TRY(session_repeat(session, &program->recording[RECORD_FIRST], enqueue_plan, program->plan,
+                       &session->experiment.record));
     return take(taker, plan_data(program->plan, program->logits), part);
 }
 

@@ -42,6 +42,11 @@ typedef struct {
 CHECKED Status session_open(World *, const Config *, bool training, bool profile, Session *);
 void session_close(Session *);
 
+/* device_repeat if *record, else enqueue(argument). If the work cannot be recorded and there is one rank, a warning says so,
+ * and *record becomes false. */
+CHECKED Status session_repeat(Session *, Recording *, Status (*enqueue)(void *argument), void *argument,
+                              bool *record);
+
 /* What can be found wrong with a config for training before anything is opened: that there are such a data set, network
  * and loss, that the network takes such samples, that so many ranks can share the batch, that every setting that was set
  * is used. Every rank finds the same. */

@@ -63,6 +63,9 @@ void trainer_catch_signals(void)
     action.sa_flags = SA_RESTART;
     (void)sigaction(SIGTERM, &action, NULL);
     (void)sigaction(SIGUSR1, &action, NULL);
+    struct sigaction before; /* of a dropped connection, which nohup has ignored */
+    if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+        (void)sigaction(SIGHUP, &action, NULL);
     action.sa_flags = SA_RESTART | (int)SA_RESETHAND; /* a second interrupt ends the process */
     (void)sigaction(SIGINT, &action, NULL);
     (void)signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is then an error like a full disk */
@@ -137,8 +140,7 @@ static Status enqueue_micro_step(Trainer *trainer, const Batch *batch, int part,
     TRY(upload_part(trainer, &batch->part[part]));
     plan_set_micro_step(program->plan, part, batch->parts);
     const int which = trainer->last_part ? RECORD_LAST : part > 0 ? RECORD_MIDDLE : RECORD_FIRST;
-    TRY(trainer->record ? device_repeat(session->device, &program->recording[which], enqueue_part, trainer)
-                        : enqueue_part(trainer));
+    TRY(session_repeat(session, &program->recording[which], enqueue_part, trainer, &trainer->record));
     return device_download(session->device, sums, plan_data(program->plan, program->sums),
                            LOSS_SUMS * sizeof *sums);
 }
@@ -180,9 +182,10 @@ static Status explain_not_finite(Trainer *trainer, const Position *position, dou
                                  "computed again: a device or a link between ranks made an error");
     return status_context(status,
                           "step %" PRId64 " (epoch %" PRId64 ", batch %" PRId64
-                          "): training stopped; the last checkpoint is kept. Lower the learning rate or clip "
-                          "the gradient; the cause",
-                          position->step + 1, position->epoch + 1, position->batch + 1);
+                          "): training stopped; %s. Lower the learning rate or clip the gradient; the cause",
+                          position->step + 1, position->epoch + 1, position->batch + 1,
+                          trainer->saver.step > 0 ? "the last checkpoint is kept"
+                                                  : "there is no checkpoint yet");
 }
 
 /* Waits for a step and takes its report. */
@@ -321,8 +324,10 @@ static Status run_epoch(Trainer *trainer)
 
 /* ---- the run ---- */
 
-static void warn_of_late_step(const Schedule *schedule, int64_t epochs)
+/* Of epochs that somebody has written down: the default's are for long runs. */
+static void warn_of_late_step(const Config *config, const Schedule *schedule, int64_t epochs)
 {
+    if (!config_is_set(config, "schedule.epochs")) return;
     const int last = schedule->epoch_count - 1;
     if (last >= 0 && schedule->epochs[last] >= epochs)
         log_warning("schedule.epochs: the step at epoch %" PRId64 " is never taken: there are %" PRId64
@@ -342,7 +347,7 @@ static Status train(Trainer *trainer)
     trainer->schedule.total_steps = steps;
     trainer->record = experiment->record && !trainer->options.log_view;
     trainer->mean = experiment->loss.reduction == REDUCTION_MEAN;
-    warn_of_late_step(&trainer->schedule, trainer->epochs);
+    warn_of_late_step(experiment->config, &trainer->schedule, trainer->epochs);
     for (int i = 0; i < 2; ++i)
         TRY(comm_agree(session->world, memory_new(&trainer->report[i].of_part, (size_t)feed->source->parts,
                                                   sizeof *trainer->report[i].of_part, "reports of steps")));

@@ -409,6 +409,22 @@ static Status time_candidates(Device *device, CudaConvolution *c, const Candidat
     return status;
 }
 
+/* Does the plan that was taken run, plainly and recorded? Where no memory is left to try it, it is believed to. */
+static bool runs(Device *device, CudaConvolution *c)
+{
+    const Candidates only = {.count = 1, .workspace = {c->workspace}};
+    Trial trial = {.convolution = c, .device = device};
+    Status status = allocate_trial(device, c, &only, &trial);
+    bool good = status != OK;
+    if (status == OK) {
+        status = device_try(device, run_trial, &trial);
+        good = status == OK;
+        device_free(device, trial.memory);
+    }
+    status_free(status);
+    return good;
+}
+
 /* Takes the fastest of all candidates. Without memory to time them it is the first that the heuristics name, and
  * *timed is false. *index: its own, -1 if there is none. */
 static Status take_fastest(Device *device, CudaConvolution *c, int *index, bool *timed)
@@ -499,8 +515,12 @@ static Status build(Device *device, CudaConvolution *c)
     c->fallback = c->configs;
     TRY(ask_heuristics(c, CUDNN_HEUR_MODE_FALLBACK));
     if (!numerics.deterministic) TRY(choose(device, c));
-    for (int i = 0; numerics.deterministic && i < c->configs && c->plan == NULL; ++i)
-        (void)take(c, i, numerics); /* the heuristics' order is the same in every run */
+    /* The heuristics' order is the same in every run. */
+    for (int i = 0; numerics.deterministic && i < c->configs && c->plan == NULL; ++i) {
+        if (!take(c, i, numerics) || runs(device, c)) continue;
+        (void)c->cudnn->BackendDestroyDescriptor(c->plan);
+        c->plan = NULL;
+    }
     if (c->plan == NULL) return fail(STATUS_UNSUPPORTED, "cuDNN %zu has no engine for it", c->cudnn->version);
     return OK;
 }
