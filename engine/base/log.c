@@ -1,6 +1,7 @@
 #include "engine/base/log.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,11 +18,24 @@ void log_set_rank(int rank, int size)
 
 void log_set_quiet(bool quiet) { log_quiet = quiet; }
 
+/* A line without its end that stands on the terminal. */
+static atomic_bool line_is_open;
+
+void log_open_line(bool open) { atomic_store(&line_is_open, open); }
+
+static void end_open_line(void)
+{
+    if (!atomic_exchange(&line_is_open, false)) return;
+    (void)fputc('\n', stdout);
+    (void)fflush(stdout);
+}
+
 /* The whole line in one write: neither another thread's lines nor what mpirun says itself comes between its parts. */
 static void write_line(FILE *stream, const char *prefix, const char *format, va_list arguments)
 {
     char usual[1024], *line = usual;
     va_list again;
+    end_open_line();
     va_copy(again, arguments);
     const size_t start = strlen(prefix);
     const int written = vsnprintf(NULL, 0, format, arguments);

@@ -8,6 +8,9 @@
 void log_set_rank(int rank, int size);
 /* Silences log_info (tests, `--quiet`). Warnings and errors are always written. */
 void log_set_quiet(bool quiet);
+/* A line without its end, such as a progress bar, stands on the standard output (or stands there no more): what is logged
+ * next begins on a line of its own. */
+void log_open_line(bool open);
 
 /* One line each; the newline is added. info goes to standard output, the others to standard error. */
 __attribute__((format(printf, 1, 2))) void log_info(const char *format, ...);

@@ -23,4 +23,15 @@ void progress_step(Progress *, int64_t epoch, int64_t epochs, int64_t step, int6
 void progress_clear(Progress *);
 double progress_rate(const Progress *); /* samples a second */
 
+/* What the line of a terminal says. */
+typedef struct {
+    int64_t epoch, epochs; /* epoch from 1 */
+    double done;           /* of all steps, 0 to 1 */
+    double loss, rate;
+    const char *unit, *left; /* "images", "3 min 10 s" */
+} ProgressParts;
+enum { PROGRESS_LINE = 256 };
+/* The line in fewer than `width` columns: without its least useful parts where they find no room. */
+void progress_line(const ProgressParts *, int width, char line[PROGRESS_LINE]);
+
 #endif
