@@ -328,10 +328,11 @@ def contents(path):
 def results(run):
     """Everything of a run that must not depend on when it was stopped: path -> bytes (or parsed metrics)."""
     found = {"metrics.jsonl": metrics(run)}
+    older = older_checkpoints(run)  # which one is kept beside the newest depends on when the run was stopped
     for folder, _, names in os.walk(run):
         for name in names:
             path = os.path.relpath(f"{folder}/{name}", run)
-            if path not in ("metrics.jsonl", "environment.json", "lock"):
+            if path not in ("metrics.jsonl", "environment.json", "extensions.jsonl", "lock") and path not in older:
                 found[path] = contents(f"{folder}/{name}")
     return found
 
@@ -380,6 +381,13 @@ def checkpoint(run, part="model"):
     names = [name for name in os.listdir(f"{run}/checkpoints")
              if name.startswith("step-") and name.endswith(f".{part}.safetensors")]
     return f"{run}/checkpoints/{max(names)}"
+
+
+def older_checkpoints(run):
+    """The files of all training checkpoints but the newest, as paths inside the run."""
+    names = [name for name in os.listdir(f"{run}/checkpoints") if name.startswith("step-")]
+    newest = max((name.split(".")[0] for name in names), default="")
+    return [f"checkpoints/{name}" for name in names if not name.startswith(newest)]
 
 
 def main():

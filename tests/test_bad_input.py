@@ -12,7 +12,7 @@ import time
 import unittest
 
 from jobs import (BUSY, COMMUNICATION, INPUT, INTERRUPTED, IO, PLUMB, SHORT, SLOWNESS, UNSUPPORTED, USAGE, Job, Suite,
-                  checkpoint, contents, idx, main, metrics, plumb, safetensors, soon, wait_for, write_safetensors)
+                  checkpoint, contents, idx, main, metrics, older_checkpoints, plumb, safetensors, soon, wait_for, write_safetensors)
 
 OLD_DRIVER = os.environ.get("PLUMB_DRIVER_STAND_IN", "")  # folder of a libcuda.so.1 that is older than the toolkit
 AT_ONCE = 4  # jobs; mpirun mostly waits
@@ -240,6 +240,12 @@ class BadInput(Suite):
             "is a file": Case(("train", "{config}", "--run", "{scratch}/file"), IO, "{scratch}/file"),
             "cannot be": Case(("train", "{config}", "--run", "/proc/no/run"), IO, "/proc/no"),
             "too long": Case(("train", "{config}", "--run", "x" * 5000), USAGE, "too long", ranks=(0,)),
+            "metrics are a folder": Case(("train", "{config}", "--run", "{run}"), IO, "{run}/metrics.jsonl", "is a folder",
+                                         before=lambda run: os.makedirs(f"{run}/metrics.jsonl")),
+            "report's folder": Case(("report", "{scratch}", "--output", "{scratch}/no/report.html"), IO,
+                                    "{scratch}/no/report.html", "No such file", ranks=(0,)),
+            "report is a folder": Case(("report", "{scratch}", "--output", "{scratch}"), IO, "{scratch}", "is a folder",
+                                       ranks=(0,)),
             "name too long": Case(("train", "{config}", "--run", "{scratch}/" + "x" * 300), IO, "name too long"),
         })
 
@@ -346,9 +352,11 @@ class BadInput(Suite):
     # ---- checkpoints ----
 
     def stopped_run(self, config=None, *settings):
-        """A run that has a checkpoint and is not complete."""
+        """A run that has one checkpoint and is not complete."""
         run = self.train(config or self.linear, *settings)
         os.remove(f"{run}/evaluation.json")
+        for path in older_checkpoints(run):
+            os.remove(f"{run}/{path}")
         return run
 
     def test_any_byte_of_a_checkpoint_flipped(self):
@@ -433,10 +441,16 @@ class BadInput(Suite):
 
     def test_evaluating_a_run(self):
         run = self.train(self.linear, "dataset.validation=0")
-        bare = self.folder()
+        begun, bare = self.folder(), self.folder()
+        self.train(self.linear, run=begun, fault=dict(FAULT="signal:1", FAULT_FOLDER=begun), code=INTERRUPTED)
         os.makedirs(bare)
         shutil.copy(f"{run}/config.yaml", bare)
         self.table({
+            "not a run": Case(("evaluate", "{scratch}"), INPUT, "{scratch} is no run", "config.yaml"),
+            "before the first epoch": Case(("evaluate", begun, "--checkpoint", "best"), INPUT,
+                                           "no best checkpoint yet: no epoch has ended"),
+            "data elsewhere": Case(("evaluate", run, "dataset.folder={scratch}/absent"), INPUT, "{scratch}/absent"),
+            "another setting": Case(("evaluate", run, "seed=3"), USAGE, "seed=3", ranks=(0,)),
             "no checkpoint": Case(("evaluate", bare, "--checkpoint", "last"), INPUT, "no checkpoint"),
             "no best": Case(("evaluate", run, "--checkpoint", "best"), INPUT, "no best checkpoint"),
             "not kept": Case(("evaluate", run, "--checkpoint", "1"), INPUT, "checkpoint.keep"),

@@ -6,7 +6,7 @@ import random
 import signal
 import time
 
-from jobs import (BUSY, EVERY_STEP, INTERRUPTED, Job, Suite, checkpoint, main, plumb, results, safetensors,
+from jobs import (BUSY, EVERY_STEP, INTERRUPTED, PLUMB, Job, Suite, checkpoint, main, older_checkpoints, plumb, results, safetensors,
                   soon, wait_for)
 
 # How many times random jobs are killed; more for a long look.
@@ -104,7 +104,7 @@ class Killed(Suite):
 
 
 class Stopped(Suite):
-    """SIGTERM, SIGUSR1, SIGINT: the step is finished, everything is saved, and the code says so."""
+    """SIGTERM, SIGUSR1, SIGINT, SIGHUP: the step is finished, everything is saved, and the code says so."""
 
     SETTINGS = ("epochs=40", "checkpoint.minutes=0")
 
@@ -132,7 +132,7 @@ class Stopped(Suite):
         self.assertSameResults(results(run), results(undisturbed))
 
     def test_alone(self):
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP):
             with self.subTest(signal=number):
                 run, job = self.stop(0, "", number)
                 self.assertEnds(job, INTERRUPTED)
@@ -173,6 +173,15 @@ class Stopped(Suite):
         self.train(self.resnet, *self.SETTINGS, run=run, ranks=2)
         self.assertSameResults(results(run), results(self.undisturbed(self.resnet, *self.SETTINGS, ranks=2)))
 
+    def test_ignored_hangup(self):
+        """Under nohup a connection may drop: the run goes on."""
+        run = self.folder()
+        command = ["sh", "-c", 'trap "" HUP; exec "$@"', "-", PLUMB, "train", self.resnet, "epochs=12", "--run", run]
+        job = Job((), command=command)
+        wait_for(f"{run}/checkpoints/best.model.safetensors", job)
+        job.signal("", signal.SIGHUP)
+        self.assertEqual(job.wait().code, 0, job.said())
+
     def test_before_the_first_step(self):
         """A signal that comes while the data is read is not lost."""
         run = self.folder()
@@ -200,6 +209,83 @@ class Stopped(Suite):
                 self.train(self.linear, *settings, run=run, fault=fault, code=INTERRUPTED)
                 self.train(self.linear, *settings, run=run)
                 self.assertSameResults(results(run), results(undisturbed))
+
+
+class Extended(Suite):
+    """A larger number of epochs goes on from the end of a run."""
+
+    def test_more_epochs(self):
+        whole = self.undisturbed(self.resnet, "epochs=4")
+        for ranks in (0, 2):
+            run = self.train(self.resnet, "epochs=2", ranks=ranks)
+            self.train(self.resnet, "epochs=4", run=run, ranks=ranks)
+            self.assertIn(f"{run} had 2 epochs and goes on to 4", self.job.output)
+            self.assertIn("going on after step 10 (epoch 3)", self.job.output)
+            with open(f"{run}/extensions.jsonl") as file:
+                record = [json.loads(line) for line in file]
+            self.assertEqual([(entry["from"], entry["to"]) for entry in record], [(2, 4)])
+            self.assertSameResults(results(run), results(whole if ranks == 0 else self.undisturbed(self.resnet, "epochs=4", ranks=2)))
+
+    def test_killed_on_the_way(self):
+        """At any operation on files; the same command goes on, and so does one with even more epochs."""
+        settings = (self.linear, "batch=80", "evaluate_batch=48")
+        whole = self.train(*settings, "epochs=3")
+        for moment in range(1, 30):
+            run = self.train(*settings, "epochs=1")
+            job = plumb("train", *settings, "epochs=2", "--run", run, fault=dict(FAULT=f"kill:{moment}", FAULT_FOLDER=run))
+            with self.subTest(moment=moment):
+                self.train(*settings, "epochs=2", run=run)
+                self.train(*settings, "epochs=3", run=run)
+                self.assertSameResults(results(run), results(whole))
+            if job.code == 0:
+                break
+
+    def test_other_changes_stay_refused(self):
+        run = self.train(self.linear, "epochs=2")
+        for settings, text in ((("epochs=1",), "epochs: 1"), (("epochs=3", "seed=5"), "seed: 5"),
+                               (("epochs=3", "optimizer.learning_rate=0.03"), "optimizer.learning_rate: 0.03")):
+            job = plumb("train", self.linear, *settings, "--run", run)
+            self.assertEqual(job.code, 3, job.said())
+            self.assertIn("was begun with another config", job.errors)
+            self.assertIn(text, job.errors)
+            self.assertTrue(os.path.exists(f"{run}/evaluation.json"))
+            self.assertFalse(os.path.exists(f"{run}/extensions.jsonl"))
+
+
+class FallsBack(Suite):
+    """Two checkpoints are kept; if the newest is damaged, the one before is used."""
+
+    SETTINGS = ("epochs=2", EVERY_STEP)
+
+    def test_damaged(self):
+        whole = self.undisturbed(self.linear, *self.SETTINGS)
+        for ranks, part in ((0, "model"), (0, "optimizer"), (2, "model")):
+            with self.subTest(ranks=ranks, part=part):
+                run = self.train(self.linear, *self.SETTINGS)
+                self.assertEqual(len(older_checkpoints(run)), 2, os.listdir(f"{run}/checkpoints"))
+                os.remove(f"{run}/evaluation.json")
+                path = checkpoint(run, part)
+                with open(path, "r+b") as file:
+                    file.seek(-5, 2)
+                    file.write(b"\xa5")
+                job = plumb("train", self.linear, *self.SETTINGS, "--run", run, ranks=ranks)
+                self.assertEqual(job.code, 0, job.said())
+                self.assertIn(f"warning: cannot go on from", job.errors)
+                self.assertIn(path, job.errors)
+                self.assertIn("going on from the checkpoint before, step-", job.errors)
+                if ranks == 0:
+                    self.assertSameResults(results(run), results(whole))
+
+    def test_both_damaged(self):
+        run = self.train(self.linear, *self.SETTINGS)
+        os.remove(f"{run}/evaluation.json")
+        newest = checkpoint(run)
+        for name in os.listdir(f"{run}/checkpoints"):
+            os.truncate(f"{run}/checkpoints/{name}", 100)
+        job = plumb("train", self.linear, *self.SETTINGS, "--run", run)
+        self.assertEqual(job.code, 3, job.said())
+        self.assertIn(newest, job.errors)
+        self.assertIn("remove its files to start anew", job.errors)
 
 
 if __name__ == "__main__":

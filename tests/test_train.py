@@ -1,11 +1,14 @@
 """Training as a user runs it: the same curve at any number of ranks, losses that explode, and what it says."""
 
+import fcntl
 import math
 import os
 import pty
 import signal
+import struct
+import termios
 
-from jobs import (EVERY_STEP, NUMERIC, PLUMB, Suite, checkpoint, contents, floats, main, metrics, npy, plumb,
+from jobs import (EVERY_STEP, INPUT, NUMERIC, PLUMB, Job, Suite, checkpoint, contents, floats, main, metrics, npy, plumb,
                   results, safetensors, write_safetensors)
 
 
@@ -98,6 +101,11 @@ class NotFinite(Suite):
                     self.assertIn(f"step {stopped} ", self.job.errors)
                     self.assertEqual(contents(kept), before)
 
+    def test_nothing_is_kept_before_the_first_checkpoint(self):
+        run = self.train(self.linear, "optimizer.learning_rate=1e30", "optimizer.clip_norm=0", code=NUMERIC)
+        self.assertIn("training stopped; there is no checkpoint yet. Lower", self.job.errors)
+        self.assertEqual(os.listdir(f"{run}/checkpoints"), [])
+
     def test_best_model_of_a_run_that_explodes_later(self):
         """It waits in memory for the next checkpoint, which never comes; going on would explode again."""
         late = ("epochs=8", "schedule.name=steps", "schedule.epochs=[5]", "schedule.factor=1e38", "optimizer.learning_rate=0.001")
@@ -120,10 +128,10 @@ class NotFinite(Suite):
         write_safetensors(path, tensors)
         for ranks in (0, 2):
             with self.subTest(ranks=ranks):
-                run = self.train(self.resnet, f"init={path}", ranks=ranks, code=NUMERIC)
+                run = self.train(self.resnet, f"init={path}", ranks=ranks, code=INPUT)
                 self.assertEqual(self.job.errors.count("error: "), 1, self.said(self.job))
-                self.assertIn("step 1 ", self.job.errors)
-                self.assertIn("layer2.0", self.job.errors)
+                self.assertIn(f"{path}: {name}, element 7 is NaN", self.job.errors)
+                self.assertNotIn("learning rate", self.job.errors)
                 self.assertEqual(os.listdir(f"{run}/checkpoints"), [])
         del tensors[name]  # and the same file tells of a tensor that is not there
         write_safetensors(path, tensors)
@@ -160,6 +168,29 @@ class Talk(Suite):
                                     "--run", self.folder()], "images/s  ")
                 self.assertRegex(text, r"\r\033\[Kepoch \d+/400 \[#*\.*\] loss [\d.]+  \d+ images/s")
                 self.assertRegex(text, r"\d+ (min \d\d s|h \d\d min) left")
+
+    def test_a_narrow_terminal(self):
+        """No line is wider than the terminal, and an error begins on a line of its own."""
+        settings = ("epochs=350", "evaluate.every=0", "schedule.name=steps", "schedule.epochs=[40]", "schedule.factor=1e38",
+                    "optimizer.learning_rate=0.001")
+        for columns, shows in ((80, " images/s"), (50, " left")):
+            with self.subTest(columns=columns):
+                text = on_terminal([PLUMB, "train", self.resnet, *settings, "--run", self.folder()], "the cause", columns)
+                drawn = [line.split("\r")[0].split("\n")[0] for line in text.split("\r\033[K")[1:]]
+                drawn = [line for line in drawn if line.startswith("epoch") and "train loss" not in line]
+                self.assertGreater(len(drawn), 0, text)
+                for line in drawn:
+                    self.assertLess(len(line), columns, line)
+                    self.assertIn(shows, line)
+                before = text[:text.index("error: ")]
+                self.assertTrue(before.endswith(("\n", "\r\033[K")), text)
+
+    def test_steps_that_nobody_asked_for(self):
+        """The default schedule is for long runs; a short one needs no warning. Who writes epochs down gets it."""
+        self.train(self.linear, "schedule.name=steps")
+        self.assertEqual(self.job.messages(), [])
+        self.train(self.linear, "schedule.name=steps", "schedule.epochs=[1, 5]")
+        self.assertIn("the step at epoch 5 is never taken", self.job.errors)
 
     def test_quiet(self):
         self.train(self.resnet, "--quiet")
@@ -207,9 +238,48 @@ class Talk(Suite):
         self.assertEnds(plumb("evaluate", run, "--bootstrap", "0", ranks=3), 0)
 
 
-def on_terminal(command, until):
+class Moved(Suite):
+    """A run is measured from anywhere, and wherever it and its data are now."""
+
+    def job(self, folder, *arguments):
+        job = Job((), command=["sh", "-c", 'cd "$0" && exec "$@"', folder, os.path.abspath(PLUMB), *arguments]).wait()
+        self.assertEnds(job, 0)
+        return job
+
+    def test_moved(self):
+        home, elsewhere = f"{self.scratch}/home", f"{self.scratch}/elsewhere"
+        os.makedirs(f"{home}/data")
+        os.makedirs(f"{elsewhere}/data/fashion_mnist")  # data of that name, but not the run's
+        os.symlink(self.data, f"{home}/data/fashion_mnist")
+        config = f"{home}/config.yaml"
+        with open(self.linear, encoding="utf-8") as file:
+            text = file.read()
+        for case, folder in (("relative", "data/fashion_mnist"), ("the usual place", '""')):
+            with self.subTest(case=case):
+                with open(config, "w", encoding="utf-8") as file:
+                    file.write(text.replace(f"folder: {self.data}", f"folder: {folder}"))
+                run = f"{home}/runs/{case[:3]}"
+                self.job(home, "train", "config.yaml", "--run", run)
+                self.assertIn(f"dataset.folder: {folder}\n".encode(), contents(f"{run}/config.yaml"))
+                wanted = contents(f"{run}/evaluation.json")
+                out = f"{self.scratch}/moved.json"
+                measure = ("--bootstrap", "50", "--json", out)
+                self.job(elsewhere, "evaluate", run, *measure)
+                self.assertEqual(contents(out), wanted)
+                moved = f"{elsewhere}/{case[:3]}"
+                os.rename(run, moved)
+                os.rename(f"{home}/data", f"{home}/other place")
+                self.job(elsewhere, "evaluate", moved, f"dataset.folder={home}/other place/fashion_mnist", *measure)
+                self.assertEqual(contents(out), wanted)
+                self.job(home, "report", moved)
+                os.rename(f"{home}/other place", f"{home}/data")
+
+
+def on_terminal(command, until, columns=0):
     """What a command writes to a terminal until it has written `until`; then it is stopped."""
     child, master = pty.fork()
+    if child != 0 and columns:
+        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     if child == 0:
         os.environ.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMP_NUM_THREADS="1",
                           OMPI_MCA_rmaps_base_oversubscribe="1",

@@ -31,6 +31,9 @@ CHECKED Status file_writer_commit(FileWriter *); /* syncs, renames, frees; on er
 void file_writer_abandon(FileWriter *);          /* frees and removes the temporary; NULL is allowed */
 CHECKED Status file_write(const char *path, const void *data, size_t size); /* the three in one */
 
+/* Would file_write begin to write there? For a command to ask before its work, and not find out when that is done. */
+CHECKED Status file_check_writable(const char *path);
+
 /* Appends one line (newline added) with a single write(2), on a line of its own even after a torn one, and
  * syncs it. */
 CHECKED Status file_append_line(const char *path, const char *line);

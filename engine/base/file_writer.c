@@ -204,6 +204,17 @@ void file_writer_abandon(FileWriter *writer)
     free(writer);
 }
 
+Status file_check_writable(const char *path)
+{
+    FileWriter *writer;
+    struct stat about;
+    /* A pipe would wait for its reader, and a device is what it is. */
+    if (stat(path, &about) == 0 && !S_ISREG(about.st_mode) && !S_ISDIR(about.st_mode)) return OK;
+    TRY(file_writer_open(path, &writer));
+    file_writer_abandon(writer);
+    return OK;
+}
+
 Status file_write(const char *path, const void *data, size_t size)
 {
     FileWriter *writer;

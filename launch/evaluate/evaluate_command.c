@@ -11,7 +11,9 @@
 #include <string.h>
 
 const char evaluate_help[] =
-    "usage: plumb evaluate RUN [--split test|validation] [--checkpoint best|last|EPOCH] [OPTION ...]\n"
+    "usage: plumb evaluate RUN [dataset.folder=DIR] [--split test|validation] [--checkpoint "
+    "best|last|EPOCH]\n"
+    "                      [OPTION ...]\n"
     "       plumb evaluate --logits F.npy --labels F.npy [--validation-logits F.npy --validation-labels "
     "F.npy]\n"
     "                      [--ood-logits F.npy] [OPTION ...]\n"
@@ -20,6 +22,7 @@ const char evaluate_help[] =
     "float64\n"
     "[N,K], labels are integers [N], in NumPy's .npy format.\n"
     "\n"
+    "  dataset.folder=DIR         of a run: where its data are, if not where they were when it trained\n"
     "  --split NAME               of a run: test (default) or validation\n"
     "  --checkpoint NAME          of a run: best, last (default) or the number of an epoch that was kept\n"
     "  --logits, --labels F       the set to measure\n"
@@ -42,6 +45,7 @@ typedef struct {
     const char *run, *split, *checkpoint;
     const char *logits, *labels, *validation_logits, *validation_labels, *ood_logits;
     const char *json, *classwise, *grid;
+    const char *data; /* of a run: where its data are now */
     EvaluateOptions evaluate;
 } Arguments;
 
@@ -81,8 +85,15 @@ static Status read_options(int argc, char **argv, const char *words[], Arguments
     arguments->evaluate.seed = (uint64_t)seed;
     if (arguments->grid != NULL) TRY(temperature_grid_parse(arguments->grid, &arguments->evaluate.grid));
     if (arguments->classwise != NULL) TRY(read_choice(arguments->classwise, &arguments->evaluate.classwise));
-    if (count > 0) arguments->run = words[0];
-    if (count > 1) return fail(STATUS_USAGE, "plumb evaluate takes one run, not also %s", words[1]);
+    static const char folder[] = "dataset.folder=";
+    for (int i = 0; i < count; ++i) {
+        if (strncmp(words[i], folder, sizeof folder - 1) == 0)
+            arguments->data = words[i] + sizeof folder - 1;
+        else if (arguments->run == NULL)
+            arguments->run = words[i];
+        else
+            return fail(STATUS_USAGE, "plumb evaluate takes one run, not also %s", words[i]);
+    }
     return OK;
 }
 
@@ -109,6 +120,7 @@ static Status check_arguments(const Arguments *arguments)
                         arguments->run);
         return OK;
     }
+    if (arguments->data != NULL) return fail(STATUS_USAGE, "dataset.folder= is for a run");
     if (arguments->logits == NULL)
         return fail(STATUS_USAGE, "evaluate needs a run or --logits; see plumb evaluate --help");
     if (arguments->labels == NULL) return fail(STATUS_USAGE, "--logits needs --labels");
@@ -269,6 +281,7 @@ static Status evaluate_either(World *world, Arguments *arguments, EvaluationResu
                                   .split = SPLIT_TEST,
                                   .checkpoint =
                                       arguments->checkpoint != NULL ? arguments->checkpoint : "last",
+                                  .data = arguments->data,
                                   .options = arguments->evaluate};
     if (arguments->split != NULL) {
         if (strcmp(arguments->split, "validation") == 0)

@@ -134,6 +134,27 @@ Status evaluate_trained(Session *session, const RunFolder *run, bool quiet)
     return comm_agree(session->world, status);
 }
 
+/* The newest checkpoint or, where that is damaged, the one before. */
+static Status load_last(Session *session, const RunFolder *run, const char *stem, SafeFile **file)
+{
+    char older[64];
+    Status status = checkpoint_load(session->store, run->checkpoints, stem, file);
+    if (status == OK) return OK;
+    Status found = run_folder_before(run, stem, older);
+    const bool none = found != OK || older[0] == '\0';
+    status_free(found);
+    if (none) return status;
+    Status second = checkpoint_load(session->store, run->checkpoints, older, file);
+    if (second != OK) {
+        status_free(second);
+        return status;
+    }
+    log_warning("%s", status_message(status));
+    log_warning("measuring the checkpoint before, %s", older);
+    status_free(status);
+    return OK;
+}
+
 /* *file: what was loaded, for safetensors_close. */
 static Status load_checkpoint(Session *session, const RunFolder *run, const char *which, SafeFile **file)
 {
@@ -141,8 +162,13 @@ static Status load_checkpoint(Session *session, const RunFolder *run, const char
     if (strcmp(which, "last") == 0) {
         TRY(run_folder_latest(run, stem));
         if (stem[0] == '\0') return fail(STATUS_INPUT, "%s holds no checkpoint", run->checkpoints);
+        return load_last(session, run, stem, file);
     } else if (strcmp(which, "best") == 0) {
         (void)snprintf(stem, sizeof stem, "best");
+        char metrics[PATH_MAX];
+        TRY(file_join(metrics, run->path, "metrics.jsonl"));
+        if (!checkpoint_exists(run->checkpoints, stem) && !file_exists(metrics))
+            return fail(STATUS_INPUT, "%s has no best checkpoint yet: no epoch has ended", run->path);
         if (!checkpoint_exists(run->checkpoints, stem))
             return fail(STATUS_INPUT,
                         "%s has no best checkpoint: it is kept when there is a validation split and "
@@ -176,23 +202,55 @@ static Status load_same_checkpoint(Session *session, const RunFolder *run, const
     return status;
 }
 
+/* "dataset.folder=PATH", which is read as YAML; release with free(). */
+static Status folder_override(const char *folder, char **word)
+{
+    static const char start[] = "dataset.folder=\"";
+    TRY(memory_new(word, sizeof start + 2 * strlen(folder) + 1, 1, "the data's folder"));
+    char *end = *word + sprintf(*word, "%s", start);
+    for (; *folder != '\0'; ++folder) {
+        if (*folder == '"' || *folder == '\\') *end++ = '\\';
+        *end++ = *folder;
+    }
+    *end++ = '"';
+    *end = '\0';
+    return OK;
+}
+
+/* The run's config, with the data where they are now. */
+static Status load_config(const World *world, const RunFolder *run, const char *data, Config **config)
+{
+    char path[PATH_MAX], batch[64], found[PATH_MAX];
+    int settings;
+    const Setting *table = settings_table(&settings);
+    TRY(file_join(path, run->path, "config.yaml"));
+    /* The batch of training need not fit this number of ranks; evaluation does not depend on it. */
+    (void)snprintf(batch, sizeof batch, "evaluate_batch=%d",
+                   128 / world->size * world->size > 0 ? 128 / world->size * world->size : world->size);
+    const char *overrides[] = {batch, "micro_batches=1", NULL};
+    TRY(config_load(table, settings, path, 2, overrides, config));
+    if (data == NULL && run_folder_find_data(run, config_text(*config, "dataset.folder"),
+                                             config_text(*config, "dataset.name"), found))
+        data = found;
+    if (data == NULL) return OK;
+    config_free(*config);
+    *config = NULL;
+    char *word;
+    TRY(folder_override(data, &word));
+    overrides[2] = word;
+    const Status status = config_load(table, settings, path, 3, overrides, config);
+    free(word);
+    return status;
+}
+
 Status evaluate_run(World *world, const EvaluateRunOptions *options, EvaluationResult *result)
 {
     RunFolder run;
-    char path[PATH_MAX];
     Config *config = NULL;
     Session session = {.world = NULL};
-    int settings;
     Status status;
     TRY(run_folder_attach(options->run, &run));
-    TRY(file_join(path, run.path, "config.yaml"));
-    const Setting *table = settings_table(&settings);
-    /* The batch of training need not fit this number of ranks; evaluation does not depend on it. */
-    char batch[64];
-    (void)snprintf(batch, sizeof batch, "evaluate_batch=%d",
-                   128 / world->size * world->size > 0 ? 128 / world->size * world->size : world->size);
-    const char *const overrides[] = {batch, "micro_batches=1"};
-    TRY_ELSE(done, comm_agree(world, config_load(table, settings, path, 2, overrides, &config)));
+    TRY_ELSE(done, comm_agree(world, load_config(world, &run, options->data, &config)));
     TRY_ELSE(done, session_open(world, config, false, false, &session));
     TRY_ELSE(done, load_same_checkpoint(&session, &run, options->checkpoint));
     TRY_ELSE(done, evaluate_network(&session, options->split, &options->options, NULL, result));

@@ -21,6 +21,7 @@ typedef struct {
     const char *run;
     Split split;
     const char *checkpoint; /* "best", "last" or an epoch's number */
+    const char *data;       /* the folder of the data; NULL: where they were when the run trained */
     EvaluateOptions options;
 } EvaluateRunOptions;
 CHECKED Status evaluate_run(World *, const EvaluateRunOptions *, EvaluationResult *);

@@ -525,18 +525,38 @@ static Status title_of(const Arguments *arguments, char **title)
     return OK;
 }
 
-static Status write_output(const Arguments *arguments, const char *html)
+static bool is_standard_output(const Arguments *arguments)
+{
+    return arguments->output != NULL && strcmp(arguments->output, "-") == 0;
+}
+
+static Status output_path(const Arguments *arguments, char path[PATH_MAX])
 {
     static const char usual[] = "report.html";
-    char path[PATH_MAX] = "report.html";
-    if (arguments->output != NULL && strcmp(arguments->output, "-") == 0) {
+    if (arguments->output != NULL) return file_join(path, ".", arguments->output);
+    return file_join(path, arguments->folders == 1 ? arguments->folder[0] : "", usual);
+}
+
+/* Before the work. A folder of runs that is not there is a mistake of its own. */
+static Status check_output(const Arguments *arguments)
+{
+    char path[PATH_MAX];
+    struct stat about;
+    if (is_standard_output(arguments)) return OK;
+    const bool inside = arguments->output == NULL && arguments->folders == 1;
+    if (inside && (stat(arguments->folder[0], &about) != 0 || !S_ISDIR(about.st_mode))) return OK;
+    TRY(output_path(arguments, path));
+    return file_check_writable(path);
+}
+
+static Status write_output(const Arguments *arguments, const char *html)
+{
+    char path[PATH_MAX];
+    if (is_standard_output(arguments)) {
         if (fputs(html, stdout) >= 0 && fflush(stdout) == 0) return OK;
         return fail(STATUS_IO, "the report could not be written to standard output");
     }
-    if (arguments->output != NULL)
-        TRY(file_join(path, ".", arguments->output));
-    else if (arguments->folders == 1)
-        TRY(file_join(path, arguments->folder[0], usual));
+    TRY(output_path(arguments, path));
     TRY(file_write(path, html, strlen(html)));
     log_info("%s", arguments->output != NULL ? arguments->output : path);
     return OK;
@@ -550,6 +570,7 @@ static Status make_report(Arguments *arguments)
     int count = 0;
     Status status;
     drop_repeated(arguments);
+    TRY_ELSE(done, check_output(arguments));
     TRY_ELSE(done, run_summaries_load(arguments->folder, arguments->folders, &runs, &count));
     for (int i = 0; i < count; ++i)
         if (runs[i].problem != NULL) log_warning("%s", runs[i].problem);

@@ -4,6 +4,8 @@
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "engine/plan/checkpoint.h"
+#include "launch/runs/json_file.h"
+#include "launch/runs/run_extension.h"
 #include "launch/settings.h"
 
 #include <cJSON.h>
@@ -64,12 +66,24 @@ static Status read_config(const char *path, char **resolved)
     return status;
 }
 
-/* They have one setting a line, in the table's order: the first line that differs is what differs. */
-static Status compare_configs(const char *path, const char *old, const char *new)
+/* The number of epochs of a line of a resolved config; 0 for other lines. */
+static int64_t epochs_of(const char *line)
 {
+    static const char name[] = "epochs: ";
+    return strncmp(line, name, sizeof name - 1) == 0 ? strtoll(line + sizeof name - 1, NULL, 10) : 0;
+}
+
+/* They have one setting a line, in the table's order: the first line that differs is what differs. *from: the number of
+ * epochs that the run had, if it gets more, else 0; NULL: it may not. */
+static Status compare_configs(const char *path, const char *old, const char *new, int64_t *from)
+{
+    if (from != NULL) *from = 0;
     while (*old != '\0' || *new != '\0') {
         const size_t a = strcspn(old, "\n"), b = strcspn(new, "\n");
-        if ((a != b || memcmp(old, new, a) != 0) && !(is_harmless(old) && is_harmless(new)))
+        const bool differ = a != b || memcmp(old, new, a) != 0;
+        if (differ && from != NULL && epochs_of(old) > 0 && epochs_of(new) > epochs_of(old))
+            *from = epochs_of(old);
+        else if (differ && !(is_harmless(old) && is_harmless(new)))
             return fail(STATUS_INPUT,
                         "%s was begun with another config: it has\n    %.*s\nand this command\n    "
                         "%.*s\nGive another folder, or the config it was begun with",
@@ -80,8 +94,9 @@ static Status compare_configs(const char *path, const char *old, const char *new
     return OK;
 }
 
-Status run_folder_check_config(const RunFolder *run, const Config *config)
+static Status check_config(const RunFolder *run, const Config *config, int64_t *from)
 {
+    if (from != NULL) *from = 0;
     char path[PATH_MAX], stem[64];
     char *resolved = NULL, *old = NULL;
     TRY(file_join(path, run->path, "config.yaml"));
@@ -90,10 +105,15 @@ Status run_folder_check_config(const RunFolder *run, const Config *config)
     if (!file_exists(path) || (stem[0] == '\0' && !run_folder_is_complete(run))) return OK;
     Status status = read_config(path, &old);
     if (status == OK) status = config_resolved(config, &resolved);
-    if (status == OK) status = compare_configs(run->path, old, resolved);
+    if (status == OK) status = compare_configs(run->path, old, resolved, from);
     free(old);
     free(resolved);
     return status;
+}
+
+Status run_folder_check_config(const RunFolder *run, const Config *config)
+{
+    return check_config(run, config, NULL);
 }
 
 /* The value in a resolved config, up to the end of its line; "" if it is not there. */
@@ -140,7 +160,9 @@ Status run_folder_too_late(const RunFolder *run, const Config *config, char **se
 static Status settle_config(const RunFolder *run, const Config *config)
 {
     char path[PATH_MAX], *resolved;
-    TRY(run_folder_check_config(run, config));
+    int64_t from;
+    TRY(check_config(run, config, &from));
+    if (from > 0) TRY(run_extension_begin(run, from, config_integer(config, "epochs")));
     if (run_folder_is_complete(run)) return OK;
     TRY(file_join(path, run->path, "config.yaml"));
     TRY(config_resolved(config, &resolved));
@@ -151,7 +173,17 @@ static Status settle_config(const RunFolder *run, const Config *config)
 
 /* ---- environment ---- */
 
-static Status write_environment(const RunFolder *run, const World *world)
+/* Where the data were, whatever the folder that somebody later measures the run from. */
+static void add_folders(cJSON *object, const Config *config)
+{
+    char here[PATH_MAX], data[PATH_MAX];
+    const char *folder = config_text(config, "dataset.folder");
+    if (getcwd(here, sizeof here) != NULL) cJSON_AddStringToObject(object, "working_folder", here);
+    if (folder[0] != '\0' && realpath(folder, data) != NULL)
+        cJSON_AddStringToObject(object, "dataset_folder", data);
+}
+
+static Status write_environment(const RunFolder *run, const Config *config, const World *world)
 {
     char path[PATH_MAX], when[64], processor[200] = "";
     const char *gpus = getenv("CUDA_VISIBLE_DEVICES");
@@ -188,12 +220,41 @@ static Status write_environment(const RunFolder *run, const World *world)
     cJSON_AddStringToObject(object, "system", system.sysname);
     cJSON_AddStringToObject(object, "release", system.release);
     cJSON_AddStringToObject(object, "compiler", __VERSION__);
+    add_folders(object, config);
     char *text = cJSON_Print(object);
     cJSON_Delete(object);
     if (text == NULL) return fail(STATUS_MEMORY, "%s: no memory for its text", path);
     Status status = file_write(path, text, strlen(text));
     cJSON_free(text);
     return status;
+}
+
+/* A text of environment.json; false if it has none. */
+static bool environment_text(const RunFolder *run, const char *key, char text[PATH_MAX])
+{
+    char path[PATH_MAX];
+    cJSON *object = NULL;
+    Status status = file_join(path, run->path, "environment.json");
+    if (status == OK) status = json_file_read(path, &object);
+    const char *value = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, key));
+    const bool found = status == OK && value != NULL && strlen(value) < PATH_MAX;
+    if (found) memcpy(text, value, strlen(value) + 1);
+    cJSON_Delete(object);
+    status_free(status);
+    return found;
+}
+
+bool run_folder_find_data(const RunFolder *run, const char *folder, const char *name, char found[PATH_MAX])
+{
+    char here[PATH_MAX], data[PATH_MAX];
+    if (folder[0] == '/') return false;
+    if (folder[0] != '\0') return environment_text(run, "dataset_folder", found) && file_exists(found);
+    if (!environment_text(run, "working_folder", here)) return false;
+    Status status = file_join(data, here, "data");
+    if (status == OK) status = file_join(found, data, name);
+    const bool there = status == OK && file_exists(found);
+    status_free(status);
+    return there;
 }
 
 /* ---- failures ---- */
@@ -240,6 +301,16 @@ Status run_folder_attach(const char *path, RunFolder *run)
     return file_join(run->checkpoints, path, "checkpoints");
 }
 
+/* What is written in the course of a run, before it begins. */
+static Status check_writable(const RunFolder *run)
+{
+    char path[PATH_MAX];
+    TRY(file_join(path, run->checkpoints, "step"));
+    TRY(file_check_writable(path));
+    TRY(file_join(path, run->path, "metrics.jsonl"));
+    return file_check_writable(path);
+}
+
 Status run_folder_open(const char *path, const Config *config, const World *world, RunFolder *run)
 {
     char lock[PATH_MAX];
@@ -249,8 +320,9 @@ Status run_folder_open(const char *path, const Config *config, const World *worl
     TRY(file_join(lock, path, "lock"));
     TRY(file_lock(lock, &run->lock));
     Status status = settle_config(run, config);
+    if (status == OK && !run_folder_is_complete(run)) status = check_writable(run);
     if (status == OK && !run_folder_is_complete(run))
-        status = write_environment(run, world); /* a record of the training */
+        status = write_environment(run, config, world); /* a record of the training */
     if (status == OK) run_folder_forget_failure(run);
     if (status != OK) run_folder_close(run);
     return status;
@@ -334,7 +406,9 @@ static bool training_stem(const char *name, char stem[64], bool *is_model)
     return true;
 }
 
-Status run_folder_latest(const RunFolder *run, char stem[64])
+Status run_folder_latest(const RunFolder *run, char stem[64]) { return run_folder_before(run, NULL, stem); }
+
+Status run_folder_before(const RunFolder *run, const char *before, char stem[64])
 {
     stem[0] = '\0';
     DIR *folder = opendir(run->checkpoints);
@@ -346,7 +420,8 @@ Status run_folder_latest(const RunFolder *run, char stem[64])
     while ((entry = readdir(folder)) != NULL) {
         char found[64];
         bool is_model;
-        if (training_stem(entry->d_name, found, &is_model) && is_model && strcmp(found, stem) > 0)
+        if (training_stem(entry->d_name, found, &is_model) && is_model && strcmp(found, stem) > 0 &&
+            (before == NULL || strcmp(found, before) < 0))
             memcpy(stem, found, sizeof found);
     }
     (void)closedir(folder);
@@ -364,13 +439,16 @@ static bool is_leftover(const char *name)
 
 Status run_folder_prune(const RunFolder *run, const char *keep)
 {
+    char older[64];
+    TRY(run_folder_before(run, keep, older));
     DIR *folder = opendir(run->checkpoints);
     if (folder == NULL) return fail(STATUS_IO, "%s: %s", run->checkpoints, strerror(errno));
     const struct dirent *entry;
     while ((entry = readdir(folder)) != NULL) {
         char found[64];
         bool is_model;
-        if (training_stem(entry->d_name, found, &is_model) && strcmp(found, keep) != 0)
+        if (training_stem(entry->d_name, found, &is_model) && strcmp(found, keep) != 0 &&
+            strcmp(found, older) != 0)
             checkpoint_remove(run->checkpoints, found);
         else if (is_leftover(entry->d_name))
             (void)unlinkat(dirfd(folder), entry->d_name, 0);

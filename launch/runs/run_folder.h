@@ -6,6 +6,7 @@
  *   checkpoints/                 step-NNNNNNNNNN.*, best.*, epoch-NNNN.*
  *   test.logits.npy, test.labels.npy, validation.*
  *                                predictions of the end
+ *   extensions.jsonl             when the run was given more epochs (run_extension.h)
  *   evaluation.json              the final evaluation; its presence says that the run is complete
  *   failure.txt                  why the last job on the run failed; gone once another begins
  *   lock                         held while a job works on the run
@@ -28,12 +29,17 @@ typedef struct {
 } RunFolder;
 
 /* Creates or reopens `path`, takes its lock, and checks that a config already there is this one (but for
- * settings that do not change the result). The config of a complete run stays as it is: what the run was made
+ * settings that do not change the result, and for more epochs, with which the run is no longer complete). The config of a complete run stays as it is: what the run was made
  * with. STATUS_BUSY when another job holds it; STATUS_IO when it cannot be written. */
 CHECKED Status run_folder_open(const char *path, const Config *, const World *, RunFolder *);
 /* For reading only: no lock. Any rank. */
 CHECKED Status run_folder_attach(const char *path, RunFolder *);
 void run_folder_close(RunFolder *);
+
+/* Where the data of a run are whose config says `folder` (dataset.folder) and `name` (dataset.name), as an absolute path:
+ * relative ones were meant from where the run trained. False: nothing is known, or nothing there; then it is as the config
+ * says. Any rank. */
+bool run_folder_find_data(const RunFolder *, const char *folder, const char *name, char found[PATH_MAX]);
 
 /* Leaves word of why a job failed, unless one is there already. `run` is open; or attached only, for a job
  * that could not speak for itself, and then nothing is written while another works on the run. A failure
@@ -58,7 +64,10 @@ CHECKED Status run_folder_check_config(const RunFolder *, const Config *);
 CHECKED Status run_folder_too_late(const RunFolder *, const Config *, char **settings);
 /* The newest training checkpoint's stem ("step-0000000352"), empty if there is none. Any rank. */
 CHECKED Status run_folder_latest(const RunFolder *, char stem[64]);
-/* Removes every training checkpoint, and every left-over of interrupted writes, but `keep`. */
+/* The newest one that is older than the stem `before`, or empty. Any rank. */
+CHECKED Status run_folder_before(const RunFolder *, const char *before, char stem[64]);
+/* Removes every training checkpoint, and every left-over of interrupted writes, but `keep` and the newest one that is
+ * older, which is for the case that `keep` is damaged. */
 CHECKED Status run_folder_prune(const RunFolder *, const char *keep);
 
 /* May a run change this setting when it goes on? Those do not touch what is trained. */

@@ -44,7 +44,7 @@ const char sweep_help[] =
     "  --folder DIR  default runs/NAME, NAME being the file's sweep:\n"
     "  KEY=VALUE     a setting of every run (plumb list settings)\n"
     "\n"
-    "SIGTERM, SIGUSR1 or SIGINT: the runs finish their step and save, and the exit code is 75.\n"
+    "SIGTERM, SIGUSR1, SIGINT or SIGHUP: the runs finish their step and save, and the exit code is 75.\n"
     "The words of PLUMB_MPIRUN replace `mpirun -n R` (for example \"srun -n 4\"); runs are then where these "
     "put them.\n";
 
@@ -319,6 +319,8 @@ static sigset_t heeded_signals(void)
     (void)sigaddset(&set, SIGUSR1);
     (void)sigaddset(&set, SIGINT);
     (void)sigaddset(&set, SIGCHLD);
+    struct sigaction hangup; /* nohup has it ignored */
+    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN) (void)sigaddset(&set, SIGHUP);
     return set;
 }
 

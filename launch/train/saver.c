@@ -2,6 +2,7 @@
 
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
+#include "launch/runs/run_extension.h"
 #include "launch/train/progress.h"
 
 #include <inttypes.h>
@@ -123,7 +124,7 @@ static Status metadata_real(const SafeFile *file, const char *key, double *value
 
 static Status read_position(const SafeFile *file, const Saver *saver, Position *position)
 {
-    char want[32], best[64];
+    char best[64];
     TRY(metadata_integer(file, "step", &position->step));
     TRY(metadata_integer(file, "epoch", &position->epoch));
     TRY(metadata_integer(file, "batch", &position->batch));
@@ -131,10 +132,11 @@ static Status read_position(const SafeFile *file, const Saver *saver, Position *
     TRY(metadata_real(file, "loss_sum", &position->sums[LOSS_SUM]));
     TRY(metadata_real(file, "weight_sum", &position->sums[LOSS_WEIGHT]));
     TRY(metadata_real(file, "correct_sum", &position->sums[LOSS_CORRECT]));
-    (void)snprintf(want, sizeof want, "%016" PRIx64, saver->config_hash);
     const char *config = safetensors_metadata(file, "config");
-    if (config == NULL || strcmp(config, want) != 0)
-        return fail(STATUS_INPUT, "the checkpoint was written with another config");
+    bool is_config = false;
+    if (config != NULL)
+        TRY(run_extension_is_config(saver->run, saver->session->experiment.config, config, &is_config));
+    if (!is_config) return fail(STATUS_INPUT, "the checkpoint was written with another config");
     return metadata_real(file, best, &position->best);
 }
 
@@ -179,21 +181,46 @@ static void tell_of_other_ranks(const SafeFile *file, int ranks)
 }
 
 /* Every rank reads the files itself: a rank that cannot is found out here, not later. */
-static Status restore(Saver *saver, Position *position)
+static Status restore_from(Saver *saver, const char *stem, Position *position)
 {
     Session *session = saver->session;
     SafeFile *file = NULL;
-    Status status = run_folder_latest(saver->run, saver->restored);
-    if (status == OK && saver->restored[0] != '\0') {
-        status = checkpoint_load(session->store, saver->run->checkpoints, saver->restored, &file);
-        if (status == OK) status = read_position(file, saver, position);
-        if (status == OK) tell_of_other_ranks(file, session->world->size);
-        safetensors_close(file);
-        if (status != OK)
-            status = status_context(status, "cannot go on from %s/%s (remove its files to start anew)",
-                                    saver->run->checkpoints, saver->restored);
+    const Position start = *position;
+    Status status = checkpoint_load(session->store, saver->run->checkpoints, stem, &file);
+    if (status == OK) status = read_position(file, saver, position);
+    if (status == OK) tell_of_other_ranks(file, session->world->size);
+    safetensors_close(file);
+    if (status != OK)
+        status = status_context(status, "cannot go on from %s/%s (remove its files to start anew)",
+                                saver->run->checkpoints, stem);
+    status = comm_agree(session->world, status);
+    if (status != OK) *position = start;
+    return status;
+}
+
+/* From the newest checkpoint or, where that is damaged, from the one before, which is kept for this. */
+static Status restore(Saver *saver, Position *position)
+{
+    Session *session = saver->session;
+    char older[64] = "";
+    TRY(comm_agree(session->world, run_folder_latest(saver->run, saver->restored)));
+    if (saver->restored[0] != '\0') {
+        Status status = restore_from(saver, saver->restored, position);
+        if (status != OK && status_code(status) != STATUS_COMMUNICATION) {
+            const Status found = run_folder_before(saver->run, saver->restored, older);
+            status_free(found);
+            Status second = older[0] != '\0' ? restore_from(saver, older, position) : OK;
+            if (older[0] != '\0' && second == OK) {
+                log_warning("%s", status_message(status));
+                log_warning("going on from the checkpoint before, %s", older);
+                status_free(status);
+                status = OK;
+                memcpy(saver->restored, older, sizeof older);
+            }
+            status_free(second);
+        }
+        TRY(status);
     }
-    TRY(comm_agree(session->world, status));
     return comm_check_equal(session->world, position, sizeof *position, "the checkpoint's place in training");
 }
 

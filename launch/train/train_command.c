@@ -22,9 +22,13 @@ const char train_help[] =
     "  --log-view    at the end, print where the time went: each op's time, flop/s and bytes/s\n"
     "  --quiet       no progress and no table\n"
     "\n"
-    "SIGTERM, SIGUSR1 or SIGINT: the step is finished and saved, and the exit code is 75. Send mpirun a "
-    "SIGUSR1, which\n"
-    "it passes on: after a SIGTERM or SIGINT it kills its ranks within a second.\n";
+    "With a larger epochs=N a run goes on from its end; other settings that touch the result must stay.\n"
+    "\n"
+    "SIGTERM, SIGUSR1, SIGINT or SIGHUP (unless ignored, as by nohup): the step is finished and saved, and "
+    "the\n"
+    "exit code is 75. Send mpirun a SIGUSR1, which it passes on: after a SIGTERM or SIGINT it kills its "
+    "ranks\n"
+    "within a second.\n";
 
 typedef struct {
     const char *config, *run;

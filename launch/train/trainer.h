@@ -11,7 +11,7 @@ typedef struct {
 } TrainerOptions;
 
 /* Trains to the last epoch, from the newest checkpoint of the run if there is one; evaluates and writes
- * predictions at the end. STATUS_INTERRUPTED after a signal (SIGTERM, SIGUSR1, SIGINT on any rank): the step
+ * predictions at the end. STATUS_INTERRUPTED after a signal (SIGTERM, SIGUSR1, SIGINT, SIGHUP on any rank): the step
  * is finished and saved. STATUS_NUMERIC for a loss or gradient that is not finite: nothing is saved. Every
  * rank calls it; rank 0 holds the folder's lock. */
 CHECKED Status trainer_run(Session *, RunFolder *, TrainerOptions);
