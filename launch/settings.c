@@ -23,6 +23,14 @@ static const Setting settings[] = {
     {"dataset.train_limit", SETTING_INTEGER, "0", "0..", "use only so many training samples; 0: all"},
     {"dataset.validation_limit", SETTING_INTEGER, "0", "0..", "use only so many validation samples; 0: all"},
     {"dataset.test_limit", SETTING_INTEGER, "0", "0..", "use only so many test samples; 0: all"},
+    {"dataset.layout", SETTING_TEXT, "any", "any|by_date|single", "newsgroups: as the folders lie; any: by date if that is there"},
+    {"dataset.split", SETTING_TEXT, "auto", "auto|by_date|random", "newsgroups: what is test; random: a fifth, as the published code; auto: by date where that is given"},
+    {"dataset.split_seed", SETTING_INTEGER, "1", "0..", "newsgroups: of the random choice of test and validation documents; the same in runs of other seeds"},
+    {"dataset.length", SETTING_INTEGER, "1000", "1..1000000", "newsgroups: words of a document; of longer ones the last"},
+    {"dataset.crop", SETTING_FLAG, "true", NULL, "newsgroups: batches only as long as their longest document needs; false: all of dataset.length"},
+    {"vocabulary.size", SETTING_INTEGER, "20000", "1..100000000", "newsgroups: the most frequent words; others are dropped"},
+    {"vocabulary.keras", SETTING_FLAG, "true", NULL, "newsgroups: one word less than vocabulary.size, as Keras and the published code count"},
+    {"vectors.file", SETTING_TEXT, "", NULL, "text file of word vectors (GloVe); empty: none, the network learns its own"},
     {"augment.crop_padding", SETTING_INTEGER, "4", "0..64", "random crop out of the image padded by so many pixels; 0: none"},
     {"augment.flip", SETTING_FLAG, "true", NULL, "random horizontal flip"},
 
@@ -32,6 +40,8 @@ static const Setting settings[] = {
     {"model.depth", SETTING_INTEGER, "26", "8..6002", "wide_resnet: depth, 6n + 2"},
     {"model.widen", SETTING_INTEGER, "10", "1..1024", "wide_resnet: widening factor"},
     {"model.dropout", SETTING_REAL, "0", "[0..1)", "wide_resnet: dropout inside blocks"},
+    {"model.embedding_width", SETTING_INTEGER, "100", "1..65536", "texts: numbers of a word vector; as wide as those of vectors.file"},
+    {"model.freeze_embedding", SETTING_FLAG, "true", NULL, "texts: keep the word vectors of vectors.file as they are"},
     {"model.sync_batch_norm", SETTING_FLAG, "false", NULL, "batch statistics over all ranks, not per rank"},
 
     {"loss.name", SETTING_TEXT, "cross_entropy", NULL, "what is minimised (plumb list losses)"},
@@ -73,6 +83,7 @@ static const Setting settings[] = {
     {"checkpoint.keep", SETTING_INTEGER, "0", "0..", "also keep the model of every so many epochs; 0: only best and last"},
     {"compat.early_schedule", SETTING_FLAG, "false", NULL, "learning-rate steps one epoch early, as the published code under torch >= 1.1"},
     {"compat.validation_is_test", SETTING_FLAG, "false", NULL, "tiny_imagenet: validate on the test images, as the published code"},
+    {"compat.vocabulary_of_all_splits", SETTING_FLAG, "false", NULL, "newsgroups: count words of test documents too, as the published code"},
     {"compat.cifar100_test_normalisation", SETTING_FLAG, "false", NULL, "cifar100: ImageNet's constants for test images, as the published code"},
 
     {"comm.bucket_bytes", SETTING_INTEGER, "4194304", "1..", "gradients are reduced in slices of at least this size"},

@@ -9,7 +9,8 @@
 
 /* What a network reads, and so which tasks it fits: the inputs of `build`, in this order. */
 typedef enum {
-    MODEL_OF_IMAGES /* [N,H,W,C] of the compute type */
+    MODEL_OF_IMAGES,   /* [N,H,W,C] of the compute type */
+    MODEL_OF_DOCUMENTS /* INT32 [N,L]: ids of words, 0 for padding, in front */
 } ModelInput;
 
 enum { MODEL_MAX_STAGES = 4 };
@@ -23,7 +24,12 @@ typedef struct {
     int64_t blocks[MODEL_MAX_STAGES]; /* of each stage */
     int64_t widen;                    /* wide_resnet */
     double dropout;
-    bool synchronize; /* batch statistics over all ranks */
+    bool synchronize;        /* batch statistics over all ranks */
+    int64_t vocabulary;      /* ids of words; set by the task */
+    bool has_vectors;        /* the table of word vectors is filled before training; set by the task */
+    int64_t embedding_width; /* numbers of a word vector */
+    bool freeze_embedding;
+    int64_t receptive_field; /* documents: positions that one output of the last convolution sees */
 } ModelOptions;
 
 struct Model {

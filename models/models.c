@@ -1,5 +1,6 @@
 #include "models/model.h"
 
+#include "models/global_pooling_cnn.h"
 #include "models/networks.h"
 
 #include <string.h>
@@ -44,6 +45,8 @@ static const Model models[] = {
      densenet_read, densenet_build},
     {"densenet169", "DenseNet-169: dense blocks [6,12,32,32], growth rate 32", MODEL_OF_IMAGES, &densenet169,
      densenet_read, densenet_build},
+    {"global_pooling_cnn", "documents: three convolutions over word vectors, the maximum over all positions",
+     MODEL_OF_DOCUMENTS, &global_pooling_cnn_published, document_network_read, document_network_build},
 };
 enum { MODEL_COUNT = sizeof models / sizeof models[0] };
 

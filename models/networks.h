@@ -27,6 +27,11 @@ Value tiny_imagenet_resnet_build(Graph *, const ModelOptions *, const Value inpu
 Status wide_resnet_read(const Config *, ModelOptions *);
 Value wide_resnet_build(Graph *, const ModelOptions *, const Value input[], int64_t classes);
 
+/* document_network.c: global_pooling_cnn (global_pooling_cnn.h) over a table of word vectors, embedding.weight, whose
+ * row 0 is padding. */
+Status document_network_read(const Config *, ModelOptions *);
+Value document_network_build(Graph *, const ModelOptions *, const Value input[], int64_t classes);
+
 /* densenet.c: Huang et al., "Densely Connected Convolutional Networks", CVPR 2017. */
 typedef struct {
     int64_t growth;

@@ -105,7 +105,7 @@ class BadInput(Suite):
                                       "No such file"),
             "config is a folder": Case(("train", "{data}", "--run", "{run}"), IO, "{data}"),
             "evaluate nothing": Case(("evaluate",), USAGE, "plumb evaluate"),
-            "evaluate no run": Case(("evaluate", "{run}"), IO, "{run}/config.yaml"),
+            "evaluate no run": Case(("evaluate", "{run}"), IO, "there is no run {run}"),
             "evaluate unknown split": Case(("evaluate", "{run}", "--split", "trian"), USAGE, "trian"),
         })
 

@@ -355,7 +355,8 @@ class Slots(Suite):
                                "PLUMB_TEST_GPUS": "2"}).wait()
         self.assertEnds(job, INPUT)
         self.assertIn("1 of 4 runs failed", job.errors)
-        self.assertEqual(job.output.count(" on GPU 0, "), 2 * 2, self.said(job))  # starts and ends: seed0, and one after it
+        # Which runs follow on seed0's GPU depends on how fast the others are; at least one does.
+        self.assertRegex(job.output, r"(?s)seed0: failed after \d+ s on (GPU \d), .*starts on \1, ", self.said(job))
         for seed in (1, 2, 3):
             self.assertTrue(os.path.exists(f"{folder}/seed{seed}/evaluation.json"))
             with open(f"{folder}/seed{seed}/log.txt", encoding="utf-8") as file:

@@ -47,8 +47,9 @@ static DatasetOptions read_options(const Config *config, const DatasetKind *kind
     return options;
 }
 
-static Status describe(const Config *config, TaskShare share, TaskData **out)
+static Status describe(const Config *config, TaskShare share, const ModelOptions *model, TaskData **out)
 {
+    (void)model;
     Images *images;
     *out = NULL;
     TRY(memory_new(&images, 1, sizeof *images, "the data set"));

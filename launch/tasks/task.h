@@ -7,6 +7,7 @@
 #define PLUMB_LAUNCH_TASKS_TASK_H
 
 #include "engine/base/config.h"
+#include "engine/base/safetensors.h"
 #include "engine/data/source.h"
 #include "engine/device/device.h"
 #include "engine/graph/graph.h"
@@ -29,7 +30,9 @@ typedef struct TaskData {
     int64_t classes;            /* of the logits */
     int64_t batch;              /* samples a step, over all ranks */
     int64_t count[SPLIT_COUNT]; /* samples of each split; 0 until loaded */
-    const uint8_t *masked;      /* [classes]: 1 for classes that evaluation leaves out; NULL: none */
+    uint64_t
+        vocabulary_hash; /* of the words behind the ids; a checkpoint is of one vocabulary. 0: there is none */
+    const uint8_t *masked; /* [classes]: 1 for classes that evaluation leaves out; NULL: none */
     /* Labels in the split's order, [count]; NULL until loaded. */
     const int32_t *label[SPLIT_COUNT];
 } TaskData;
@@ -47,14 +50,21 @@ struct Task {
     /* The data sets: index 0, 1, ...; false after the last. */
     bool (*dataset)(int index, TaskDataset *);
     /* The data set that the config names (one of this task's), by its settings alone: reads all settings of the data,
-     * the batches and the augmentation, opens nothing. Release with task_data_free. */
-    Status (*describe)(const Config *, TaskShare, TaskData **);
+     * the batches and the augmentation, opens nothing. The network's options outlive the data. Release with
+     * task_data_free. */
+    Status (*describe)(const Config *, TaskShare, const ModelOptions *, TaskData **);
     /* All that loading depends on, as text: what was loaded once under this text can be loaded. Release with free(). */
     Status (*identity)(const TaskData *, char **text);
     /* Reads the samples. Not collective. */
     Status (*load)(TaskData *, const Config *);
     /* Puts on the device what stays there for the whole run. After load; may be NULL. */
     Status (*place)(TaskData *, Device *);
+    /* Gives parameters their first values where these come from the data, such as word vectors. Before training, and
+     * before `init:` and checkpoints are read; may be NULL. */
+    Status (*initialise)(TaskData *, Store *);
+    /* Writes what belongs to the run beside its checkpoints, such as the vocabulary. Rank 0, before training; may be
+     * NULL. */
+    Status (*write_files)(const TaskData *, const char *folder);
     void (*free)(TaskData *);
 
     /* The shapes of a rank's parts, the largest first; how many. Needs no samples. */
@@ -75,6 +85,12 @@ const Task *const *tasks_table(int *count);
 CHECKED Status task_find(const Config *, const Task **);
 void task_data_free(TaskData *); /* NULL is allowed */
 
+/* The hash of the vocabulary as checkpoints hold it, under the key "vocabulary"; "" for data without one. */
+enum { VOCABULARY_TEXT = 20 };
+void task_vocabulary_text(const TaskData *, char text[VOCABULARY_TEXT]);
+/* STATUS_INPUT for a checkpoint that was trained with another vocabulary: its rows are other words. */
+CHECKED Status task_check_vocabulary(const TaskData *, const SafeFile *checkpoint);
+
 /* ---- for tasks whose steps take a fixed number of samples ---- */
 
 /* batch, micro_batches and evaluate_batch: that ranks and parts can share them. */
@@ -84,6 +100,6 @@ typedef struct {
 CHECKED Status task_read_batches(const Config *, TaskShare, TaskBatches *);
 
 /* The tasks. */
-extern const Task images_task;
+extern const Task images_task, documents_task;
 
 #endif

@@ -1,8 +1,10 @@
 #include "launch/tasks/task.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
-static const Task *const tasks[] = {&images_task};
+static const Task *const tasks[] = {&images_task, &documents_task};
 enum { TASKS = sizeof tasks / sizeof tasks[0], MOST_DATASETS = 64 };
 
 const Task *const *tasks_table(int *count)
@@ -37,6 +39,27 @@ Status task_find(const Config *config, const Task **task)
 void task_data_free(TaskData *data)
 {
     if (data != NULL) data->task->free(data);
+}
+
+void task_vocabulary_text(const TaskData *data, char text[VOCABULARY_TEXT])
+{
+    text[0] = '\0';
+    if (data->vocabulary_hash != 0)
+        (void)snprintf(text, VOCABULARY_TEXT, "%016" PRIx64, data->vocabulary_hash);
+}
+
+Status task_check_vocabulary(const TaskData *data, const SafeFile *checkpoint)
+{
+    char own[VOCABULARY_TEXT];
+    task_vocabulary_text(data, own);
+    const char *its = safetensors_metadata(checkpoint, "vocabulary");
+    if (its == NULL) its = "";
+    if (strcmp(own, its) == 0) return OK;
+    return fail(STATUS_INPUT,
+                "the checkpoint was trained with another vocabulary (%s) than the data now have (%s): give "
+                "it the data "
+                "and the settings (dataset.*, vocabulary.*) that it was trained with",
+                its[0] != '\0' ? its : "none", own[0] != '\0' ? own : "none");
 }
 
 /* The global batch must part evenly among ranks and micro-batches. */

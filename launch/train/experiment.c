@@ -122,7 +122,7 @@ Status experiment_read(const Config *config, TaskShare share, Experiment *experi
     TRY(model_read(config, &experiment->model));
     TRY(loss_read(config, &experiment->loss));
     TRY(task_find(config, &task));
-    TRY(task->describe(config, share, &experiment->data));
+    TRY(task->describe(config, share, &experiment->model, &experiment->data));
     TRY(check_fit(config, experiment));
     experiment->seed = (uint64_t)config_integer(config, "seed");
     experiment->compute = read_type(config, "compute");

@@ -1,5 +1,6 @@
 #include "launch/train/saver.h"
 
+#include "engine/base/file.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "launch/runs/run_extension.h"
@@ -15,18 +16,21 @@
 /* A model for evaluation ("best", "epoch-0010"), which was what it is at that position. Rank 0. */
 static Status write_model(const Saver *saver, HostCopy *model, const Position *position, const char *stem)
 {
-    char step[32], epoch[32];
+    char step[32], epoch[32], vocabulary[VOCABULARY_TEXT];
+    task_vocabulary_text(saver->session->data, vocabulary);
     (void)snprintf(step, sizeof step, "%" PRId64, position->step);
     (void)snprintf(epoch, sizeof epoch, "%" PRId64, position->epoch + 1);
-    const SafeMetadata metadata[] = {{"step", step}, {"epoch", epoch}};
-    return checkpoint_write_model(model, saver->run->checkpoints, stem, metadata, 2);
+    const SafeMetadata metadata[] = {{"step", step}, {"epoch", epoch}, {"vocabulary", vocabulary}};
+    return checkpoint_write_model(model, saver->run->checkpoints, stem, metadata,
+                                  vocabulary[0] != '\0' ? 3 : 2);
 }
 
 /* Rank 0. */
 static Status write_checkpoint(const Saver *saver, const Position *position)
 {
     const char *best = saver->session->experiment.checkpoint.best->name;
-    char stem[64], ranks[16], best_key[64], text[5 + LOSS_SUMS][40];
+    char stem[64], ranks[16], best_key[64], vocabulary[VOCABULARY_TEXT], text[5 + LOSS_SUMS][40];
+    task_vocabulary_text(saver->session->data, vocabulary);
     (void)snprintf(ranks, sizeof ranks, "%d", saver->session->world->size);
     (void)snprintf(stem, sizeof stem, "step-%010" PRId64, position->step);
     (void)snprintf(best_key, sizeof best_key, "best_%s", best);
@@ -37,11 +41,12 @@ static Status write_checkpoint(const Saver *saver, const Position *position)
     (void)snprintf(text[4], sizeof text[4], "%a", position->best);
     for (int i = 0; i < LOSS_SUMS; ++i)
         (void)snprintf(text[5 + i], sizeof text[5 + i], "%a", position->sums[i]);
-    const SafeMetadata metadata[] = {{"step", text[0]},       {"epoch", text[1]},       {"batch", text[2]},
-                                     {"config", text[3]},     {best_key, text[4]},      {"loss_sum", text[5]},
-                                     {"weight_sum", text[6]}, {"correct_sum", text[7]}, {"ranks", ranks}};
-    TRY(checkpoint_save(saver->session->store, saver->run->checkpoints, stem, metadata,
-                        (int)(sizeof metadata / sizeof metadata[0])));
+    const SafeMetadata metadata[] = {
+        {"step", text[0]},   {"epoch", text[1]},        {"batch", text[2]},      {"config", text[3]},
+        {best_key, text[4]}, {"loss_sum", text[5]},     {"weight_sum", text[6]}, {"correct_sum", text[7]},
+        {"ranks", ranks},    {"vocabulary", vocabulary}};
+    const int rows = (int)(sizeof metadata / sizeof metadata[0]) - (vocabulary[0] == '\0' ? 1 : 0);
+    TRY(checkpoint_save(saver->session->store, saver->run->checkpoints, stem, metadata, rows));
     return run_folder_prune(saver->run, stem);
 }
 
@@ -180,13 +185,30 @@ static void tell_of_other_ranks(const SafeFile *file, int ranks)
                  before, ranks);
 }
 
+/* The vocabulary first: tables of another number of words would be called those of another network. */
+Status saver_load(Session *session, const char *folder, const char *stem, SafeFile **file)
+{
+    char name[128], path[PATH_MAX];
+    *file = NULL;
+    (void)snprintf(name, sizeof name, "%s.model.safetensors", stem);
+    TRY(file_join(path, folder, name));
+    if (session->data->vocabulary_hash != 0 && file_exists(path)) {
+        SafeFile *header;
+        TRY(safetensors_open(path, &header));
+        Status status = task_check_vocabulary(session->data, header);
+        safetensors_close(header);
+        if (status != OK) return status_context(status, "%s", path);
+    }
+    return checkpoint_load(session->store, folder, stem, file);
+}
+
 /* Every rank reads the files itself: a rank that cannot is found out here, not later. */
 static Status restore_from(Saver *saver, const char *stem, Position *position)
 {
     Session *session = saver->session;
     SafeFile *file = NULL;
     const Position start = *position;
-    Status status = checkpoint_load(session->store, saver->run->checkpoints, stem, &file);
+    Status status = saver_load(session, saver->run->checkpoints, stem, &file);
     if (status == OK) status = read_position(file, saver, position);
     if (status == OK) tell_of_other_ranks(file, session->world->size);
     safetensors_close(file);
@@ -233,7 +255,9 @@ Status saver_open(Saver *saver, Session *session, RunFolder *run, Position *posi
     TRY(share_parameters(session));
     Status status = OK;
     if (session->world->rank == 0) {
-        status = run_folder_rewind_metrics(run, position->step);
+        const TaskData *data = session->data;
+        if (data->task->write_files != NULL) status = data->task->write_files(data, run->path);
+        if (status == OK) status = run_folder_rewind_metrics(run, position->step);
         /* A job that was killed as it saved may have left the checkpoint before, or half of the next. */
         if (status == OK) status = run_folder_prune(run, saver->restored);
     }

@@ -26,6 +26,10 @@ typedef struct {
     Position best_position;
 } Saver;
 
+/* Loads a checkpoint (checkpoint_load) of the vocabulary that the session's data have; of another one it is a
+ * STATUS_INPUT that says so. Not collective. */
+CHECKED Status saver_load(Session *, const char *folder, const char *stem, SafeFile **file);
+
 /* Goes on from the newest checkpoint of the run, if there is one, and sees to it that all ranks have the same
  * parameters. *position: where training is to go on. STATUS_INPUT for a checkpoint that cannot be used. */
 CHECKED Status saver_open(Saver *, Session *, RunFolder *, Position *position);

@@ -204,6 +204,7 @@ static Status open_here(Session *session, bool training, bool profile)
     TRY(make_plans(session, training, profile));
     for (int split = 0; split < SPLIT_COUNT && training; ++split)
         if (session->evaluate[split].source != NULL) TRY(open_calibration(session, (Split)split));
+    if (training && task->initialise != NULL) TRY(task->initialise(session->data, session->store));
     if (training && experiment->init[0] != '\0')
         TRY(checkpoint_load_weights(session->store, experiment->init));
     return OK;

@@ -5,8 +5,8 @@
 #include "engine/base/random.h"
 #include "losses/calibration/bins.h"
 #include "losses/calibration/exact_sum.h"
+#include "losses/calibration/softmax_row.h"
 #include "losses/calibration/threads.h"
-#include "losses/softmax_row.h"
 
 #include <stdlib.h>
 

@@ -10,7 +10,7 @@
 #include "losses/calibration/bins.h"
 #include "losses/calibration/calibration.h"
 #include "losses/calibration/exact_sum.h"
-#include "losses/softmax_row.h"
+#include "losses/calibration/softmax_row.h"
 
 enum {
     SUM_NLL,

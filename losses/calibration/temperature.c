@@ -3,9 +3,9 @@
 #include "engine/base/memory.h"
 #include "losses/calibration/bins.h"
 #include "losses/calibration/exact_sum.h"
+#include "losses/calibration/softmax_row.h"
 #include "losses/calibration/temperature_row.h"
 #include "losses/calibration/threads.h"
-#include "losses/softmax_row.h"
 
 #include <stdbool.h>
 #include <stdio.h>

@@ -3,8 +3,8 @@
  * units of 2^-52 (as precise as a double next to the largest term, which is 1): they do not depend on the order of the
  * classes, so that confidences which are equal are equal to the last bit, nor on the width of the processor's vectors
  * or on how the threads of a GPU share a row. */
-#ifndef PLUMB_LOSSES_SOFTMAX_ROW_H
-#define PLUMB_LOSSES_SOFTMAX_ROW_H
+#ifndef PLUMB_LOSSES_CALIBRATION_SOFTMAX_ROW_H
+#define PLUMB_LOSSES_CALIBRATION_SOFTMAX_ROW_H
 
 #include "losses/calibration/logits.h"
 #include "losses/vector_math.h"

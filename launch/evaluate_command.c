@@ -2,8 +2,8 @@
 #include "engine/base/memory.h"
 #include "engine/base/npy.h"
 #include "launch/evaluate/evaluate.h"
-#include "launch/evaluate/evaluate_run.h"
 #include "launch/options.h"
+#include "launch/train/evaluate_run.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -276,7 +276,6 @@ static Status evaluate_either(World *world, Arguments *arguments, EvaluationResu
     arguments->evaluate.progress = true;
     TRY(comm_agree(world, world->rank == 0 ? check_output(arguments) : OK));
     if (arguments->run == NULL) return evaluate_files(world, arguments, result);
-    TRY(comm_agree(world, check_run(arguments->run)));
     EvaluateRunOptions options = {.run = arguments->run,
                                   .split = SPLIT_TEST,
                                   .checkpoint =
@@ -289,6 +288,7 @@ static Status evaluate_either(World *world, Arguments *arguments, EvaluationResu
         else if (strcmp(arguments->split, "test") != 0)
             return fail(STATUS_USAGE, "--split is test or validation, not %s", arguments->split);
     }
+    TRY(comm_agree(world, check_run(arguments->run)));
     return evaluate_run(world, &options, result);
 }
 

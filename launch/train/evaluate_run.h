@@ -1,6 +1,6 @@
 /* The evaluation of a trained network: at the end of a run, and by `plumb evaluate RUN`. */
-#ifndef PLUMB_LAUNCH_EVALUATE_EVALUATE_RUN_H
-#define PLUMB_LAUNCH_EVALUATE_EVALUATE_RUN_H
+#ifndef PLUMB_LAUNCH_TRAIN_EVALUATE_RUN_H
+#define PLUMB_LAUNCH_TRAIN_EVALUATE_RUN_H
 
 #include "launch/evaluate/evaluate.h"
 #include "launch/runs/run_folder.h"

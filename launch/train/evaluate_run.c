@@ -1,10 +1,11 @@
-#include "launch/evaluate/evaluate_run.h"
+#include "launch/train/evaluate_run.h"
 
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "engine/base/npy.h"
 #include "engine/plan/checkpoint.h"
 #include "launch/settings.h"
+#include "launch/train/saver.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -138,13 +139,13 @@ Status evaluate_trained(Session *session, const RunFolder *run, bool quiet)
 static Status load_last(Session *session, const RunFolder *run, const char *stem, SafeFile **file)
 {
     char older[64];
-    Status status = checkpoint_load(session->store, run->checkpoints, stem, file);
+    Status status = saver_load(session, run->checkpoints, stem, file);
     if (status == OK) return OK;
     Status found = run_folder_before(run, stem, older);
     const bool none = found != OK || older[0] == '\0';
     status_free(found);
     if (none) return status;
-    Status second = checkpoint_load(session->store, run->checkpoints, older, file);
+    Status second = saver_load(session, run->checkpoints, older, file);
     if (second != OK) {
         status_free(second);
         return status;
@@ -185,7 +186,7 @@ static Status load_checkpoint(Session *session, const RunFolder *run, const char
                         "%s did not keep the model of epoch %ld: set checkpoint.keep before training",
                         run->path, epoch);
     }
-    return checkpoint_load(session->store, run->checkpoints, stem, file);
+    return saver_load(session, run->checkpoints, stem, file);
 }
 
 /* While a job trains, checkpoints come and go: ranks that read one after the other may find different ones. */
