@@ -9,9 +9,11 @@
 
 /* What a network reads, and so which tasks it fits: the inputs of `build`, in this order. */
 typedef enum {
-    MODEL_OF_IMAGES,   /* [N,H,W,C] of the compute type */
-    MODEL_OF_DOCUMENTS /* INT32 [N,L]: ids of words, 0 for padding, in front */
+    MODEL_OF_IMAGES,    /* [N,H,W,C] of the compute type */
+    MODEL_OF_DOCUMENTS, /* INT32 [N,L]: ids of words, 0 for padding, in front */
+    MODEL_OF_TREES      /* the three below, as tree_lstm (engine/ops/ops.h) takes them */
 } ModelInput;
+enum { TREE_WORDS_INPUT, TREE_CHILDREN_INPUT, TREE_LEVELS_INPUT };
 
 enum { MODEL_MAX_STAGES = 4 };
 
@@ -29,7 +31,9 @@ typedef struct {
     bool has_vectors;        /* the table of word vectors is filled before training; set by the task */
     int64_t embedding_width; /* numbers of a word vector */
     bool freeze_embedding;
-    int64_t receptive_field; /* documents: positions that one output of the last convolution sees */
+    int64_t memory;              /* trees: numbers of a node's state */
+    bool leaf_gate, output_gate; /* trees: of leaves, of inner nodes */
+    int64_t receptive_field;     /* documents: positions that one output of the last convolution sees */
 } ModelOptions;
 
 struct Model {

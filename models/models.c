@@ -47,6 +47,8 @@ static const Model models[] = {
      densenet_read, densenet_build},
     {"global_pooling_cnn", "documents: three convolutions over word vectors, the maximum over all positions",
      MODEL_OF_DOCUMENTS, &global_pooling_cnn_published, document_network_read, document_network_build},
+    {"tree_lstm", "trees: the binary constituency Tree-LSTM, a classifier at every node", MODEL_OF_TREES,
+     NULL, tree_network_read, tree_network_build},
 };
 enum { MODEL_COUNT = sizeof models / sizeof models[0] };
 

@@ -32,6 +32,10 @@ Value wide_resnet_build(Graph *, const ModelOptions *, const Value input[], int6
 Status document_network_read(const Config *, ModelOptions *);
 Value document_network_build(Graph *, const ModelOptions *, const Value input[], int64_t classes);
 
+/* tree_network.c: tree_lstm_logits (tree_lstm.h) over a table of word vectors, embedding.weight. */
+Status tree_network_read(const Config *, ModelOptions *);
+Value tree_network_build(Graph *, const ModelOptions *, const Value input[], int64_t classes);
+
 /* densenet.c: Huang et al., "Densely Connected Convolutional Networks", CVPR 2017. */
 typedef struct {
     int64_t growth;

@@ -47,7 +47,7 @@ typedef struct {
 typedef struct {
     int64_t number;  /* in the epoch, from 0 */
     int64_t samples; /* of the global batch, without padding: what throughput counts (samples; or tokens) */
-    double total;    /* weight of the global batch: the sum over all ranks' rows */
+    double total;    /* what a mean divides by: the weight of all ranks' rows (of trees: their number) */
     int parts;       /* at most the source's */
     BatchPart *part; /* [parts] */
 } Batch;

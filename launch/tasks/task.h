@@ -100,6 +100,6 @@ typedef struct {
 CHECKED Status task_read_batches(const Config *, TaskShare, TaskBatches *);
 
 /* The tasks. */
-extern const Task images_task, documents_task;
+extern const Task images_task, documents_task, trees_task;
 
 #endif

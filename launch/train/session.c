@@ -4,6 +4,7 @@
 #include "engine/base/memory.h"
 #include "engine/plan/checkpoint.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -345,13 +346,17 @@ static Status take_download(void *taker, const float *logits, const BatchPart *p
     const BatchShape *shape = &download->feed->program[part->shape].shape;
     const int64_t *sample = part->field[batch_shape_find(shape, "sample")];
     const float *weight = part->field[batch_shape_find(shape, "weight")];
+    const uint8_t *masked = download->session->data->masked;
     const size_t row = (size_t)share->classes * sizeof *logits;
     TRY(device_download(device, download->part, logits, (size_t)shape->rows * row));
     TRY(device_synchronize(device));
-    for (int64_t i = 0; i < shape->rows; ++i)
-        if (weight[i] != 0)
-            memcpy(download->logits + (sample[i] - share->first) * share->classes,
-                   download->part + i * share->classes, row);
+    for (int64_t i = 0; i < shape->rows; ++i) {
+        if (weight[i] == 0) continue;
+        float *to = download->logits + (sample[i] - share->first) * share->classes;
+        memcpy(to, download->part + i * share->classes, row);
+        for (int64_t k = 0; k < share->classes; ++k)
+            if (masked != NULL && masked[k] != 0) to[k] = -INFINITY;
+    }
     return OK;
 }
 
