@@ -1,0 +1,57 @@
+"""Documents and trees on the CUDA kernels, executed on the host, equal training on the CPU (see test_cuda_train.py)."""
+
+import os
+
+import jobs
+import test_documents_task as documents
+import test_trees_task as trees
+from jobs import Suite, main, metrics
+from test_cuda_train import AS_A_GPU, ON_HOST
+
+
+class CudaTexts(Suite):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        corpus, treebank = f"{cls.scratch}/corpus", f"{cls.scratch}/treebank"
+        os.makedirs(corpus)
+        os.makedirs(treebank)
+        documents.write_corpus(corpus, 1)
+        documents.write_vectors(f"{corpus}/vectors.txt", 2)
+        trees.write_treebank(treebank, 1)
+        vectors = cls.write_class("trees.txt", "good 1 2 3 -1 -2 -3\nbad -1 -2 -3 1 2 3\n")
+        cls.newsgroups = cls.write_class("newsgroups.yaml", documents.CONFIG.format(folder=corpus, vectors=f"{corpus}/vectors.txt"))
+        cls.sst = cls.write_class("sst.yaml", trees.CONFIG.format(folder=treebank, vectors=vectors))
+
+    def on_cuda(self, config, *settings, ranks=0):
+        program, jobs.PLUMB = jobs.PLUMB, ON_HOST
+        try:
+            return self.train(config, "device=cuda", *settings, ranks=ranks, environment=AS_A_GPU)
+        finally:
+            jobs.PLUMB = program
+
+    def assertSame(self, config, *settings, tolerance=1e-4):
+        with self.subTest(settings=settings):
+            self.assertSameCurve(self.train(config, "device=cpu", *settings), self.on_cuda(config, *settings), tolerance)
+
+    def test_documents(self):
+        small = ("epochs=1", "dataset.train_limit=48", "dataset.validation_limit=10", "dataset.test_limit=20")
+        self.assertSame(self.newsgroups, *small)
+        self.assertSame(self.newsgroups, *small, "model.freeze_embedding=false", "loss.name=mmce_weighted")
+
+    def test_trees(self):
+        small = ("epochs=1", "dataset.train_limit=48")
+        self.assertSame(self.sst, *small, "model.dropout=0.5")
+        self.assertSame(self.sst, *small, "dataset.tree_labels=fine5", "model.output_gate=true", "micro_batches=2", "evaluate_batch=12")
+
+    def test_trees_whose_recording_is_replayed(self):
+        """Several epochs of batches of other heights, launched from one recording."""
+        run = self.on_cuda(self.sst, "dataset.train_limit=60")
+        self.assertEqual(metrics(run), metrics(self.on_cuda(self.sst, "dataset.train_limit=60")))
+
+
+del documents.DocumentsTask, trees.TreesTask  # their tests are theirs
+
+
+if __name__ == "__main__":
+    main()
