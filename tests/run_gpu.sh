@@ -88,7 +88,7 @@ find_bundle() {
   fi
   if [ -z "$bundle" ]; then
     say "there is no bundle here: building one"
-    launch/bundle.sh --with-tests --output "$work" >"$work/bundle.log" 2>&1 || { tail -n 20 "$work/bundle.log" >&2; return 1; }
+    launch/bundle.sh --with-tests --xz --output "$work" >"$work/bundle.log" 2>&1 || { tail -n 20 "$work/bundle.log" >&2; return 1; }
     bundle=$(echo "$work"/plumb-*.tar.?z)
   fi
   if [ -f "$bundle" ]; then
@@ -214,7 +214,8 @@ begin_report() { # PARTS
 
 # ---- parts ----
 
-suites=${PLUMB_SUITES:-test_ops_basic test_ops_norm test_ops_random test_ops_shape test_batch_norm test_losses test_calibration_pass test_optimizer test_ops_conv}
+# As launch/bundle.sh has them; in this order: single ops, what is made of them, and last the convolutions, which take longest.
+suites=${PLUMB_SUITES:-test_ops_basic test_ops_norm test_ops_random test_ops_shape test_ops_embedding test_ops_sequence test_ops_tree test_batch_norm test_golden_layers test_losses test_golden_losses test_calibration_pass test_store test_optimizer test_optimizer_groups test_ops_conv}
 
 # The outcome of one suite as a row. SUITE SECONDS WORDS-BEFORE-IT...
 run_suite() {
