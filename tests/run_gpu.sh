@@ -380,7 +380,7 @@ for name, (error, ece, temperature, after) in published.items():
         return f"{100 * result[part]['ece']:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
     print(f"| {name} | plumb | {len(lines)} | {100 * e:.2f} [{100 * e - spread:.2f}, {100 * e + spread:.2f}] | {percent('before')} "
           f"| {result['temperature']['ece']:.1f} | {percent('after_ece')} | {speed:.0f} |")
-print("\nIntervals of 90 %: of ECE by the bootstrap, of errors binomial. Speed: median over epochs, evaluations included.")
+print("\nIntervals of 90 %: of ECE by the bootstrap, of errors binomial. Speed: median over epochs, without their evaluations.")
 END
 }
 
