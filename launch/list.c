@@ -1,7 +1,7 @@
 #include "launch/list.h"
 
-#include "engine/data/images/dataset.h"
 #include "launch/settings.h"
+#include "launch/tasks/task.h"
 #include "losses/loss.h"
 #include "models/model.h"
 
@@ -31,9 +31,12 @@ static void list_losses(void)
 static void list_datasets(void)
 {
     int count;
-    const DatasetKind *kind = dataset_kinds(&count);
-    for (int i = 0; i < count; ++i)
-        (void)printf("%-24s %s\n", kind[i].name, kind[i].help);
+    const Task *const *tasks = tasks_table(&count);
+    for (int t = 0; t < count; ++t) {
+        TaskDataset dataset;
+        for (int i = 0; tasks[t]->dataset(i, &dataset); ++i)
+            (void)printf("%-24s %s\n", dataset.name, dataset.help);
+    }
 }
 
 static void list_settings(void)

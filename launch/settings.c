@@ -25,7 +25,7 @@ static const Setting settings[] = {
     {"dataset.test_limit", SETTING_INTEGER, "0", "0..", "use only so many test samples; 0: all"},
     {"dataset.layout", SETTING_TEXT, "any", "any|by_date|single", "newsgroups: as the folders lie; any: by date if that is there"},
     {"dataset.split", SETTING_TEXT, "auto", "auto|by_date|random", "newsgroups: what is test; random: a fifth, as the published code; auto: by date where that is given"},
-    {"dataset.split_seed", SETTING_INTEGER, "1", "0..", "newsgroups: of the random choice of test and validation documents; the same in runs of other seeds"},
+    {"dataset.split_seed", SETTING_INTEGER, "1", "0..", "texts: of the random choice of test and validation documents, and of what a limit takes; the same in runs of other seeds"},
     {"dataset.length", SETTING_INTEGER, "1000", "1..1000000", "newsgroups: words of a document; of longer ones the last"},
     {"dataset.crop", SETTING_FLAG, "true", NULL, "newsgroups: batches only as long as their longest document needs; false: all of dataset.length"},
     {"dataset.tree_labels", SETTING_TEXT, "binary3", "binary3|binary2|fine5", "sst: negative, neutral, positive at every node as the cited code; two classes without neutral nodes; all five"},

@@ -2,7 +2,6 @@
 #include "engine/base/file.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
-#include "engine/base/random.h"
 #include "engine/ops/ops.h"
 #include "launch/tasks/task.h"
 #include "nlp/document_source.h"
@@ -139,30 +138,11 @@ static Status make_vocabulary(DocumentsTask *task)
     return status;
 }
 
-static int by_number(const void *a, const void *b)
-{
-    const int64_t left = *(const int64_t *)a, right = *(const int64_t *)b;
-    return (left > right) - (left < right);
-}
-
-/* Documents lie class by class: of a limited split some are drawn at random. */
-static Status draw(const DocumentsTask *task, Split split, int64_t documents, int64_t limit)
-{
-    int64_t *document = documents_of(task, split), *drawn;
-    TRY(memory_new(&drawn, (size_t)documents, sizeof *drawn, "documents"));
-    random_shuffle(task->split_seed, RANDOM_SPLIT, 1 + (uint64_t)split, drawn, documents);
-    qsort(drawn, (size_t)limit, sizeof *drawn, by_number);
-    for (int64_t i = 0; i < limit; ++i)
-        document[i] = document[drawn[i]]; /* drawn[i] >= i */
-    free(drawn);
-    return OK;
-}
-
 static Status take_split(DocumentsTask *task, Split split, int64_t count)
 {
     const int64_t limit = task->limit[split], *document = documents_of(task, split);
     if (limit > 0 && limit < count) {
-        TRY(draw(task, split, count, limit));
+        TRY(task_draw(task->split_seed, split, documents_of(task, split), count, limit));
         count = limit;
     }
     TRY(memory_new(&task->label[split], (size_t)count + 1, sizeof *task->label[split], "labels"));

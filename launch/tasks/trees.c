@@ -21,6 +21,7 @@ typedef struct {
     const char *folder, *vectors; /* vectors: ""; none */
     TreeTask task;
     int64_t limit[SPLIT_COUNT];
+    uint64_t split_seed; /* which samples a limit takes */
 
     Trees trees[SPLIT_COUNT];
     Vocabulary *vocabulary;
@@ -61,6 +62,7 @@ static Status describe(const Config *config, TaskShare share, const ModelOptions
     task->limit[SPLIT_TRAIN] = config_integer(config, "dataset.train_limit");
     task->limit[SPLIT_VALIDATION] = config_integer(config, "dataset.validation_limit");
     task->limit[SPLIT_TEST] = config_integer(config, "dataset.test_limit");
+    task->split_seed = (uint64_t)config_integer(config, "dataset.split_seed");
     task->vectors = config_text(config, "vectors.file");
     task->task = read_task(config);
     task->data.classes = tree_task_classes(task->task);
@@ -76,9 +78,10 @@ static Status describe(const Config *config, TaskShare share, const ModelOptions
 static Status identity(const TaskData *data, char **text)
 {
     const TreesTask *task = (const TreesTask *)data;
-    return text_format(text, "sst %s %lld %lld %lld %s %s", tree_task_name(task->task),
-                       (long long)task->limit[SPLIT_TRAIN], (long long)task->limit[SPLIT_VALIDATION],
-                       (long long)task->limit[SPLIT_TEST], task->folder, task->vectors);
+    return text_format(text, "sst %s %llu %lld %lld %lld %s %s", tree_task_name(task->task),
+                       (unsigned long long)task->split_seed, (long long)task->limit[SPLIT_TRAIN],
+                       (long long)task->limit[SPLIT_VALIDATION], (long long)task->limit[SPLIT_TEST],
+                       task->folder, task->vectors);
 }
 
 /* ---- samples ---- */
@@ -105,7 +108,10 @@ static Status take_split(TreesTask *task, Split split, const char *path)
     const Trees *trees = &task->trees[split];
     int64_t count;
     TRY(trees_of_task(trees, task->task, path, &task->kept[split], &count));
-    if (task->limit[split] > 0 && task->limit[split] < count) count = task->limit[split];
+    if (task->limit[split] > 0 && task->limit[split] < count) {
+        TRY(task_draw(task->split_seed, split, task->kept[split], count, task->limit[split]));
+        count = task->limit[split];
+    }
     TRY(memory_new(&task->label[split], (size_t)count, sizeof *task->label[split], "labels"));
     for (int64_t i = 0; i < count; ++i)
         task->label[split][i] = tree_task_class(task->task, trees_root_label(trees, task->kept[split][i]));
