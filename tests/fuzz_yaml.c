@@ -16,7 +16,9 @@ static const Setting table[] = {
     {"a", SETTING_INTEGER, "1", "0..", ""},    {"b", SETTING_REAL, "0.5", "(0..1]", ""},
     {"c.d", SETTING_TEXT, "", NULL, ""},       {"c.e", SETTING_TEXT, "x", "x|y|zebra", ""},
     {"c.f.g", SETTING_FLAG, "true", NULL, ""}, {"l", SETTING_INTEGERS, "[]", "..9", ""},
-    {"m", SETTING_REALS, "[1]", NULL, ""},
+    {"m", SETTING_REALS, "[1]", NULL, ""},     {"r", SETTING_ROWS, "[]", NULL, ""},
+    {"r[].n", SETTING_REAL, NULL, "0..", ""},  {"r[].t", SETTING_TEXT, "", NULL, ""},
+    {"r[].f", SETTING_FLAG, "true", NULL, ""}, {"r[].l", SETTING_INTEGERS, "[]", NULL, ""},
 };
 enum { COUNT = sizeof table / sizeof *table };
 

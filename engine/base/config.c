@@ -17,8 +17,10 @@ enum { MAX_FILES = 256, MAX_BASES = 32, MAX_KEY = 512, OVERRIDES = 2 * MAX_FILES
 
 struct Config {
     const Setting *table;
-    const char **names; /* of the table's rows, for suggestions */
+    const char **names; /* of the table's rows; in a map of a list of maps the keys */
     int count;
+    const char *list; /* whose map this is ("optimizer.groups"); NULL: none, but all settings */
+    Origin place;     /* of that map */
     ConfigValue *values;
     ConfigValue *defaults;
     bool *set;  /* by a file or an override */
@@ -34,9 +36,12 @@ struct Config {
 static int find(const Config *config, const char *name)
 {
     for (int i = 0; i < config->count; ++i)
-        if (strcmp(config->table[i].name, name) == 0) return i;
+        if (strcmp(config->names[i], name) == 0) return i;
     return -1;
 }
+
+/* "optimizer.groups[].frozen" is a key of the maps of "optimizer.groups", no setting. */
+static bool is_key_of_rows(const char *name) { return strstr(name, "[].") != NULL; }
 
 /* The first setting of the group `name`, or -1: "loss" has "loss.name". */
 static int find_in_group(const Config *config, const char *name)
@@ -47,8 +52,23 @@ static int find_in_group(const Config *config, const char *name)
     return -1;
 }
 
+static Status unknown_key(const Config *config, Origin origin, const char *key)
+{
+    const char *nearest = config_nearest(key, config->names, config->count);
+    if (nearest == NULL)
+        return config_value_error(origin, config->list,
+                                  "'%s' is no key of its maps (`plumb list settings` shows all)", key);
+    return config_value_error(origin, config->list, "'%s' is no key of its maps; did you mean '%s'?", key,
+                              nearest);
+}
+
 static Status unknown(const Config *config, Origin origin, const char *name)
 {
+    if (config->list != NULL) return unknown_key(config, origin, name);
+    if (is_key_of_rows(name) && find(config, name) >= 0)
+        return config_value_error(
+            origin, name, "can only be given in a map of the list, as %.*s: [{%s: ...}]",
+            (int)(strstr(name, "[].") - name), name, strstr(name, "[].") + strlen("[]."));
     if (strcmp(name, "base") == 0)
         return config_value_error(origin, name, "only a file can name the files that it inherits");
     if (strcmp(name, "sweep") == 0)
@@ -94,9 +114,10 @@ static Status apply(Layer *layer, const char *name, const YamlNode *node, int li
 
 static Status apply_map(Layer *layer, const char *prefix, const YamlNode *map, int line)
 {
-    const bool top = prefix[0] == '\0';
+    const bool top = prefix[0] == '\0', whole_file = top && layer->config->list == NULL;
     for (int i = 0; i < map->count; ++i) {
-        if (top && (strcmp(map->key[i], "base") == 0 || strcmp(map->key[i], "resolved") == 0)) continue;
+        if (whole_file && (strcmp(map->key[i], "base") == 0 || strcmp(map->key[i], "resolved") == 0))
+            continue;
         char name[MAX_KEY];
         /* An override's own lines count from 1; what matters is where it stands. */
         const Origin origin = {layer->file, layer->lines != NULL ? map->key_line[i] : line};
@@ -119,11 +140,106 @@ static Status check_once(const Layer *layer, int index, const char *name, Origin
     return OK;
 }
 
+/* ---- Lists of maps ---- */
+
+/* Whose lines a tree has: those of the file that its origin names, or, in an override, its own, from 1. */
+typedef enum { LINES_OF_FILE, LINES_OF_OVERRIDE } TreeLines;
+
+static Status start(Config *config, const Setting table[], int count, size_t prefix);
+
+/* How many rows of the table behind `index` describe the keys of its maps. */
+static int count_keys(const Config *config, int index)
+{
+    const char *list = config->table[index].name;
+    const size_t length = strlen(list);
+    int count = 0;
+    for (int i = index + 1; i < config->count; ++i, ++count)
+        if (strncmp(config->table[i].name, list, length) != 0 ||
+            strncmp(config->table[i].name + length, "[].", strlen("[].")) != 0)
+            break;
+    return count;
+}
+
+static Status read_row(const Config *config, int index, const YamlNode *map, Origin origin, TreeLines tree,
+                       Config **out)
+{
+    const Setting *setting = &config->table[index];
+    const int keys = count_keys(config, index);
+    if (map->kind != YAML_MAP)
+        return config_value_error(origin, setting->name, "each item of the list is a map, as {key: value}");
+    TRY(memory_new(out, 1, sizeof **out, "config"));
+    (*out)->list = setting->name;
+    (*out)->place = origin;
+    TRY(start(*out, setting + 1, keys, strlen(setting->name) + strlen("[].")));
+    int *lines = NULL;
+    if (tree == LINES_OF_FILE) TRY(memory_new(&lines, (size_t)keys + 1, sizeof *lines, "config"));
+    Layer layer = {.config = *out, .file = origin.file, .lines = lines};
+    Status status = apply_map(&layer, "", map, origin.line);
+    free(lines);
+    return status;
+}
+
+/* "[{parameters: x, frozen: true}, {parameters: y}]": what is set, in the table's order. */
+static Status print_rows(ConfigValue *value)
+{
+    size_t size = 3;
+    for (int r = 0; r < value->count; ++r) {
+        const Config *row = value->rows[r];
+        size += 4;
+        for (int i = 0; i < row->count; ++i)
+            if (row->set[i]) size += strlen(row->names[i]) + strlen(row->values[i].yaml) + 4;
+    }
+    TRY(memory_new(&value->yaml, size, 1, "list of settings"));
+    char *end = stpcpy(value->yaml, "[");
+    for (int r = 0; r < value->count; ++r) {
+        const Config *row = value->rows[r];
+        const char *between = "";
+        end = stpcpy(end, r > 0 ? ", {" : "{");
+        for (int i = 0; i < row->count; ++i) {
+            if (!row->set[i]) continue;
+            end += sprintf(end, "%s%s: %s", between, row->names[i], row->values[i].yaml);
+            between = ", ";
+        }
+        end = stpcpy(end, "}");
+    }
+    (void)stpcpy(end, "]");
+    return OK;
+}
+
+/* As config_value_read, for a list of maps. */
+static Status read_rows(const Config *config, int index, const YamlNode *node, Origin origin, TreeLines tree,
+                        ConfigValue *value)
+{
+    ConfigValue read = {.present = true, .origin = origin};
+    TRY(config_value_check_kind(&config->table[index], origin, node));
+    Status status;
+    TRY_ELSE(failed, memory_new(&read.rows, (size_t)node->count + 1, sizeof(Config *), "list of settings"));
+    for (; read.count < node->count;) {
+        const YamlNode *item = node->item[read.count];
+        const Origin at = {origin.file, tree == LINES_OF_FILE ? item->line : origin.line};
+        TRY_ELSE(failed, read_row(config, index, item, at, tree, &read.rows[read.count++]));
+    }
+    TRY_ELSE(failed, print_rows(&read));
+    config_value_clear(value);
+    *value = read;
+    return OK;
+failed:
+    config_value_clear(&read);
+    return status;
+}
+
+static Status read_setting(const Config *config, int index, const YamlNode *node, Origin origin,
+                           TreeLines tree, ConfigValue *value)
+{
+    if (config->table[index].type == SETTING_ROWS) return read_rows(config, index, node, origin, tree, value);
+    return config_value_read(&config->table[index], node, origin, value);
+}
+
 static Status apply(Layer *layer, const char *name, const YamlNode *node, int line)
 {
     Config *config = layer->config;
     const Origin origin = {layer->file, line};
-    const int index = find(config, name);
+    const int index = is_key_of_rows(name) ? -1 : find(config, name);
     if (index < 0) {
         if (node->kind == YAML_MAP && (node->count > 0 || find_in_group(config, name) >= 0))
             return apply_map(layer, name, node, line);
@@ -133,7 +249,8 @@ static Status apply(Layer *layer, const char *name, const YamlNode *node, int li
     if (layer->lines != NULL) layer->lines[index] = line;
     if (layer->words != NULL) layer->words[index] = layer->word;
     ConfigValue *value = &config->values[index];
-    TRY(config_value_read(&config->table[index], node, origin, value));
+    const TreeLines tree = layer->lines != NULL ? LINES_OF_FILE : LINES_OF_OVERRIDE;
+    TRY(read_setting(config, index, node, origin, tree, value));
     /* What a resolved config says of choices that were overridden had passed the check when it was written. */
     config->layer[index] = layer->number - (layer->resolved && !is_choice(name) ? 1 : 0);
     config->set[index] = !(layer->resolved && is_usual(config, index));
@@ -312,26 +429,38 @@ static Status read_default(Config *config, int index)
     YamlNode *node = NULL;
     Status status = parse_value(setting->default_value, &node);
     const Origin origin = {NULL, -1};
-    if (status == OK) status = config_value_read(setting, node, origin, &config->defaults[index]);
-    if (status == OK) status = config_value_read(setting, node, origin, &config->values[index]);
+    if (status == OK)
+        status = read_setting(config, index, node, origin, LINES_OF_OVERRIDE, &config->defaults[index]);
+    if (status == OK)
+        status = read_setting(config, index, node, origin, LINES_OF_OVERRIDE, &config->values[index]);
     yaml_release(node);
     return status;
 }
 
-static Status load(Config *config, const char *path, int override_count, const ConfigOverride overrides[])
+/* Everything at its default. prefix: of the table's names, that keys do not have. */
+static Status start(Config *config, const Setting table[], int rows, size_t prefix)
 {
-    const size_t count = (size_t)config->count;
+    const size_t count = (size_t)rows;
+    config->table = table;
+    config->count = rows;
     TRY(memory_new(&config->names, count, sizeof *config->names, "config"));
     TRY(memory_new(&config->values, count, sizeof *config->values, "config"));
     TRY(memory_new(&config->defaults, count, sizeof *config->defaults, "config"));
     TRY(memory_new(&config->set, count, sizeof *config->set, "config"));
     TRY(memory_new(&config->layer, count, sizeof *config->layer, "config"));
     TRY(memory_new(&config->read, count, sizeof *config->read, "config"));
-    TRY(memory_new(&config->files, MAX_FILES, sizeof *config->files, "config"));
     for (int i = 0; i < config->count; ++i)
-        config->names[i] = config->table[i].name;
+        config->names[i] = config->table[i].name + prefix;
     for (int i = 0; i < config->count; ++i)
         TRY(read_default(config, i));
+    return OK;
+}
+
+static Status load(Config *config, const Setting table[], int count, const char *path, int override_count,
+                   const ConfigOverride overrides[])
+{
+    TRY(start(config, table, count, 0));
+    TRY(memory_new(&config->files, MAX_FILES, sizeof *config->files, "config"));
     if (path != NULL) TRY(load_file(config, path, NULL));
     return apply_overrides(config, override_count, overrides);
 }
@@ -355,9 +484,7 @@ Status config_load_with(const Setting table[], int count, const char *path, int 
     *out = NULL;
     Config *config;
     TRY(memory_new(&config, 1, sizeof *config, "config"));
-    config->table = table;
-    config->count = count;
-    Status status = load(config, path, override_count, overrides);
+    Status status = load(config, table, count, path, override_count, overrides);
     if (status != OK) {
         config_free(config);
         return status;
@@ -445,6 +572,16 @@ int config_reals(const Config *config, const char *name, const double **values)
     return value->count;
 }
 
+int config_rows(const Config *config, const char *name)
+{
+    return value_of(config, name, SETTING_ROWS)->count;
+}
+
+const Config *config_row(const Config *config, const char *name, int row)
+{
+    return value_of(config, name, SETTING_ROWS)->rows[row];
+}
+
 bool config_is_set(const Config *config, const char *name)
 {
     const int index = find_or_abort(config, name);
@@ -457,6 +594,8 @@ Status config_require(const Config *config, const char *const names[])
     for (int i = 0; names[i] != NULL; ++i) {
         const int index = find_or_abort(config, names[i]);
         if (config->values[index].present) continue;
+        if (config->list != NULL)
+            return config_error(config, names[i], "must be given (%s)", config->table[index].help);
         return fail(STATUS_INPUT,
                     "%s has no value: write `%s: ...` into %s or add %s=... to the command line (%s)",
                     names[i], names[i], config->file_count > 0 ? config->files[0] : "a config file", names[i],
@@ -473,12 +612,15 @@ Status config_error(const Config *config, const char *name, const char *format, 
     const int length = vasprintf(&message, format, arguments);
     va_end(arguments);
     if (length < 0) return fail(STATUS_MEMORY, "no memory for a message about %s", name);
-    const Origin origin = config->values[find_or_abort(config, name)].origin;
+    const int index = find_or_abort(config, name);
+    const char *full = config->table[index].name;
+    const bool is_default = config->list != NULL && !config->set[index];
+    const Origin origin = is_default ? config->place : config->values[index].origin;
     Status status;
     if (origin.file != NULL)
-        status = fail(STATUS_INPUT, "%s:%d: %s: %s", origin.file, origin.line, name, message);
+        status = fail(STATUS_INPUT, "%s:%d: %s: %s", origin.file, origin.line, full, message);
     else
-        status = fail(STATUS_INPUT, "%s%s: %s", name, origin.line < 0 ? " (its default)" : " (command line)",
+        status = fail(STATUS_INPUT, "%s%s: %s", full, origin.line < 0 ? " (its default)" : " (command line)",
                       message);
     free(message);
     return status;
@@ -501,6 +643,9 @@ Status config_check_all_read(const Config *config)
         if (config->set[i] && !config->read[i] && !is_of_choice_before(config, i))
             return config_error(config, config->names[i],
                                 "is set, but nothing uses it in this configuration");
+    for (int i = 0; i < config->count; ++i)
+        for (int r = 0; r < config->values[i].count && config->values[i].rows != NULL; ++r)
+            TRY(config_check_all_read(config->values[i].rows[r]));
     return OK;
 }
 
@@ -535,8 +680,8 @@ static Status write_resolved(const Config *config, const char *const except[], b
     TRY(memory_new(&text, size, 1, "resolved config"));
     char *end = stpcpy(text, mark);
     for (int i = 0; i < config->count; ++i)
-        if (config->values[i].present && !among(config->names[i], except) &&
-            !(for_hash && is_usual(config, i))) {
+        if (config->values[i].present && !is_key_of_rows(config->names[i]) &&
+            !among(config->names[i], except) && !(for_hash && is_usual(config, i))) {
             end += sprintf(end, "%s: ", config->names[i]);
             end = for_hash ? copy_for_hash(end, config->values[i].yaml, config->table[i].type)
                            : stpcpy(end, config->values[i].yaml);

@@ -22,7 +22,10 @@ typedef enum {
     SETTING_REAL,
     SETTING_TEXT,
     SETTING_INTEGERS,
-    SETTING_REALS
+    SETTING_REALS,
+    SETTING_ROWS /* a list of maps; what a map may hold are the rows of the table behind this one, which are named
+                    "THIS[].KEY". Such a list is given as a whole, also on the command line:
+                    'optimizer.groups=[{parameters: "*.bias", weight_decay: 0}]' */
 } SettingType;
 
 typedef struct {
@@ -64,6 +67,10 @@ double config_real(const Config *, const char *name);
 const char *config_text(const Config *, const char *name);
 int config_integers(const Config *, const char *name, const int64_t **values); /* returns the count */
 int config_reals(const Config *, const char *name, const double **values);
+/* The maps of a list of maps: how many, and each as a config of its own, whose names are the keys. Its settings are read
+ * with the functions here, config_error and config_is_set too, and are part of config_check_all_read. */
+int config_rows(const Config *, const char *name);
+const Config *config_row(const Config *, const char *name, int row);
 bool config_is_set(const Config *, const char *name); /* by a file or an override; marks as read */
 
 /* An error naming the first of the NULL-terminated names that has no value, and how to set it. */

@@ -36,6 +36,9 @@ void config_value_clear(ConfigValue *value)
     free(value->text);
     free(value->integers);
     free(value->reals);
+    for (int i = 0; i < value->count && value->rows != NULL; ++i)
+        config_free(value->rows[i]);
+    free(value->rows);
     memset(value, 0, sizeof *value);
 }
 
@@ -183,9 +186,12 @@ static Status read_flag(const Setting *setting, Origin origin, const char *text,
     return config_value_error(origin, setting->name, "'%s' is neither true nor false; write %s", text, meant);
 }
 
-static bool is_list(SettingType type) { return type == SETTING_INTEGERS || type == SETTING_REALS; }
+static bool is_list(SettingType type)
+{
+    return type == SETTING_INTEGERS || type == SETTING_REALS || type == SETTING_ROWS;
+}
 
-static Status check_kind(const Setting *setting, Origin origin, const YamlNode *node)
+Status config_value_check_kind(const Setting *setting, Origin origin, const YamlNode *node)
 {
     static const char *const kinds[] = {
         [YAML_SCALAR] = "one value", [YAML_LIST] = "a list", [YAML_MAP] = "a map"};
@@ -196,6 +202,7 @@ static Status check_kind(const Setting *setting, Origin origin, const YamlNode *
         [SETTING_TEXT] = "a text",
         [SETTING_INTEGERS] = "a list of whole numbers, as [150, 250]",
         [SETTING_REALS] = "a list of numbers, as [0.2, 0.5]",
+        [SETTING_ROWS] = "a list of maps, as [{key: value}]",
     };
     if (node->kind == (is_list(setting->type) ? YAML_LIST : YAML_SCALAR)) return OK;
     return config_value_error(origin, setting->name, "must be %s, but %s was given", types[setting->type],
@@ -341,7 +348,7 @@ static Status read_items(const Setting *setting, const YamlNode *node, Origin or
 
 static Status read_value(const Setting *setting, const YamlNode *node, Origin origin, ConfigValue *value)
 {
-    TRY(check_kind(setting, origin, node));
+    TRY(config_value_check_kind(setting, origin, node));
     switch (setting->type) {
     case SETTING_FLAG:
         TRY(read_flag(setting, origin, node->text, &value->flag));

@@ -21,6 +21,7 @@ typedef struct {
     char *text;
     int64_t *integers; /* count items; also a lone integer */
     double *reals;     /* count items; also a lone real */
+    Config **rows;     /* count items of a list of maps */
 } ConfigValue;
 
 /* Is the text a flag of YAML 1.2's core schema: true, True, TRUE, false, False, FALSE? */
@@ -28,6 +29,8 @@ bool config_value_is_flag(const char *text, bool *value);
 
 /* Replaces *value (kept as it was on error). */
 CHECKED Status config_value_read(const Setting *, const YamlNode *, Origin, ConfigValue *value);
+/* Is the node what the setting's type is written as: one value, a list? */
+CHECKED Status config_value_check_kind(const Setting *, Origin, const YamlNode *);
 void config_value_clear(ConfigValue *);
 
 /* "FILE:LINE: NAME: message": STATUS_INPUT; "command line: NAME: message": STATUS_USAGE. */
