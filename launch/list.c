@@ -42,8 +42,9 @@ static void list_datasets(void)
 static void list_settings(void)
 {
     static const char *const types[] = {
-        [SETTING_FLAG] = "true|false", [SETTING_INTEGER] = "integer",   [SETTING_REAL] = "real",
-        [SETTING_TEXT] = "text",       [SETTING_INTEGERS] = "integers", [SETTING_REALS] = "reals"};
+        [SETTING_FLAG] = "true|false",  [SETTING_INTEGER] = "integer",   [SETTING_REAL] = "real",
+        [SETTING_TEXT] = "text",        [SETTING_INTEGERS] = "integers", [SETTING_REALS] = "reals",
+        [SETTING_ROWS] = "list of maps"};
     int count;
     const Setting *setting = settings_table(&count);
     for (int i = 0; i < count; ++i) {

@@ -244,17 +244,28 @@ done:
 
 /* ---- config.yaml ---- */
 
+static void print_node(FILE *stream, const YamlNode *node)
+{
+    if (node->kind == YAML_SCALAR) {
+        (void)fputs(node->text, stream);
+        return;
+    }
+    const bool is_map = node->kind == YAML_MAP;
+    (void)fputc(is_map ? '{' : '[', stream);
+    for (int i = 0; i < node->count; ++i) {
+        (void)fprintf(stream, "%s%s%s", i > 0 ? ", " : "", is_map ? node->key[i] : "", is_map ? ": " : "");
+        print_node(stream, node->item[i]);
+    }
+    (void)fputc(is_map ? '}' : ']', stream);
+}
+
 static Status list_text(const YamlNode *list, char **text)
 {
     FILE *stream;
     size_t size;
     stream = open_memstream(text, &size);
     if (stream == NULL) return fail(STATUS_MEMORY, "no memory for a list");
-    (void)fputc('[', stream);
-    for (int i = 0; i < list->count; ++i)
-        (void)fprintf(stream, "%s%s", i > 0 ? ", " : "",
-                      list->item[i]->text != NULL ? list->item[i]->text : "...");
-    (void)fputc(']', stream);
+    print_node(stream, list);
     if (fclose(stream) == 0) return OK;
     free(*text);
     return fail(STATUS_MEMORY, "no memory for a list");

@@ -110,23 +110,27 @@ static Status value_text(const char *value, char **text)
     return OK;
 }
 
-static Status list_text(const Layer *layer, const YamlNode *list, char **text)
+/* A list or a map as an override says it: "[1, 2]", "[{parameters: a, frozen: true}]". */
+static Status node_text(const YamlNode *node, char **text)
 {
+    if (node->kind == YAML_SCALAR) return value_text(node->text, text);
+    const bool is_map = node->kind == YAML_MAP;
     char *so_far;
-    TRY(text_copy("[", &so_far));
-    for (int i = 0; i < list->count; ++i) {
-        char *next, *item = NULL;
-        Status status = list->item[i]->kind == YAML_SCALAR
-                            ? value_text(list->item[i]->text, &item)
-                            : fail(STATUS_INPUT, "%s:%d: a list of settings holds plain values only",
-                                   layer->path != NULL ? layer->path : "command line", list->item[i]->line);
-        if (status == OK) status = text_format(&next, "%s%s%s", so_far, i > 0 ? ", " : "", item);
+    TRY(text_copy(is_map ? "{" : "[", &so_far));
+    for (int i = 0; i < node->count; ++i) {
+        char *next, *key = NULL, *item = NULL;
+        Status status = is_map ? value_text(node->key[i], &key) : OK;
+        if (status == OK) status = node_text(node->item[i], &item);
+        if (status == OK)
+            status = text_format(&next, "%s%s%s%s%s", so_far, i > 0 ? ", " : "", is_map ? key : "",
+                                 is_map ? ": " : "", item);
+        free(key);
         free(item);
         free(so_far);
         TRY(status);
         so_far = next;
     }
-    Status status = text_format(text, "%s]", so_far);
+    Status status = text_format(text, "%s%s", so_far, is_map ? "}" : "]");
     free(so_far);
     return status;
 }
@@ -151,7 +155,7 @@ static Status give_node(Layer *layer, const char *key, const YamlNode *value, in
 {
     char *text;
     if (value->kind == YAML_MAP) return give_map(layer, key, value);
-    TRY(value->kind == YAML_LIST ? list_text(layer, value, &text) : value_text(value->text, &text));
+    TRY(node_text(value, &text));
     Status status = give(layer, key, text, line);
     free(text);
     return status;

@@ -1,8 +1,10 @@
 #include "launch/train/experiment.h"
 
+#include "engine/base/memory.h"
 #include "engine/base/safetensors.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool is_text(const Config *config, const char *name, const char *text)
@@ -38,7 +40,71 @@ static PlanOptions read_plan(const Config *config)
     return options;
 }
 
-static OptimizerOptions read_optimizer(const Config *config)
+/* Is there a parameter that steps by this rule, or may there be one? */
+static bool uses_rule(const OptimizerOptions *options, const char *name)
+{
+    bool uses = strcmp(options->name, name) == 0;
+    for (int g = 0; g < options->group_count; ++g)
+        uses = uses || (options->groups[g].name != NULL && strcmp(options->groups[g].name, name) == 0);
+    return uses;
+}
+
+static Status check_sparse(const Config *row, const OptimizerGroup *group, const OptimizerOptions *options,
+                           int64_t micro_batches)
+{
+    const char *rule = group->name != NULL ? group->name : options->name;
+    const bool momentum = group->name == NULL && strcmp(rule, "sgd") == 0 && options->momentum != 0;
+    if (strcmp(rule, "adam") == 0 || momentum)
+        return config_error(
+            row, "sparse",
+            "%s steps also the rows that a batch does not use; give the group the rule sgd or adagrad",
+            momentum ? "momentum" : "adam");
+    if (group->weight_decay != 0)
+        return config_error(row, "sparse",
+                            "weight decay steps also the rows that a batch does not use; give the group "
+                            "weight_decay: 0");
+    if (micro_batches > 1)
+        return config_error(
+            row, "sparse", "the rows of %" PRId64 " micro-batches cannot be gathered; set micro_batches to 1",
+            micro_batches);
+    return OK;
+}
+
+static Status read_group(const Config *config, const Config *row, const OptimizerOptions *options,
+                         OptimizerGroup *group)
+{
+    static const char *const required[] = {"parameters", NULL};
+    TRY(config_require(row, required));
+    *group = (OptimizerGroup){.parameters = config_text(row, "parameters"),
+                              .learning_rate_factor = 1,
+                              .frozen = config_flag(row, "frozen")};
+    if (group->frozen) return OK;
+    const char *rule = config_text(row, "rule");
+    group->name = rule[0] != '\0' ? rule : NULL;
+    group->learning_rate_factor = config_real(row, "learning_rate_factor");
+    group->weight_decay = config_real(row, "weight_decay");
+    if (group->weight_decay == -1)
+        group->weight_decay = options->weight_decay;
+    else if (group->weight_decay < 0)
+        return config_error(row, "weight_decay", "%g is negative; only -1 has a meaning: as the optimizer's",
+                            group->weight_decay);
+    group->sparse = config_flag(row, "sparse");
+    return group->sparse ? check_sparse(row, group, options, config_integer(config, "micro_batches")) : OK;
+}
+
+static Status read_groups(const Config *config, OptimizerOptions *options, OptimizerGroup **groups)
+{
+    const int count = config_rows(config, "optimizer.groups");
+    if (count == 0) return OK;
+    TRY(memory_new(groups, (size_t)count, sizeof **groups, "optimizer.groups"));
+    for (int g = 0; g < count; ++g)
+        TRY(read_group(config, config_row(config, "optimizer.groups", g), options, &(*groups)[g]));
+    options->groups = *groups;
+    options->group_count = count;
+    return OK;
+}
+
+static Status read_optimizer(const Config *config, Experiment *experiment)
 {
     OptimizerOptions options = {.name = config_text(config, "optimizer.name"),
                                 .weight_decay = config_real(config, "optimizer.weight_decay"),
@@ -46,14 +112,16 @@ static OptimizerOptions read_optimizer(const Config *config)
     if (strcmp(options.name, "sgd") == 0) {
         options.momentum = config_real(config, "optimizer.momentum");
         options.nesterov = config_flag(config, "optimizer.nesterov");
-    } else {
-        options.epsilon = config_real(config, "optimizer.epsilon");
     }
-    if (strcmp(options.name, "adam") == 0) {
+    TRY(read_groups(config, &options, &experiment->groups));
+    const bool adam = uses_rule(&options, "adam");
+    if (adam || uses_rule(&options, "adagrad")) options.epsilon = config_real(config, "optimizer.epsilon");
+    if (adam) {
         options.beta1 = config_real(config, "optimizer.beta1");
         options.beta2 = config_real(config, "optimizer.beta2");
     }
-    return options;
+    experiment->optimizer = options;
+    return OK;
 }
 
 /* A step out of order, or twice, is a slip: the rate falls at every epoch of the list, in whatever order. */
@@ -96,7 +164,7 @@ static Status read_training(const Config *config, Experiment *experiment)
 {
     experiment->epochs = config_integer(config, "epochs");
     experiment->init = config_text(config, "init");
-    experiment->optimizer = read_optimizer(config);
+    TRY(read_optimizer(config, experiment));
     experiment->evaluate.every = config_integer(config, "evaluate.every");
     experiment->checkpoint.epochs = config_integer(config, "checkpoint.epochs");
     experiment->checkpoint.keep = config_integer(config, "checkpoint.keep");
@@ -144,6 +212,8 @@ void experiment_free(Experiment *experiment)
 {
     task_data_free(experiment->data);
     experiment->data = NULL;
+    free(experiment->groups);
+    experiment->groups = NULL;
 }
 
 Status experiment_check_init(const Experiment *experiment)

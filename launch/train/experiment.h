@@ -35,7 +35,8 @@ typedef struct Experiment {
     int64_t epochs;
     const char *init; /* file of starting weights; "": none */
     OptimizerOptions optimizer;
-    Schedule schedule; /* total_steps is for the trainer to set */
+    OptimizerGroup *groups; /* those of the optimizer; owned */
+    Schedule schedule;      /* total_steps is for the trainer to set */
 
     struct {
         int64_t every; /* epochs; 0: only at the end */

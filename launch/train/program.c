@@ -44,6 +44,7 @@ Status program_build(const ProgramOptions *options, const BatchShape *shape, Pro
         graph_keep(graph, program->sums);
     }
     if (options->fuse) program->fused = graph_fuse(graph);
+    if (options->optimizer != NULL) TRY(optimizer_mark(graph, options->optimizer, options->wrong_group));
     if (options->differentiate) graph_differentiate(graph, program->sums);
     TRY(graph_finish(graph));
     return match_fields(program);
@@ -61,17 +62,31 @@ static Value build_task(Graph *graph, const BatchShape *shape, const void *conte
     return data->task->build(graph, data, &network->experiment->model, network->split, shape);
 }
 
+/* Says of an error about a group where the config has that group. */
+static Status with_place_of_group(const Experiment *experiment, int group, Status status)
+{
+    if (group < 0) return status;
+    const Config *row = config_row(experiment->config, "optimizer.groups", group);
+    Status placed = config_error(row, "parameters", "%s", status_message(status));
+    status_free(status);
+    return placed;
+}
+
 Status program_build_training(const Experiment *experiment, const BatchShape *shape, Program *program)
 {
     const TaskNetwork network = {experiment, SPLIT_TRAIN};
+    int wrong = -1;
     const ProgramOptions options = {.mode = GRAPH_TRAIN,
                                     .compute = experiment->compute,
                                     .fuse = experiment->fuse,
                                     .loss = &experiment->loss,
                                     .differentiate = true,
+                                    .optimizer = &experiment->optimizer,
+                                    .wrong_group = &wrong,
                                     .build = build_task,
                                     .context = &network};
-    return program_build(&options, shape, program);
+    Status status = program_build(&options, shape, program);
+    return with_place_of_group(experiment, wrong, status);
 }
 
 Status program_build_evaluation(const Experiment *experiment, Split split, const BatchShape *shape,

@@ -33,6 +33,9 @@ typedef struct {
     bool fuse;
     const LossOptions *loss; /* of a graph with sums; NULL: logits alone */
     bool differentiate;
+    const OptimizerOptions
+        *optimizer;   /* of a graph that is differentiated, for what is not trained as usual; or NULL */
+    int *wrong_group; /* if not NULL, receives which of its groups fits no parameter */
     BuildNetwork *build;
     const void *context; /* of build */
 } ProgramOptions;
