@@ -1,6 +1,9 @@
 """Parameters that are trained in another way than the others: optimizer.groups."""
 
+import os
+
 from jobs import EVERY_STEP, INPUT, Suite, checkpoint, main, plumb, results, safetensors
+from test_documents_task import CONFIG, write_corpus, write_vectors
 
 GROUPS = """base: resnet.yaml
 optimizer:
@@ -87,6 +90,46 @@ class Groups(Suite):
                            group % "rule: sgd, sparse: true, weight_decay: 0")
         self.assertRefused("optimizer.groups[].parameters (command line): must be given", self.resnet,
                            "optimizer.groups=[{frozen: true}]")
+
+
+class Sparse(Suite):
+    """A table of word vectors whose gradient is kept for the rows that a batch uses takes the same steps as a dense one."""
+
+    DENSE = 'optimizer.groups=[{parameters: "*embedding*", rule: adagrad, weight_decay: 0}]'
+    ROWS = DENSE.replace("weight_decay", "sparse: true, weight_decay")
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.data = os.path.dirname(cls.write_class("corpus/about", "a made corpus\n"))
+        write_corpus(cls.data, 1)
+        write_vectors(f"{cls.data}/vectors.txt", 2)
+        text = "model.freeze_embedding: false\n" + CONFIG.format(folder=cls.data, vectors=f"{cls.data}/vectors.txt")
+        cls.config = cls.write_class("newsgroups.yaml", text)
+
+    def test_same_steps_as_dense(self):
+        dense = self.train(self.config, self.DENSE)
+        self.assertSameCurve(dense, self.train(self.config, self.ROWS), 1e-6)
+        self.assertNotEqual(weights(checkpoint(dense)), weights(checkpoint(self.train(self.config))))
+
+    def test_what_cannot_be_trained_by_rows(self):
+        for settings, message in ((("model.freeze_embedding=true", self.ROWS),
+                                   "(command line): embedding.weight is frozen by the network"),
+                                  ((self.ROWS.replace("*embedding*", "dense.weight"),), "dense.weight")):
+            with self.subTest(settings=settings):
+                job = plumb("train", self.config, *settings, "--run", self.folder())
+                self.assertEnds(job, INPUT)
+                self.assertIn(message, self.said(job))
+
+    def test_ranks_share_the_rows(self):
+        self.assertSameCurve(self.train(self.config, self.ROWS), self.train(self.config, self.ROWS, ranks=3), 1e-4)
+
+    def test_killed_and_started_again(self):
+        undisturbed = self.train(self.config, self.ROWS, EVERY_STEP)
+        run = self.folder()
+        self.train(self.config, self.ROWS, EVERY_STEP, run=run, code=-9, fault=dict(FAULT="tear:70", FAULT_FOLDER=run))
+        self.train(self.config, self.ROWS, EVERY_STEP, run=run)
+        self.assertSameResults(results(run), results(undisturbed))
 
 
 if __name__ == "__main__":

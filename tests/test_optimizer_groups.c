@@ -406,6 +406,13 @@ static void groups_that_make_no_sense_are_named(void **state)
     assert_fails(optimizer_mark(graph, &(OptimizerOptions){.groups = typo, .group_count = 2}, &which),
                  STATUS_INPUT, "one.wieght fits no parameter of this network; the nearest is one.weight");
     assert_int_equal(which, 1);
+    /* What the network has frozen stays so. */
+    const OptimizerGroup sparse = {.parameters = "table.*", .sparse = true, .learning_rate_factor = 1};
+    const OptimizerOptions by_rows = {.groups = &sparse, .group_count = 1};
+    graph_set_training(graph, graph_find(graph, "table.weight"), FROZEN);
+    assert_fails(optimizer_mark(graph, &by_rows, &which), STATUS_INPUT,
+                 "table.weight is frozen by the network, and cannot be trained by rows");
+    assert_int_equal(which, 0);
     graph_free(graph);
     /* Rows are not gathered over micro-steps. */
     const OptimizerGroup group = {.parameters = "table.*", .sparse = true, .learning_rate_factor = 1};

@@ -55,14 +55,19 @@ static void texts_keep_every_character(void **state)
 {
     (void)state;
     SweepPlan plan;
-    assert_ok(load("sweep: all\n"
-                   "base: base.yaml\n"
-                   "set: {dataset.folder: 'data #1', init: 'a: \"b\\', schedule.epochs: [1, '2, 3']}\n"
-                   "axes:\n"
-                   "  seed: [1]\n",
-                   &plan));
+    assert_ok(
+        load("sweep: all\n"
+             "base: base.yaml\n"
+             "set: {dataset.folder: 'data #1', init: 'a: \"b\\', schedule.epochs: [1, '2, 3'],\n"
+             "      optimizer: {groups: [{parameters: '*.bias', frozen: true}, {parameters: 'a, b: c'}]}}\n"
+             "axes:\n"
+             "  seed: [1]\n",
+             &plan));
     assert_overrides(&plan.run[0], OVERRIDES("dataset.folder=\"data #1\"", "init=\"a: \\\"b\\\\\"",
-                                             "schedule.epochs=[1, \"2, 3\"]", "seed=1"));
+                                             "schedule.epochs=[1, \"2, 3\"]",
+                                             "optimizer.groups=[{parameters: \"*.bias\", frozen: true}, "
+                                             "{parameters: \"a, b: c\"}]",
+                                             "seed=1"));
     sweep_plan_free(&plan);
 }
 

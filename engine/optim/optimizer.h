@@ -38,7 +38,8 @@ typedef struct {
 } OptimizerOptions;
 
 /* Says in the graph which parameters are frozen or trained by rows. Before graph_differentiate, of every graph that is.
- * STATUS_INPUT for a pattern that fits no parameter of the graph; it names the nearest parameter. *which, if not NULL,
+ * STATUS_INPUT for a pattern that fits no parameter of the graph; it names the nearest parameter; and for one trained
+ * by rows that the network has frozen. *which, if not NULL,
  * receives the number of the group that is wrong. */
 CHECKED Status optimizer_mark(Graph *, const OptimizerOptions *, int *which);
 

@@ -57,6 +57,11 @@ Status optimizer_mark(Graph *graph, const OptimizerOptions *options, int *which)
         if (graph_role(graph, value) != ROLE_PARAMETER) continue;
         const int g = optimizer_group_of(options, graph_name(graph, value));
         if (g < 0) continue;
+        if (options->groups[g].sparse && graph_training(graph, value) == FROZEN) {
+            if (which != NULL) *which = g;
+            return fail(STATUS_INPUT, "%s is frozen by the network, and cannot be trained by rows",
+                        graph_name(graph, value));
+        }
         if (options->groups[g].frozen)
             graph_set_training(graph, value, FROZEN);
         else if (options->groups[g].sparse)

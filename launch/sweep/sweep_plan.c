@@ -111,7 +111,7 @@ static Status value_text(const char *value, char **text)
 }
 
 /* A list or a map as an override says it: "[1, 2]", "[{parameters: a, frozen: true}]". */
-static Status node_text(const YamlNode *node, char **text)
+static Status node_text(const Layer *layer, const YamlNode *node, char **text)
 {
     if (node->kind == YAML_SCALAR) return value_text(node->text, text);
     const bool is_map = node->kind == YAML_MAP;
@@ -120,7 +120,10 @@ static Status node_text(const YamlNode *node, char **text)
     for (int i = 0; i < node->count; ++i) {
         char *next, *key = NULL, *item = NULL;
         Status status = is_map ? value_text(node->key[i], &key) : OK;
-        if (status == OK) status = node_text(node->item[i], &item);
+        if (status == OK && !is_map && node->item[i]->kind == YAML_LIST)
+            status = fail(STATUS_INPUT, "%s:%d: a list of settings holds plain values or maps, no lists",
+                          layer->path != NULL ? layer->path : "command line", node->item[i]->line);
+        if (status == OK) status = node_text(layer, node->item[i], &item);
         if (status == OK)
             status = text_format(&next, "%s%s%s%s%s", so_far, i > 0 ? ", " : "", is_map ? key : "",
                                  is_map ? ": " : "", item);
@@ -155,7 +158,7 @@ static Status give_node(Layer *layer, const char *key, const YamlNode *value, in
 {
     char *text;
     if (value->kind == YAML_MAP) return give_map(layer, key, value);
-    TRY(node_text(value, &text));
+    TRY(node_text(layer, value, &text));
     Status status = give(layer, key, text, line);
     free(text);
     return status;
