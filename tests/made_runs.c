@@ -116,7 +116,8 @@ const char *new_run(const char *parent, const char *name, const char *loss)
     assert_ok(file_make_folder(folder));
     (void)snprintf(config, sizeof config,
                    "resolved: true\nepochs: %d\ndataset.name: fashion_mnist\nmodel.name: resnet8\n"
-                   "schedule.epochs: [150, 250]\nloss.name: %s\nevaluate.bins: 15\n",
+                   "schedule.epochs: [150, 250]\nloss.name: %s\nevaluate.bins: 15\n"
+                   "optimizer.groups: [{parameters: \"*.bias\", frozen: true}, {}]\n",
                    MADE_EPOCHS, loss);
     put_file(folder, "config.yaml", config);
     put_file(folder, "environment.json",

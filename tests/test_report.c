@@ -46,6 +46,8 @@ static void test_reads_a_run(void **state)
     assert_true(run->epoch[1].split[SPLIT_TEST].measured && !run->epoch[1].split[SPLIT_VALIDATION].measured);
     assert_true(run->epoch[1].split[SPLIT_TEST].nll_misclassified == 2.5);
     assert_string_equal(run_facts_find(&run->setting, "schedule.epochs"), "[150, 250]");
+    assert_string_equal(run_facts_find(&run->setting, "optimizer.groups"),
+                        "[{parameters: *.bias, frozen: true}, {}]");
     assert_string_equal(run_facts_find(&run->setting, "loss.name"), "brier");
     assert_null(run_facts_find(&run->setting, "resolved"));
     assert_string_equal(run_facts_find(&run->environment, "ranks"), "2");

@@ -1,5 +1,5 @@
 /* One setting's value: reading it from YAML under its row's type and check, and writing it back. Private to
- * config.c and config_value.c. */
+ * config*.c. */
 #ifndef PLUMB_ENGINE_BASE_CONFIG_VALUE_H
 #define PLUMB_ENGINE_BASE_CONFIG_VALUE_H
 
