@@ -52,7 +52,7 @@ static void list_settings(void)
         const char *value = s->default_value == NULL      ? "(must be set)"
                             : s->default_value[0] == '\0' ? "\"\""
                                                           : s->default_value;
-        (void)printf("%-36s %-14s %s", s->name, value, s->help);
+        (void)printf("%-39s %-14s %s", s->name, value, s->help);
         /* The choices of a text say more than its type. */
         if (s->check != NULL && s->type == SETTING_TEXT)
             (void)printf(" [%s]\n", s->check);
