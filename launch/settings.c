@@ -4,9 +4,9 @@
 static const Setting settings[] = {
     {"seed", SETTING_INTEGER, "1", "0..", "of initialisation, order, augmentation and dropout"},
     {"epochs", SETTING_INTEGER, "350", "1..1000000000", "passes over the training split"},
-    {"batch", SETTING_INTEGER, "128", "1..", "samples a step, over all ranks; a multiple of the number of ranks"},
+    {"batch", SETTING_INTEGER, "128", "1..1000000000", "samples a step, over all ranks; a multiple of the number of ranks"},
     {"micro_batches", SETTING_INTEGER, "1", "1..1000000", "gradient accumulation: the batch is computed in this many parts"},
-    {"evaluate_batch", SETTING_INTEGER, "0", "0..", "samples an evaluation step, over all ranks; 0: as batch"},
+    {"evaluate_batch", SETTING_INTEGER, "0", "0..1000000000", "samples an evaluation step, over all ranks; 0: as batch"},
     {"device", SETTING_TEXT, "auto", "auto|cpu|cuda", "auto: a GPU if this build and machine have one"},
     {"share_gpus", SETTING_FLAG, "false", NULL, "let several ranks use one GPU (tests); else that is an error"},
     {"graph", SETTING_FLAG, "true", NULL, "record a step once and launch it as one from then on (CUDA graphs); false: for debugging"},

@@ -8,6 +8,9 @@
  *     weight    FLOAT32 [nodes]     training: of a node in the loss; evaluation: 1 at roots alone
  *     sample    INT64 [nodes]       number in the split of the tree, at its root; for the host
  *
+ * Dropout is keyed by rows, and a node's row depends on the trees beside it: masks, unlike everything else here, differ
+ * with the number of ranks and parts.
+ *
  * What a mean divides by (Batch.total) is the number of trees, as in the published codes. */
 #ifndef PLUMB_NLP_TREE_SOURCE_H
 #define PLUMB_NLP_TREE_SOURCE_H

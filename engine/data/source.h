@@ -45,8 +45,9 @@ typedef struct {
 } BatchPart;
 
 typedef struct {
-    int64_t number;  /* in the epoch, from 0 */
-    int64_t samples; /* of the global batch, without padding: what throughput counts (samples; or tokens) */
+    int64_t number; /* in the epoch, from 0 */
+    int64_t
+        samples; /* without padding, of the global batch (in evaluation of this rank): what throughput counts */
     double total;    /* what a mean divides by: the weight of all ranks' rows (of trees: their number) */
     int parts;       /* at most the source's */
     BatchPart *part; /* [parts] */
@@ -81,7 +82,8 @@ size_t source_field_bytes(const Source *, int field);
 /* How sources whose steps take a fixed number of samples share a split.
  *
  * Training: batch b holds places b*B .. b*B+B-1 of the epoch's order; rank r of R takes the r-th of R equal contiguous
- * shares of it, a part the p-th of P equal pieces of that. A ragged last batch is padded with place 0 at weight 0.
+ * shares of it, a part the p-th of P equal pieces of that. A ragged last batch is padded at weight 0: with place 0, or
+ * with what the source takes instead (documents: the batch's first; trees: nothing).
  * Evaluation: a rank takes its contiguous share of the split (in the split's order), batch by batch; a ragged last
  * batch repeats the first sample of that batch. */
 typedef struct {

@@ -290,7 +290,7 @@ void report_training(FILE *page, const RunSummary runs[], const int colours[], i
         "<div class=\"wide\"><table>\n<thead><tr><th scope=\"col\">Run</th><th scope=\"col\">State</th>"
         "<th scope=\"col\" class=\"number\">Epochs</th><th scope=\"col\" class=\"number\">Training loss</th>"
         "<th scope=\"col\" class=\"number\">Training error<span class=\"unit\">, %</span></th>"
-        "<th scope=\"col\" class=\"number\">Time</th><th scope=\"col\" class=\"number\">Images/s</th>"
+        "<th scope=\"col\" class=\"number\">Time</th><th scope=\"col\" class=\"number\">Samples/s</th>"
         "<th scope=\"col\" class=\"number\">Ranks</th></tr></thead>\n<tbody>\n",
         page);
     for (int i = 0; i < count; ++i)

@@ -7,7 +7,7 @@
 
 #include <stdbool.h>
 
-/* Every run's config (trainer_check_config), that it is the one which its folder below `folder` was trained with,
+/* Every run's config (session_check_config), that it is the one which its folder below `folder` was trained with,
  * and, of runs that are not complete, that the data and starting weights are there: once for all runs that describe
  * them alike. Warns of settings that come too late for complete runs. The error names the run, and the sweep's file
  * and line or the command line for a setting that comes from there. `elsewhere`: the runs are started by a launcher

@@ -24,6 +24,7 @@ static const struct {
 typedef struct {
     TaskData data; /* first */
     TaskBatches batches;
+    bool training;
     const char *folder, *vectors; /* vectors: ""; none */
     NewsgroupsLayout layout;
     const char *split_rule;
@@ -83,6 +84,7 @@ static Status describe(const Config *config, TaskShare share, const ModelOptions
     task->keras = config_flag(config, "vocabulary.keras");
     task->of_all_splits = config_flag(config, "compat.vocabulary_of_all_splits");
     task->vectors = config_text(config, "vectors.file");
+    task->training = share.training;
     task->split_seed = (uint64_t)config_integer(config, "dataset.split_seed");
     *out = &task->data;
     if (task->vectors[0] == '\0' && model->freeze_embedding)
@@ -171,10 +173,19 @@ static void tell_of_documents(const DocumentsTask *task)
              read->debris + read->unnamed);
 }
 
+/* Before the long work, and by a sweep before its first run. */
+static Status check_vectors(const DocumentsTask *task, const Config *config)
+{
+    if (!task->training || task->vectors[0] == '\0' || file_exists(task->vectors)) return OK;
+    return config_error(config, "vectors.file",
+                        "there is no file %s (launch/get_data.sh glove_6b fetches GloVe's)", task->vectors);
+}
+
 static Status load(TaskData *data, const Config *config)
 {
     DocumentsTask *task = (DocumentsTask *)data;
     const char *folder = task->folder[0] != '\0' ? task->folder : "data/newsgroups";
+    TRY(check_vectors(task, config));
     Status status = newsgroups_read(folder, task->layout, &task->documents);
     if (status != OK)
         return status_context(status, "dataset.folder (launch/get_data.sh newsgroups fetches the data set)");
@@ -203,10 +214,19 @@ static Status initialise(TaskData *data, Store *store)
         return fail(STATUS_INPUT,
                     "vectors.file: the network has no table of word vectors (embedding.weight)");
     WordVectors vectors;
-    TRY(word_vectors_read(task->vectors, task->vocabulary, table->shape.extent[1], &vectors));
+    const int64_t width = table->shape.extent[1];
+    Status read = word_vectors_read(task->vectors, task->vocabulary, width, &vectors);
+    if (read != OK)
+        return status_context(read, "vectors.file, of vectors as wide as model.embedding_width, %" PRId64,
+                              width);
     log_info("%s: %" PRId64 " vectors; %" PRId64 " words of the vocabulary have one, %" PRId64
              " have none and start at zero (%" PRId64 " words came twice: the first counts)",
              task->vectors, vectors.lines, vectors.found, vectors.missing, vectors.duplicates);
+    if (vectors.found == 0) {
+        word_vectors_free(&vectors);
+        return fail(STATUS_INPUT, "vectors.file: %s has no vector for any word of the vocabulary",
+                    task->vectors);
+    }
     Device *device = store_device(store);
     Status status = device_upload(device, table->data, vectors.vector, shape_bytes(table->shape));
     if (status == OK) status = device_synchronize(device);

@@ -18,6 +18,7 @@ static const uint8_t neutral_masked[] = {0, 1, 0};
 typedef struct {
     TaskData data; /* first */
     TaskBatches batches;
+    bool training;
     const char *folder, *vectors; /* vectors: ""; none */
     TreeTask task;
     int64_t limit[SPLIT_COUNT];
@@ -64,6 +65,7 @@ static Status describe(const Config *config, TaskShare share, const ModelOptions
     task->limit[SPLIT_TEST] = config_integer(config, "dataset.test_limit");
     task->split_seed = (uint64_t)config_integer(config, "dataset.split_seed");
     task->vectors = config_text(config, "vectors.file");
+    task->training = share.training;
     task->task = read_task(config);
     task->data.classes = tree_task_classes(task->task);
     if (task->task == TREE_BINARY3 && config_flag(config, "dataset.mask_neutral"))
@@ -120,12 +122,20 @@ static Status take_split(TreesTask *task, Split split, const char *path)
     return OK;
 }
 
+/* Before the long work, and by a sweep before its first run. */
+static Status check_vectors(const TreesTask *task, const Config *config)
+{
+    if (!task->training || task->vectors[0] == '\0' || file_exists(task->vectors)) return OK;
+    return config_error(config, "vectors.file",
+                        "there is no file %s (launch/get_data.sh glove_840b fetches GloVe's)", task->vectors);
+}
+
 static Status load(TaskData *data, const Config *config)
 {
     TreesTask *task = (TreesTask *)data;
     const char *folder = task->folder[0] != '\0' ? task->folder : "data/sst";
     const Trees *corpora[SPLIT_COUNT];
-    (void)config;
+    TRY(check_vectors(task, config));
     for (int split = 0; split < SPLIT_COUNT; ++split) {
         char path[PATH_MAX];
         TRY(find_file(folder, (Split)split, path));
@@ -174,9 +184,18 @@ static Status initialise(TaskData *data, Store *store)
         return fail(STATUS_INPUT,
                     "vectors.file: the network has no table of word vectors (embedding.weight)");
     WordVectors vectors;
-    TRY(word_vectors_read(task->vectors, task->vocabulary, table->shape.extent[1], &vectors));
+    const int64_t width = table->shape.extent[1];
+    Status read = word_vectors_read(task->vectors, task->vocabulary, width, &vectors);
+    if (read != OK)
+        return status_context(read, "vectors.file, of vectors as wide as model.embedding_width, %" PRId64,
+                              width);
     log_info("%s: %" PRId64 " vectors; %" PRId64 " words have one, %" PRId64 " have none and start at random",
              task->vectors, vectors.lines, vectors.found, vectors.missing);
+    if (vectors.found == 0) {
+        word_vectors_free(&vectors);
+        return fail(STATUS_INPUT, "vectors.file: %s has no vector for any word of the vocabulary",
+                    task->vectors);
+    }
     Status status = fill_known(store, table, &vectors);
     word_vectors_free(&vectors);
     return status;

@@ -2,9 +2,9 @@
 
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
+#include "engine/base/safetensors.h"
 #include "engine/plan/checkpoint.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,6 +137,9 @@ static Status make_plans(Session *session, bool training, bool profile)
     TRY(arena_create(session->device, &session->arena));
     if (training) {
         TRY(plan_feed(session, SPLIT_TRAIN, options, &session->train));
+        if (store_gradients(session->store) == NULL && experiment->optimizer.group_count > 0)
+            return config_error(experiment->config, "optimizer.groups",
+                                "no parameter is left to train: all that have gradients are frozen");
         TRY(optimizer_create(session->store, experiment->optimizer, &session->optimizer));
     }
     options.profile = false;
@@ -190,6 +193,19 @@ static void close_feed(Session *session, Feed *feed)
 
 /* ---- opening ---- */
 
+/* A file of ours says which vocabulary its rows are of; PyTorch's do not. */
+static Status load_starting_weights(Session *session)
+{
+    const char *init = session->experiment.init;
+    SafeFile *file;
+    TRY(safetensors_open(init, &file));
+    Status status = OK;
+    if (safetensors_metadata(file, "vocabulary") != NULL) status = task_check_vocabulary(session->data, file);
+    safetensors_close(file);
+    if (status != OK) return status_context(status, "init: %s", init);
+    return checkpoint_load_weights(session->store, init);
+}
+
 /* What one rank may find wrong alone: its files, its memory. */
 static Status open_here(Session *session, bool training, bool profile)
 {
@@ -206,8 +222,7 @@ static Status open_here(Session *session, bool training, bool profile)
     for (int split = 0; split < SPLIT_COUNT && training; ++split)
         if (session->evaluate[split].source != NULL) TRY(open_calibration(session, (Split)split));
     if (training && task->initialise != NULL) TRY(task->initialise(session->data, session->store));
-    if (training && experiment->init[0] != '\0')
-        TRY(checkpoint_load_weights(session->store, experiment->init));
+    if (training && experiment->init[0] != '\0') TRY(load_starting_weights(session));
     return OK;
 }
 
@@ -330,61 +345,77 @@ static Status evaluate_share(Session *session, Split split, TakeLogits *take, vo
     }
 }
 
-/* Each sample's row goes to the sample's place in the share. */
+/* Each sample's row goes to the sample's place in the share, without the columns of masked classes. */
 typedef struct {
     Session *session;
     const Feed *feed;
     const Logits *share;
-    float *part, *logits; /* [rows of the largest part, classes], [count, classes] */
+    float *part; /* [rows of the largest part, the network's classes] */
+    float *logits;
+    int32_t *labels; /* [count, measured classes], [count] */
 } Download;
+
+/* The place of class k among those that are measured. */
+static int64_t measured_class(const TaskData *data, int64_t k)
+{
+    int64_t place = 0;
+    for (int64_t c = 0; c < k; ++c)
+        place += data->masked == NULL || data->masked[c] == 0;
+    return place;
+}
 
 static Status take_download(void *taker, const float *logits, const BatchPart *part)
 {
     const Download *download = taker;
+    const TaskData *data = download->session->data;
     Device *device = download->session->device;
     const Logits *share = download->share;
     const BatchShape *shape = &download->feed->program[part->shape].shape;
     const int64_t *sample = part->field[batch_shape_find(shape, "sample")];
     const float *weight = part->field[batch_shape_find(shape, "weight")];
-    const uint8_t *masked = download->session->data->masked;
-    const size_t row = (size_t)share->classes * sizeof *logits;
-    TRY(device_download(device, download->part, logits, (size_t)shape->rows * row));
+    TRY(device_download(device, download->part, logits,
+                        (size_t)(shape->rows * data->classes) * sizeof *logits));
     TRY(device_synchronize(device));
     for (int64_t i = 0; i < shape->rows; ++i) {
         if (weight[i] == 0) continue;
         float *to = download->logits + (sample[i] - share->first) * share->classes;
-        memcpy(to, download->part + i * share->classes, row);
-        for (int64_t k = 0; k < share->classes; ++k)
-            if (masked != NULL && masked[k] != 0) to[k] = -INFINITY;
+        for (int64_t k = 0; k < data->classes; ++k)
+            if (data->masked == NULL || data->masked[k] == 0) *to++ = download->part[i * data->classes + k];
     }
     return OK;
 }
 
+static Status allocate_download(Download *download)
+{
+    const Logits *share = download->share;
+    const int64_t rows = download->feed->program[0].shape.rows, classes = download->session->data->classes;
+    TRY(memory_new(&download->part, (size_t)(rows * classes) + 1, sizeof *download->part, "logits"));
+    TRY(memory_new(&download->logits, (size_t)(share->count * share->classes) + 1, sizeof *download->logits,
+                   "logits"));
+    return memory_new(&download->labels, (size_t)share->count + 1, sizeof *download->labels, "labels");
+}
+
 Status session_logits(Session *session, Split split, Logits *out, float **logits, int32_t **labels)
 {
-    const Feed *feed = &session->evaluate[split];
-    Download download = {.session = session, .feed = feed, .share = out};
+    const TaskData *data = session->data;
+    Download download = {.session = session, .feed = &session->evaluate[split], .share = out};
     Status status;
     *logits = NULL;
     *labels = NULL;
     TRY(describe_share(session, split, out));
-    TRY_ELSE(done, memory_new(&download.part, (size_t)(feed->program[0].shape.rows * out->classes) + 1,
-                              sizeof **logits, "logits"));
-    TRY_ELSE(done, memory_new(logits, (size_t)(out->count * out->classes) + 1, sizeof **logits, "logits"));
-    TRY_ELSE(done, memory_new(labels, (size_t)out->count + 1, sizeof **labels, "labels"));
-    download.logits = *logits;
-    TRY_ELSE(done, evaluate_share(session, split, take_download, &download));
-    memcpy(*labels, out->labels, (size_t)out->count * sizeof **labels);
-    out->values = *logits;
-    out->labels = *labels;
-done:
+    out->classes = measured_class(data, data->classes);
+    TRY_ELSE(failed, comm_agree(session->world, allocate_download(&download)));
+    TRY_ELSE(failed, evaluate_share(session, split, take_download, &download));
+    for (int64_t i = 0; i < out->count; ++i)
+        download.labels[i] = (int32_t)measured_class(data, data->label[split][out->first + i]);
     free(download.part);
-    if (status != OK) {
-        free(*logits);
-        free(*labels);
-        *logits = NULL;
-        *labels = NULL;
-    }
+    out->values = *logits = download.logits;
+    out->labels = *labels = download.labels;
+    return OK;
+failed:
+    free(download.part);
+    free(download.logits);
+    free(download.labels);
     return status;
 }
 
@@ -421,5 +452,13 @@ Status session_calibration(Session *session, Split split, Calibration *result)
     status = evaluate_share(session, split, take_calibration, &measured);
     if (status == OK) status = calibration_pass_collect(pass);
     TRY(comm_agree(session->world, status));
-    return calibration_pass_measure(pass, session->host_collective, result);
+    TRY(calibration_pass_measure(pass, session->host_collective, result));
+    /* Classwise measures are means over classes; one that is masked is none of them. */
+    const TaskData *data = session->data;
+    const double all = (double)data->classes / (double)measured_class(data, data->classes);
+    const double labelled =
+        (double)result->label_classes / (double)measured_class(data, result->label_classes);
+    result->classwise_ece *= labelled;
+    result->classwise_ece_all *= all;
+    return OK;
 }

@@ -52,7 +52,7 @@ CHECKED Status session_repeat(Session *, Recording *, Status (*enqueue)(void *ar
  * is used. Every rank finds the same. */
 CHECKED Status session_check_config(const Config *, int ranks);
 
-/* Runs batches of a split through its programs. Collective. Runs the network on this rank's share of a split, with rank
+/* Collective. Runs the network on this rank's share of a split, with rank
  * 0's batch statistics, in evaluation mode and without augmentation. `out` refers to *logits (FLOAT32 [count, classes])
  * and *labels, released with free() by the caller. */
 CHECKED Status session_logits(Session *, Split, Logits *out, float **logits, int32_t **labels);

@@ -112,23 +112,33 @@ static Status check_micro_step(Trainer *trainer, const Batch *batch, int part, i
     return plan_check_finite(plan);
 }
 
+/* All parts, for each of them sums over ranks; then the first error. A rank that went on to the agreement at its own
+ * first bad part would wait there for ranks that wait for its sums. */
+static Status check_parts(Trainer *trainer, const Batch *batch, bool together)
+{
+    Status first = OK;
+    for (int part = 0; part < batch->parts; ++part) {
+        Status status =
+            check_micro_step(trainer, batch, part, together ? part : 0, together ? batch->parts : 2);
+        if (first == OK)
+            first = status;
+        else
+            status_free(status);
+    }
+    return comm_agree(trainer->session->world, first);
+}
+
 /* The sum over ranks carries a NaN to all of them. Whose is it? The step's parts, each on its own and without
  * reducing gradients: OK on a rank whose own results are finite. */
 static Status check_own_results(Trainer *trainer, const Batch *batch)
 {
-    Status status = OK;
-    for (int part = 0; part < batch->parts && status == OK; ++part)
-        status = check_micro_step(trainer, batch, part, 0, 2);
-    return comm_agree(trainer->session->world, status);
+    return check_parts(trainer, batch, false);
 }
 
 /* And together, as they were. */
 static Status check_results(Trainer *trainer, const Batch *batch)
 {
-    Status status = OK;
-    for (int part = 0; part < batch->parts && status == OK; ++part)
-        status = check_micro_step(trainer, batch, part, part, batch->parts);
-    return comm_agree(trainer->session->world, status);
+    return check_parts(trainer, batch, true);
 }
 
 static Status enqueue_micro_step(Trainer *trainer, const Batch *batch, int part, double sums[LOSS_SUMS])

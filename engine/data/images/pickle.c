@@ -79,7 +79,7 @@ static Status take(Pickle *pickle, size_t count, const uint8_t **bytes)
 
 static Status take_number(Pickle *pickle, int64_t bytes, uint64_t *number)
 {
-    const uint8_t *at;
+    const uint8_t *at = NULL;
     *number = 0;
     TRY(take(pickle, (size_t)bytes, &at));
     for (int64_t i = 0; i < bytes; ++i)
@@ -208,7 +208,7 @@ static Status run_signed(Pickle *pickle, int64_t bytes)
 static Status run_text(Pickle *pickle, int64_t length_bytes)
 {
     uint64_t length;
-    const uint8_t *text;
+    const uint8_t *text = NULL;
     TRY(take_number(pickle, length_bytes, &length));
     TRY(take(pickle, (size_t)length, &text));
     return push(pickle, (Item){.kind = TEXT, .text = text, .size = (size_t)length});
@@ -249,7 +249,7 @@ static Status run_set(Pickle *pickle, int64_t many) { return fill(pickle, DICTIO
 static Status run_put(Pickle *pickle, int64_t bytes)
 {
     uint64_t number;
-    int32_t value;
+    int32_t value = 0;
     TRY(take_number(pickle, bytes, &number));
     TRY(top(pickle, &value));
     /* Python numbers what it puts, so that no number is larger than the file. */
@@ -302,7 +302,7 @@ static const Item *member(const Pickle *pickle, const Item *tuple, size_t index,
 static Status run_reduce(Pickle *pickle, int64_t argument)
 {
     (void)argument;
-    int32_t values, callable;
+    int32_t values = 0, callable = 0;
     TRY(pop(pickle, &values));
     TRY(pop(pickle, &callable));
     const Item *called = &pickle->item[callable], *tuple = &pickle->item[values];
@@ -342,7 +342,7 @@ static Status set_array(Pickle *pickle, Item *array, const Item *state)
 static Status run_build(Pickle *pickle, int64_t argument)
 {
     (void)argument;
-    int32_t state, object;
+    int32_t state = 0, object = 0;
     TRY(pop(pickle, &state));
     TRY(top(pickle, &object));
     Item *item = &pickle->item[object];
