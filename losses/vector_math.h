@@ -29,10 +29,12 @@ enum { LANES = VECTOR_BYTES / 8 };
 #ifdef __cplusplus /* a CUDA kernel, or its source compiled for the host */
 typedef double VectorDouble;
 typedef int64_t VectorInt;
+typedef uint64_t VectorUnsigned;
 #define VECTOR_INLINE SHARED_FUNCTION
 #else
 typedef double VectorDouble __attribute__((vector_size(VECTOR_BYTES)));
 typedef int64_t VectorInt __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint64_t VectorUnsigned __attribute__((vector_size(VECTOR_BYTES)));
 #define VECTOR_INLINE static inline __attribute__((always_inline))
 #endif
 

@@ -92,7 +92,7 @@ static int64_t place_of_label(const double *x, int64_t classes, int64_t label)
 static double add_probabilities(double *restrict e, double sum, int64_t padded, int64_t *restrict lowest_bin)
 {
     const double scale = 1.0 / sum;
-    VectorInt squares[ROW_VECTORS] = {0};
+    VectorUnsigned squares[ROW_VECTORS] = {0};
     for (int64_t k = 0; k < padded; k += ROW_LANES) {
         for (int part = 0; part < ROW_VECTORS; ++part) {
             const int64_t at = k + part * (int64_t)LANES;

@@ -78,16 +78,18 @@ static inline int64_t row_first(const double *x, double value)
 }
 
 /* The same units of all lanes, to be subtracted once: total += vector_shifted(numbers), and at the end as many times
- * bits of 1.0 as vectors were added. */
-VECTOR_INLINE VectorInt vector_shifted(VectorDouble numbers) { return vector_bits(numbers + 1.0); }
+ * bits of 1.0 as vectors were added. Unsigned, since these bits overflow, which the subtraction undoes. */
+VECTOR_INLINE VectorUnsigned vector_shifted(VectorDouble numbers)
+{
+    return (VectorUnsigned)vector_bits(numbers + 1.0);
+}
 
 /* Integers of 64 bits a lane, each the sum of `vectors` shifted numbers, as a sum in units. */
-static inline unsigned __int128 row_units_of(const VectorInt part[ROW_VECTORS], int64_t vectors)
+static inline unsigned __int128 row_units_of(const VectorUnsigned part[ROW_VECTORS], int64_t vectors)
 {
     unsigned __int128 units = 0;
     for (int lane = 0; lane < ROW_LANES; ++lane)
-        units +=
-            (uint64_t)part[lane / LANES][lane % LANES] - (uint64_t)vectors * UINT64_C(0x3ff0000000000000);
+        units += part[lane / LANES][lane % LANES] - (uint64_t)vectors * UINT64_C(0x3ff0000000000000);
     return units;
 }
 
@@ -100,7 +102,7 @@ static inline double row_exponentials(const double *restrict x, double maximum, 
     unsigned __int128 sum_units = 0, product_units = 0;
     for (int64_t begin = 0; begin < padded; begin += ROW_CHUNK) {
         const int64_t end = begin + ROW_CHUNK < padded ? begin + ROW_CHUNK : padded;
-        VectorInt sum[ROW_VECTORS] = {0}, product[ROW_VECTORS] = {0};
+        VectorUnsigned sum[ROW_VECTORS] = {0}, product[ROW_VECTORS] = {0};
         for (int64_t k = begin; k < end; k += ROW_LANES) {
             for (int part = 0; part < ROW_VECTORS; ++part) {
                 const int64_t at = k + part * (int64_t)LANES;
@@ -128,7 +130,7 @@ static inline double row_denominator(const double *restrict x, double maximum, d
     unsigned __int128 units = 0;
     for (int64_t begin = 0; begin < padded; begin += ROW_CHUNK) {
         const int64_t end = begin + ROW_CHUNK < padded ? begin + ROW_CHUNK : padded;
-        VectorInt sum[ROW_VECTORS] = {0};
+        VectorUnsigned sum[ROW_VECTORS] = {0};
         for (int64_t k = begin; k < end; k += ROW_LANES)
             for (int part = 0; part < ROW_VECTORS; ++part)
                 sum[part] += vector_shifted(
