@@ -386,8 +386,8 @@ static void real_vectors_are_read(void **state)
                                       "0.5",
                                       "caf\xC3\xA9",
                                       "\xE2\x80\x9C",
-                                      "a\xC2\xA0"
-                                      "b"};
+                                      ("a\xC2\xA0"
+                                       "b")};
     static const float first[] = {-0.082752F, 0.012001F, 0.27204F,  -0.18567F,  0.31924F, 0.060216F,
                                   0.043798F,  0.089187F, 0.008746F, -0.084961F, -0.17224F};
     Vocabulary *vocabulary = vocabulary_of(odd, 11);
