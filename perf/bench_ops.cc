@@ -93,8 +93,8 @@ class Step
     Plan *plan_ = nullptr;
 };
 
-void add_op(const std::string &op, const std::string &name, const std::vector<int64_t> &shape,
-            const Build &build)
+void register_op(const std::string &op, const std::string &name, const std::vector<int64_t> &shape,
+                 const Build &build)
 {
     for (DType type : {FLOAT32, BFLOAT16}) {
         const std::string title = op + "/" + name + "/" + dtype_name(type);
@@ -179,13 +179,13 @@ int main(int argc, char **argv)
     for (size_t bytes : {size_t{8} << 20, size_t{64} << 20})
         add_copy(bytes);
     for (const char *op : {"linear", "linear_backward_data", "linear_backward_weights"}) {
-        add_op(op, "peak_2048x2048x2048", {2048, 2048}, [](Graph *graph, Value x) {
+        register_op(op, "peak_2048x2048x2048", {2048, 2048}, [](Graph *graph, Value x) {
             Linear layer{};
             layer.features = 2048;
             layer.type = graph_compute_type(graph);
             return linear(graph, "layer", x, layer);
         });
-        add_op(op, "logits_64x2048x100", {64, 2048}, [](Graph *graph, Value x) {
+        register_op(op, "logits_64x2048x100", {64, 2048}, [](Graph *graph, Value x) {
             Linear layer{};
             layer.features = 100;
             return linear(graph, "layer", x, layer);
@@ -206,19 +206,19 @@ int main(int argc, char **argv)
             return conv2d(graph, "layer", x, layer);
         };
         for (const char *op : {"conv2d", "conv2d_backward_data", "conv2d_backward_weights"})
-            add_op(op, name, {64, l.size, l.size, l.channels}, build);
+            register_op(op, name, {64, l.size, l.size, l.channels}, build);
     }
     for (const char *op : {"average_pool2d", "average_pool2d_backward"})
-        add_op(op, "64x32x32x128_kernel_2", {64, 32, 32, 128}, [](Graph *graph, Value x) {
+        register_op(op, "64x32x32x128_kernel_2", {64, 32, 32, 128}, [](Graph *graph, Value x) {
             Pool2d window{};
             window.kernel = 2;
             return average_pool2d(graph, x, window);
         });
     for (const char *op : {"adaptive_average_pool2d", "adaptive_average_pool2d_backward"})
-        add_op(op, "64x4x4x2048_to_1", {64, 4, 4, 2048},
-               [](Graph *graph, Value x) { return adaptive_average_pool2d(graph, x, 1, 1); });
+        register_op(op, "64x4x4x2048_to_1", {64, 4, 4, 2048},
+                    [](Graph *graph, Value x) { return adaptive_average_pool2d(graph, x, 1, 1); });
     for (const char *op : {"max_pool2d", "max_pool2d_backward"})
-        add_op(op, "64x32x32x64_kernel_3_stride_2", {64, 32, 32, 64}, [](Graph *graph, Value x) {
+        register_op(op, "64x32x32x64_kernel_3_stride_2", {64, 32, 32, 64}, [](Graph *graph, Value x) {
             Pool2d window{};
             window.kernel = 3;
             window.stride = 2;
@@ -239,7 +239,7 @@ int main(int argc, char **argv)
             (void)std::snprintf(name, sizeof name, "64x%lldx%lldx%lld%s_relu", static_cast<long long>(l.size),
                                 static_cast<long long>(l.size), static_cast<long long>(l.out_channels),
                                 shortcut ? "_add" : "");
-            add_op(op, name, {64, l.size, l.size, l.out_channels}, [shortcut](Graph *graph, Value x) {
+            register_op(op, name, {64, l.size, l.size, l.out_channels}, [shortcut](Graph *graph, Value x) {
                 Value y = batch_norm(graph, "layer", x, BatchNorm{});
                 if (shortcut) {
                     const Value other = graph_input(graph, "shortcut", graph_shape(graph, x));
@@ -250,12 +250,13 @@ int main(int argc, char **argv)
             });
         }
     for (const char *op : {"layer_norm", "layer_norm_backward"})
-        add_op(op, "4096x512", {4096, 512},
-               [](Graph *graph, Value x) { return layer_norm(graph, "layer", x, 0); });
+        register_op(op, "4096x512", {4096, 512},
+                    [](Graph *graph, Value x) { return layer_norm(graph, "layer", x, 0); });
     for (const char *op : {"relu", "relu_backward"})
-        add_op(op, "64x32x32x256", {64, 32, 32, 256}, [](Graph *graph, Value x) { return relu(graph, x); });
+        register_op(op, "64x32x32x256", {64, 32, 32, 256},
+                    [](Graph *graph, Value x) { return relu(graph, x); });
     for (const char *op : {"softmax", "softmax_backward"})
-        add_op(op, "4096x512", {4096, 512}, [](Graph *graph, Value x) { return softmax(graph, x); });
+        register_op(op, "4096x512", {4096, 512}, [](Graph *graph, Value x) { return softmax(graph, x); });
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
     benchmark::RunSpecifiedBenchmarks();
