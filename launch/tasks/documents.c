@@ -1,12 +1,10 @@
 /* Document classification: the 20 Newsgroups as ids of words, padded in front, for a network over their vectors. */
-#include "engine/base/file.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "engine/ops/ops.h"
-#include "launch/tasks/task.h"
+#include "launch/tasks/texts.h"
 #include "nlp/document_source.h"
 #include "nlp/newsgroups.h"
-#include "nlp/word_vectors.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -24,18 +22,15 @@ static const struct {
 typedef struct {
     TaskData data; /* first */
     TaskBatches batches;
-    bool training;
-    const char *folder, *vectors; /* vectors: ""; none */
+    Texts texts;
     NewsgroupsLayout layout;
     const char *split_rule;
-    int64_t validation, limit[SPLIT_COUNT];
+    int64_t validation;
     int64_t words, longest, margin;
     bool keras, of_all_splits, crop;
-    uint64_t split_seed;
 
     Documents documents;
     DocumentsSplit split;
-    Vocabulary *vocabulary;
     DocumentIds ids;
     int32_t *label[SPLIT_COUNT]; /* in the split's order */
 } DocumentsTask;
@@ -70,38 +65,28 @@ static Status describe(const Config *config, TaskShare share, const ModelOptions
     }
     task->data.batch = task->batches.train.batch;
     task->margin = model->receptive_field;
-    task->folder = config_text(config, "dataset.folder");
     task->layout = read_layout(config);
     task->split_rule = config_text(config, "dataset.split");
     task->validation = config_integer(config, "dataset.validation");
     if (task->validation < 0) task->validation = USUAL_VALIDATION;
-    task->limit[SPLIT_TRAIN] = config_integer(config, "dataset.train_limit");
-    task->limit[SPLIT_VALIDATION] = config_integer(config, "dataset.validation_limit");
-    task->limit[SPLIT_TEST] = config_integer(config, "dataset.test_limit");
     task->longest = config_integer(config, "dataset.length");
     task->crop = config_flag(config, "dataset.crop");
     task->words = config_integer(config, "vocabulary.size");
     task->keras = config_flag(config, "vocabulary.keras");
     task->of_all_splits = config_flag(config, "compat.vocabulary_of_all_splits");
-    task->vectors = config_text(config, "vectors.file");
-    task->training = share.training;
-    task->split_seed = (uint64_t)config_integer(config, "dataset.split_seed");
     *out = &task->data;
-    if (task->vectors[0] == '\0' && model->freeze_embedding)
-        return config_error(config, "model.freeze_embedding",
-                            "there are no word vectors to keep as they are: set vectors.file, or "
-                            "model.freeze_embedding: false");
-    return OK;
+    return texts_read(config, share, model, &task->texts);
 }
 
 static Status identity(const TaskData *data, char **text)
 {
     const DocumentsTask *task = (const DocumentsTask *)data;
     return text_format(text, "newsgroups %d %s %llu %lld %lld %lld %lld %lld %d %d %s %s", task->layout,
-                       task->split_rule, (unsigned long long)task->split_seed, (long long)task->validation,
-                       (long long)task->limit[SPLIT_TRAIN], (long long)task->limit[SPLIT_VALIDATION],
-                       (long long)task->limit[SPLIT_TEST], (long long)task->words, task->keras,
-                       task->of_all_splits, task->folder, task->vectors);
+                       task->split_rule, (unsigned long long)task->texts.split_seed,
+                       (long long)task->validation, (long long)task->texts.limit[SPLIT_TRAIN],
+                       (long long)task->texts.limit[SPLIT_VALIDATION],
+                       (long long)task->texts.limit[SPLIT_TEST], (long long)task->words, task->keras,
+                       task->of_all_splits, task->texts.folder, task->texts.vectors);
 }
 
 /* ---- samples ---- */
@@ -121,7 +106,7 @@ static DocumentsSplitOptions split_options(const DocumentsTask *task)
         strcmp(task->split_rule, "random") == 0 || (strcmp(task->split_rule, "auto") == 0 && !given);
     return (DocumentsSplitOptions){.rule = at_random ? DOCUMENTS_AT_RANDOM : DOCUMENTS_BY_DATE,
                                    .validation = task->validation,
-                                   .seed = task->split_seed};
+                                   .seed = task->texts.split_seed};
 }
 
 static Status make_vocabulary(DocumentsTask *task)
@@ -129,24 +114,21 @@ static Status make_vocabulary(DocumentsTask *task)
     const DocumentsSplit *split = &task->split;
     if (!task->of_all_splits)
         return document_vocabulary(&task->documents, split->train, split->train_count, task->words,
-                                   task->keras, &task->vocabulary);
+                                   task->keras, &task->texts.vocabulary);
     int64_t *all;
     TRY(memory_new(&all, (size_t)task->documents.count + 1, sizeof *all, "documents"));
     for (int64_t i = 0; i < task->documents.count; ++i)
         all[i] = i;
     Status status = document_vocabulary(&task->documents, all, task->documents.count, task->words,
-                                        task->keras, &task->vocabulary);
+                                        task->keras, &task->texts.vocabulary);
     free(all);
     return status;
 }
 
 static Status take_split(DocumentsTask *task, Split split, int64_t count)
 {
-    const int64_t limit = task->limit[split], *document = documents_of(task, split);
-    if (limit > 0 && limit < count) {
-        TRY(task_draw(task->split_seed, split, documents_of(task, split), count, limit));
-        count = limit;
-    }
+    int64_t *document = documents_of(task, split);
+    TRY(texts_limit(&task->texts, split, document, &count));
     TRY(memory_new(&task->label[split], (size_t)count + 1, sizeof *task->label[split], "labels"));
     for (int64_t i = 0; i < count; ++i)
         task->label[split][i] = task->documents.label[document[i]];
@@ -168,24 +150,16 @@ static void tell_of_documents(const DocumentsTask *task)
     log_info("%" PRId64 " words in the vocabulary (%" PRId64 " rarer ones are left out); %" PRId64
              " documents have none of them, %" PRId64 " are cut to their last %" PRId64 " words; %" PRId64
              " other files skipped",
-             vocabulary_size(task->vocabulary) - vocabulary_specials(task->vocabulary),
-             vocabulary_left_out(task->vocabulary), task->ids.empty, task->ids.cut, task->longest,
+             vocabulary_size(task->texts.vocabulary) - vocabulary_specials(task->texts.vocabulary),
+             vocabulary_left_out(task->texts.vocabulary), task->ids.empty, task->ids.cut, task->longest,
              read->debris + read->unnamed);
-}
-
-/* Before the long work, and by a sweep before its first run. */
-static Status check_vectors(const DocumentsTask *task, const Config *config)
-{
-    if (!task->training || task->vectors[0] == '\0' || file_exists(task->vectors)) return OK;
-    return config_error(config, "vectors.file",
-                        "there is no file %s (launch/get_data.sh glove_6b fetches GloVe's)", task->vectors);
 }
 
 static Status load(TaskData *data, const Config *config)
 {
     DocumentsTask *task = (DocumentsTask *)data;
-    const char *folder = task->folder[0] != '\0' ? task->folder : "data/newsgroups";
-    TRY(check_vectors(task, config));
+    const char *folder = task->texts.folder[0] != '\0' ? task->texts.folder : "data/newsgroups";
+    TRY(texts_check_vectors(&task->texts, config, "glove_6b"));
     Status status = newsgroups_read(folder, task->layout, &task->documents);
     if (status != OK)
         return status_context(status, "dataset.folder (launch/get_data.sh newsgroups fetches the data set)");
@@ -195,51 +169,23 @@ static Status load(TaskData *data, const Config *config)
     const DocumentsSplitOptions options = split_options(task);
     TRY(documents_split(&task->documents, &options, &task->split));
     TRY(make_vocabulary(task));
-    TRY(document_ids(&task->documents, task->vocabulary, task->longest, &task->ids));
+    TRY(document_ids(&task->documents, task->texts.vocabulary, task->longest, &task->ids));
     TRY(take_split(task, SPLIT_TRAIN, task->split.train_count));
     TRY(take_split(task, SPLIT_VALIDATION, task->split.validation_count));
     TRY(take_split(task, SPLIT_TEST, task->split.test_count));
-    data->vocabulary_hash = vocabulary_hash(task->vocabulary);
+    data->vocabulary_hash = vocabulary_hash(task->texts.vocabulary);
     tell_of_documents(task);
     return OK;
 }
 
-/* The vectors of the words that the file has; other words and padding stay zero. */
 static Status initialise(TaskData *data, Store *store)
 {
-    const DocumentsTask *task = (const DocumentsTask *)data;
-    if (task->vectors[0] == '\0') return OK;
-    const StoreEntry *table = store_find(store, "embedding.weight");
-    if (table == NULL)
-        return fail(STATUS_INPUT,
-                    "vectors.file: the network has no table of word vectors (embedding.weight)");
-    WordVectors vectors;
-    const int64_t width = table->shape.extent[1];
-    Status read = word_vectors_read(task->vectors, task->vocabulary, width, &vectors);
-    if (read != OK)
-        return status_context(read, "vectors.file, of vectors as wide as model.embedding_width, %" PRId64,
-                              width);
-    log_info("%s: %" PRId64 " vectors; %" PRId64 " words of the vocabulary have one, %" PRId64
-             " have none and start at zero (%" PRId64 " words came twice: the first counts)",
-             task->vectors, vectors.lines, vectors.found, vectors.missing, vectors.duplicates);
-    if (vectors.found == 0) {
-        word_vectors_free(&vectors);
-        return fail(STATUS_INPUT, "vectors.file: %s has no vector for any word of the vocabulary",
-                    task->vectors);
-    }
-    Device *device = store_device(store);
-    Status status = device_upload(device, table->data, vectors.vector, shape_bytes(table->shape));
-    if (status == OK) status = device_synchronize(device);
-    word_vectors_free(&vectors);
-    return status;
+    return texts_fill_vectors(&((DocumentsTask *)data)->texts, store, "start at zero");
 }
 
 static Status write_files(const TaskData *data, const char *folder)
 {
-    const DocumentsTask *task = (const DocumentsTask *)data;
-    char path[PATH_MAX];
-    TRY(file_join(path, folder, "vocabulary.txt"));
-    return vocabulary_write(task->vocabulary, path);
+    return texts_write_files(&((const DocumentsTask *)data)->texts, folder);
 }
 
 static void release(TaskData *data)
@@ -248,7 +194,7 @@ static void release(TaskData *data)
     for (int split = 0; split < SPLIT_COUNT; ++split)
         free(task->label[split]);
     document_ids_free(&task->ids);
-    vocabulary_free(task->vocabulary);
+    texts_free(&task->texts);
     documents_split_free(&task->split);
     documents_free(&task->documents);
     free(task);
@@ -299,8 +245,9 @@ static Value build(Graph *graph, const TaskData *data, const ModelOptions *model
     (void)split;
     ModelOptions options = *model;
     /* Without the data: as many words as there may be. */
-    options.has_vectors = task->vectors[0] != '\0';
-    options.vocabulary = task->vocabulary != NULL ? vocabulary_size(task->vocabulary) : 1 + task->words;
+    options.has_vectors = task->texts.vectors[0] != '\0';
+    options.vocabulary =
+        task->texts.vocabulary != NULL ? vocabulary_size(task->texts.vocabulary) : 1 + task->words;
     const Value tokens = graph_input(graph, "tokens", shape->field[batch_shape_find(shape, "tokens")].shape);
     return model_build(graph, &options, &tokens, data->classes);
 }

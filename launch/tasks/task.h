@@ -93,10 +93,6 @@ CHECKED Status task_check_vocabulary(const TaskData *, const SafeFile *checkpoin
 
 /* ---- for tasks whose steps take a fixed number of samples ---- */
 
-/* Of `count` items the first `limit` become some drawn at random (by seed and split), in their order: texts lie class
- * by class in their files. */
-CHECKED Status task_draw(uint64_t seed, Split, int64_t item[], int64_t count, int64_t limit);
-
 /* batch, micro_batches and evaluate_batch: that ranks and parts can share them. */
 typedef struct {
     SampleBatches train, evaluate;

@@ -1,11 +1,7 @@
 #include "launch/tasks/task.h"
 
-#include "engine/base/memory.h"
-#include "engine/base/random.h"
-
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const Task *const tasks[] = {&images_task, &documents_task, &trees_task};
@@ -64,24 +60,6 @@ Status task_check_vocabulary(const TaskData *data, const SafeFile *checkpoint)
                 "it the data "
                 "and the settings (dataset.*, vocabulary.*) that it was trained with",
                 its[0] != '\0' ? its : "none", own[0] != '\0' ? own : "none");
-}
-
-static int by_number(const void *a, const void *b)
-{
-    const int64_t left = *(const int64_t *)a, right = *(const int64_t *)b;
-    return (left > right) - (left < right);
-}
-
-Status task_draw(uint64_t seed, Split split, int64_t item[], int64_t count, int64_t limit)
-{
-    int64_t *drawn;
-    TRY(memory_new(&drawn, (size_t)count, sizeof *drawn, "samples"));
-    random_shuffle(seed, RANDOM_SPLIT, 1 + (uint64_t)split, drawn, count);
-    qsort(drawn, (size_t)limit, sizeof *drawn, by_number);
-    for (int64_t i = 0; i < limit; ++i)
-        item[i] = item[drawn[i]]; /* drawn[i] >= i */
-    free(drawn);
-    return OK;
 }
 
 /* The global batch must part evenly among ranks and micro-batches. */

@@ -2,9 +2,8 @@
 #include "engine/base/file.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
-#include "launch/tasks/task.h"
+#include "launch/tasks/texts.h"
 #include "nlp/tree_source.h"
-#include "nlp/word_vectors.h"
 
 #include <inttypes.h>
 #include <limits.h>
@@ -18,14 +17,10 @@ static const uint8_t neutral_masked[] = {0, 1, 0};
 typedef struct {
     TaskData data; /* first */
     TaskBatches batches;
-    bool training;
-    const char *folder, *vectors; /* vectors: ""; none */
+    Texts texts;
     TreeTask task;
-    int64_t limit[SPLIT_COUNT];
-    uint64_t split_seed; /* which samples a limit takes */
 
     Trees trees[SPLIT_COUNT];
-    Vocabulary *vocabulary;
     int32_t *id[SPLIT_COUNT];    /* of every leaf of the file */
     int64_t *kept[SPLIT_COUNT];  /* [count] the trees that the task has */
     int32_t *label[SPLIT_COUNT]; /* [count] class of each one's root */
@@ -59,31 +54,20 @@ static Status describe(const Config *config, TaskShare share, const ModelOptions
     task->data = (TaskData){.task = &trees_task, .dataset = "sst"};
     TRY(task_read_batches(config, share, &task->batches));
     task->data.batch = task->batches.train.batch;
-    task->folder = config_text(config, "dataset.folder");
-    task->limit[SPLIT_TRAIN] = config_integer(config, "dataset.train_limit");
-    task->limit[SPLIT_VALIDATION] = config_integer(config, "dataset.validation_limit");
-    task->limit[SPLIT_TEST] = config_integer(config, "dataset.test_limit");
-    task->split_seed = (uint64_t)config_integer(config, "dataset.split_seed");
-    task->vectors = config_text(config, "vectors.file");
-    task->training = share.training;
     task->task = read_task(config);
     task->data.classes = tree_task_classes(task->task);
     if (task->task == TREE_BINARY3 && config_flag(config, "dataset.mask_neutral"))
         task->data.masked = neutral_masked;
-    if (task->vectors[0] == '\0' && model->freeze_embedding)
-        return config_error(config, "model.freeze_embedding",
-                            "there are no word vectors to keep as they are: set vectors.file, or "
-                            "model.freeze_embedding: false");
-    return OK;
+    return texts_read(config, share, model, &task->texts);
 }
 
 static Status identity(const TaskData *data, char **text)
 {
     const TreesTask *task = (const TreesTask *)data;
     return text_format(text, "sst %s %llu %lld %lld %lld %s %s", tree_task_name(task->task),
-                       (unsigned long long)task->split_seed, (long long)task->limit[SPLIT_TRAIN],
-                       (long long)task->limit[SPLIT_VALIDATION], (long long)task->limit[SPLIT_TEST],
-                       task->folder, task->vectors);
+                       (unsigned long long)task->texts.split_seed, (long long)task->texts.limit[SPLIT_TRAIN],
+                       (long long)task->texts.limit[SPLIT_VALIDATION],
+                       (long long)task->texts.limit[SPLIT_TEST], task->texts.folder, task->texts.vectors);
 }
 
 /* ---- samples ---- */
@@ -110,10 +94,7 @@ static Status take_split(TreesTask *task, Split split, const char *path)
     const Trees *trees = &task->trees[split];
     int64_t count;
     TRY(trees_of_task(trees, task->task, path, &task->kept[split], &count));
-    if (task->limit[split] > 0 && task->limit[split] < count) {
-        TRY(task_draw(task->split_seed, split, task->kept[split], count, task->limit[split]));
-        count = task->limit[split];
-    }
+    TRY(texts_limit(&task->texts, split, task->kept[split], &count));
     TRY(memory_new(&task->label[split], (size_t)count, sizeof *task->label[split], "labels"));
     for (int64_t i = 0; i < count; ++i)
         task->label[split][i] = tree_task_class(task->task, trees_root_label(trees, task->kept[split][i]));
@@ -122,20 +103,12 @@ static Status take_split(TreesTask *task, Split split, const char *path)
     return OK;
 }
 
-/* Before the long work, and by a sweep before its first run. */
-static Status check_vectors(const TreesTask *task, const Config *config)
-{
-    if (!task->training || task->vectors[0] == '\0' || file_exists(task->vectors)) return OK;
-    return config_error(config, "vectors.file",
-                        "there is no file %s (launch/get_data.sh glove_840b fetches GloVe's)", task->vectors);
-}
-
 static Status load(TaskData *data, const Config *config)
 {
     TreesTask *task = (TreesTask *)data;
-    const char *folder = task->folder[0] != '\0' ? task->folder : "data/sst";
+    const char *folder = task->texts.folder[0] != '\0' ? task->texts.folder : "data/sst";
     const Trees *corpora[SPLIT_COUNT];
-    TRY(check_vectors(task, config));
+    TRY(texts_check_vectors(&task->texts, config, "glove_840b"));
     for (int split = 0; split < SPLIT_COUNT; ++split) {
         char path[PATH_MAX];
         TRY(find_file(folder, (Split)split, path));
@@ -143,70 +116,28 @@ static Status load(TaskData *data, const Config *config)
         TRY(take_split(task, (Split)split, path));
         corpora[split] = &task->trees[split];
     }
-    TRY(trees_vocabulary(corpora, SPLIT_COUNT, &task->vocabulary));
+    TRY(trees_vocabulary(corpora, SPLIT_COUNT, &task->texts.vocabulary));
     for (int split = 0; split < SPLIT_COUNT; ++split) {
         const Trees *trees = &task->trees[split];
         TRY(memory_new(&task->id[split], (size_t)trees->leaves, sizeof *task->id[split], "words"));
-        trees_ids(trees, task->vocabulary, task->id[split], NULL);
+        trees_ids(trees, task->texts.vocabulary, task->id[split], NULL);
     }
-    data->vocabulary_hash = vocabulary_hash(task->vocabulary);
+    data->vocabulary_hash = vocabulary_hash(task->texts.vocabulary);
     log_info("sst, %s: train %" PRId64 ", validation %" PRId64 ", test %" PRId64 " trees; %" PRId64 " words",
              tree_task_name(task->task), data->count[SPLIT_TRAIN], data->count[SPLIT_VALIDATION],
              data->count[SPLIT_TEST],
-             vocabulary_size(task->vocabulary) - vocabulary_specials(task->vocabulary));
+             vocabulary_size(task->texts.vocabulary) - vocabulary_specials(task->texts.vocabulary));
     return OK;
-}
-
-/* The vectors of the words that the file has; others keep what they were drawn as. */
-static Status fill_known(Store *store, const StoreEntry *table, const WordVectors *vectors)
-{
-    const int64_t width = table->shape.extent[1];
-    float *values;
-    Device *device = store_device(store);
-    TRY(memory_new(&values, (size_t)(vectors->size * width), sizeof *values, "word vectors"));
-    Status status = device_download(device, values, table->data, shape_bytes(table->shape));
-    if (status == OK) status = device_synchronize(device);
-    for (int64_t i = 0; i < vectors->size && status == OK; ++i)
-        if (vectors->known[i])
-            memcpy(values + i * width, vectors->vector + i * width, (size_t)width * sizeof *values);
-    if (status == OK) status = device_upload(device, table->data, values, shape_bytes(table->shape));
-    if (status == OK) status = device_synchronize(device);
-    free(values);
-    return status;
 }
 
 static Status initialise(TaskData *data, Store *store)
 {
-    const TreesTask *task = (const TreesTask *)data;
-    if (task->vectors[0] == '\0') return OK;
-    const StoreEntry *table = store_find(store, "embedding.weight");
-    if (table == NULL)
-        return fail(STATUS_INPUT,
-                    "vectors.file: the network has no table of word vectors (embedding.weight)");
-    WordVectors vectors;
-    const int64_t width = table->shape.extent[1];
-    Status read = word_vectors_read(task->vectors, task->vocabulary, width, &vectors);
-    if (read != OK)
-        return status_context(read, "vectors.file, of vectors as wide as model.embedding_width, %" PRId64,
-                              width);
-    log_info("%s: %" PRId64 " vectors; %" PRId64 " words have one, %" PRId64 " have none and start at random",
-             task->vectors, vectors.lines, vectors.found, vectors.missing);
-    if (vectors.found == 0) {
-        word_vectors_free(&vectors);
-        return fail(STATUS_INPUT, "vectors.file: %s has no vector for any word of the vocabulary",
-                    task->vectors);
-    }
-    Status status = fill_known(store, table, &vectors);
-    word_vectors_free(&vectors);
-    return status;
+    return texts_fill_vectors(&((TreesTask *)data)->texts, store, "start at random");
 }
 
 static Status write_files(const TaskData *data, const char *folder)
 {
-    const TreesTask *task = (const TreesTask *)data;
-    char path[PATH_MAX];
-    TRY(file_join(path, folder, "vocabulary.txt"));
-    return vocabulary_write(task->vocabulary, path);
+    return texts_write_files(&((const TreesTask *)data)->texts, folder);
 }
 
 static void release(TaskData *data)
@@ -218,7 +149,7 @@ static void release(TaskData *data)
         free(task->id[split]);
         trees_free(&task->trees[split]);
     }
-    vocabulary_free(task->vocabulary);
+    texts_free(&task->texts);
     free(task);
 }
 
@@ -229,7 +160,7 @@ static TreeBatchRoom room_of(const TreesTask *task, Split split, bool training)
 {
     enum { USUAL_LEAVES = 32, USUAL_LEVELS = 32 };
     const int64_t trees = sample_batches_rows(training ? &task->batches.train : &task->batches.evaluate);
-    if (task->vocabulary != NULL)
+    if (task->texts.vocabulary != NULL)
         return tree_batch_room(&task->trees[split], task->kept[split], task->data.count[split], trees);
     return (TreeBatchRoom){.trees = trees,
                            .leaves = trees * USUAL_LEAVES,
@@ -272,7 +203,8 @@ static Value build(Graph *graph, const TaskData *data, const ModelOptions *model
     enum { WITHOUT_DATA = 1000 };
     (void)split;
     ModelOptions options = *model;
-    options.vocabulary = task->vocabulary != NULL ? vocabulary_size(task->vocabulary) : WITHOUT_DATA;
+    options.vocabulary =
+        task->texts.vocabulary != NULL ? vocabulary_size(task->texts.vocabulary) : WITHOUT_DATA;
     const Value inputs[] = {[TREE_WORDS_INPUT] = input(graph, shape, "words"),
                             [TREE_CHILDREN_INPUT] = input(graph, shape, "children"),
                             [TREE_LEVELS_INPUT] = input(graph, shape, "levels")};
