@@ -186,7 +186,7 @@ static Status open_files(const World *world, const char *logits, const char *lab
                     .label_type = files->labels.type,
                     .total = files->logits.extent[0],
                     .classes = files->logits.extent[1]};
-    logits_share(set->total, world->rank, world->size, &set->first, &set->count);
+    share_of_rank(set->total, world->rank, world->size, &set->first, &set->count);
     set->values =
         (const char *)files->logits.data + (size_t)(set->first * set->classes) * dtype_size(set->type);
     if (labels != NULL)

@@ -44,7 +44,7 @@ static inline LogitSet set_open(const World *world, const GoldenCase *golden, co
                           .total = set.values.extent[0],
                           .classes = set.values.extent[1]};
     int64_t first, count;
-    logits_share(set.logits.total, world->rank, world->size, &first, &count);
+    share_of_rank(set.logits.total, world->rank, world->size, &first, &count);
     set.logits = rows_of(&set, first, count);
     return set;
 }

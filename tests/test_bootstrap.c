@@ -139,7 +139,7 @@ static Logits made_logits(bool rounded)
 static Logits share_of(const Logits *whole)
 {
     Logits share = *whole;
-    logits_share(MADE, world->rank, world->size, &share.first, &share.count);
+    share_of_rank(MADE, world->rank, world->size, &share.first, &share.count);
     share.values = made_values[share.first];
     share.labels = made_labels + share.first;
     return share;

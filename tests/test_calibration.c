@@ -260,7 +260,7 @@ static void test_order_statistics(void **state)
         const int64_t position[] = {COUNT - 1, 0, 1, 5000, 5001, 17, 17, 9999};
         double got[8];
         int64_t first, count;
-        logits_share(COUNT, world->rank, world->size, &first, &count);
+        share_of_rank(COUNT, world->rank, world->size, &first, &count);
         assert_ok(order_statistics(collective, numbers + first, count, position, 8, 0, got));
         for (int i = 0; i < 8; ++i)
             assert_true(got[i] == sorted[position[i]]);
@@ -340,7 +340,7 @@ static void test_masked_classes(void **state)
         labels[row] = fewer[row] + (fewer[row] >= MASKED);
     }
     int64_t first, count;
-    logits_share(ROWS, world->rank, world->size, &first, &count);
+    share_of_rank(ROWS, world->rank, world->size, &first, &count);
     Logits masked = {.name = "masked",
                      .type = FLOAT32,
                      .values = with[first],
@@ -395,7 +395,7 @@ static void test_large_losses(void **state)
             {1, 2, 3}, {0, 0, 1}, {2, lowest[which], 1}, {1, 1, 1}, {3, 0, lowest[which]}};
         const uint8_t labels[ROWS] = {2, 1, 1, 0, 0};
         int64_t first, count;
-        logits_share(ROWS, world->rank, world->size, &first, &count);
+        share_of_rank(ROWS, world->rank, world->size, &first, &count);
         const Logits logits = {.name = "large",
                                .type = FLOAT32,
                                .values = values[first],
@@ -437,7 +437,7 @@ static void test_class_order(void **state)
     }
     static Calibration measured[2];
     int64_t first, count;
-    logits_share(ROWS, world->rank, world->size, &first, &count);
+    share_of_rank(ROWS, world->rank, world->size, &first, &count);
     for (int order = 0; order < 2; ++order) {
         const Logits logits = {.name = "rounded",
                                .type = FLOAT32,

@@ -190,7 +190,7 @@ static void test_large_losses(void **state)
     for (int masked = 0; masked < 2; ++masked) {
         if (masked) values[1][2] = values[2][1] = -INFINITY; /* of another class, and the label's own */
         int64_t first, count;
-        logits_share(ROWS, world->rank, world->size, &first, &count);
+        share_of_rank(ROWS, world->rank, world->size, &first, &count);
         const Logits logits = {.name = "large",
                                .type = FLOAT32,
                                .values = values[first < ROWS ? first : 0],

@@ -135,10 +135,3 @@ Status logit_rows_check(const char *name, int64_t classes, const LogitRows *rows
         return row_fail(name, classes, ROW_LABEL, rows->first + bad_label, 0, rows->labels[bad_label]);
     return OK;
 }
-
-void logits_share(int64_t total, int rank, int size, int64_t *first, int64_t *count)
-{
-    const int64_t each = total / size, more = total % size; /* the first `more` ranks take one more */
-    *first = each * rank + (rank < more ? rank : more);
-    *count = each + (rank < more ? 1 : 0);
-}

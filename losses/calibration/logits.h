@@ -5,6 +5,7 @@
 
 #include "engine/base/dtype.h"
 #include "engine/base/status.h"
+#include "engine/data/source.h"
 
 #include <stdint.h>
 
@@ -58,8 +59,5 @@ typedef enum { ROW_NAN, ROW_INFINITE, ROW_NOT_FINITE, ROW_LABEL, ROW_WEIGHT, ROW
 /* row: in the whole set. column: of a NaN or an infinity. value: the label or weight. */
 CHECKED Status row_fail(const char *name, int64_t classes, RowFault, int64_t row, int64_t column,
                         double value);
-
-/* Rows [*first, *first + *count) of `total` belong to `rank` of `size`: contiguous, in the order of ranks. */
-void logits_share(int64_t total, int rank, int size, int64_t *first, int64_t *count);
 
 #endif
