@@ -14,8 +14,9 @@ typedef enum {
     RANDOM_DROPOUT = 4,        /* epoch: step; index: node and element */
     RANDOM_BOOTSTRAP = 5,      /* epoch: replicate; index: draw */
     RANDOM_TEST = 6,
-    RANDOM_SPLIT = 7,      /* epoch: 0; index: position in the shuffle */
-    RANDOM_BATCH_ORDER = 8 /* epoch; index: position in the shuffle of an epoch's batches */
+    RANDOM_SPLIT = 7,       /* epoch: 0; index: position in the shuffle */
+    RANDOM_BATCH_ORDER = 8, /* epoch; index: position in the shuffle of an epoch's batches */
+    RANDOM_SAMPLING = 9     /* epoch: sentence; index: position and sample */
 } RandomPurpose;
 
 typedef struct {

@@ -1,0 +1,194 @@
+/* Search for the best continuations: beam search, greedy search and sampling over a network that gives, for each beginning of
+ * a sentence, the probability of its next token.
+ *
+ * The network is an interface, so that nothing here knows a model or a device. A few sentences are searched at a time, each
+ * in a slot; one that is finished leaves at once and the next takes its slot, so the rows of a step are live hypotheses and
+ * nothing else. Each sentence decides for itself: its limit, its stop and its candidates depend on no other sentence.
+ *
+ * Beam search, at each step of a sentence:
+ *   1. The candidates are the best 2 * beam continuations of its live hypotheses by log P, the sum of
+ *      log softmax(logits / temperature) over the whole vocabulary; ties: the lower token, then the lower beam. Tokens that are
+ *      banned (padding, start) are never produced; their probability is not shared out.
+ *   2. Candidates that end the sentence join the finished list (SearchEnds says which); the best `beam` others live on.
+ *   3. score = log P / penalty(length). The finished list is sorted by it; an equal score stays behind the earlier one.
+ *   4. SearchStop says when the sentence is finished, SearchLimit what happens at its most tokens.
+ * Greedy search takes the best token at each step until that is the end token. Beam 1 is not greedy search: a finished
+ * second-best candidate counts there, and the search may pass the first end token. */
+#ifndef PLUMB_NLP_BEAM_SEARCH_H
+#define PLUMB_NLP_BEAM_SEARCH_H
+
+#include "engine/base/status.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { SEARCH_MOST_BEAM = 64 };
+
+/* ---- rules ---- */
+
+typedef enum {
+    PENALTY_WU,    /* ((5 + length) / 6)^alpha (Wu et al. 2016) */
+    PENALTY_POWER, /* length^alpha */
+    PENALTY_NONE   /* 1 */
+} LengthPenalty;
+
+typedef enum {
+    ENDS_ANYWHERE, /* every candidate that ends joins the finished list */
+    ENDS_IN_BEAM   /* only those among the best `beam` candidates */
+} SearchEnds;
+
+typedef enum {
+    STOP_BOUND, /* `beam` finished, and the worst of them scores at least what the best live one can still reach */
+    STOP_FINISHED, /* `beam` have finished */
+    STOP_FIRST     /* that, or the best candidate of the step ended */
+} SearchStop;
+
+typedef enum {
+    LIMIT_FORCED_END, /* the last place holds the end token, for every live hypothesis */
+    LIMIT_TENSOR2TENSOR, /* only what ended by itself counts; if nothing did, the live ones, without an end token */
+    LIMIT_CUT            /* the best `beam` candidates as they are, with or without an end token */
+} SearchLimit;
+
+typedef enum {
+    KEEP_BEST,  /* the finished list keeps the best `beam` by score */
+    KEEP_FIRST, /* the first `beam` */
+    KEEP_ALL    /* all until the sentence stops */
+} SearchKeep;
+
+typedef struct {
+    const char *name;
+    LengthPenalty penalty;
+    bool count_end; /* the end token counts in the penalty's length */
+    SearchEnds ends;
+    SearchStop stop, stop_without_penalty; /* the second where alpha is 0 or the penalty NONE */
+    SearchLimit limit;
+    SearchKeep keep;
+} SearchRules;
+/* The rules "plumb" (the first, the default), "tensor2tensor", "fairseq" and "ctranslate2"; NULL for another name. A limit of L
+ * tokens is --max-len-b L - 1 of fairseq, which does not count the end token. */
+const SearchRules *search_rules(const char *name);
+const SearchRules *search_rules_table(int *count);
+
+typedef enum { SEARCH_BEAM, SEARCH_GREEDY, SEARCH_SAMPLE } SearchMethod;
+
+typedef struct {
+    SearchMethod method;
+    SearchRules rules;
+    int beam; /* 1 to SEARCH_MOST_BEAM; of sampling: how many samples of a sentence */
+    int best; /* hypotheses of a sentence that are given back: the first of its list; 1 to beam */
+    double alpha, temperature;
+    int minimum;   /* tokens before the end token may come */
+    int no_repeat; /* no sequence of so many tokens comes twice in a hypothesis; 0: any may */
+    int64_t top_k; /* sampling: from the best so many tokens; 0: from all */
+    double top_p;  /* sampling: from the fewest tokens that have this share of what top_k left; 1: from all */
+    uint64_t seed; /* sampling */
+    int32_t start, end;
+    int32_t never[2]; /* tokens that are never produced; -1: none */
+} SearchOptions;
+/* beam 4, alpha 0.6, temperature 1, the rules "plumb", one hypothesis. */
+SearchOptions search_defaults(int32_t padding, int32_t start, int32_t end);
+/* STATUS_INPUT names what is out of its range or does not go together. */
+CHECKED Status search_check(const SearchOptions *);
+
+/* penalty(length), of a hypothesis of `tokens` tokens, the end token among them if it ended. */
+double search_penalty(const SearchOptions *, int tokens, bool ended);
+
+/* ---- the network ---- */
+
+typedef struct {
+    int slot;              /* from now on this sentence's, until the slot is started again */
+    const int32_t *source; /* its end token is the last */
+    int length;
+} SearchStart;
+
+/* A live hypothesis. The rows of a sentence stand together, in the order of its beams. */
+typedef struct {
+    int32_t slot;
+    int32_t beam; /* 0 to beam - 1, among the rows of the sentence */
+    int32_t
+        parent; /* the `beam` of the row of the sentence's step before that this one continues; 0 at position 0 */
+    int32_t position; /* of `token`; 0: that is the start token */
+    int32_t token;    /* the last one */
+    int32_t forced;   /* >= 0: only this continuation is wanted */
+    int64_t
+        banned; /* the tokens SearchStep.banned[banned .. banned + banned_count - 1] are not to be given */
+    int32_t banned_count;
+} SearchRow;
+
+typedef struct {
+    const SearchRow *row;
+    int rows;
+    const int32_t *banned;
+    int64_t banned_count;
+    int candidates; /* of a row */
+    double temperature;
+    /* To be filled: */
+    int32_t *
+        token; /* [rows][candidates] by falling logit, the lower token first on a tie; -1 ends a shorter list */
+    double *
+        log_probability; /* [rows][candidates] log softmax(logits / temperature) of them, over the whole vocabulary */
+    float *logits; /* if not NULL, these are wanted instead: [rows][vocabulary] */
+} SearchStep;
+
+typedef struct SearchNetwork {
+    void *context;
+    int64_t vocabulary;
+    int slots;       /* sentences at a time */
+    int most_source; /* tokens of a source, its end token among them */
+    int most_target; /* tokens of a hypothesis, its end token among them */
+    Status (*start)(void *context, const SearchStart[], int count);
+    Status (*step)(void *context, SearchStep *);
+} SearchNetwork;
+
+/* The most tokens that SearchStep.banned can hold for one row. */
+int search_most_banned(const SearchOptions *, int most_target);
+
+/* ---- searching ---- */
+
+typedef struct {
+    int64_t number;        /* the caller's; sampling is keyed by it */
+    const int32_t *source; /* copied */
+    int length;
+    const int32_t *prefix; /* each hypothesis begins with these tokens; copied */
+    int prefix_length;
+    int limit; /* the most tokens of a hypothesis, its end token among them; more than prefix_length */
+} SearchInput;
+
+typedef struct {
+    int32_t *token;                /* [length], with the end token if it ended */
+    double *token_log_probability; /* [length] */
+    int length;
+    bool ended;
+    double log_probability, score;
+} Hypothesis;
+
+typedef struct {
+    int64_t number;
+    Hypothesis *list; /* best first; sampling: in the order of the samples */
+    int count;
+    int steps; /* of the decoder, for this sentence */
+} SearchResult;
+void search_result_free(SearchResult *);
+
+typedef struct Search Search;
+/* The network must outlive it. */
+CHECKED Status search_create(const SearchOptions *, const SearchNetwork *, Search **);
+void search_free(Search *); /* NULL is allowed */
+
+/* Puts a sentence at the end of the queue. STATUS_INPUT if the network has no room for it. */
+CHECKED Status search_add(Search *, const SearchInput *);
+int search_waiting(const Search *); /* in the queue */
+int search_active(const Search *);  /* in a slot */
+/* Starts sentences of the queue where slots are free, and makes one step of all that are active. STATUS_NUMERIC where the
+ * network gives NaN. */
+CHECKED Status search_step(Search *);
+/* The next finished sentence, in the order in which they finish; false: none. The caller frees it. */
+bool search_take(Search *, SearchResult *);
+
+typedef struct {
+    int64_t steps, rows,
+        tokens; /* steps of the network, their rows in all, tokens of the hypotheses given back */
+} SearchCounts;
+SearchCounts search_counts(const Search *);
+
+#endif
