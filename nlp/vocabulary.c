@@ -172,8 +172,7 @@ int64_t vocabulary_count(const Vocabulary *vocabulary, int64_t id)
     return id < vocabulary->specials ? 0 : vocabulary->met[id - vocabulary->specials];
 }
 
-/* All entries, each followed by LF. */
-static Status entries(const Vocabulary *vocabulary, char **text, size_t *size)
+Status vocabulary_text(const Vocabulary *vocabulary, char **text, size_t *size)
 {
     *size = 0;
     for (int64_t id = 0; id < vocabulary_size(vocabulary); ++id)
@@ -236,7 +235,7 @@ static Status fill(const WordCounts *counts, const VocabularyOptions *options, i
     vocabulary->left_out = distinct - words;
     char *text;
     size_t size;
-    TRY(entries(vocabulary, &text, &size));
+    TRY(vocabulary_text(vocabulary, &text, &size));
     vocabulary->hash = XXH64(text, size, 0);
     free(text);
     return OK;
@@ -272,7 +271,7 @@ Status vocabulary_write(const Vocabulary *vocabulary, const char *path)
 {
     char *text;
     size_t size;
-    TRY(entries(vocabulary, &text, &size));
+    TRY(vocabulary_text(vocabulary, &text, &size));
     Status status = file_write(path, text, size);
     free(text);
     return status;

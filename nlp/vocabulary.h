@@ -51,7 +51,9 @@ int64_t vocabulary_count(const Vocabulary *, int64_t id); /* how often it was me
 /* What checkpoints store to recognise a vocabulary: XXH64 (seed 0) of all entries in the order of their ids, each
  * followed by LF; what xxhsum says of vocabulary_write's file. */
 uint64_t vocabulary_hash(const Vocabulary *);
-/* Writes that file: one entry a line, special ones included. Atomic. */
+/* That file's bytes: one entry a line, special ones included; release with free(). */
+CHECKED Status vocabulary_text(const Vocabulary *, char **text, size_t *size);
+/* Writes that file. Atomic. */
 CHECKED Status vocabulary_write(const Vocabulary *, const char *path);
 
 #endif

@@ -37,7 +37,7 @@ static const GoldenKind kinds[] = {
     {"network_small", "params/positions", NULL, "translation"},
     {"training_trace", "params/positions", NULL, "translation"},
     {"token_calibration", NULL, NULL, "translation"},
-    {"subwords", NULL, NULL, "translation"},
+    {"subwords", NULL, "test_subwords", NULL},
     {"chrf_corpus", NULL, NULL, "translation"},
     {"ter_corpus", NULL, NULL, "translation"},
     {"sacrebleu_cli", NULL, NULL, "translation"},
