@@ -1,7 +1,7 @@
 #include "engine/base/file.h"
 #include "engine/base/memory.h"
-#include "engine/base/npy.h"
 #include "launch/evaluate/evaluate.h"
+#include "launch/evaluate/evaluate_files.h"
 #include "launch/options.h"
 #include "launch/train/evaluate_run.h"
 
@@ -17,10 +17,15 @@ const char evaluate_help[] =
     "       plumb evaluate --logits F.npy --labels F.npy [--validation-logits F.npy --validation-labels "
     "F.npy]\n"
     "                      [--ood-logits F.npy] [OPTION ...]\n"
+    "       plumb evaluate --probabilities F.npy --labels F.npy [--validation-probabilities F.npy ...]\n"
+    "       plumb evaluate --confidence F.npy --correct F.npy [OPTION ...]\n"
     "\n"
-    "Measures calibration: of a training run, or of logits from anywhere. Logits are float16, float32 or "
-    "float64\n"
-    "[N,K], labels are integers [N], in NumPy's .npy format.\n"
+    "Measures calibration: of a training run, or of logits, probabilities or confidences from anywhere. "
+    "Logits "
+    "and\n"
+    "probabilities are float16, float32 or float64 [N,K], labels are integers [N], in NumPy's .npy format. A "
+    "single\n"
+    "column [N,1] is the logit or the probability of class 1 of two.\n"
     "\n"
     "  dataset.folder=DIR         of a run: where its data are, if not where they were when it trained\n"
     "  --split NAME               of a run: test (default) or validation\n"
@@ -30,6 +35,18 @@ const char evaluate_help[] =
     "  --validation-labels F      its labels\n"
     "  --ood-logits F             logits of inputs from elsewhere, to be told apart by confidence and "
     "entropy\n"
+    "  --probabilities F          in place of --logits: each row sums to 1 within 0.001, and is divided by "
+    "its "
+    "sum; likewise\n"
+    "                             --validation-probabilities and --ood-probabilities. Temperatures then "
+    "divide ln p\n"
+    "  --confidence, --correct F  confidences of the predictions [N], and 1 or 0 for right or wrong [N], "
+    "where "
+    "no more is\n"
+    "                             known\n"
+    "  --ignore-label L           samples with this label are left out, and counted (-100)\n"
+    "  --class-names FILE         a text file with the name of each class on a line, in the order of the "
+    "labels\n"
     "  --bins B                   bins of the calibration errors (15)\n"
     "  --bootstrap R              resamples for the 90% intervals (1000); 0 for none\n"
     "  --classwise-intervals W    yes, no, or auto (default): up to 2000 classes\n"
@@ -44,6 +61,10 @@ const char evaluate_help[] =
 typedef struct {
     const char *run, *split, *checkpoint;
     const char *logits, *labels, *validation_logits, *validation_labels, *ood_logits;
+    const char *probabilities, *validation_probabilities, *ood_probabilities;
+    const char *confidence, *correct, *class_names;
+    int64_t ignore_label;
+    ClassNames class_name;
     const char *json, *classwise, *grid;
     const char *data; /* of a run: where its data are now */
     EvaluateOptions evaluate;
@@ -72,6 +93,13 @@ static Status read_options(int argc, char **argv, const char *words[], Arguments
         {"validation-logits", "a file", .text = &arguments->validation_logits},
         {"validation-labels", "a file", .text = &arguments->validation_labels},
         {"ood-logits", "a file", .text = &arguments->ood_logits},
+        {"probabilities", "a file", .text = &arguments->probabilities},
+        {"validation-probabilities", "a file", .text = &arguments->validation_probabilities},
+        {"ood-probabilities", "a file", .text = &arguments->ood_probabilities},
+        {"confidence", "a file", .text = &arguments->confidence},
+        {"correct", "a file", .text = &arguments->correct},
+        {"class-names", "a file", .text = &arguments->class_names},
+        {"ignore-label", .number = &arguments->ignore_label, .low = INT64_MIN, .high = INT64_MAX},
         {"json", "a file", .text = &arguments->json},
         {"classwise-intervals", "yes, no or auto", .text = &arguments->classwise},
         {"temperature-grid", "temperatures", .text = &arguments->grid},
@@ -100,119 +128,145 @@ static Status read_options(int argc, char **argv, const char *words[], Arguments
 static Status parse(int argc, char **argv, Arguments *arguments)
 {
     const char **words;
-    *arguments = (Arguments){.evaluate = evaluate_defaults()};
+    *arguments = (Arguments){.ignore_label = -100, .evaluate = evaluate_defaults()};
     TRY(memory_new(&words, (size_t)argc, sizeof *words, "arguments"));
     Status status = read_options(argc, argv, words, arguments);
     free(words);
     return status;
 }
 
+/* One set's options go together: its values, of either kind, and its labels. */
+static Status check_set(const char *prefix, const char *logits, const char *probabilities, const char *labels)
+{
+    if (logits != NULL && probabilities != NULL)
+        return fail(STATUS_USAGE, "--%slogits and --%sprobabilities exclude each other", prefix, prefix);
+    if ((logits != NULL || probabilities != NULL) == (labels != NULL)) return OK;
+    if (labels == NULL && *prefix == '\0')
+        return fail(STATUS_USAGE, "--%s needs --labels", logits != NULL ? "logits" : "probabilities");
+    return fail(STATUS_USAGE, "--%s%s and --%slabels go together", prefix,
+                probabilities != NULL ? "probabilities" : "logits", prefix);
+}
+
+static Status check_confidence_arguments(const Arguments *arguments, bool others)
+{
+    if (arguments->confidence == NULL || arguments->correct == NULL)
+        return fail(STATUS_USAGE, "--confidence and --correct go together");
+    if (others || arguments->grid != NULL || arguments->class_names != NULL)
+        return fail(STATUS_USAGE,
+                    "--confidence and --correct stand alone: without logits or probabilities of all classes "
+                    "there is nothing to scale, and there are no classes");
+    return OK;
+}
+
 static Status check_arguments(const Arguments *arguments)
 {
-    const char *const of_files[] = {arguments->labels, arguments->validation_logits,
-                                    arguments->validation_labels, arguments->ood_logits};
+    const char *const of_files[] = {arguments->logits,
+                                    arguments->labels,
+                                    arguments->probabilities,
+                                    arguments->validation_logits,
+                                    arguments->validation_probabilities,
+                                    arguments->validation_labels,
+                                    arguments->ood_logits,
+                                    arguments->ood_probabilities};
+    bool files = false;
+    for (size_t i = 0; i < sizeof of_files / sizeof *of_files; ++i)
+        files = files || of_files[i] != NULL;
+    const bool confidences = arguments->confidence != NULL || arguments->correct != NULL;
     if (arguments->run != NULL) {
-        bool files = arguments->logits != NULL;
-        for (int i = 0; i < 4; ++i)
-            files = files || of_files[i] != NULL;
-        if (files)
+        if (files || confidences)
             return fail(STATUS_USAGE, "evaluate takes a run (%s) or files of logits, not both",
                         arguments->run);
+        if (arguments->class_names != NULL)
+            return fail(STATUS_USAGE, "--class-names is for files, not for a run");
         return OK;
     }
     if (arguments->data != NULL) return fail(STATUS_USAGE, "dataset.folder= is for a run");
-    if (arguments->logits == NULL)
-        return fail(STATUS_USAGE, "evaluate needs a run or --logits; see plumb evaluate --help");
-    if (arguments->labels == NULL) return fail(STATUS_USAGE, "--logits needs --labels");
-    if ((arguments->validation_logits == NULL) != (arguments->validation_labels == NULL))
-        return fail(STATUS_USAGE, "--validation-logits and --validation-labels go together");
     if (arguments->split != NULL || arguments->checkpoint != NULL)
         return fail(STATUS_USAGE, "--split and --checkpoint are for a run, not for files of logits");
+    if (confidences) return check_confidence_arguments(arguments, files);
+    if (arguments->logits == NULL && arguments->probabilities == NULL)
+        return fail(STATUS_USAGE,
+                    "evaluate needs a run, --logits, --probabilities or --confidence; see plumb "
+                    "evaluate --help");
+    TRY(check_set("", arguments->logits, arguments->probabilities, arguments->labels));
+    TRY(check_set("validation-", arguments->validation_logits, arguments->validation_probabilities,
+                  arguments->validation_labels));
+    if (arguments->ood_logits != NULL && arguments->ood_probabilities != NULL)
+        return fail(STATUS_USAGE, "--ood-logits and --ood-probabilities exclude each other");
+    if (arguments->logits != NULL
+            ? arguments->validation_probabilities != NULL || arguments->ood_probabilities != NULL
+            : arguments->validation_logits != NULL || arguments->ood_logits != NULL)
+        return fail(STATUS_USAGE, "all sets are logits, or all are probabilities");
     return OK;
 }
 
-/* ---- files of logits ---- */
+/* ---- files ---- */
 
-typedef struct {
-    Npy logits, labels;
-    Logits set; /* this rank's share */
-} Files;
-
-static void close_files(Files *files)
+static Status open_set(const World *world, const Arguments *arguments, const char *logits,
+                       const char *probabilities, const char *labels, FileSet *set)
 {
-    npy_close(&files->logits);
-    npy_close(&files->labels);
+    const SetFiles files = {.values = logits != NULL ? logits : probabilities,
+                            .labels = labels,
+                            .probabilities = logits == NULL,
+                            .ignore_label = arguments->ignore_label};
+    return files.values != NULL ? file_set_open(world, &files, set) : OK;
 }
 
-static Status check_shapes(const char *logits, const char *labels, const Files *files)
+static Status open_sets(const World *world, const Arguments *arguments, FileSet sets[EVALUATE_SETS])
 {
-    const Npy *values = &files->logits;
-    if (values->rank != 2)
-        return fail(STATUS_INPUT, "%s: logits have 2 dimensions, samples and classes; this array has %d",
-                    logits, values->rank);
-    if (values->type != FLOAT32 && values->type != FLOAT64)
-        return fail(STATUS_INPUT, "%s: logits are float16, float32 or float64, not %s", logits,
-                    values->stored);
-    if (values->extent[0] < 1) return fail(STATUS_INPUT, "%s: there are no samples", logits);
-    if (values->extent[1] == 1)
-        return fail(
-            STATUS_INPUT,
-            "%s: one logit a sample; at least 2 classes are needed (of a binary model with the logit z save "
-            "[0, z]: numpy.hstack([numpy.zeros_like(z), z]))",
-            logits);
-    if (values->extent[1] < 1) return fail(STATUS_INPUT, "%s: there are no classes", logits);
-    if (labels == NULL) return OK;
-    const Npy *targets = &files->labels;
-    if (targets->type != UINT8 && targets->type != INT32 && targets->type != INT64)
-        return fail(STATUS_INPUT, "%s: labels are integers, not %s", labels, targets->stored);
-    if (targets->rank != 1)
-        return fail(STATUS_INPUT, "%s: labels have 1 dimension; this array has %d", labels, targets->rank);
-    if (targets->extent[0] != values->extent[0])
-        return fail(STATUS_INPUT, "%s has %lld labels, but %s has %lld rows of logits", labels,
-                    (long long)targets->extent[0], logits, (long long)values->extent[0]);
-    return OK;
+    TRY(open_set(world, arguments, arguments->logits, arguments->probabilities, arguments->labels,
+                 &sets[EVALUATE_TEST]));
+    TRY(open_set(world, arguments, arguments->validation_logits, arguments->validation_probabilities,
+                 arguments->validation_labels, &sets[EVALUATE_VALIDATION]));
+    return open_set(world, arguments, arguments->ood_logits, arguments->ood_probabilities, NULL,
+                    &sets[EVALUATE_OOD]);
 }
 
-/* labels: NULL for a set without. */
-static Status open_files(const World *world, const char *logits, const char *labels, Files *files)
+static Status check_class_names(const Arguments *arguments, const FileSet *test)
 {
-    TRY(npy_open(logits, &files->logits));
-    if (labels != NULL) TRY(npy_open(labels, &files->labels));
-    TRY(check_shapes(logits, labels, files));
-    Logits *set = &files->set;
-    *set = (Logits){.name = logits,
-                    .label_name = labels,
-                    .type = files->logits.type,
-                    .label_type = files->labels.type,
-                    .total = files->logits.extent[0],
-                    .classes = files->logits.extent[1]};
-    share_of_rank(set->total, world->rank, world->size, &set->first, &set->count);
-    set->values =
-        (const char *)files->logits.data + (size_t)(set->first * set->classes) * dtype_size(set->type);
-    if (labels != NULL)
-        set->labels = (const char *)files->labels.data + (size_t)set->first * dtype_size(set->label_type);
+    const ClassNames *names = &arguments->class_name;
+    if (arguments->class_names != NULL && names->count != test->set.classes)
+        return fail(STATUS_INPUT, "%s has %lld names, but %s has %lld classes", arguments->class_names,
+                    (long long)names->count, test->set.name, (long long)test->set.classes);
     return OK;
 }
 
 static Status evaluate_files(World *world, const Arguments *arguments, EvaluationResult *result)
 {
-    Files test = {.set = {.name = NULL}}, validation = {.set = {.name = NULL}}, ood = {.set = {.name = NULL}};
+    FileSet sets[EVALUATE_SETS] = {{.ignored = 0}};
     Collective *collective = NULL;
-    Status status = open_files(world, arguments->logits, arguments->labels, &test);
-    if (status == OK && arguments->validation_logits != NULL)
-        status = open_files(world, arguments->validation_logits, arguments->validation_labels, &validation);
-    if (status == OK && arguments->ood_logits != NULL)
-        status = open_files(world, arguments->ood_logits, NULL, &ood);
+    Status status = open_sets(world, arguments, sets);
+    if (status == OK) status = check_class_names(arguments, &sets[EVALUATE_TEST]);
     TRY_ELSE(done, comm_agree(world, status));
     TRY_ELSE(done, comm_collective(world, 600, &collective));
-    TRY_ELSE(done, evaluate_logits(world, collective, &arguments->evaluate, &test.set,
-                                   arguments->validation_logits != NULL ? &validation.set : NULL,
-                                   arguments->ood_logits != NULL ? &ood.set : NULL, result));
+    const Logits *of[EVALUATE_SETS];
+    for (int i = 0; i < EVALUATE_SETS; ++i)
+        of[i] = sets[i].set.name != NULL ? &sets[i].set : NULL;
+    TRY_ELSE(done, evaluate_logits(world, collective, &arguments->evaluate, of[EVALUATE_TEST],
+                                   of[EVALUATE_VALIDATION], of[EVALUATE_OOD], result));
+    result->class_name = arguments->class_name.name;
+    result->ignore_label = arguments->ignore_label;
+    for (int i = 0; i < EVALUATE_SETS; ++i)
+        result->ignored[i] = sets[i].ignored;
 done:
     collective_free(collective);
-    close_files(&test);
-    close_files(&validation);
-    close_files(&ood);
+    for (int i = 0; i < EVALUATE_SETS; ++i)
+        file_set_close(&sets[i]);
+    return status;
+}
+
+static Status evaluate_confidence_files(World *world, const Arguments *arguments, EvaluationResult *result)
+{
+    ConfidenceFiles files = {.total = 0};
+    Collective *collective = NULL;
+    Status status = confidence_files_open(world, arguments->confidence, arguments->correct, &files);
+    TRY_ELSE(done, comm_agree(world, status));
+    TRY_ELSE(done, comm_collective(world, 600, &collective));
+    TRY_ELSE(done,
+             evaluate_confidences(world, collective, &arguments->evaluate, &files.set, files.total, result));
+done:
+    collective_free(collective);
+    confidence_files_close(&files);
     return status;
 }
 
@@ -275,6 +329,9 @@ static Status evaluate_either(World *world, Arguments *arguments, EvaluationResu
     arguments->evaluate.threads = comm_threads(world);
     arguments->evaluate.progress = true;
     TRY(comm_agree(world, world->rank == 0 ? check_output(arguments) : OK));
+    if (arguments->confidence != NULL) return evaluate_confidence_files(world, arguments, result);
+    if (arguments->class_names != NULL)
+        TRY(comm_agree(world, class_names_read(arguments->class_names, &arguments->class_name)));
     if (arguments->run == NULL) return evaluate_files(world, arguments, result);
     EvaluateRunOptions options = {.run = arguments->run,
                                   .split = SPLIT_TEST,
@@ -302,5 +359,6 @@ Status command_evaluate(World *world, int argc, char **argv)
     Status status = evaluate_either(world, &arguments, result);
     if (status == OK) status = comm_agree(world, world->rank == 0 ? write_result(&arguments, result) : OK);
     free(result);
+    class_names_free(&arguments.class_name);
     return status;
 }

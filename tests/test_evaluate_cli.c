@@ -330,6 +330,116 @@ static void test_probabilities(void **state)
     assert_null(strstr(output, "look like"));
 }
 
+/* Probabilities as they are: 0 and 1, ties, and values on the edges of bins, which belong to the bin below. */
+static void test_given_probabilities(void **state)
+{
+    (void)state;
+    static char output[ROOM];
+    static const double rows[5][4] = {
+        {0, 1, 0, 0}, {0.25, 0.25, 0.25, 0.25}, {0.5, 0.5, 0, 0}, {0.75, 0, 0.25, 0}, {0, 0, 0, 1}};
+    static const int64_t labels[] = {1, 0, 1, 0, 2};
+    write_array("edges.npy", FLOAT64, 2, 5, 4, rows);
+    write_array("edge_labels.npy", INT64, 1, 5, 0, labels);
+    assert_int_equal(shell(output,
+                           "%s evaluate --probabilities edges.npy --labels edge_labels.npy --bins 4 "
+                           "--bootstrap 0 --json edges.json",
+                           plumb),
+                     0);
+    assert_non_null(strstr(output, "NLL                             infinite"));
+    cJSON *root = parse_file("edges.json");
+    const cJSON *bins =
+        cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(root, "before"), "bins");
+    static const double counts[] = {1, 1, 1, 2}, confidences[] = {0.25, 0.5, 0.75, 1},
+                        right[] = {1, 0, 1, 0.5};
+    for (int b = 0; b < 4; ++b) {
+        const cJSON *bin = cJSON_GetArrayItem(bins, b);
+        assert_number(bin, "count", counts[b], 0);
+        assert_number(bin, "confidence", confidences[b], 0);
+        assert_number(bin, "accuracy", right[b], 0);
+    }
+    assert_number(root, "before.error", 0.4, 1e-15);
+    assert_number(root, "before.mean_confidence", 0.7, 1e-15);
+    assert_number(root, "before.brier", (0 + 0.75 + 0.5 + 0.125 + 2) / 5, 1e-15);
+    cJSON_Delete(root);
+
+    /* One column is the probability of class 1. */
+    static const double one[4] = {0.25, 1, 0, 0.5}, two[4][2] = {{0.75, 0.25}, {0, 1}, {1, 0}, {0.5, 0.5}};
+    static const int64_t binary[] = {0, 1, 0, 0};
+    static char want[ROOM];
+    write_array("one.npy", FLOAT64, 2, 4, 1, one);
+    write_array("both.npy", FLOAT64, 2, 4, 2, two);
+    write_array("binary.npy", INT64, 1, 4, 0, binary);
+    assert_int_equal(shell(want, "%s evaluate --probabilities both.npy --labels binary.npy", plumb), 0);
+    assert_int_equal(shell(output, "%s evaluate --probabilities one.npy --labels binary.npy", plumb), 0);
+    assert_string_equal(output, want);
+
+    /* Of confidences alone the same as of the probabilities, where they say anything. */
+    static const double confidence[5] = {1, 0.25, 0.5, 0.75, 1};
+    static const uint8_t correct[5] = {1, 1, 0, 1, 0};
+    write_array("confidence.npy", FLOAT64, 1, 5, 0, confidence);
+    write_array("correct.npy", UINT8, 1, 5, 0, correct);
+    for (int ranks = 1; ranks <= 2; ++ranks) {
+        assert_runs(shell(output,
+                          "%s %s evaluate --confidence confidence.npy --correct correct.npy --bins 4 "
+                          "--bootstrap 20 --json edges%d.json 2>problem",
+                          ranks == 2 ? MPIRUN " 2" : "", plumb, ranks));
+        assert_null(strstr(output, "cross_entropy"));
+        char name[32];
+        (void)snprintf(name, sizeof name, "edges%d.json", ranks);
+        root = parse_file(name);
+        assert_number(root, "before.ece", (0.75 + 0.5 + 0.25 + 1) / 5, 1e-12);
+        assert_number(root, "before.mce", 0.75, 1e-12);
+        assert_number(root, "before.error", 0.4, 1e-15);
+        assert_true(cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(root, "classes")));
+        assert_true(cJSON_IsNull(
+            cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(root, "before"), "nll")));
+        cJSON_Delete(root);
+    }
+}
+
+/* Samples that have no label are as if they were not there, but for their number and those of the rows. */
+static void test_ignored(void **state)
+{
+    (void)state;
+    static char output[ROOM], want[ROOM];
+    static const float z[6] = {1, -2, 0.5F, 3, 9, -1}, kept[4][2] = {{0, 1}, {0, 0.5F}, {0, 3}, {0, -1}};
+    static const int64_t labels[6] = {1, -100, 0, 1, -100, 1}, kept_labels[4] = {1, 0, 1, 1};
+    write_array("z.npy", FLOAT32, 2, 6, 1, z); /* one logit is that of class 1, of class 0 it is 0 */
+    write_array("z_labels.npy", INT64, 1, 6, 0, labels);
+    write_array("kept.npy", FLOAT32, 2, 4, 2, kept);
+    write_array("kept_labels.npy", INT64, 1, 4, 0, kept_labels);
+    assert_int_equal(
+        shell(want, "%s evaluate --logits kept.npy --labels kept_labels.npy --bootstrap 20", plumb), 0);
+    for (int ranks = 1; ranks <= 2; ++ranks) {
+        assert_runs(shell(output,
+                          "%s %s evaluate --logits z.npy --labels z_labels.npy --bootstrap 20 --json "
+                          "ignored.json 2>problem",
+                          ranks == 2 ? MPIRUN " 2" : "", plumb));
+        assert_non_null(strstr(output, "4 samples, 2 classes, 15 bins, 2 samples of label -100 left out"));
+        assert_string_equal(strstr(output, "error %"), strstr(want, "error %"));
+        cJSON *root = parse_file("ignored.json");
+        assert_number(root, "ignored.test", 2, 0);
+        assert_number(root, "ignored.label", -100, 0);
+        cJSON_Delete(root);
+    }
+    assert_int_equal(shell(output,
+                           "printf 'cat\ndog' >names.txt; %s evaluate --logits z.npy --labels z_labels.npy "
+                           "--ignore-label 1 --bootstrap 0 2>&1",
+                           plumb),
+                     STATUS_INPUT);
+    assert_non_null(strstr(output, "the label of row 1 is -100"));
+    assert_int_equal(shell(output,
+                           "%s evaluate --logits kept.npy --labels kept_labels.npy --class-names names.txt "
+                           "--bootstrap 0 --json names.json",
+                           plumb),
+                     0);
+    cJSON *root = parse_file("names.json");
+    const cJSON *names = cJSON_GetObjectItemCaseSensitive(root, "class_names");
+    assert_int_equal(cJSON_GetArraySize(names), 2);
+    assert_string_equal(cJSON_GetArrayItem(names, 1)->valuestring, "dog");
+    cJSON_Delete(root);
+}
+
 /* What a definition leaves nothing of is not printed as a good value, and what is infinite is. */
 static void test_meaningless(void **state)
 {
@@ -554,7 +664,6 @@ static void write_bad_files(void)
     write_array("flat.npy", FLOAT32, 1, 12, 0, values);
     write_array("square.npy", INT64, 2, 2, 2, labels);
     write_array("integers.npy", INT64, 2, 2, 2, labels);
-    write_array("narrow.npy", FLOAT32, 2, 4, 1, values);
     write_array("empty.npy", FLOAT32, 2, 0, 3, values);
     write_array("none.npy", INT64, 1, 0, 0, labels);
     write_array("other.npy", FLOAT32, 2, 6, 2, values);
@@ -562,6 +671,17 @@ static void write_bad_files(void)
     write_array("nan.npy", FLOAT32, 2, 4, 3, values);
     values[7] = INFINITY;
     write_array("infinite.npy", FLOAT32, 2, 4, 3, values);
+    const double uneven[4][3] = {{0, 0, 1}, {0.25, 0.5, 0.25}, {0.3, 0.3, 0.3}, {1, 0, 0}};
+    const double confident[4] = {0, 1, 0.5, 1.5};
+    const uint8_t right[4] = {0, 1, 1, 0};
+    const int64_t ignored[4] = {-100, -100, -100, -100}, first_ignored[4] = {-100, 1, 2, 1};
+    write_array("uneven.npy", FLOAT64, 2, 4, 3, uneven);
+    const double halves[4] = {0.5, 0.5, 0.5, 0.5};
+    write_array("halves.npy", FLOAT64, 1, 4, 0, halves);
+    write_array("confident.npy", FLOAT64, 1, 4, 0, confident);
+    write_array("right.npy", UINT8, 1, 4, 0, right);
+    write_array("ignored.npy", INT64, 1, 4, 0, ignored);
+    write_array("first_ignored.npy", INT64, 1, 4, 0, first_ignored);
     labels[3] = 3;
     write_array("large.npy", INT64, 1, 4, 0, labels);
     labels[3] = -1;
@@ -577,8 +697,10 @@ static void test_bad_input(void **state)
     const double before = now();
     assert_runs(shell(output, MPIRUN " 2 %s --version 2>problem", plumb));
     const double limit = 10 + 5 * (now() - before);
-    assert_int_equal(shell(output, "head -c 140 good.npy >cut.npy; echo text >text.npy; : >void.npy; printf "
-                                   "'PK\\003\\004 and more' >many.npz"),
+    assert_int_equal(shell(output,
+                           "head -c 140 good.npy >cut.npy; echo text >text.npy; : >void.npy; printf "
+                           "'PK\\003\\004 and more' >many.npz; printf 'cat\\r\\ndog\\n' >two.txt; printf "
+                           "'cat\\n\\ndog\\n' >gap.txt"),
                      0);
     static const struct {
         const char *arguments;
@@ -610,9 +732,39 @@ static void test_bad_input(void **state)
          "temperatures from 1 to 0"},
         {"--logits good.npy --labels labels.npy --classwise-intervals maybe", STATUS_USAGE,
          "--classwise-intervals takes yes, no or auto, not maybe"},
-        {"--logits narrow.npy --labels labels.npy", STATUS_INPUT,
-         "narrow.npy: one logit a sample; at least 2 classes are needed (of a binary model with the logit z "
-         "save [0, z]"},
+        {"--probabilities good.npy --labels labels.npy", STATUS_INPUT,
+         "good.npy: the probability of row 0, column 2 is 2; it must be in 0..1"},
+        {"--probabilities uneven.npy --labels labels.npy", STATUS_INPUT,
+         "uneven.npy: the probabilities of row 2 sum to 0.9; they must sum to 1 within 0.001"},
+        {"--probabilities nan.npy --labels labels.npy", STATUS_INPUT, "row 0, column 2 is 2"},
+        {"--logits good.npy --probabilities good.npy --labels labels.npy", STATUS_USAGE,
+         "--logits and --probabilities exclude each other"},
+        {"--probabilities uneven.npy --labels labels.npy --validation-logits good.npy --validation-labels "
+         "labels.npy",
+         STATUS_USAGE, "all sets are logits, or all are probabilities"},
+        {"--probabilities uneven.npy", STATUS_USAGE, "--probabilities needs --labels"},
+        {"--confidence halves.npy --correct labels.npy", STATUS_INPUT,
+         "labels.npy: row 2 is 2; it must be 1 where the prediction is right"},
+        {"--confidence confident.npy --correct right.npy", STATUS_INPUT,
+         "confident.npy: the confidence of row 3 is 1.5; it must be in 0..1"},
+        {"--confidence reals.npy --correct short.npy", STATUS_INPUT,
+         "short.npy has 3 samples, but reals.npy has 4"},
+        {"--confidence good.npy --correct right.npy", STATUS_INPUT, "good.npy: confidences have 1 dimension"},
+        {"--confidence labels.npy --correct right.npy", STATUS_INPUT,
+         "labels.npy: confidences are float16, float32 or float64, not int64"},
+        {"--confidence reals.npy", STATUS_USAGE, "--confidence and --correct go together"},
+        {"--confidence reals.npy --correct right.npy --labels labels.npy", STATUS_USAGE, "stand alone"},
+        {"--logits good.npy --labels labels.npy --ignore-label x", STATUS_USAGE, "--ignore-label takes"},
+        {"--logits good.npy --labels ignored.npy", STATUS_INPUT,
+         "ignored.npy: all labels are -100, and samples of that label are left out"},
+        {"--logits nan.npy --labels first_ignored.npy", STATUS_NUMERIC,
+         "the logit of row 2, column 1 is NaN"},
+        {"--logits good.npy --labels labels.npy --class-names two.txt", STATUS_INPUT,
+         "two.txt has 2 names, but good.npy has 3 classes"},
+        {"--logits good.npy --labels labels.npy --class-names gap.txt", STATUS_INPUT,
+         "gap.txt, line 2: the line is empty"},
+        {"--logits good.npy --labels labels.npy --class-names void.npy", STATUS_INPUT,
+         "void.npy: there are no names"},
         {"--logits empty.npy --labels none.npy", STATUS_INPUT, "empty.npy: there are no samples"},
         {"--logits cut.npy --labels labels.npy", STATUS_INPUT, "cut.npy"},
         {"--logits text.npy --labels labels.npy", STATUS_INPUT, "text.npy"},
@@ -692,12 +844,20 @@ int main(void)
     char output[ROOM];
     assert_int_equal(shell(output, "cp %s ood.npy", example("ood/k10_typical", "ood_logits")), 0);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_json),          cmocka_unit_test(test_without_validation),
-        cmocka_unit_test(test_probabilities), cmocka_unit_test(test_worse),
-        cmocka_unit_test(test_meaningless),   cmocka_unit_test(test_small_measures),
-        cmocka_unit_test(test_outputs),       cmocka_unit_test(test_spellings_of_logits),
-        cmocka_unit_test(test_ranks),         cmocka_unit_test(test_bad_input),
-        cmocka_unit_test(test_progress),      cmocka_unit_test(test_help),
+        cmocka_unit_test(test_json),
+        cmocka_unit_test(test_without_validation),
+        cmocka_unit_test(test_probabilities),
+        cmocka_unit_test(test_worse),
+        cmocka_unit_test(test_given_probabilities),
+        cmocka_unit_test(test_ignored),
+        cmocka_unit_test(test_meaningless),
+        cmocka_unit_test(test_small_measures),
+        cmocka_unit_test(test_outputs),
+        cmocka_unit_test(test_spellings_of_logits),
+        cmocka_unit_test(test_ranks),
+        cmocka_unit_test(test_bad_input),
+        cmocka_unit_test(test_progress),
+        cmocka_unit_test(test_help),
     };
     const int failures = cmocka_run_group_tests(tests, NULL, NULL);
     test_scratch_remove(scratch);

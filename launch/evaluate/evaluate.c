@@ -29,7 +29,7 @@ static Status check_sets(World *world, int threads, const Logits *test, const Lo
 static bool are_probabilities(const Logits *set)
 {
     enum { LOOKED_AT = 100 };
-    if (set == NULL) return false;
+    if (set == NULL || set->probabilities) return false;
     for (int64_t row = 0; row < set->count && row < LOOKED_AT; ++row) {
         double sum = 0;
         for (int64_t k = 0; k < set->classes; ++k) {
@@ -55,12 +55,23 @@ static Status look_for_probabilities(Collective *collective, const Logits *const
     for (int set = 0; set < EVALUATE_SETS; ++set) {
         result->probabilities[set] = found[set] > 0;
         if (found[set] > 0)
-            log_warning(
-                "%s: its rows look like probabilities; what is wanted is what softmax takes: logits, or the "
-                "probabilities' logarithms",
-                sets[set]->name);
+            log_warning("%s: its rows look like probabilities; what is wanted is what softmax takes "
+                        "(probabilities are given "
+                        "as --probabilities)",
+                        sets[set]->name);
     }
     return OK;
+}
+
+static BootstrapOptions bootstrap_options(const EvaluateOptions *options, EvaluateProgress *progress)
+{
+    return (BootstrapOptions){.replicates = options->replicates,
+                              .seed = options->seed,
+                              .level = 0.9,
+                              .bins = options->bins,
+                              .classwise = options->classwise,
+                              .progress = evaluate_progress,
+                              .context = progress};
 }
 
 /* The metrics of the test set at one temperature, with their intervals. */
@@ -73,18 +84,33 @@ static Status evaluate_stage(Collective *collective, const EvaluateOptions *opti
                             &scores));
     Status status = OK;
     if (options->replicates > 0) {
-        const BootstrapOptions bootstrap = {.replicates = options->replicates,
-                                            .seed = options->seed,
-                                            .level = 0.9,
-                                            .bins = options->bins,
-                                            .classwise = options->classwise,
-                                            .progress = evaluate_progress,
-                                            .context = progress};
+        const BootstrapOptions bootstrap = bootstrap_options(options, progress);
         status = bootstrap_intervals(collective, test, temperature, measured, &scores, &bootstrap,
                                      options->threads, interval);
     }
     calibration_scores_free(&scores);
     progress->stage += 1;
+    return status;
+}
+
+Status evaluate_confidences(World *world, Collective *collective, const EvaluateOptions *options,
+                            const ConfidenceSet *set, int64_t total, EvaluationResult *result)
+{
+    Calibration *measured = &result->measured[EVALUATE_BEFORE];
+    CalibrationScores scores = {0};
+    *result = (EvaluationResult){
+        .samples = total, .replicates = options->replicates, .has_intervals = options->replicates > 0};
+    TRY(calibration_measure_confidences(collective, set, options->bins, options->threads, measured, &scores));
+    EvaluateProgress progress;
+    evaluate_progress_start(&progress, options->progress && world->rank == 0, 1);
+    Status status = OK;
+    if (options->replicates > 0) {
+        const BootstrapOptions bootstrap = bootstrap_options(options, &progress);
+        status = bootstrap_intervals(collective, NULL, 1, measured, &scores, &bootstrap, options->threads,
+                                     &result->interval[EVALUATE_BEFORE]);
+    }
+    evaluate_progress_end(&progress);
+    calibration_scores_free(&scores);
     return status;
 }
 

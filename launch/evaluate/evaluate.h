@@ -30,7 +30,10 @@ enum { EVALUATE_BEFORE, EVALUATE_AFTER_ECE, EVALUATE_AFTER_NLL, EVALUATE_STAGES 
 enum { EVALUATE_TEST, EVALUATE_VALIDATION, EVALUATE_OOD, EVALUATE_SETS };
 
 typedef struct {
-    int64_t samples, classes, replicates;
+    int64_t samples, classes, replicates; /* classes: 0 of confidences */
+    int64_t ignored[EVALUATE_SETS];       /* rows left out for their label, if a set came from a file */
+    int64_t ignore_label;
+    const char *const *class_name;     /* [classes]; NULL: they have no names */
     bool probabilities[EVALUATE_SETS]; /* does the set look like what softmax gives? */
     bool has_temperature, has_intervals, has_ood;
     TemperatureSearch search; /* of the validation set */
@@ -45,6 +48,10 @@ typedef struct {
  * Collective. */
 CHECKED Status evaluate_logits(World *, Collective *, const EvaluateOptions *, const Logits *test,
                                const Logits *validation, const Logits *ood, EvaluationResult *);
+
+/* The same of confidences, of which only the calibration of the top label can be measured, at no temperature. */
+CHECKED Status evaluate_confidences(World *, Collective *, const EvaluateOptions *, const ConfidenceSet *,
+                                    int64_t total, EvaluationResult *);
 
 /* What a reader must know beside the numbers: what scaling made worse, ends of the grid, infinite losses, measures that
  * say nothing. */

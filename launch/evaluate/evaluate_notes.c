@@ -104,7 +104,7 @@ static void note_meaningless(const EvaluationResult *result, EvaluationNotes *no
                  when[stage], 100 * (double)measured->ada_ece_left_out / (double)measured->samples,
                  measured->adaptive_bin[0].lower);
     }
-    if (!evaluation_has_loss(result, EVALUATED_LOSSES - 1))
+    if (result->classes > 0 && !evaluation_has_loss(result, EVALUATED_LOSSES - 1))
         add_note(notes,
                  "mmce_weighted says nothing: it compares right with wrong predictions, and all are %s",
                  result->measured[EVALUATE_BEFORE].error == 0 ? "right" : "wrong");
@@ -115,16 +115,17 @@ static void note_probabilities(const EvaluationResult *result, EvaluationNotes *
     static const char *const sets[EVALUATE_SETS] = {"test", "validation", "out-of-distribution"};
     for (int set = 0; set < EVALUATE_SETS; ++set)
         if (result->probabilities[set])
-            add_note(notes,
-                     "the rows of the %s logits look like probabilities; what is wanted is what softmax "
-                     "takes: logits, or "
-                     "the probabilities' logarithms",
-                     sets[set]);
+            add_note(
+                notes,
+                "the rows of the %s logits look like probabilities; what is wanted is what softmax takes "
+                "(probabilities are given as --probabilities)",
+                sets[set]);
 }
 
 bool evaluation_has_loss(const EvaluationResult *result, int loss)
 {
     const double error = result->measured[EVALUATE_BEFORE].error;
+    if (result->classes == 0) return false;
     return loss != EVALUATED_LOSSES - 1 || (error > 0 && error < 1);
 }
 

@@ -98,6 +98,29 @@ static void add_bootstrap(cJSON *root, const EvaluationResult *result, bool *ok)
     add_number(object, "groups", groups > 0 ? (double)groups : NAN, ok); /* null: single samples are drawn */
 }
 
+/* What the files had beside what is measured. */
+static void add_ignored(cJSON *root, const EvaluationResult *result, bool *ok)
+{
+    static const char *const sets[EVALUATE_SETS] = {"test", "validation", NULL};
+    if (result->ignored[EVALUATE_TEST] == 0 && result->ignored[EVALUATE_VALIDATION] == 0) return;
+    cJSON *object = cJSON_AddObjectToObject(root, "ignored");
+    add_number(object, "label", (double)result->ignore_label, ok);
+    for (int set = 0; set < EVALUATE_SETS; ++set)
+        if (sets[set] != NULL) add_number(object, sets[set], (double)result->ignored[set], ok);
+}
+
+static void add_class_names(cJSON *root, const EvaluationResult *result, bool *ok)
+{
+    if (result->class_name == NULL) return;
+    cJSON *list = cJSON_AddArrayToObject(root, "class_names");
+    for (int64_t k = 0; k < result->classes && *ok; ++k) {
+        cJSON *item = cJSON_CreateString(result->class_name[k]);
+        if (cJSON_AddItemToArray(list, item)) continue;
+        cJSON_Delete(item);
+        *ok = false;
+    }
+}
+
 static void add_notes(cJSON *root, const EvaluationResult *result, bool *ok)
 {
     EvaluationNotes notes;
@@ -172,7 +195,9 @@ Status evaluation_json(const EvaluationResult *result, char **text)
     *text = NULL;
     cJSON *root = cJSON_CreateObject();
     add_number(root, "samples", (double)result->samples, &ok);
-    add_number(root, "classes", (double)result->classes, &ok);
+    add_number(root, "classes", result->classes > 0 ? (double)result->classes : NAN, &ok);
+    add_ignored(root, result, &ok);
+    add_class_names(root, result, &ok);
     if (result->has_temperature) {
         cJSON *temperature = cJSON_AddObjectToObject(root, "temperature");
         add_temperature(temperature, "ece", evaluation_temperature(result, EVALUATE_AFTER_ECE), &ok);
@@ -280,8 +305,15 @@ static void print_head(const EvaluationResult *result, FILE *file)
 {
     static const double much = 0x1p28; /* bytes */
     const BootstrapIntervals *intervals = &result->interval[EVALUATE_BEFORE];
-    (void)fprintf(file, "%lld samples, %lld classes, %d bins", (long long)result->samples,
-                  (long long)result->classes, result->measured[EVALUATE_BEFORE].bins);
+    (void)fprintf(file, "%lld samples, ", (long long)result->samples);
+    if (result->classes > 0) (void)fprintf(file, "%lld classes, ", (long long)result->classes);
+    (void)fprintf(file, "%d bins", result->measured[EVALUATE_BEFORE].bins);
+    if (result->ignored[EVALUATE_TEST] > 0)
+        (void)fprintf(file, ", %lld samples of label %lld left out",
+                      (long long)result->ignored[EVALUATE_TEST], (long long)result->ignore_label);
+    if (result->ignored[EVALUATE_VALIDATION] > 0)
+        (void)fprintf(file, ", of validation %lld of label %lld",
+                      (long long)result->ignored[EVALUATE_VALIDATION], (long long)result->ignore_label);
     if (result->has_intervals) {
         (void)fprintf(
             file, ", [90%% intervals by the bootstrap: resamples have larger\ncalibration errors, so one may "
@@ -301,8 +333,8 @@ void evaluation_print(const EvaluationResult *result, FILE *file)
 {
     print_head(result, file);
     print_stages(result, file);
-    (void)fprintf(file, "\nlosses, mean over the samples\n");
-    for (int i = 0; i < EVALUATED_LOSSES; ++i) {
+    if (result->classes > 0) (void)fprintf(file, "\nlosses, mean over the samples\n");
+    for (int i = 0; i < EVALUATED_LOSSES && result->classes > 0; ++i) {
         char text[CELL];
         const double value = result->loss.value[i];
         format_number(evaluation_has_loss(result, i) ? value : NAN, decimals_for(value, 6), text,

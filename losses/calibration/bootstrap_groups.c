@@ -260,13 +260,6 @@ static Status prepare_rows(Groups *groups)
     return OK;
 }
 
-static double logit_of(const Logits *logits, int64_t row, int64_t k)
-{
-    const int64_t at = row * logits->classes + k;
-    return logits->type == FLOAT32 ? (double)((const float *)logits->values)[at]
-                                   : ((const double *)logits->values)[at];
-}
-
 /* The sums of classes begin .. end - 1, which are those from `offset` on in the tile. */
 static void add_classes(Groups *groups, int64_t begin, int64_t end, int64_t offset)
 {
@@ -281,7 +274,7 @@ static void add_classes(Groups *groups, int64_t begin, int64_t end, int64_t offs
         for (int64_t k = begin; k < end; k += LANES) {
             const int64_t lanes = end - k < LANES ? end - k : LANES;
             for (int64_t lane = 0; lane < LANES; ++lane)
-                z[lane] = lane < lanes ? logit_of(logits, row, k + lane) : -INFINITY;
+                z[lane] = lane < lanes ? logits_value(logits, row, k + lane) : -INFINITY;
             vector_store(p, vector_exp((vector_load(z) - groups->maximum[row]) * cool) * groups->scale[row]);
             for (int64_t lane = 0; lane < lanes; ++lane) {
                 const int bin = p[lane] <= set->edge[1] ? 0 : bins_find(set->edge, set->bins, p[lane]);

@@ -342,6 +342,32 @@ done:
     return status;
 }
 
+Status calibration_measure_confidences(Collective *collective, const ConfidenceSet *set, int bins,
+                                       int threads, Calibration *result, CalibrationScores *scores)
+{
+    CalibrationPass pass = {.threads = threads};
+    const CalibrationSetup setup = {
+        .name = set->name, .classes = 2, .temperature = 1, .bins = bins, .most_rows = set->count};
+    double *score;
+    Status status;
+    TRY_ELSE(done, pass_prepare(&pass, &calibration_cpu, &setup));
+    TRY_ELSE(done, calibration_pass_begin(&pass));
+    TRY_ELSE(done, memory_new(&score, (size_t)set->count, sizeof *score, "confidences"));
+    pass.scores = (CalibrationScores){.count = set->count, .signed_confidence = score};
+    TRY_ELSE(done, calibration_cpu_add_confidences(&pass, set, score));
+    TRY_ELSE(done, calibration_pass_measure(&pass, collective, result));
+    result->classes = result->label_classes = 0;
+    result->top5_error = result->nll = result->nll_correct = result->nll_misclassified = NAN;
+    result->brier = result->mean_entropy = result->classwise_ece = result->classwise_ece_all = NAN;
+    if (scores != NULL) {
+        *scores = pass.scores;
+        pass.scores = (CalibrationScores){0};
+    }
+done:
+    pass_release(&pass);
+    return status;
+}
+
 Status calibration_pass_open(Device *device, const CalibrationSetup *setup, CalibrationPass **out)
 {
     static const CalibrationKernel *const kernels[DEVICE_KINDS] = {

@@ -20,6 +20,9 @@
  *                    classwise_ece_all: over all K classes.
  *   nll              has no bound: infinite where a label's probability is 0 because its class is masked.
  *   s99              samples with confidence >= 0.99: their fraction, and accuracy among them (NaN if none).
+ *
+ * Probabilities that come as such (Logits.probabilities) are taken as they are, but divided by their row's sum where that is
+ * not 1 up to rounding; at another temperature than 1 their logarithms are the logits.
  */
 #ifndef PLUMB_LOSSES_CALIBRATION_CALIBRATION_H
 #define PLUMB_LOSSES_CALIBRATION_CALIBRATION_H
@@ -76,6 +79,18 @@ void calibration_scores_free(CalibrationScores *);
  * threads: 0 means as OpenMP says. */
 CHECKED Status calibration_measure(Collective *, const Logits *, double temperature, int bins, int threads,
                                    Calibration *, CalibrationScores *scores);
+
+/* A rank's share of a set of which only this is known: each sample's confidence in [0, 1], and whether the prediction was
+ * right. */
+typedef struct {
+    const char *name;
+    const double *confidence; /* [count] */
+    const uint8_t *correct;   /* [count] */
+    int64_t count;
+} ConfidenceSet;
+/* The same of such a set; what needs more than that is NaN: top5_error, nll, brier, classwise_ece, mean_entropy. Collective. */
+CHECKED Status calibration_measure_confidences(Collective *, const ConfidenceSet *, int bins, int threads,
+                                               Calibration *, CalibrationScores *scores);
 
 /* The same of logits as a network makes them, batch by batch, in the memory of the device that has them, with the same
  * bits. The ranks may share the rows out as they like. Nothing is kept of the rows but the sums, in memory that does

@@ -137,19 +137,33 @@ static void add_classwise(const CalibrationPass *pass, const double *p, int64_t 
 static void add_row(const CalibrationPass *pass, const Part *part, int64_t row, Worker *worker)
 {
     const Logits *rows = part->logits;
-    const int64_t padded = pass->padded, label = logits_label(rows, row), number = rows->first + row;
+    const int64_t padded = pass->padded, label = logits_label(rows, row);
+    const int64_t number = logits_row_number(rows, row);
+    const bool as_they_are = rows->probabilities && pass->temperature == 1;
     double *x = worker->logits, *p = worker->probabilities;
     CalibrationRow of;
-    row_load(rows, row, x, padded);
+    if (as_they_are)
+        row_load_values(rows, row, x, padded);
+    else
+        row_load(rows, row, x, padded);
     for (int64_t k = 0; pass->masked != NULL && k < pass->classes; ++k)
         if (pass->masked[k]) x[k] = -INFINITY;
     const double maximum = row_maximum(x, padded);
     if (maximum == -INFINITY && number < worker->bad_row) worker->bad_row = number;
     if (maximum == -INFINITY) return;
-    of.correct = row_first(x, maximum) == label;
-    of.label_z = (x[label] - maximum) * (1.0 / pass->temperature);
+    const int64_t prediction = row_first(x, maximum);
+    of.correct = prediction == label;
     of.before_label = place_of_label(x, rows->classes, label);
-    of.sum = row_exponentials(x, maximum, pass->temperature, padded, p, &of.weighted);
+    if (as_they_are) { /* a probability of a file keeps its bits, and so its side of a bin's edge */
+        of.weighted = row_probabilities(x, rows->classes, padded, p);
+        of.sum = 1;
+        of.confidence = p[prediction];
+        of.label_z = log(p[label]);
+    } else {
+        of.sum = row_exponentials(x, maximum, pass->temperature, padded, p, &of.weighted);
+        of.confidence = 1.0 / of.sum; /* the largest term of the sum is 1 */
+        of.label_z = (x[label] - maximum) * (1.0 / pass->temperature);
+    }
     of.squares = add_probabilities(p, of.sum, padded, worker->pending);
     of.label_probability = p[label];
     add_classwise(pass, p, label, worker->pending);
@@ -224,6 +238,27 @@ static Status add_part(CalibrationPass *pass, const Part *part)
         }
     }
     if (bad_row != INT64_MAX) return row_fail(pass->name, pass->classes, ROW_NOT_FINITE, bad_row, 0, 0);
+    return OK;
+}
+
+Status calibration_cpu_add_confidences(CalibrationPass *pass, const ConfidenceSet *set, double *score)
+{
+    Worker *worker;
+    TRY(memory_new(&worker, 1, sizeof *worker, "sums of confidences"));
+    worker->largest_label = -1;
+    worker->large_row = INT64_MAX;
+    for (int64_t row = 0; row < set->count; ++row) {
+        CalibrationSample sample = {.sums = 0};
+        calibration_sample_confidence(&sample, set->confidence[row], set->correct[row] != 0, pass->edge,
+                                      pass->bins);
+        for (int i = 0; i < sample.sums; ++i)
+            exact_sum_add(&worker->sum[sample.sum[i]], sample.term[i]);
+        for (int i = 0; i < sample.counts; ++i)
+            worker->count[sample.count[i]] += 1;
+        score[row] = set->correct[row] != 0 ? sample.confidence : -sample.confidence;
+    }
+    merge(pass, worker);
+    free(worker);
     return OK;
 }
 

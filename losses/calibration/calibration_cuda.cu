@@ -167,6 +167,7 @@ __global__ void rows_kernel(Part part, const double *edge, Cells *cells, int64_t
         }
         CalibrationRow of;
         of.sum = lanes_value<LANES_A_ROW>(sum);
+        of.confidence = 1.0 / of.sum; /* the largest term of the sum is 1 */
         of.weighted = -lanes_value<LANES_A_ROW>(product);
         const double scale = 1.0 / of.sum, own = logit(part, logits, label);
         Units squares = 0;

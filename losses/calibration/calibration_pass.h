@@ -84,11 +84,14 @@ typedef struct CalibrationKernel {
 /* Logits as a file has them, in host memory, without weights. score [count]. */
 CHECKED Status calibration_cpu_add_logits(CalibrationPass *, const Logits *, double *score);
 
+CHECKED Status calibration_cpu_add_confidences(CalibrationPass *, const ConfidenceSet *, double *score);
+
 extern const CalibrationKernel calibration_cpu;
 extern const CalibrationKernel calibration_cuda OPTIONAL_KERNEL;
 
 /* What a row of logits comes to: z_k = (x_k - maximum) / temperature, sums over k. */
 typedef struct {
+    double confidence;
     double sum;      /* of exp z_k */
     double weighted; /* of exp z_k z_k */
     double squares;  /* of p_k^2 */
@@ -118,33 +121,40 @@ SHARED_FUNCTION void calibration_sample_count(CalibrationSample *sample, bool co
     sample->counts += counts;
 }
 
+/* What the confidence and whether it is right add. A confidence of 0, which no softmax has, is in no bin of ece. */
+SHARED_FUNCTION void calibration_sample_confidence(CalibrationSample *sample, double confidence, bool correct,
+                                                   const double *edge, int bins)
+{
+    const int bin = bins_find(edge, bins, confidence), ceiling = bins_find_ceiling(bins, confidence);
+    const bool s99 = confidence >= 0.99;
+    sample->confidence = confidence;
+    calibration_sample_sum(sample, SUM_CONFIDENCE, confidence);
+    calibration_sample_sum(sample, SUM_CEILING + ceiling, confidence);
+    calibration_sample_count(sample, true, COUNT_SAMPLES);
+    calibration_sample_count(sample, correct, COUNT_CORRECT);
+    calibration_sample_count(sample, s99, COUNT_S99);
+    calibration_sample_count(sample, s99 && correct, COUNT_S99_CORRECT);
+    calibration_sample_count(sample, true, COUNT_CEILING + ceiling);
+    calibration_sample_count(sample, correct, COUNT_CEILING_CORRECT + ceiling);
+    if (bin < 0) return;
+    calibration_sample_sum(sample, SUM_BIN + bin, confidence);
+    calibration_sample_count(sample, true, COUNT_BIN + bin);
+    calibration_sample_count(sample, correct, COUNT_BIN_CORRECT + bin);
+}
+
 SHARED_FUNCTION CalibrationSample calibration_sample(const CalibrationRow *row, const double *edge, int bins)
 {
     CalibrationSample sample;
     sample.sums = sample.counts = 0;
-    sample.confidence = 1.0 / row->sum; /* the largest term of the sum is 1 */
+    calibration_sample_confidence(&sample, row->confidence, row->correct, edge, bins);
     const double log_sum = number_log(row->sum);
     sample.nll = log_sum - row->label_z;
-    const int bin = bins_find(edge, bins, sample.confidence); /* never 0: at least 1 / classes */
-    const int ceiling = bins_find_ceiling(bins, sample.confidence);
-    const bool s99 = sample.confidence >= 0.99;
     if (!large_sum_takes(sample.nll))
         calibration_sample_sum(&sample, SUM_NLL, sample.nll);                       /* else in `large` */
     if (row->correct) calibration_sample_sum(&sample, SUM_NLL_CORRECT, sample.nll); /* at most log classes */
     calibration_sample_sum(&sample, SUM_BRIER, row->squares - 2 * row->label_probability + 1);
     calibration_sample_sum(&sample, SUM_ENTROPY, log_sum - row->weighted / row->sum);
-    calibration_sample_sum(&sample, SUM_CONFIDENCE, sample.confidence);
-    calibration_sample_sum(&sample, SUM_BIN + bin, sample.confidence);
-    calibration_sample_sum(&sample, SUM_CEILING + ceiling, sample.confidence);
-    calibration_sample_count(&sample, true, COUNT_SAMPLES);
-    calibration_sample_count(&sample, row->correct, COUNT_CORRECT);
     calibration_sample_count(&sample, row->before_label < 5, COUNT_TOP5);
-    calibration_sample_count(&sample, s99, COUNT_S99);
-    calibration_sample_count(&sample, s99 && row->correct, COUNT_S99_CORRECT);
-    calibration_sample_count(&sample, true, COUNT_BIN + bin);
-    calibration_sample_count(&sample, row->correct, COUNT_BIN_CORRECT + bin);
-    calibration_sample_count(&sample, true, COUNT_CEILING + ceiling);
-    calibration_sample_count(&sample, row->correct, COUNT_CEILING_CORRECT + ceiling);
     return sample;
 }
 

@@ -81,16 +81,8 @@ static Status reduce(Collective *collective, Sums *sums)
 
 static void load_row(const Logits *logits, int64_t n, double row[])
 {
-    const int64_t classes = logits->classes;
-    if (logits->type == FLOAT32) {
-        const float *from = (const float *)logits->values + n * classes;
-        for (int64_t k = 0; k < classes; ++k)
-            row[k] = (double)from[k];
-    } else {
-        const double *from = (const double *)logits->values + n * classes;
-        for (int64_t k = 0; k < classes; ++k)
-            row[k] = from[k];
-    }
+    for (int64_t k = 0; k < logits->classes; ++k)
+        row[k] = logits_value(logits, n, k);
 }
 
 /* Sums over this rank's samples, and for each its confidence, negative if it is wrong: all that MMCE needs.
@@ -110,7 +102,7 @@ static Status measure(const Logits *logits, int threads, Sums *sums, double sign
         for (int64_t n = 0; n < logits->count; ++n) {
             load_row(logits, n, row);
             const Sample sample = sample_softmax(row, logits->classes, logits_label(logits, n));
-            add_sample(&sample, logits->first + n, &mine);
+            add_sample(&sample, logits_row_number(logits, n), &mine);
             signed_confidence[n] = sample.correct ? sample.confidence : -sample.confidence;
         }
 #pragma omp critical(evaluated_losses)

@@ -70,6 +70,42 @@ static Status bad_row(const char *name, DType type, const void *values, int64_t 
     return row_fail(name, classes, ROW_NOT_FINITE, row, 0, 0);
 }
 
+/* Every number one of [0, 1], up to the tolerance, and their sum 1. */
+static bool row_is_distribution(const Logits *logits, int64_t row, double *sum, int64_t *column)
+{
+    const double most = 1 + PROBABILITY_TOLERANCE;
+    *sum = 0;
+    *column = -1;
+    for (int64_t k = 0; k < logits->classes; ++k) {
+        const int64_t at = row * logits->classes + k;
+        const double value = logits->type == FLOAT32 ? (double)((const float *)logits->values)[at]
+                                                     : ((const double *)logits->values)[at];
+        if (!(value >= 0 && value <= most) && *column < 0) *column = k;
+        *sum += value;
+    }
+    return *column < 0 && fabs(*sum - 1) <= PROBABILITY_TOLERANCE;
+}
+
+static Status bad_probabilities(const Logits *logits, int64_t row)
+{
+    double sum;
+    int64_t column;
+    (void)row_is_distribution(logits, row, &sum, &column);
+    const int64_t number = logits_row_number(logits, row);
+    if (column >= 0) {
+        const int64_t at = row * logits->classes + column;
+        return fail(
+            STATUS_INPUT,
+            "%s: the probability of row %lld, column %lld is %g; it must be in 0..1 (are these logits? "
+            "then give --logits)",
+            logits->name, (long long)number, (long long)column,
+            logits->type == FLOAT32 ? (double)((const float *)logits->values)[at]
+                                    : ((const double *)logits->values)[at]);
+    }
+    return fail(STATUS_INPUT, "%s: the probabilities of row %lld sum to %.6g; they must sum to 1 within %g",
+                logits->name, (long long)number, sum, PROBABILITY_TOLERANCE);
+}
+
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 Status logits_check(const Logits *logits, int threads)
@@ -96,7 +132,12 @@ Status logits_check(const Logits *logits, int threads)
     for (int64_t block = 0; block < blocks; ++block) {
         const int64_t end = least((block + 1) * BLOCK, logits->count);
         for (int64_t row = block * BLOCK; row < end; ++row) {
-            if (values && !row_is_good(logits->type, values + (size_t)row * row_bytes, classes))
+            double sum;
+            int64_t column;
+            if (values && logits->probabilities && !row_is_distribution(logits, row, &sum, &column))
+                bad_logit = least(row, bad_logit);
+            if (values && !logits->probabilities &&
+                !row_is_good(logits->type, values + (size_t)row * row_bytes, classes))
                 bad_logit = least(row, bad_logit);
             if (logits->labels && row < bad_label) {
                 const int64_t label = logits_label(logits, row);
@@ -104,12 +145,13 @@ Status logits_check(const Logits *logits, int threads)
             }
         }
     }
+    if (bad_logit != INT64_MAX && logits->probabilities) return bad_probabilities(logits, bad_logit);
     if (bad_logit != INT64_MAX)
         return bad_row(logits->name, logits->type, values + (size_t)bad_logit * row_bytes, classes,
-                       logits->first + bad_logit);
+                       logits_row_number(logits, bad_logit));
     if (bad_label != INT64_MAX)
         return row_fail(logits->label_name != NULL ? logits->label_name : logits->name, classes, ROW_LABEL,
-                        logits->first + bad_label, 0, (double)logits_label(logits, bad_label));
+                        logits_row_number(logits, bad_label), 0, (double)logits_label(logits, bad_label));
     return OK;
 }
 

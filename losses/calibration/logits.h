@@ -7,20 +7,41 @@
 #include "engine/base/status.h"
 #include "engine/data/source.h"
 
+#include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
+
+/* A row of probabilities sums to 1 within this: float16 leaves as much. Rows are divided by their sum. */
+#define PROBABILITY_TOLERANCE 1e-3
 
 typedef struct {
     const char *name;       /* for messages: the file, or "test" */
     const char *label_name; /* likewise of the labels; NULL: the same */
     DType type;             /* FLOAT32 or FLOAT64 */
     const void *values;     /* [count, classes]; NULL where only the labels are meant */
+    bool probabilities;     /* values are probabilities, whose logarithms are the logits */
     DType label_type;       /* UINT8, INT32 or INT64 */
     const void *labels;     /* [count]; NULL for a set without labels (out of distribution) */
     int64_t count;          /* rows of this rank; may be 0 */
     int64_t first;          /* index of its first row in the whole set */
     int64_t total;          /* rows of the whole set, over all ranks */
     int64_t classes;        /* at least 2 */
+    const int64_t *number;  /* [count]: what messages call the rows; NULL: first, first + 1, ... */
 } Logits;
+
+static inline int64_t logits_row_number(const Logits *logits, int64_t row)
+{
+    return logits->number != NULL ? logits->number[row] : logits->first + row;
+}
+
+/* A logit in double precision; of probabilities the logarithm, -infinity where the probability is 0. */
+static inline double logits_value(const Logits *logits, int64_t row, int64_t column)
+{
+    const int64_t at = row * logits->classes + column;
+    const double value = logits->type == FLOAT32 ? (double)((const float *)logits->values)[at]
+                                                 : ((const double *)logits->values)[at];
+    return logits->probabilities ? log(value) : value;
+}
 
 static inline int64_t logits_label(const Logits *logits, int64_t row)
 {
@@ -48,7 +69,8 @@ typedef struct {
 
 /* A logit of -infinity masks its class: the probability is exactly 0. STATUS_NUMERIC names row and column of the first
  * NaN or +infinity of this rank's rows, or the first row without a finite logit; STATUS_INPUT the row of the first
- * label outside [0, classes). Rows are counted in the whole set. Also shapes and types. Not collective: the caller
+ * label outside [0, classes). Rows are counted in the whole set. Of probabilities STATUS_INPUT names the first row with a
+ * number that is none or with a sum other than 1. Also shapes and types. Not collective: the caller
  * makes the ranks agree. threads: 0 means as OpenMP says. */
 CHECKED Status logits_check(const Logits *, int threads);
 /* The same of rows in host memory, but for those of weight 0. A weight other than 0 and 1 is a STATUS_INPUT. */

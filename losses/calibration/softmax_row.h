@@ -43,7 +43,7 @@ SHARED_FUNCTION double row_value(unsigned __int128 units)
 
 /* x = the row in double precision; what lies behind its end is -infinity, so never a maximum and of probability 0.
  */
-static inline void row_load(const Logits *logits, int64_t row, double *restrict x, int64_t padded)
+static inline void row_load_values(const Logits *logits, int64_t row, double *restrict x, int64_t padded)
 {
     const int64_t classes = logits->classes;
     if (logits->type == FLOAT32) {
@@ -55,6 +55,33 @@ static inline void row_load(const Logits *logits, int64_t row, double *restrict 
     }
     for (int64_t k = classes; k < padded; ++k)
         x[k] = -INFINITY;
+}
+
+/* x = the row's logits: of probabilities their logarithms. */
+static inline void row_load(const Logits *logits, int64_t row, double *restrict x, int64_t padded)
+{
+    row_load_values(logits, row, x, padded);
+    for (int64_t k = 0; logits->probabilities && k < logits->classes; ++k)
+        x[k] = log(x[k]);
+}
+
+/* p = the row of probabilities x, divided by its sum unless that is 1 but for rounding, and 0 behind its end. Returns
+ * sum_k p_k log p_k. The sums are of integers, so they do not depend on the order of the classes. */
+static inline double row_probabilities(const double *restrict x, int64_t classes, int64_t padded,
+                                       double *restrict p)
+{
+    __int128 sum = 0, product = 0;
+    for (int64_t k = 0; k < classes; ++k)
+        sum += llrint(x[k] * 0x1p52);
+    const double total = row_value((unsigned __int128)sum);
+    const bool is_one = fabs(total - 1) <= (double)classes * 0x1p-53;
+    for (int64_t k = 0; k < classes; ++k) {
+        p[k] = is_one ? x[k] : x[k] / total;
+        if (p[k] > 0) product += llrint(-p[k] * log(p[k]) * 0x1p52);
+    }
+    for (int64_t k = classes; k < padded; ++k)
+        p[k] = 0;
+    return -(double)product * ROW_UNIT;
 }
 
 static inline double row_maximum(const double *x, int64_t padded)
