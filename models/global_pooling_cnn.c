@@ -36,6 +36,6 @@ Value global_pooling_cnn(Graph *graph, Value vectors, const GlobalPoolingCnn *ne
     const Linear dense = {
         .features = network->dense, .init = INIT_GLOROT_UNIFORM, .type = graph_compute_type(graph)};
     x = relu(graph, linear(graph, "dense", global_max_pool1d(graph, x), dense));
-    x = dropout(graph, x, network->dropout);
+    x = dropout(graph, "dropout", x, network->dropout);
     return linear(graph, "output", x, (Linear){.features = classes, .init = INIT_GLOROT_UNIFORM});
 }

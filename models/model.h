@@ -11,9 +11,9 @@
 typedef enum {
     MODEL_OF_IMAGES,    /* [N,H,W,C] of the compute type */
     MODEL_OF_DOCUMENTS, /* INT32 [N,L]: ids of words, 0 for padding, in front */
-    MODEL_OF_TREES      /* the three below, as tree_lstm (engine/ops/ops.h) takes them */
+    MODEL_OF_TREES      /* the four below, as tree_lstm and dropout_by_key (engine/ops/ops.h) take them */
 } ModelInput;
-enum { TREE_WORDS_INPUT, TREE_CHILDREN_INPUT, TREE_LEVELS_INPUT };
+enum { TREE_WORDS_INPUT, TREE_CHILDREN_INPUT, TREE_LEVELS_INPUT, TREE_KEY_INPUT };
 
 enum { MODEL_MAX_STAGES = 4 };
 

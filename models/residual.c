@@ -80,7 +80,7 @@ static Value block(Graph *graph, Value x, const Residual *network, int64_t chann
         y = convolution(graph, "conv2", y, network, channels, 3, stride);
         y = relu(graph, norm(graph, "bn2", y, network));
     }
-    if (network->dropout > 0) y = dropout(graph, y, network->dropout);
+    if (network->dropout > 0) y = dropout(graph, "dropout", y, network->dropout);
     y = convolution(graph, bottleneck ? "conv3" : "conv2", y, network, channels_out, bottleneck ? 1 : 3, 1);
     y = norm(graph, bottleneck ? "bn3" : "bn2", y, network);
 

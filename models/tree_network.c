@@ -26,5 +26,6 @@ Value tree_network_build(Graph *graph, const ModelOptions *options, const Value 
                                      .output_gate = options->output_gate,
                                      .dropout = options->dropout};
     const Value vectors = embedding(graph, "embedding", input[TREE_WORDS_INPUT], table);
-    return tree_lstm_logits(graph, &network, vectors, input[TREE_CHILDREN_INPUT], input[TREE_LEVELS_INPUT]);
+    return tree_lstm_logits(graph, &network, vectors, input[TREE_CHILDREN_INPUT], input[TREE_LEVELS_INPUT],
+                            input[TREE_KEY_INPUT]);
 }

@@ -1,6 +1,7 @@
 #include "nlp/tree_batch.h"
 
 #include "engine/base/memory.h"
+#include "engine/ops/ops.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -82,9 +83,9 @@ static int64_t most_nodes(const Trees *trees, const int64_t tree[], int64_t coun
     return most;
 }
 
-/* place: of a tree's nodes in the batch, in post-order. */
-static void put_tree(const Trees *trees, const int32_t id[], TreeTask task, int64_t tree, int32_t leaves,
-                     int32_t *place, TreeBatch *batch)
+/* at: the tree's place in the global batch. place: of its nodes in this batch, in post-order. */
+static void put_tree(const Trees *trees, const int32_t id[], TreeTask task, int64_t tree, int64_t at,
+                     int32_t leaves, int32_t *place, TreeBatch *batch)
 {
     const int64_t first = trees->first_node[tree];
     for (int64_t n = first; n < trees->first_node[tree + 1]; ++n) {
@@ -92,6 +93,7 @@ static void put_tree(const Trees *trees, const int32_t id[], TreeTask task, int6
         place[n - first] = node;
         batch->target[node] = tree_task_class(task, trees->label[n]);
         batch->weight[node] = tree_task_weight(task, trees->label[n]);
+        if (batch->key != NULL) batch->key[node] = dropout_key(at, n - first);
         if (trees->leaf[n] >= 0) {
             batch->word[node] = id[trees->first_leaf[tree] + trees->leaf[n]];
         } else { /* children come before their parent */
@@ -113,10 +115,11 @@ Status tree_batch_fill(const Trees *trees, const int32_t id[], TreeTask task, co
     memset(batch->target, 0, (size_t)(room.leaves + room.inner) * sizeof *batch->target);
     memset(batch->weight, 0, (size_t)(room.leaves + room.inner) * sizeof *batch->weight);
     memset(batch->root, 0, (size_t)room.trees * sizeof *batch->root);
+    if (batch->key != NULL) memset(batch->key, 0, (size_t)(room.leaves + room.inner) * sizeof *batch->key);
     find_levels(trees, tree, count, room, batch->levels);
     const int32_t leaves = room.levels > 0 ? batch->levels[1] : 0; /* where the next level begins */
     for (int64_t t = 0; t < count; ++t) {
-        put_tree(trees, id, task, tree[t], leaves, place, batch);
+        put_tree(trees, id, task, tree[t], batch->place + t, leaves, place, batch);
         batch->root[t] = place[node_count(trees, tree[t]) - 1];
     }
     free(place);

@@ -26,6 +26,9 @@ typedef struct {
     int32_t *target; /* [leaves + inner] class of a node */
     float *weight;   /* [leaves + inner] of a node in the loss */
     int32_t *root;   /* [trees] node of each tree's root */
+    int64_t *
+        key; /* [leaves + inner] of dropout_by_key: place of the tree, number of the node in post-order; or NULL */
+    int64_t place; /* of tree[0] in the global batch */
 } TreeBatch;
 
 /* Fills all of them with the trees tree[0 .. count-1], whose words have the ids id[leaf of the corpus]. count may be less

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WORDS, CHILDREN, LEVELS, TARGET, WEIGHT, SAMPLE, FIELDS };
+enum { WORDS, CHILDREN, LEVELS, KEY, TARGET, WEIGHT, SAMPLE, FIELDS };
 
 typedef struct {
     Source source; /* first */
@@ -24,6 +24,7 @@ void tree_batch_shape(TreeBatchRoom room, BatchShape *shape)
                           .field = {[WORDS] = {"words", shape_of(INT32, 1, &room.leaves)},
                                     [CHILDREN] = {"children", shape_of(INT32, 2, children)},
                                     [LEVELS] = {"levels", shape_of(INT32, 1, &levels)},
+                                    [KEY] = {"key", shape_of(INT64, 1, &nodes)},
                                     [TARGET] = {"target", shape_of(INT32, 1, &nodes)},
                                     [WEIGHT] = {"weight", shape_of(FLOAT32, 1, &nodes)},
                                     [SAMPLE] = {"sample", shape_of(INT64, 1, &nodes)}}};
@@ -66,11 +67,12 @@ static Status fill_part(const TreeSource *source, int64_t number, int p, BatchPa
                        .levels = part->field[LEVELS],
                        .target = part->field[TARGET],
                        .weight = part->field[WEIGHT],
-                       .root = root};
+                       .root = root,
+                       .key = part->field[KEY],
+                       .place = part->first};
     TRY_ELSE(done,
              tree_batch_fill(options->trees, options->id, options->task, tree, count, options->room, &batch));
     part->shape = 0;
-    part->first = part->first / trees * source->shape.rows; /* rows are nodes */
     part->padding = 0; /* rows of no node may be anywhere; their weight is 0 */
     mark_roots(source, sample, count, root, part);
 done:

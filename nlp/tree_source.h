@@ -4,12 +4,11 @@
  *     words     INT32 [leaves]      ids
  *     children  INT32 [inner,2]
  *     levels    INT32 [1+levels]
+ *     key       INT64 [nodes]       of dropout, by the place of the tree in the global batch: masks are the same at any number
+ *                                   of ranks and parts
  *     target    INT32 [nodes]       class
  *     weight    FLOAT32 [nodes]     training: of a node in the loss; evaluation: 1 at roots alone
  *     sample    INT64 [nodes]       number in the split of the tree, at its root; for the host
- *
- * Dropout is keyed by rows, and a node's row depends on the trees beside it: masks, unlike everything else here, differ
- * with the number of ranks and parts.
  *
  * What a mean divides by (Batch.total) is the number of trees, as in the published codes. */
 #ifndef PLUMB_NLP_TREE_SOURCE_H

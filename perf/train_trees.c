@@ -122,7 +122,7 @@ static Status build(Training *t, const Options *options)
     network.memory = MEMORY;
     network.classes = CLASSES;
     network.output_gate = options->output_gate;
-    const Value logits = tree_lstm_logits(graph, &network, t->vectors, t->children, t->levels);
+    const Value logits = tree_lstm_logits(graph, &network, t->vectors, t->children, t->levels, NO_VALUE);
     t->sums = loss_head(graph, logits, t->target, t->weight, &(LossHead){.form = SAMPLE_LABEL_SMOOTHING});
     graph_keep(graph, t->sums);
     graph_differentiate(graph, t->sums);

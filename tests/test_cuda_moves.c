@@ -296,13 +296,17 @@ static void test_dropout(void **state)
         {1, 0, 9, 0}, {0x123456789abcdef, 3, 0x500000007, 8}, {-2, 1, 12, 4000000007}};
     for (int i = 0; i < 2 * COUNT(extents) * COUNT(clocks); ++i) {
         const Shape shape = shape_of(i % 2 == 0 ? FLOAT32 : BFLOAT16, 2, extents[i / 2 % COUNT(extents)]);
-        const DropoutAttributes a = {.probability = 0.3, .key = (uint64_t)i * 7919};
+        const DropoutAttributes a = {.probability = 0.3, .name_key = (uint64_t)i * 7919};
         Tensor clock = tensor_new(shape_of(INT64, 1, (int64_t[]){CLOCK_COUNT}), 0, 0);
         memcpy(clock.data, clocks[i / 2 / COUNT(extents)], sizeof clocks[0]);
         Call call = {
             .attributes = &a, .in = {tensor_new(shape, 0, 0), clock}, .out = {tensor_new(shape, 0, 0)}};
         fill(&call.in[0], true, 9);
-        compare("a matrix", &dropout_op, &call, 2, 0);
+        compare("a matrix", &dropout_op, &call, DROPOUT_INPUTS, 0);
+        call.in[DROPOUT_KEY] = tensor_new(shape_of(INT64, 1, extents[i / 2 % COUNT(extents)]), 0, 0);
+        for (int64_t row = 0; row < shape.extent[0]; ++row)
+            ((int64_t *)call.in[DROPOUT_KEY].data)[row] = (int64_t)dropout_key(row * 5 % 3, row);
+        compare("rows with keys", &dropout_op, &call, DROPOUT_INPUTS, 0);
         free_held();
     }
 }

@@ -29,23 +29,29 @@
 
 static Value build_dropout(Graph *graph, const OpCase *op_case, const Value in[])
 {
-    const Value y = dropout(graph, in[0], *(const double *)op_case->parameters);
+    const double p = *(const double *)op_case->parameters;
+    const Value y = op_case->in[1].name != NULL ? dropout_by_key(graph, "drop", in[0], in[1], p)
+                                                : dropout(graph, "drop", in[0], p);
     assert_int_equal(graph_node_count(graph), op_case->mode == GRAPH_EVALUATE ? 0 : 1);
     return op_case->mode == GRAPH_EVALUATE ? relu(graph, y) : y;
 }
 
-/* The documented rule: element e of the global batch has word e % 4 of block e / 4; the first node's key is
- * 0. */
+/* The documented rule: element e of a row has word e % 4 of block e / 4 of the row; the rows of sample s begin at block
+ * s * 2^32, and a row takes as many whole blocks as it needs. */
 static double dropout_factor(const OpCase *op_case, const OpReference *r, int64_t e)
 {
     const double p = *(const double *)op_case->parameters;
     if (op_case->mode == GRAPH_EVALUATE) return r->in[0].data[e] > 0;
-    const uint64_t first =
-        (uint64_t)(op_case->clock[CLOCK_FIRST_SAMPLE] * (shape_count(r->shape) / r->shape.extent[0]));
-    const uint64_t global = first + (uint64_t)e;
-    const RandomBlock block = random_block((uint64_t)op_case->clock[CLOCK_SEED], RANDOM_DROPOUT,
-                                           (uint64_t)op_case->clock[CLOCK_STEP], global / 4);
-    return (double)random_unit_float(block.word[global % 4]) < p ? 0 : 1 / (1 - p);
+    const bool keyed = op_case->in[1].name != NULL;
+    const int64_t columns = shape_count(r->shape) / (keyed ? shape_rows(r->shape) : r->shape.extent[0]);
+    const uint64_t row = (uint64_t)(e / columns), column = (uint64_t)(e % columns);
+    const uint64_t key =
+        keyed ? (uint64_t)r->in[1].data[row] : ((uint64_t)op_case->clock[CLOCK_FIRST_SAMPLE] + row) << 32;
+    const uint64_t in_sample = (key & 0xFFFFFFFFU) * (((uint64_t)columns + 3) / 4) + column / 4;
+    const RandomBlock block =
+        random_block((uint64_t)op_case->clock[CLOCK_SEED] + random_name_key("drop"), RANDOM_DROPOUT,
+                     (uint64_t)op_case->clock[CLOCK_STEP], (key >> 32 << 32) + in_sample);
+    return (double)random_unit_float(block.word[column % 4]) < p ? 0 : 1 / (1 - p);
 }
 
 static void reference_dropout(const OpCase *op_case, OpReference *r)
@@ -72,7 +78,31 @@ static void gradient_dropout(const OpCase *op_case, OpReference *r)
         }                                                                                                    \
     }
 
+/* Rows of samples 3, 4, 5 ... in an order of their own. */
+static double fill_key(const OpCase *op_case, const char *name, int64_t index, RandomStream *random)
+{
+    (void)op_case, (void)name, (void)random;
+    return (double)dropout_key(3 + index % 3, index / 3);
+}
+
+#define KEYED(text, p, rows, columns)                                                                        \
+    {                                                                                                        \
+        .name = "dropout " text, .build = build_dropout,                                                     \
+        .in =                                                                                                \
+            {IN("x", rows, columns),                                                                         \
+             {.name = "key", .rank = 1, .extent = {rows}, .typed = true, .type = INT64, .fill = fill_key}},  \
+        .reference = reference_dropout, .gradient = gradient_dropout, .parameters = &(const double){p},      \
+        .mode = GRAPH_TRAIN, .clock = {                                                                      \
+            12345,                                                                                           \
+            6,                                                                                               \
+            78,                                                                                              \
+            5                                                                                                \
+        }                                                                                                    \
+    }
+
 static const OpCase dropout_cases[] = {
+    KEYED("of rows", 0.5, 7, 16),
+    KEYED("of rows that end within a block", 0.25, 50, 33),
     DROPOUT("of one number", 0.5, 0, GRAPH_TRAIN, 1),
     DROPOUT("of a sentence", 0.1, 0, GRAPH_TRAIN, 2, 7, 33),
     DROPOUT("of another rank", 0.25, 5, GRAPH_TRAIN, 3, 7, 5),
@@ -89,7 +119,7 @@ static void test_dropout(void **state)
 static void drop(float *y, int64_t samples, const int64_t clock[CLOCK_COUNT], uint64_t key, int threads)
 {
     enum { PER_SAMPLE = 77 };
-    const DropoutAttributes attributes = {.probability = 0.3, .key = key};
+    const DropoutAttributes attributes = {.probability = 0.3, .name_key = key};
     for (int64_t i = 0; i < samples * PER_SAMPLE; ++i)
         y[i] = 1;
     int64_t copy[CLOCK_COUNT];
@@ -99,7 +129,7 @@ static void drop(float *y, int64_t samples, const int64_t clock[CLOCK_COUNT], ui
         .in = {tensor_floats(y, samples, PER_SAMPLE, PER_SAMPLE),
                {.data = copy, .shape = shape_of(INT64, 1, (int64_t[]){CLOCK_COUNT}), .stride = CLOCK_COUNT}},
         .out = {tensor_floats(y, samples, PER_SAMPLE, PER_SAMPLE)}};
-    assert_ok(kernel_call(&dropout_op, &call, 2, threads, 0, NULL));
+    assert_ok(kernel_call(&dropout_op, &call, DROPOUT_INPUTS, threads, 0, NULL));
 }
 
 static void test_dropout_does_not_depend_on_ranks_or_threads(void **state)
@@ -134,8 +164,31 @@ static void test_dropout_errors(void **state)
     for (int i = 0; i < COUNT(wrong); ++i) {
         Graph *graph;
         assert_ok(graph_create(GRAPH_TRAIN, FLOAT32, &graph));
-        dropout(graph, graph_input(graph, "x", shape_of(FLOAT32, 1, (int64_t[]){4})), wrong[i]);
+        dropout(graph, "drop", graph_input(graph, "x", shape_of(FLOAT32, 1, (int64_t[]){4})), wrong[i]);
         assert_fails(graph_finish(graph), STATUS_INPUT, "[0, 1)");
+        graph_free(graph);
+    }
+}
+
+/* A layer's mask belongs to its name: what else is in the network does not move it. */
+static void test_dropout_of_a_name(void **state)
+{
+    (void)state;
+    uint64_t key[2];
+    for (int i = 0; i < 2; ++i) {
+        Graph *graph;
+        assert_ok(graph_create(GRAPH_TRAIN, FLOAT32, &graph));
+        Value x = graph_input(graph, "x", shape_of(FLOAT32, 1, (int64_t[]){4}));
+        if (i == 1) x = dropout(graph, "first", relu(graph, x), 0.1);
+        graph_enter(graph, "block");
+        const int node = graph_producer(graph, dropout(graph, "drop", x, 0.5));
+        graph_leave(graph);
+        key[i] = ((const DropoutAttributes *)graph_node_at(graph, node)->attributes)->name_key;
+        assert_true(key[i] == random_name_key("block.drop"));
+        if (i == 1) {
+            dropout(graph, "first", x, 0.5);
+            assert_fails(graph_finish(graph), STATUS_INTERNAL, "first: two dropouts of this name");
+        }
         graph_free(graph);
     }
 }
@@ -285,6 +338,7 @@ int main(void)
         cmocka_unit_test(test_dropout),
         cmocka_unit_test(test_dropout_does_not_depend_on_ranks_or_threads),
         cmocka_unit_test(test_dropout_errors),
+        cmocka_unit_test(test_dropout_of_a_name),
         cmocka_unit_test(test_random_blocks_are_those_made_one_by_one),
         cmocka_unit_test(test_augment),
         cmocka_unit_test(test_augment_trusts_nothing),

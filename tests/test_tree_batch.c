@@ -1,6 +1,7 @@
 /* Batches of trees: their order, their arrays, and all of the treebank. */
 #include "tests/support.h"
 
+#include "engine/ops/ops.h"
 #include "nlp/tree_batch.h"
 
 #include <stdlib.h>
@@ -21,9 +22,11 @@ static TreeBatch new_batch(TreeBatchRoom room)
                    .levels = malloc((size_t)(1 + room.levels) * sizeof *b.levels),
                    .target = malloc(nodes * sizeof *b.target),
                    .weight = malloc(nodes * sizeof *b.weight),
-                   .root = malloc((size_t)room.trees * sizeof *b.root)};
+                   .root = malloc((size_t)room.trees * sizeof *b.root),
+                   .key = malloc(nodes * sizeof *b.key),
+                   .place = 40};
     assert_true(b.word != NULL && b.children != NULL && b.levels != NULL && b.target != NULL &&
-                b.weight != NULL && b.root != NULL);
+                b.weight != NULL && b.root != NULL && b.key != NULL);
     return b;
 }
 
@@ -35,6 +38,7 @@ static void free_batch(TreeBatch *b)
     free(b->target);
     free(b->weight);
     free(b->root);
+    free(b->key);
 }
 
 static void nodes_stand_by_height(void **state)
@@ -60,6 +64,13 @@ static void nodes_stand_by_height(void **state)
     assert_memory_equal(b.children, ((int32_t[]){0, 1, 2, 3, 5, 6, 8, 9, 4, 10, 0, 0, 0, 0}),
                         14 * sizeof(int32_t));
     assert_memory_equal(b.root, ((int32_t[]){11, 12, 7, 0}), 4 * sizeof(int32_t));
+    for (int i = 0; i < 16; ++i) { /* trees of 7, 5 and 1 nodes, in post-order */
+        static const struct {
+            int tree, node;
+        } of[13] = {{0, 0}, {0, 1}, {0, 3}, {0, 4}, {1, 0}, {1, 1}, {1, 2},
+                    {2, 0}, {0, 2}, {0, 5}, {1, 3}, {0, 6}, {1, 4}};
+        assert_true(b.key[i] == (i < 13 ? dropout_key(40 + of[i].tree, of[i].node) : 0));
+    }
     const int32_t target[] = {1, 2, 2, 1, 1, 0, 2, 0, 0, 1, 2, 0, 2, 0, 0, 0};
     assert_memory_equal(b.target, target, sizeof target);
     for (int i = 0; i < 16; ++i)

@@ -189,7 +189,7 @@ static void network_build(Network *n)
     n->target = input(graph, "target", INT32, nodes, 0);
     n->weight = input(graph, "weight", FLOAT32, nodes, 0);
     graph_want_gradient(graph, n->vectors);
-    n->logits = tree_lstm_logits(graph, &network, n->vectors, n->children, n->levels);
+    n->logits = tree_lstm_logits(graph, &network, n->vectors, n->children, n->levels, NO_VALUE);
     graph_keep(graph, n->logits);
     n->sums = loss_head(graph, n->logits, n->target, n->weight, &head);
     graph_keep(graph, n->sums);

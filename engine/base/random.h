@@ -11,7 +11,7 @@ typedef enum {
     RANDOM_INITIALISATION = 1, /* epoch: hash of the parameter's name; index: element */
     RANDOM_ORDER = 2,          /* epoch; index: position in the shuffle */
     RANDOM_AUGMENTATION = 3,   /* epoch; index: sample */
-    RANDOM_DROPOUT = 4,        /* epoch: step; index: node and element */
+    RANDOM_DROPOUT = 4,        /* seed: and name of the layer; epoch: step; index: sample and element */
     RANDOM_BOOTSTRAP = 5,      /* epoch: replicate; index: draw */
     RANDOM_TEST = 6,
     RANDOM_SPLIT = 7,       /* epoch: 0; index: position in the shuffle */

@@ -88,6 +88,8 @@ void graph_fail(Graph *graph, StatusCode code, const char *format, ...)
 
 /* ---- scopes ---- */
 
+const char *graph_scope(const Graph *graph) { return graph->scope; }
+
 void graph_enter(Graph *graph, const char *name)
 {
     if (graph->depth >= GRAPH_MAX_DEPTH) {

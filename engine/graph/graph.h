@@ -93,6 +93,8 @@ DType graph_compute_type(const Graph *);
 void graph_enter(Graph *, const char *name);
 __attribute__((format(printf, 2, 3))) void graph_enter_format(Graph *, const char *format, ...);
 void graph_leave(Graph *);
+/* The current scope, "layer1.0"; "" outside of all. Valid until the next enter or leave. */
+const char *graph_scope(const Graph *);
 
 /* Values that no node makes. Names of inputs stand as given; parameters' and states' are nested in the scope.
  * Asking for the same parameter or state again (shared weights) returns the same value. */
@@ -112,8 +114,9 @@ void graph_start_row_at_zero(Graph *, Value parameter, int64_t row);
  * graph, and by nothing else, can be TRAINED_BY_ROWS; graph_differentiate names the op that stands against it. */
 void graph_set_training(Graph *, Value parameter, TrainingKind);
 
-/* The clock: an int64[5] input {seed, epoch, step, index of this rank's first sample in the global batch, how
- * many samples at the end of this rank's batch are padding}, from which ops take what changes between runs
+/* The clock: an int64[5] input {seed, epoch, step, first sample, padding}: the place in the global batch's order of the
+ * first sample that this run of the program takes (of this rank's part of the batch), and how many samples at the end of
+ * that part are padding. From the clock ops take what changes between runs
  * (dropout's mask, a scheduled gamma, the rows of a ragged batch that batch norm counts), so that nothing is
  * rebuilt when it does. The same value whenever asked. Filled by the trainer. */
 enum { CLOCK_SEED, CLOCK_EPOCH, CLOCK_STEP, CLOCK_FIRST_SAMPLE, CLOCK_PADDING, CLOCK_COUNT };

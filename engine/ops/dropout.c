@@ -1,19 +1,35 @@
 /* Inverted dropout: y = x / (1 - p) where a random number is p or more, else 0. The mask is a function of
- * (seed, step, node, element of the global batch): backward computes it anew, and it is the same at any
- * number of ranks and threads. */
+ * (seed, step, name of the layer, sample, element of the sample): backward computes it anew, it is the same at any
+ * number of ranks, parts and threads, and another layer in the network leaves it as it is. */
 #include "engine/ops/dropout.h"
 
+#include "engine/base/random.h"
 #include "engine/ops/ops.h"
 #include "engine/ops/table.h"
 
-Value dropout(Graph *graph, Value x, double probability)
+#include <string.h>
+
+Value dropout_by_key(Graph *graph, const char *name, Value x, Value key, double probability)
 {
     if (graph_failed(graph) || graph_mode(graph) == GRAPH_EVALUATE || probability == 0) return x;
-    /* A node's place in the graph names it: the same network built again has the same numbers. */
+    graph_enter(graph, name);
+    for (int i = 0; i < graph_node_count(graph); ++i)
+        if (graph_node_at(graph, i)->op == &dropout_op &&
+            strcmp(graph_node_at(graph, i)->scope, graph_scope(graph)) == 0)
+            graph_fail(graph, STATUS_INTERNAL, "two dropouts of this name would drop the same elements");
     const DropoutAttributes attributes = {.probability = probability,
-                                          .key = (uint64_t)graph_node_count(graph)};
-    return graph_node(graph, &dropout_op, (Value[]){x, graph_clock(graph)}, 2, &attributes,
-                      sizeof attributes);
+                                          .name_key = random_name_key(graph_scope(graph))};
+    const Value y =
+        graph_node(graph, &dropout_op,
+                   (Value[]){[DROPOUT_X] = x, [DROPOUT_CLOCK] = graph_clock(graph), [DROPOUT_KEY] = key},
+                   DROPOUT_INPUTS, &attributes, sizeof attributes);
+    graph_leave(graph);
+    return y;
+}
+
+Value dropout(Graph *graph, const char *name, Value x, double probability)
+{
+    return dropout_by_key(graph, name, x, NO_VALUE, probability);
 }
 
 static Status infer(const Node *node, const Shape in[], Shape out[])
@@ -27,7 +43,11 @@ static Status infer(const Node *node, const Shape in[], Shape out[])
         return fail(STATUS_INPUT, "dropout: float32 or bfloat16 [samples, ...] is needed, not %s",
                     shape_text(in[0], text));
     }
-    TRY(op_expect_shape(in[1], shape_of(INT64, 1, (int64_t[]){CLOCK_COUNT}), "the clock"));
+    TRY(op_expect_shape(in[DROPOUT_CLOCK], shape_of(INT64, 1, (int64_t[]){CLOCK_COUNT}), "the clock"));
+    if (value_exists(node->input[DROPOUT_KEY])) {
+        const int64_t rows = shape_rows(in[0]);
+        TRY(op_expect_shape(in[DROPOUT_KEY], shape_of(INT64, 1, &rows), "dropout's keys of rows"));
+    }
     out[0] = in[0];
     return OK;
 }
@@ -36,8 +56,11 @@ static Status infer(const Node *node, const Shape in[], Shape out[])
 static void gradient(Graph *graph, const Node *node, const Value d_out[], const bool wanted[], Value d_in[])
 {
     if (wanted[0] && value_exists(d_out[0]))
-        d_in[0] = graph_node(graph, &dropout_op, (Value[]){d_out[0], node->input[1]}, 2, node->attributes,
-                             sizeof(DropoutAttributes));
+        d_in[0] = graph_node(graph, &dropout_op,
+                             (Value[]){[DROPOUT_X] = d_out[0],
+                                       [DROPOUT_CLOCK] = node->input[DROPOUT_CLOCK],
+                                       [DROPOUT_KEY] = node->input[DROPOUT_KEY]},
+                             DROPOUT_INPUTS, node->attributes, sizeof(DropoutAttributes));
 }
 
 static Cost cost(const Node *node, const Shape in[], const Shape out[])

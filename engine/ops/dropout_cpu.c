@@ -5,19 +5,16 @@
 #include "engine/ops/rows_cpu.h"
 #include "engine/ops/vector_cpu.h"
 
-#include <math.h>
+#include <string.h>
 
-enum {
-    WORDS = 4,              /* random words a block: those of elements 4 i .. 4 i + 3 */
-    BLOCKS = 128,           /* made at once */
-    BATCH = WORDS * BLOCKS, /* elements */
-    KEY_SHIFT = 40          /* bits of the block index below the node's key */
-};
+enum { BLOCKS = 128 /* made at once */, BATCH = DROPOUT_WORDS * BLOCKS /* elements */ };
 
 typedef struct {
     const void *x;
     void *y;
-    uint64_t seed, step, key;
+    const int64_t *key; /* of rows; NULL: row r has the key of sample first_sample + r */
+    int64_t columns;
+    uint64_t first_sample, seed, step;
     uint32_t threshold; /* an element is dropped if its 24 bits are below */
     float scale;
 } Dropout;
@@ -35,19 +32,26 @@ VECTOR_INLINE void drop_batch(const Dropout *d, const uint32_t *word, int64_t fr
     }
 }
 
-/* Local elements [first, last); local element 0 is element `origin` of the global batch. */
-static void drop_range(const Dropout *d, uint64_t origin, int64_t first, int64_t last, bool bf16)
+static uint64_t first_block(const Dropout *d, int64_t row)
+{
+    const uint64_t key =
+        d->key != NULL ? (uint64_t)d->key[row] : (d->first_sample + (uint64_t)row) << DROPOUT_ROW_BITS;
+    return dropout_block(key, dropout_row_blocks(d->columns));
+}
+
+/* Elements [first, last). */
+static void drop_range(const Dropout *d, int64_t first, int64_t last, bool bf16)
 {
     RandomBlock block[BLOCKS];
     uint32_t word[BATCH + LANES] = {0};
-    int64_t at = first;
-    while (at < last) {
-        const uint64_t global = origin + (uint64_t)at;
-        const int skip = (int)(global % WORDS);
-        const int count = last - at < BATCH - skip ? (int)(last - at) : BATCH - skip;
-        const int blocks = (skip + count + WORDS - 1) / WORDS;
-        random_blocks(d->seed, RANDOM_DROPOUT, d->step, (d->key << KEY_SHIFT) + global / WORDS, blocks,
-                      block);
+    for (int64_t at = first; at < last;) {
+        const int64_t row = at / d->columns, column = at % d->columns;
+        const int skip = (int)(column % DROPOUT_WORDS);
+        const int64_t left = last - at < d->columns - column ? last - at : d->columns - column;
+        const int count = left < BATCH - skip ? (int)left : BATCH - skip;
+        const int blocks = (skip + count + DROPOUT_WORDS - 1) / DROPOUT_WORDS;
+        random_blocks(d->seed, RANDOM_DROPOUT, d->step,
+                      first_block(d, row) + (uint64_t)(column / DROPOUT_WORDS), blocks, block);
         memcpy(word, block, (size_t)blocks * sizeof *block);
         if (bf16)
             drop_batch(d, word + skip, at, count, true);
@@ -61,21 +65,23 @@ static Status run(const Call *call)
 {
     const DropoutAttributes *attributes = call->attributes;
     const Shape shape = call->out[0].shape;
-    const int64_t *clock = call->in[1].data, count = shape_count(shape);
-    const Dropout dropout = {.x = call->in[0].data,
+    const int64_t *clock = call->in[DROPOUT_CLOCK].data, count = shape_count(shape);
+    const int64_t *key = call->in[DROPOUT_KEY].data;
+    const Dropout dropout = {.x = call->in[DROPOUT_X].data,
                              .y = call->out[0].data,
-                             .seed = (uint64_t)clock[CLOCK_SEED],
+                             .key = key,
+                             .columns = count / (key != NULL ? shape_rows(shape) : shape.extent[0]),
+                             .first_sample = (uint64_t)clock[CLOCK_FIRST_SAMPLE],
+                             .seed = dropout_seed((uint64_t)clock[CLOCK_SEED], attributes->name_key),
                              .step = (uint64_t)clock[CLOCK_STEP],
-                             .key = attributes->key,
-                             .threshold = (uint32_t)lround(attributes->probability * 0x1p24),
-                             .scale = (float)(1 / (1 - attributes->probability))};
-    const uint64_t origin = (uint64_t)clock[CLOCK_FIRST_SAMPLE] * (uint64_t)(count / shape.extent[0]);
+                             .threshold = dropout_threshold(attributes->probability),
+                             .scale = dropout_scale(attributes->probability)};
     /* A random number costs about as much as ten additions. */
 #pragma omp parallel num_threads(threads_for(call->device, 10 * count))
     {
         int64_t first, last;
         thread_share(count, &first, &last);
-        drop_range(&dropout, origin, first, last, shape.type == BFLOAT16);
+        drop_range(&dropout, first, last, shape.type == BFLOAT16);
     }
     return OK;
 }

@@ -11,35 +11,39 @@ extern "C" {
 namespace
 {
 
-constexpr int THREADS = 256, WORDS = 4, KEY_SHIFT = 40;
+constexpr int THREADS = 256;
 
 template <typename T>
-__global__ void dropout_kernel(const T *x, T *y, const int64_t *clock, int64_t count, uint64_t per_sample,
-                               uint64_t key, uint32_t threshold, float scale, bool packed)
+__global__ void dropout_kernel(const T *x, T *y, const int64_t *clock, const int64_t *keys, int64_t rows,
+                               int64_t columns, uint64_t name_key, uint32_t threshold, float scale,
+                               bool packed)
 {
-    const uint64_t philox_word = philox_key(static_cast<uint64_t>(clock[CLOCK_SEED]), RANDOM_DROPOUT);
+    const uint64_t seed = dropout_seed(static_cast<uint64_t>(clock[CLOCK_SEED]), name_key);
+    const uint64_t philox_word = philox_key(seed, RANDOM_DROPOUT);
     const uint64_t step = static_cast<uint64_t>(clock[CLOCK_STEP]);
-    /* Element 0 here is element `origin` of the global batch. */
-    const uint64_t origin = static_cast<uint64_t>(clock[CLOCK_FIRST_SAMPLE]) * per_sample;
-    const uint64_t first = origin / WORDS, last = (origin + static_cast<uint64_t>(count) + WORDS - 1) / WORDS;
-    const bool aligned = packed && origin % WORDS == 0;
-    for (uint64_t block = first + static_cast<uint64_t>(grid_thread()); block < last;
+    const uint64_t first_sample = static_cast<uint64_t>(clock[CLOCK_FIRST_SAMPLE]);
+    const uint64_t row_blocks = dropout_row_blocks(columns),
+                   blocks = row_blocks * static_cast<uint64_t>(rows);
+    for (uint64_t block = static_cast<uint64_t>(grid_thread()); block < blocks;
          block += static_cast<uint64_t>(grid_threads())) {
-        const uint64_t index = (key << KEY_SHIFT) + block;
-        uint32_t word[WORDS] = {static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32),
-                                static_cast<uint32_t>(step), static_cast<uint32_t>(step >> 32)};
+        const uint64_t row = block / row_blocks, in_row = block % row_blocks;
+        const uint64_t key =
+            keys != nullptr ? static_cast<uint64_t>(keys[row]) : (first_sample + row) << DROPOUT_ROW_BITS;
+        const uint64_t index = dropout_block(key, row_blocks) + in_row;
+        uint32_t word[DROPOUT_WORDS] = {static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32),
+                                        static_cast<uint32_t>(step), static_cast<uint32_t>(step >> 32)};
         philox(static_cast<uint32_t>(philox_word), static_cast<uint32_t>(philox_word >> 32), word);
-        const int64_t at = static_cast<int64_t>(block * WORDS - origin); /* may be a little below 0 */
-        if (aligned && at + WORDS <= count) {
-            Pack<T, WORDS> pack = *reinterpret_cast<const Pack<T, WORDS> *>(x + at);
-            for (int i = 0; i < WORDS; ++i)
+        const int64_t column = static_cast<int64_t>(in_row) * DROPOUT_WORDS;
+        const int64_t at = static_cast<int64_t>(row) * columns + column;
+        if (packed) {
+            Pack<T, DROPOUT_WORDS> pack = *reinterpret_cast<const Pack<T, DROPOUT_WORDS> *>(x + at);
+            for (int i = 0; i < DROPOUT_WORDS; ++i)
                 pack.element[i] =
                     from_float<T>(word[i] >> 8 >= threshold ? to_float(pack.element[i]) * scale : 0.0f);
-            *reinterpret_cast<Pack<T, WORDS> *>(y + at) = pack;
+            *reinterpret_cast<Pack<T, DROPOUT_WORDS> *>(y + at) = pack;
         } else {
-            for (int i = 0; i < WORDS; ++i)
-                if (at + i >= 0 && at + i < count)
-                    y[at + i] = from_float<T>(word[i] >> 8 >= threshold ? to_float(x[at + i]) * scale : 0.0f);
+            for (int i = 0; i < DROPOUT_WORDS && column + i < columns; ++i)
+                y[at + i] = from_float<T>(word[i] >> 8 >= threshold ? to_float(x[at + i]) * scale : 0.0f);
         }
     }
 }
@@ -50,15 +54,18 @@ template <typename T> Status run_typed(const Call *call)
     const Shape shape = call->out[0].shape;
     const int64_t count = shape_count(shape);
     if (count == 0) return OK;
-    const uintptr_t places =
-        reinterpret_cast<uintptr_t>(call->in[0].data) | reinterpret_cast<uintptr_t>(call->out[0].data);
-    const bool packed = places % (WORDS * sizeof(T)) == 0;
-    return launch("dropout", dropout_kernel<T>, blocks_for(count, THREADS * WORDS), THREADS, 0,
-                  device_stream(call->device), static_cast<const T *>(call->in[0].data),
-                  static_cast<T *>(call->out[0].data), static_cast<const int64_t *>(call->in[1].data), count,
-                  count / shape.extent[0], attributes->key,
-                  static_cast<uint32_t>(lround(attributes->probability * 0x1p24)),
-                  static_cast<float>(1 / (1 - attributes->probability)), packed);
+    const auto *keys = static_cast<const int64_t *>(call->in[DROPOUT_KEY].data);
+    const int64_t rows = keys != nullptr ? shape_rows(shape) : shape.extent[0], columns = count / rows;
+    const uintptr_t places = reinterpret_cast<uintptr_t>(call->in[DROPOUT_X].data) |
+                             reinterpret_cast<uintptr_t>(call->out[0].data);
+    const bool packed = columns % DROPOUT_WORDS == 0 && places % (DROPOUT_WORDS * sizeof(T)) == 0;
+    return launch("dropout", dropout_kernel<T>,
+                  blocks_for(rows * static_cast<int64_t>(dropout_row_blocks(columns)), THREADS), THREADS, 0,
+                  device_stream(call->device), static_cast<const T *>(call->in[DROPOUT_X].data),
+                  static_cast<T *>(call->out[0].data),
+                  static_cast<const int64_t *>(call->in[DROPOUT_CLOCK].data), keys, rows, columns,
+                  attributes->name_key, dropout_threshold(attributes->probability),
+                  dropout_scale(attributes->probability), packed);
 }
 
 Status run(const Call *call)

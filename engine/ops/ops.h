@@ -88,10 +88,23 @@ Value slice(Graph *, Value x, int64_t first,
 Value reshape(Graph *, Value x, int rank, const int64_t extent[]); /* same count; one extent may be -1 */
 Value flatten(Graph *, Value x);     /* [N, ...] -> [N, rest] in PyTorch's order: [N,H,W,C] as C,H,W */
 Value cast(Graph *, Value x, DType); /* FLOAT32 <-> BFLOAT16; x itself if it has the type */
-Value dropout(Graph *, Value x, double probability); /* inverted; nothing in GRAPH_EVALUATE. Uses the clock */
-Value softmax(Graph *, Value x);                     /* over the last dimension */
+Value softmax(Graph *, Value x);     /* over the last dimension */
 Value log_softmax(Graph *, Value x);
 Value dot(Graph *, Value x, Value weight); /* FLOAT64 [1]: sum of x * weight; equal shapes. Can end a graph */
+
+/* ---- dropout ---- */
+
+/* Inverted dropout, nothing in GRAPH_EVALUATE. x [samples, ...]. The mask is a function of the clock's seed and step, the full
+ * name, the sample's place in the global batch and the element of the sample. A name may occur once in a graph. */
+Value dropout(Graph *, const char *name, Value x, double probability);
+/* The same for x [rows..., columns] whose rows are not samples in the global batch's order: key INT64 [rows] says of each
+ * row which it is. */
+Value dropout_by_key(Graph *, const char *name, Value x, Value key, double probability);
+/* The key of row `row` of the sample at `place` of the global batch. */
+static inline int64_t dropout_key(int64_t place, int64_t row)
+{
+    return (int64_t)((uint64_t)place << 32) + row;
+}
 
 /* ---- pooling ---- */
 

@@ -207,7 +207,10 @@ static Value build(Graph *graph, const TaskData *data, const ModelOptions *model
         task->texts.vocabulary != NULL ? vocabulary_size(task->texts.vocabulary) : WITHOUT_DATA;
     const Value inputs[] = {[TREE_WORDS_INPUT] = input(graph, shape, "words"),
                             [TREE_CHILDREN_INPUT] = input(graph, shape, "children"),
-                            [TREE_LEVELS_INPUT] = input(graph, shape, "levels")};
+                            [TREE_LEVELS_INPUT] = input(graph, shape, "levels"),
+                            [TREE_KEY_INPUT] = graph_mode(graph) == GRAPH_TRAIN && options.dropout > 0
+                                                   ? input(graph, shape, "key")
+                                                   : NO_VALUE};
     return model_build(graph, &options, inputs, data->classes);
 }
 
