@@ -31,6 +31,7 @@ typedef struct {
     bool has_vectors;        /* the table of word vectors is filled before training; set by the task */
     int64_t embedding_width; /* numbers of a word vector */
     bool freeze_embedding;
+    int64_t model_width;         /* Transformers: d_model, which the schedule inverse_square_root uses */
     int64_t memory;              /* trees: numbers of a node's state */
     bool leaf_gate, output_gate; /* trees: of leaves, of inner nodes */
     int64_t receptive_field;     /* documents: positions that one output of the last convolution sees */

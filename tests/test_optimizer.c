@@ -531,6 +531,27 @@ static void test_other_schedules(void **state)
     assert_rate(&warm, 0, 21, 0.5);
     assert_rate(&warm, 0, 71, 0.25);
 
+    const Schedule linear = {.name = "linear",
+                             .learning_rate = 0.5,
+                             .total_steps = 100,
+                             .warmup_steps = 20,
+                             .final_rate = 0.1,
+                             .decay = 0.5};
+    assert_rate(&linear, 0, 10, 0.25);
+    assert_rate(&linear, 0, 20, 0.5);
+    assert_rate(&linear, 0, 51, 0.5);
+    assert_rate(&linear, 0, 76, 0.3);
+    assert_rate(&linear, 0, 101, 0.1);
+    assert_rate(&linear, 0, 1000, 0.1);
+    /* A warm-up longer than the constant part, and a rate that rises. */
+    const Schedule steep = {
+        .name = "linear", .learning_rate = 1, .total_steps = 10, .warmup_steps = 9, .decay = 1};
+    assert_rate(&steep, 0, 5, 5.0 / 9);
+    assert_rate(&steep, 0, 8, 0.3);
+    const Schedule rising = {
+        .name = "linear", .learning_rate = 1, .total_steps = 10, .final_rate = 2, .decay = 1};
+    assert_rate(&rising, 0, 6, 1.5);
+
     const Schedule cold = {.name = "inverse_square_root", .learning_rate = 2, .model_width = 4};
     assert_rate(&cold, 0, 1, 1);
     assert_rate(&cold, 0, 16, 0.25);

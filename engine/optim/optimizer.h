@@ -59,15 +59,16 @@ CHECKED Status optimizer_gradient_norm(Optimizer *, double *norm);
 
 /* Learning-rate schedules; a pure function of the place in training. */
 typedef struct {
-    const char *name;      /* "constant", "steps", "cosine", "inverse_square_root" */
+    const char *name;      /* "constant", "steps", "linear", "cosine", "inverse_square_root" */
     double learning_rate;  /* the base; for inverse_square_root a factor */
     const int64_t *epochs; /* steps: where it is multiplied by factor */
     int epoch_count;
     double factor;        /* steps */
     bool one_epoch_early; /* steps: as the published code under torch >= 1.1 */
     int64_t warmup_steps; /* linear warm-up, any schedule; Vaswani's warm-up for inverse_square_root */
-    int64_t total_steps;  /* cosine */
-    double final_rate;    /* cosine: where it ends */
+    int64_t total_steps;  /* linear, cosine */
+    double final_rate;    /* linear, cosine: where it ends */
+    double decay;         /* linear: the last part of all steps, in which the rate falls; (0..1] */
     int64_t model_width;  /* inverse_square_root: d_model of "Attention Is All You Need", section 5.3 */
 } Schedule;
 /* epoch from 0; step from 1, counted over the whole run. NaN for a name that is not in the list. */

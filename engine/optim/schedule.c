@@ -28,6 +28,20 @@ static double steps(const Schedule *schedule, int64_t epoch, int64_t step)
     return rate * warm_up(schedule, step);
 }
 
+/* The base up to the last part of training, then a straight line to final_rate after the last step. A warm-up that
+ * reaches into that part ends where it meets the line. */
+static double linear(const Schedule *schedule, int64_t epoch, int64_t step)
+{
+    (void)epoch;
+    const double total = (double)schedule->total_steps, length = schedule->decay * total;
+    const double done = (double)(step - 1) - (total - length);
+    const double part = !(done > 0) ? 0 : done < length ? done / length : 1;
+    const double height = schedule->learning_rate - schedule->final_rate;
+    const double rate = schedule->learning_rate - height * part;
+    return step < schedule->warmup_steps ? fmin(schedule->learning_rate * warm_up(schedule, step), rate)
+                                         : rate;
+}
+
 /* Half a cosine from the base at the first step after the warm-up to final_rate after the last. */
 static double cosine(const Schedule *schedule, int64_t epoch, int64_t step)
 {
@@ -56,6 +70,7 @@ static const struct {
 } rules[] = {
     {"constant", constant},
     {"steps", steps},
+    {"linear", linear},
     {"cosine", cosine},
     {"inverse_square_root", inverse_square_root},
 };

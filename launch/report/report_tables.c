@@ -270,7 +270,7 @@ static void write_training_row(FILE *page, const RunSummary *run, int colour)
     }
     const char *ranks = run_facts_find(&run->environment, "ranks");
     write_row_head(page, run, colour);
-    (void)fprintf(page, "<td>%s</td><td class=\"number\">%.0f", states[run->state], last->epoch);
+    (void)fprintf(page, "<td>%s</td><td class=\"number\">%.6g", states[run->state], last->epoch);
     if (run->epochs_planned > 0) (void)fprintf(page, " of %lld", (long long)run->epochs_planned);
     (void)fputs("</td>", page);
     write_number(page, "%.4g", last->train_loss);

@@ -18,31 +18,54 @@ static Status record_path(const RunFolder *run, char path[PATH_MAX])
     return file_join(path, run->path, "extensions.jsonl");
 }
 
+static const char *const lengths[] = {"epochs", "steps"};
+
+/* The value of a line "setting: value" of a resolved config; 0 for other lines. */
+static int64_t value_of(const char *line, const char *setting)
+{
+    const size_t length = strlen(setting);
+    return strncmp(line, setting, length) == 0 && line[length] == ':' ? strtoll(line + length + 1, NULL, 10)
+                                                                      : 0;
+}
+
+bool run_extension_is(const char *old_line, const char *new_line, RunExtension *extension)
+{
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; ++i) {
+        const int64_t from = value_of(old_line, lengths[i]), to = value_of(new_line, lengths[i]);
+        if (from <= 0 || to <= from) continue;
+        *extension = (RunExtension){lengths[i], from, to};
+        return true;
+    }
+    return false;
+}
+
 /* The record first: whatever comes between, the next job finds a run that may go on. */
-Status run_extension_begin(const RunFolder *run, int64_t from, int64_t to)
+Status run_extension_begin(const RunFolder *run, const RunExtension *extension)
 {
     char path[PATH_MAX], line[160], when[64];
     const time_t now = time(NULL);
     struct tm moment;
     (void)strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &moment));
-    (void)snprintf(line, sizeof line, "{\"from\":%" PRId64 ",\"to\":%" PRId64 ",\"when\":\"%s\"}", from, to,
-                   when);
+    (void)snprintf(line, sizeof line,
+                   "{\"setting\":\"%s\",\"from\":%" PRId64 ",\"to\":%" PRId64 ",\"when\":\"%s\"}",
+                   extension->setting, extension->from, extension->to, when);
     TRY(record_path(run, path));
     TRY(file_append_line(path, line));
     TRY(file_join(path, run->path, "evaluation.json"));
     (void)unlink(path);
-    log_info("%s had %" PRId64 " epochs and goes on to %" PRId64, run->path, from, to);
+    log_info("%s had %" PRId64 " %s and goes on to %" PRId64, run->path, extension->from, extension->setting,
+             extension->to);
     return OK;
 }
 
-static Status hash_with(const RunFolder *run, int64_t epochs, uint64_t *hash)
+static Status hash_with(const RunFolder *run, const char *setting, int64_t value, uint64_t *hash)
 {
     char path[PATH_MAX], word[64];
     int count;
     const Setting *table = settings_table(&count);
     Config *config;
     TRY(file_join(path, run->path, "config.yaml"));
-    (void)snprintf(word, sizeof word, "epochs=%" PRId64, epochs);
+    (void)snprintf(word, sizeof word, "%s=%" PRId64, setting, value);
     const char *const overrides[] = {word};
     TRY(config_load(table, count, path, 1, overrides, &config));
     const Status status = run_config_hash(config, hash);
@@ -72,8 +95,11 @@ Status run_extension_is_config(const RunFolder *run, const Config *config, const
     for (const char *line; !*is && status == OK && (line = strsep(&rest, "\n")) != NULL;) {
         cJSON *object = cJSON_Parse(line);
         const cJSON *from = cJSON_GetObjectItemCaseSensitive(object, "from");
+        const char *setting = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, "setting"));
+        /* Runs of older versions could only get more epochs. */
+        const bool steps = setting != NULL && strcmp(setting, "steps") == 0;
         if (cJSON_IsNumber(from) && from->valuedouble >= 1) { /* not half a line */
-            status = hash_with(run, (int64_t)from->valuedouble, &hash);
+            status = hash_with(run, lengths[steps ? 1 : 0], (int64_t)from->valuedouble, &hash);
             if (status == OK) *is = is_hash(text, hash);
         }
         cJSON_Delete(object);

@@ -25,6 +25,7 @@ static const char *const harmless[] = {"device",
                                        "threads",
                                        "evaluate_batch",
                                        "evaluate.every",
+                                       "evaluate.every_steps",
                                        "evaluate.bins",
                                        "evaluate.bootstrap",
                                        "checkpoint.epochs",
@@ -66,24 +67,17 @@ static Status read_config(const char *path, char **resolved)
     return status;
 }
 
-/* The number of epochs of a line of a resolved config; 0 for other lines. */
-static int64_t epochs_of(const char *line)
+/* They have one setting a line, in the table's order: the first line that differs is what differs. *longer: what the
+ * run gets more of, epochs or steps; NULL: it may not. */
+static Status compare_configs(const char *path, const char *old, const char *new, RunExtension *longer)
 {
-    static const char name[] = "epochs: ";
-    return strncmp(line, name, sizeof name - 1) == 0 ? strtoll(line + sizeof name - 1, NULL, 10) : 0;
-}
-
-/* They have one setting a line, in the table's order: the first line that differs is what differs. *from: the number of
- * epochs that the run had, if it gets more, else 0; NULL: it may not. */
-static Status compare_configs(const char *path, const char *old, const char *new, int64_t *from)
-{
-    if (from != NULL) *from = 0;
+    if (longer != NULL) longer->setting = NULL;
     while (*old != '\0' || *new != '\0') {
         const size_t a = strcspn(old, "\n"), b = strcspn(new, "\n");
         const bool differ = a != b || memcmp(old, new, a) != 0;
-        if (differ && from != NULL && epochs_of(old) > 0 && epochs_of(new) > epochs_of(old))
-            *from = epochs_of(old);
-        else if (differ && !(is_harmless(old) && is_harmless(new)))
+        const bool more =
+            differ && longer != NULL && longer->setting == NULL && run_extension_is(old, new, longer);
+        if (differ && !more && !(is_harmless(old) && is_harmless(new)))
             return fail(STATUS_INPUT,
                         "%s was begun with another config: it has\n    %.*s\nand this command\n    "
                         "%.*s\nGive another folder, or the config it was begun with",
@@ -94,9 +88,9 @@ static Status compare_configs(const char *path, const char *old, const char *new
     return OK;
 }
 
-static Status check_config(const RunFolder *run, const Config *config, int64_t *from)
+static Status check_config(const RunFolder *run, const Config *config, RunExtension *longer)
 {
-    if (from != NULL) *from = 0;
+    if (longer != NULL) longer->setting = NULL;
     char path[PATH_MAX], stem[64];
     char *resolved = NULL, *old = NULL;
     TRY(file_join(path, run->path, "config.yaml"));
@@ -105,7 +99,7 @@ static Status check_config(const RunFolder *run, const Config *config, int64_t *
     if (!file_exists(path) || (stem[0] == '\0' && !run_folder_is_complete(run))) return OK;
     Status status = read_config(path, &old);
     if (status == OK) status = config_resolved(config, &resolved);
-    if (status == OK) status = compare_configs(run->path, old, resolved, from);
+    if (status == OK) status = compare_configs(run->path, old, resolved, longer);
     free(old);
     free(resolved);
     return status;
@@ -160,9 +154,9 @@ Status run_folder_too_late(const RunFolder *run, const Config *config, char **se
 static Status settle_config(const RunFolder *run, const Config *config)
 {
     char path[PATH_MAX], *resolved;
-    int64_t from;
-    TRY(check_config(run, config, &from));
-    if (from > 0) TRY(run_extension_begin(run, from, config_integer(config, "epochs")));
+    RunExtension longer;
+    TRY(check_config(run, config, &longer));
+    if (longer.setting != NULL) TRY(run_extension_begin(run, &longer));
     if (run_folder_is_complete(run)) return OK;
     TRY(file_join(path, run->path, "config.yaml"));
     TRY(config_resolved(config, &resolved));

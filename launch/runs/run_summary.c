@@ -305,7 +305,9 @@ static Status read_config(RunSummary *run, const char *path)
     if (root->kind != YAML_MAP) TRY_ELSE(done, fail(STATUS_INPUT, "%s: not a map of settings", path));
     TRY_ELSE(done, add_settings(&run->setting, &capacity, "", root));
     const char *epochs = run_facts_find(&run->setting, "epochs");
-    if (epochs != NULL) run->epochs_planned = strtoll(epochs, NULL, 10);
+    const char *steps = run_facts_find(&run->setting, "steps");
+    const bool by_steps = steps != NULL && strtoll(steps, NULL, 10) > 0;
+    if (epochs != NULL && !by_steps) run->epochs_planned = strtoll(epochs, NULL, 10);
     if (run->epochs_planned < 0) run->epochs_planned = 0;
 done:
     yaml_release(root);

@@ -62,7 +62,7 @@ typedef struct {
     RunMeasure measure[EVALUATE_STAGES];
 
     int epochs;             /* done */
-    int64_t epochs_planned; /* of the config; 0: unknown */
+    int64_t epochs_planned; /* of the config; 0: unknown, or it counts steps */
     RunEpoch *epoch;        /* [epochs], rising */
     char *config;           /* text of config.yaml; NULL if absent */
     RunFacts setting;       /* its settings, in order */

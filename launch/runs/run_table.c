@@ -18,9 +18,9 @@ static void epochs_text(const RunSummary *run, char *text, size_t size)
 {
     const double done = run->epochs > 0 ? run->epoch[run->epochs - 1].epoch : 0;
     if (run->epochs_planned > 0)
-        (void)snprintf(text, size, "%.0f of %" PRId64 " epochs", done, run->epochs_planned);
+        (void)snprintf(text, size, "%.6g of %" PRId64 " epochs", done, run->epochs_planned);
     else
-        (void)snprintf(text, size, "%.0f epochs", done);
+        (void)snprintf(text, size, "%.6g epochs", done);
 }
 
 static void unfinished_text(const RunSummary *run, const char *epochs, char *text, size_t size)

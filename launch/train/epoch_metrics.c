@@ -22,7 +22,7 @@ Status epoch_metrics_measure(Session *session, EpochMetrics *metrics)
 void epoch_metrics_print(const EpochMetrics *metrics, int64_t epochs, const char *unit)
 {
     char text[400];
-    int used = snprintf(text, sizeof text, "epoch %" PRId64 "/%" PRId64 ": train loss %.4f error %.2f %%",
+    int used = snprintf(text, sizeof text, "epoch %.6g/%" PRId64 ": train loss %.4f error %.2f %%",
                         metrics->epoch, epochs, metrics->train_loss, 100 * metrics->train_error);
     for (int split = 0; split < SPLIT_COUNT; ++split) {
         if (!metrics->has[split] || used < 0 || used >= (int)sizeof text) continue;
@@ -47,7 +47,7 @@ static void add_number(cJSON *object, const char *name, double value)
 Status epoch_metrics_json(const EpochMetrics *metrics, char **line)
 {
     cJSON *object = cJSON_CreateObject();
-    add_number(object, "epoch", (double)metrics->epoch);
+    add_number(object, "epoch", metrics->epoch);
     add_number(object, "step", (double)metrics->step);
     add_number(object, "learning_rate", metrics->learning_rate);
     add_number(object, "gradient_norm", metrics->gradient_norm);

@@ -6,7 +6,8 @@
 #include "losses/calibration/calibration.h"
 
 typedef struct {
-    int64_t epoch, step; /* done */
+    double epoch; /* done; with a fraction in the course of one */
+    int64_t step; /* done */
     double learning_rate, train_loss, train_error, gradient_norm;
     double seconds, samples_per_second;
     bool has[SPLIT_COUNT]; /* which splits were measured */

@@ -134,7 +134,7 @@ static Status check_epochs(const Config *config, const Schedule *schedule)
     return OK;
 }
 
-static Status read_schedule(const Config *config, Schedule *schedule)
+static Status read_schedule(const Config *config, const ModelOptions *model, Schedule *schedule)
 {
     *schedule = (Schedule){.name = config_text(config, "schedule.name"),
                            .learning_rate = config_real(config, "optimizer.learning_rate"),
@@ -145,10 +145,14 @@ static Status read_schedule(const Config *config, Schedule *schedule)
         schedule->one_epoch_early = config_flag(config, "compat.early_schedule");
         return check_epochs(config, schedule);
     }
-    if (strcmp(schedule->name, "cosine") == 0) {
+    if (strcmp(schedule->name, "linear") == 0) {
+        schedule->final_rate = config_real(config, "schedule.final_rate");
+        schedule->decay = config_real(config, "schedule.decay");
+    } else if (strcmp(schedule->name, "cosine") == 0) {
         schedule->final_rate = config_real(config, "schedule.final_rate");
     } else if (strcmp(schedule->name, "inverse_square_root") == 0) {
-        schedule->model_width = config_integer(config, "schedule.model_width");
+        schedule->model_width =
+            model->model_width > 0 ? model->model_width : config_integer(config, "schedule.model_width");
     }
     return OK;
 }
@@ -159,18 +163,28 @@ static const Measure *read_best(const Config *config, const Task *task)
     return measure_find(strcmp(name, "auto") == 0 ? task->best : name);
 }
 
+/* The default of epochs is no limit for somebody who counts steps. */
+static void read_length(const Config *config, Experiment *experiment)
+{
+    const int64_t steps = config_integer(config, "steps");
+    experiment->steps = steps > 0 ? steps : INT64_MAX;
+    experiment->epochs =
+        steps > 0 && !config_is_set(config, "epochs") ? INT64_MAX : config_integer(config, "epochs");
+}
+
 /* What is read for training alone. */
 static Status read_training(const Config *config, Experiment *experiment)
 {
-    experiment->epochs = config_integer(config, "epochs");
+    read_length(config, experiment);
     experiment->init = config_text(config, "init");
     TRY(read_optimizer(config, experiment));
     experiment->evaluate.every = config_integer(config, "evaluate.every");
+    experiment->evaluate.every_steps = config_integer(config, "evaluate.every_steps");
     experiment->checkpoint.epochs = config_integer(config, "checkpoint.epochs");
     experiment->checkpoint.keep = config_integer(config, "checkpoint.keep");
     experiment->checkpoint.best = read_best(config, experiment->data->task);
     experiment->checkpoint.minutes = config_real(config, "checkpoint.minutes");
-    return read_schedule(config, &experiment->schedule);
+    return read_schedule(config, &experiment->model, &experiment->schedule);
 }
 
 static Status check_fit(const Config *config, const Experiment *experiment)

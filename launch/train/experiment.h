@@ -32,14 +32,15 @@ typedef struct Experiment {
     CommOptions comm;
     PlanOptions plan;
 
-    int64_t epochs;
-    const char *init; /* file of starting weights; "": none */
+    int64_t epochs, steps; /* of training: what is reached first; INT64_MAX: no limit */
+    const char *init;      /* file of starting weights; "": none */
     OptimizerOptions optimizer;
     OptimizerGroup *groups; /* those of the optimizer; owned */
     Schedule schedule;      /* total_steps is for the trainer to set */
 
     struct {
-        int64_t every; /* epochs; 0: only at the end */
+        int64_t every;       /* epochs; 0: only at the end */
+        int64_t every_steps; /* 0: only at the ends of epochs */
         int bins;
         int64_t bootstrap;
     } evaluate;

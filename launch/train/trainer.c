@@ -37,8 +37,10 @@ typedef struct {
     Position position; /* of the next step; its sums are those of the steps that have reported */
     StepReport report[2];
     Progress progress;
-    int64_t epochs; /* of the run */
-    bool mean;      /* divide the gradient by the batch's weight */
+    int64_t epochs; /* of the run; if it ends after a number of steps, about as many as it will begin */
+    int64_t
+        steps; /* of the run, of which there may be a few more or fewer if it ends after a number of epochs */
+    bool mean; /* divide the gradient by the batch's weight */
     double gradient_norm;
     LogView view;
     bool record;       /* let the device record the step */
@@ -242,27 +244,39 @@ static Status keep_if_best(Trainer *trainer, const EpochMetrics *metrics)
     return saver_keep_best(&trainer->saver, &trainer->position);
 }
 
-/* samples: those that this job has trained on in the epoch, in so many seconds. */
-static Status end_epoch(Trainer *trainer, int64_t samples, double seconds)
+static bool is_over(const Trainer *trainer)
+{
+    const Experiment *experiment = &trainer->session->experiment;
+    return trainer->position.epoch >= experiment->epochs || trainer->position.step >= experiment->steps;
+}
+
+/* What this job did of the epoch since the last line of metrics. */
+typedef struct {
+    int64_t batches; /* of the whole epoch */
+    int64_t samples;
+    double started; /* on the progress clock */
+} EpochWork;
+
+/* A line of metrics, of the epoch up to here, and whether its model is the best. What is in it of seconds is since the
+ * line before, so that they add up. */
+static Status report_epoch(Trainer *trainer, const EpochWork *work, bool evaluate)
 {
     Session *session = trainer->session;
-    const Experiment *experiment = &session->experiment;
-    Position *position = &trainer->position;
-    const int64_t epoch = position->epoch;
-    EpochMetrics metrics = {.epoch = epoch + 1,
-                            .step = position->step,
-                            .learning_rate =
-                                schedule_learning_rate(&trainer->schedule, epoch, position->step),
-                            .train_loss = position->sums[LOSS_SUM] / position->sums[LOSS_WEIGHT],
-                            .train_error = 1.0 - position->sums[LOSS_CORRECT] / position->sums[LOSS_WEIGHT],
-                            .gradient_norm = trainer->gradient_norm,
-                            .seconds = seconds,
-                            .samples_per_second = (double)samples / seconds};
-    if (is_due(experiment->evaluate.every, epoch)) {
+    const Position *position = &trainer->position;
+    const double seconds = progress_clock() - work->started;
+    EpochMetrics metrics = {
+        .epoch = (double)position->epoch + (double)position->batch / (double)work->batches,
+        .step = position->step,
+        .learning_rate = schedule_learning_rate(&trainer->schedule, position->epoch, position->step),
+        .train_loss = position->sums[LOSS_SUM] / position->sums[LOSS_WEIGHT],
+        .train_error = 1.0 - position->sums[LOSS_CORRECT] / position->sums[LOSS_WEIGHT],
+        .gradient_norm = trainer->gradient_norm,
+        .seconds = seconds,
+        .samples_per_second = (double)work->samples / seconds};
+    if (evaluate) {
         TRY(epoch_metrics_measure(session, &metrics));
         TRY(keep_if_best(trainer, &metrics));
     }
-    if (is_due(experiment->checkpoint.keep, epoch)) TRY(saver_keep_epoch(&trainer->saver, position));
     Status status = OK;
     if (session->world->rank == 0) {
         progress_clear(&trainer->progress);
@@ -274,14 +288,39 @@ static Status end_epoch(Trainer *trainer, int64_t samples, double seconds)
             free(line);
         }
     }
-    TRY(comm_agree(session->world, status));
+    return comm_agree(session->world, status);
+}
+
+static Status end_epoch(Trainer *trainer, const EpochWork *work)
+{
+    const Experiment *experiment = &trainer->session->experiment;
+    Position *position = &trainer->position;
+    const int64_t epoch = position->epoch;
+    TRY(report_epoch(trainer, work, is_due(experiment->evaluate.every, epoch)));
+    if (is_due(experiment->checkpoint.keep, epoch)) TRY(saver_keep_epoch(&trainer->saver, position));
     for (int i = 0; i < LOSS_SUMS; ++i)
         position->sums[i] = 0;
     ++position->epoch;
     position->batch = 0;
-    if (position->epoch == trainer->epochs) return saver_save(&trainer->saver, position);
+    if (is_over(trainer)) return saver_save(&trainer->saver, position);
     return is_due(experiment->checkpoint.epochs, epoch) ? saver_save_if_worth_it(&trainer->saver, position)
                                                         : OK;
+}
+
+/* After a step that does not end the epoch. Where training ends there, the position stays in the epoch: with more steps
+ * the run goes on as if it had never stopped. */
+static Status look_within_epoch(Trainer *trainer, EpochWork *work)
+{
+    const Experiment *experiment = &trainer->session->experiment;
+    const Position *position = &trainer->position;
+    const int64_t every = experiment->evaluate.every_steps;
+    const bool over = is_over(trainer);
+    if (!over && (every == 0 || position->step % every != 0)) return OK;
+    TRY(finish_steps(trainer));
+    TRY(report_epoch(trainer, work, every > 0 || experiment->evaluate.every > 0));
+    work->samples = 0;
+    work->started = progress_clock();
+    return over ? saver_save(&trainer->saver, position) : OK;
 }
 
 /* A signal on any rank, or time to save, as all ranks see it. */
@@ -312,23 +351,26 @@ static Status run_epoch(Trainer *trainer)
 {
     Feed *feed = &trainer->session->train;
     Position *position = &trainer->position;
-    const double started = progress_clock();
-    const int64_t batches = batches_of(feed, position->epoch);
-    int64_t samples = 0; /* what an interrupted job did of the epoch is not this one's */
+    EpochWork work = {.batches = batches_of(feed, position->epoch), .started = progress_clock()};
     TRY(loader_start(feed->loader, position->epoch, position->batch));
-    for (;;) {
+    while (!is_over(trainer)) {
         const Batch *batch;
         TRY(loader_next(feed->loader, &batch));
-        if (batch == NULL) break;
+        if (batch == NULL) {
+            work.batches = position->batch;
+            break;
+        }
         TRY(enqueue_step(trainer, batch, &trainer->report[position->step % 2]));
-        samples += batch->samples;
+        work.samples += batch->samples;
         ++position->step;
         ++position->batch;
         TRY(finish_step(trainer, &trainer->report[position->step % 2])); /* the one before */
-        if (position->batch < batches) TRY(heed_signals(trainer));
+        if (position->batch == work.batches) continue;
+        TRY(look_within_epoch(trainer, &work));
+        TRY(heed_signals(trainer));
     }
     TRY(finish_steps(trainer));
-    TRY(end_epoch(trainer, samples, progress_clock() - started));
+    if (position->batch == work.batches) TRY(end_epoch(trainer, &work));
     return heed_signals(trainer);
 }
 
@@ -345,16 +387,25 @@ static void warn_of_late_step(const Config *config, const Schedule *schedule, in
                     schedule->epochs[last], epochs);
 }
 
+/* How many epochs and steps that will be. Epochs are alike, but for a few batches of text. */
+static void plan_length(Trainer *trainer, int64_t batches)
+{
+    const Experiment *experiment = &trainer->session->experiment;
+    const int64_t begun =
+        experiment->steps < INT64_MAX ? (experiment->steps - 1) / batches + 1 : experiment->epochs;
+    trainer->epochs = begun < experiment->epochs ? begun : experiment->epochs;
+    const int64_t steps = trainer->epochs * batches;
+    trainer->steps = steps < experiment->steps ? steps : experiment->steps;
+}
+
 static Status train(Trainer *trainer)
 {
     Session *session = trainer->session;
     const Experiment *experiment = &session->experiment;
     const Feed *feed = &session->train;
-    trainer->epochs = experiment->epochs;
-    const int64_t steps =
-        trainer->epochs * batches_of(feed, 0); /* epochs are alike, but for a few batches of text */
+    plan_length(trainer, batches_of(feed, 0));
     trainer->schedule = experiment->schedule;
-    trainer->schedule.total_steps = steps;
+    trainer->schedule.total_steps = trainer->steps;
     trainer->record = experiment->record && !trainer->options.log_view;
     trainer->mean = experiment->loss.reduction == REDUCTION_MEAN;
     warn_of_late_step(experiment->config, &trainer->schedule, trainer->epochs);
@@ -366,8 +417,8 @@ static Status train(Trainer *trainer)
         log_info("going on after step %" PRId64 " (epoch %" PRId64 ")", trainer->position.step,
                  trainer->position.epoch + 1);
     progress_start(&trainer->progress, session->world->rank == 0 && !trainer->options.quiet,
-                   session->data->task->unit, trainer->position.step, steps);
-    while (trainer->position.epoch < trainer->epochs)
+                   session->data->task->unit, trainer->position.step, trainer->steps);
+    while (!is_over(trainer))
         TRY(run_epoch(trainer));
     TRY(evaluate_trained(session, trainer->run, trainer->options.quiet));
     trainer->view.data_seconds = loader_waited(feed->loader);
