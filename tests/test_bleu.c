@@ -1,4 +1,4 @@
-/* BLEU against sacreBLEU's numbers. Golden values for intl, lower case and chrF in these cases are not read yet. */
+/* BLEU against sacreBLEU's numbers. */
 #include "tests/golden.h"
 #include "tests/support.h"
 
@@ -11,21 +11,26 @@
 
 /* ---- Tokenisers ---- */
 
-static void assert_tokens(BleuTokenizer tokenizer, const char *line, const char *const expected[], int count)
+static void assert_tokens_of(BleuTokenization how, const char *line, const char *const expected[], int count)
 {
     BleuTokens tokens = {.text = NULL};
-    assert_ok(bleu_tokenize(tokenizer, text_span(line), &tokens));
+    assert_ok(bleu_tokenize(&how, text_span(line), &tokens));
     bool equal = tokens.count == count;
     for (int i = 0; i < count && equal; ++i)
         equal = text_span_equal(tokens.token[i], text_span(expected[i]));
     if (!equal) {
-        print_error("%s: \"%s\" gives", bleu_tokenizer_name(tokenizer), line);
+        print_error("%s: \"%s\" gives", bleu_tokenizer_name(how.tokenizer), line);
         for (int64_t i = 0; i < tokens.count; ++i)
             print_error(" [%.*s]", (int)tokens.token[i].size, tokens.token[i].data);
         print_error("\n");
     }
     assert_true(equal);
     bleu_tokens_free(&tokens);
+}
+
+static void assert_tokens(BleuTokenizer tokenizer, const char *line, const char *const expected[], int count)
+{
+    assert_tokens_of((BleuTokenization){.tokenizer = tokenizer}, line, expected, count);
 }
 
 static void lines_become_tokens(void **state)
@@ -201,25 +206,29 @@ static void corpus_free(Corpus *corpus)
         lines_free(&corpus->reference[r]);
 }
 
-static void add_line(const Corpus *corpus, BleuTokenizer tokenizer, int64_t line, BleuStatistics *sum)
+static void add_line(const Corpus *corpus, BleuCounter *counter, int64_t line, BleuStatistics *sum)
 {
     TextSpan reference[MOST_REFERENCES];
     for (int r = 0; r < corpus->references; ++r)
         reference[r] = corpus->reference[r].line[line];
     BleuStatistics one;
-    assert_ok(bleu_segment(tokenizer, corpus->hypothesis.line[line], reference, corpus->references, &one));
+    assert_ok(bleu_counter_references(counter, reference, corpus->references));
+    assert_ok(bleu_counter_count(counter, corpus->hypothesis.line[line], &one));
     bleu_add(sum, &one);
 }
 
-static BleuStatistics statistics_of(const Corpus *corpus, BleuTokenizer tokenizer)
+static BleuStatistics statistics_of(const Corpus *corpus, BleuTokenizer tokenizer, bool lowercase)
 {
     BleuStatistics sum = {.hypothesis = 0};
+    BleuCounter *counter;
+    assert_ok(bleu_counter_new((BleuTokenization){.tokenizer = tokenizer, .lowercase = lowercase}, &counter));
     for (int64_t i = 0; i < corpus->hypothesis.count; ++i)
-        add_line(corpus, tokenizer, i, &sum);
+        add_line(corpus, counter, i, &sum);
+    bleu_counter_free(counter);
     return sum;
 }
 
-static double number_of(const cJSON *table, const char *key)
+static double json_number(const cJSON *table, const char *key)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(table, key);
     assert_true(cJSON_IsNumber(item));
@@ -237,14 +246,14 @@ static void assert_near(double got, double want, const char *what)
 static void assert_score(const cJSON *expected, const BleuStatistics *statistics, const BleuOptions *options)
 {
     const BleuScore score = bleu_score(statistics, options);
-    assert_near(score.score, number_of(expected, "score"), "score");
+    assert_near(score.score, json_number(expected, "score"), "score");
     const cJSON *precisions = cJSON_GetObjectItemCaseSensitive(expected, "precisions");
     for (int n = 0; n < BLEU_ORDER; ++n)
         assert_near(score.precision[n], cJSON_GetArrayItem(precisions, n)->valuedouble, "precision");
     if (cJSON_HasObjectItem(expected, "bp")) {
-        assert_near(score.brevity_penalty, number_of(expected, "bp"), "brevity penalty");
-        assert_int_equal(statistics->hypothesis, (int64_t)number_of(expected, "sys_len"));
-        assert_int_equal(statistics->reference, (int64_t)number_of(expected, "ref_len"));
+        assert_near(score.brevity_penalty, json_number(expected, "bp"), "brevity penalty");
+        assert_int_equal(statistics->hypothesis, (int64_t)json_number(expected, "sys_len"));
+        assert_int_equal(statistics->reference, (int64_t)json_number(expected, "ref_len"));
     }
     const cJSON *counts = cJSON_GetObjectItemCaseSensitive(expected, "counts");
     const cJSON *totals = cJSON_GetObjectItemCaseSensitive(expected, "totals");
@@ -260,12 +269,15 @@ static void golden_corpora(void **state)
     int compared = 0;
     for (const GoldenCase *golden = NULL; (golden = golden_next("bleu_corpus", NULL, golden)) != NULL;) {
         Corpus corpus = read_corpus(golden, 1);
-        for (int t = 0; t < BLEU_TOKENIZERS; ++t) {
+        for (int t = 0; t < 2 * BLEU_TOKENIZERS; ++t) {
+            const BleuTokenizer tokenizer = (BleuTokenizer)(t / 2);
+            const bool lowercase = t % 2 == 1;
             char key[32];
-            (void)snprintf(key, sizeof key, "%s/mixed", bleu_tokenizer_name((BleuTokenizer)t));
+            (void)snprintf(key, sizeof key, "%s/%s", bleu_tokenizer_name(tokenizer),
+                           lowercase ? "lc" : "mixed");
             const cJSON *expected = cJSON_GetObjectItemCaseSensitive(golden_item(golden, "expected"), key);
             if (expected == NULL) continue;
-            const BleuStatistics statistics = statistics_of(&corpus, (BleuTokenizer)t);
+            const BleuStatistics statistics = statistics_of(&corpus, tokenizer, lowercase);
             assert_score(expected, &statistics, &usual);
             ++compared;
         }
@@ -293,7 +305,7 @@ static void golden_references(void **state)
                 if (expected == NULL) continue;
                 Corpus corpus = read_corpus(golden, references);
                 assert_int_equal(corpus.references, references);
-                const BleuStatistics statistics = statistics_of(&corpus, (BleuTokenizer)t);
+                const BleuStatistics statistics = statistics_of(&corpus, (BleuTokenizer)t, false);
                 assert_score(expected, &statistics, &usual);
                 corpus_free(&corpus);
                 ++compared;
@@ -317,7 +329,7 @@ static void golden_smoothing(void **state)
     for (const GoldenCase *golden = NULL; (golden = golden_next("bleu_smoothing", NULL, golden)) != NULL;
          ++cases) {
         Corpus corpus = read_corpus(golden, 1);
-        const BleuStatistics statistics = statistics_of(&corpus, BLEU_TOKENS_13A);
+        const BleuStatistics statistics = statistics_of(&corpus, BLEU_TOKENS_13A, false);
         for (int i = 0; i < 4; ++i) {
             const cJSON *expected =
                 cJSON_GetObjectItemCaseSensitive(golden_item(golden, "expected"), rows[i].name);
@@ -334,7 +346,10 @@ static void assert_sentence(const cJSON *row, const Corpus *corpus)
 {
     static const char *const keys[] = {"effective_order", "bleu_effective_order", "full_order"};
     BleuStatistics statistics = {.hypothesis = 0};
-    add_line(corpus, BLEU_TOKENS_13A, (int64_t)number_of(row, "line"), &statistics);
+    BleuCounter *counter;
+    assert_ok(bleu_counter_new((BleuTokenization){.tokenizer = BLEU_TOKENS_13A}, &counter));
+    add_line(corpus, counter, (int64_t)json_number(row, "line"), &statistics);
+    bleu_counter_free(counter);
     for (int k = 0; k < 3; ++k) {
         const cJSON *expected = cJSON_GetObjectItemCaseSensitive(row, keys[k]);
         const BleuOptions options = {.smoothing = BLEU_SMOOTH_EXP, .value = -1, .effective_order = k < 2};
@@ -349,7 +364,7 @@ static int check_sentences(const char *kind)
     for (const GoldenCase *golden = NULL; (golden = golden_next(kind, NULL, golden)) != NULL;) {
         cJSON *list = golden_document(golden, "expected_files/scores");
         for (const cJSON *row = list->child; row != NULL; row = row->next, ++rows) {
-            const bool several = cJSON_HasObjectItem(row, "references") && number_of(row, "references") > 1;
+            const bool several = cJSON_HasObjectItem(row, "references") && json_number(row, "references") > 1;
             char id[128];
             (void)snprintf(id, sizeof id, "bleu/%s/%s", several ? "references" : "corpus",
                            cJSON_GetObjectItemCaseSensitive(row, "set")->valuestring);
@@ -379,12 +394,14 @@ static void golden_tokens(void **state)
     for (const GoldenCase *golden = NULL; (golden = golden_next("bleu_tokens", NULL, golden)) != NULL;) {
         cJSON *list = golden_document(golden, "expected_files/tokens");
         for (const cJSON *row = list->child; row != NULL; row = row->next)
-            for (int t = 0; t < BLEU_TOKENIZERS; ++t) {
+            for (int t = 0; t < 2 * BLEU_TOKENIZERS; ++t) {
+                const BleuTokenization how = {.tokenizer = (BleuTokenizer)(t / 2), .lowercase = t % 2 == 1};
+                const char *name = bleu_tokenizer_name(how.tokenizer);
                 char key[32];
-                (void)snprintf(key, sizeof key, "%s/mixed", bleu_tokenizer_name((BleuTokenizer)t));
+                (void)snprintf(key, sizeof key, "%s/%s", name, how.lowercase ? "lc" : "mixed");
                 const cJSON *expected = cJSON_GetObjectItemCaseSensitive(row, key);
-                if (expected == NULL)
-                    expected = cJSON_GetObjectItemCaseSensitive(row, bleu_tokenizer_name((BleuTokenizer)t));
+                if (expected == NULL && !how.lowercase)
+                    expected = cJSON_GetObjectItemCaseSensitive(row, name);
                 if (expected == NULL) continue;
                 const int count = cJSON_GetArraySize(expected);
                 const char **tokens = calloc((size_t)count + 1, sizeof *tokens);
@@ -392,8 +409,8 @@ static void golden_tokens(void **state)
                 int i = 0;
                 for (const cJSON *token = expected->child; token != NULL; token = token->next)
                     tokens[i++] = token->valuestring;
-                assert_tokens((BleuTokenizer)t, cJSON_GetObjectItemCaseSensitive(row, "line")->valuestring,
-                              tokens, count);
+                assert_tokens_of(how, cJSON_GetObjectItemCaseSensitive(row, "line")->valuestring, tokens,
+                                 count);
                 free((void *)tokens);
                 ++compared;
             }
@@ -409,8 +426,8 @@ static void assert_system_score(const cJSON *computed, const char *key, const Co
                                 BleuTokenizer tokenizer, int *compared)
 {
     if (!cJSON_HasObjectItem(computed, key)) return;
-    const BleuStatistics statistics = statistics_of(corpus, tokenizer);
-    assert_near(bleu_score(&statistics, &usual).score, number_of(computed, key), key);
+    const BleuStatistics statistics = statistics_of(corpus, tokenizer, false);
+    assert_near(bleu_score(&statistics, &usual).score, json_number(computed, key), key);
     ++*compared;
 }
 

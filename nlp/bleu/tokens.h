@@ -9,8 +9,16 @@ typedef enum {
     BLEU_TOKENS_NONE,
     BLEU_TOKENS_CHAR, /* every character */
     BLEU_TOKENS_ZH,   /* Chinese characters apart, and the rules of 13a; see the table in the .c file */
+    BLEU_TOKENS_INTL, /* of mteval-v14.pl: punctuation and symbols of all scripts */
+    BLEU_TOKENS_COMPOUND_SPLIT, /* tokenised text, words with a hyphen in three: no tokeniser of sacreBLEU's */
     BLEU_TOKENIZERS
 } BleuTokenizer;
+
+/* How lines become tokens. */
+typedef struct {
+    BleuTokenizer tokenizer;
+    bool lowercase;
+} BleuTokenization;
 const char *bleu_tokenizer_name(BleuTokenizer); /* as -tok and signatures have it: "13a" */
 
 /* The tokens of one line. Zeroed it is empty; what was in it is overwritten, its memory used again. */
@@ -22,7 +30,11 @@ typedef struct {
     int64_t count;
 } BleuTokens;
 /* The line is UTF-8 without its end; white space at its end does not count. */
-CHECKED Status bleu_tokenize(BleuTokenizer, TextSpan line, BleuTokens *);
+CHECKED Status bleu_tokenize(const BleuTokenization *, TextSpan line, BleuTokens *);
+/* Parts of it, for a tokeniser that stands elsewhere: copies the line to `text`; makes tokens of the runs there that are not
+ * white space. */
+CHECKED Status bleu_tokens_set(BleuTokens *, TextSpan line, bool lowercase);
+CHECKED Status bleu_tokens_split(BleuTokens *);
 void bleu_tokens_free(BleuTokens *);
 
 #endif
