@@ -142,6 +142,29 @@ typedef struct {
  * leaf_module.cx, leaf_module.ox; composer.ilh, composer.irh, ..., each with weight [memory, in] and bias. */
 Value tree_lstm(Graph *, const char *name, Value x, Value children, Value levels, TreeLstm);
 
+/* ---- decoders ---- (decode.h; not differentiable) */
+
+typedef struct {
+    int64_t count;      /* 1 to 128 */
+    Value temperature;  /* FLOAT32 [1] */
+    Value forced;       /* INT32 [R]: the only token of a row; -1: any */
+    Value banned_start; /* INT32 [R+1]: row r may not give banned[banned_start[r] .. banned_start[r+1]-1] */
+    Value banned;       /* INT32 [any], each token once in a row */
+    /* Results: */
+    Value
+        token; /* INT32 [R,count] by falling logit, the lower token first on a tie; -1 where a row has fewer */
+    Value logit; /* FLOAT32 [R,count] */
+    Value
+        scale; /* FLOAT32 [R,2]: the greatest logit g, and the sum s of e^((logit - g) / temperature) over all tokens, so
+                    that log p = (logit - g) / temperature - log s */
+} BestTokens;
+/* The best next tokens of each row of logits FLOAT32 [R,V]. */
+BestTokens best_tokens(Graph *, Value logits, BestTokens);
+
+/* Copies sequence n of x [N,L,C] to the first L positions of row[n] of a state [M,T,C]; row INT32 [N], -1: nowhere. Returns
+ * a copy of row, which a program keeps to say that it wants this. */
+Value place_sequences(Graph *, Value x, Value state, Value row);
+
 /* ---- data ---- */
 
 typedef struct {
