@@ -7,6 +7,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
     enum { SIDE = 64 };
     static uint8_t pixels[SIDE * SIDE * 3];
-    status_free(jpeg_decode("input", bytes, size, SIDE, SIDE, pixels));
+    status_free(jpeg_decode("input", bytes, size, SIDE, SIDE, 3, pixels));
     return 0;
 }

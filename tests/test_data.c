@@ -498,7 +498,7 @@ static void unknown_names_are_corrected(void **state)
     assert_fails(dataset_open("spreadsheet", &options, &dataset), STATUS_INPUT, "no data set spreadsheet");
     int count;
     const DatasetKind *kinds = dataset_kinds(&count);
-    assert_int_equal(count, 5);
+    assert_int_equal(count, 6);
     for (int i = 0; i < count; ++i) {
         const DatasetKind *found;
         assert_true(strlen(kinds[i].help) > 10);

@@ -351,11 +351,11 @@ static void flipped_bytes_never_crash_the_decoder(void **state)
         const unsigned char before = bytes[i];
         bytes[i] = (unsigned char)(before ^ 0x55);
         status_free(
-            jpeg_decode("image", bytes, size, SIDE, SIDE, pixels)); /* good or refused: both are fine */
+            jpeg_decode("image", bytes, size, SIDE, SIDE, 3, pixels)); /* good or refused: both are fine */
         bytes[i] = before;
-        assert_fails(jpeg_decode("image", bytes, i, SIDE, SIDE, pixels), STATUS_INPUT, "image: ");
+        assert_fails(jpeg_decode("image", bytes, i, SIDE, SIDE, 3, pixels), STATUS_INPUT, "image: ");
     }
-    assert_ok(jpeg_decode("image", bytes, size, SIDE, SIDE, pixels));
+    assert_ok(jpeg_decode("image", bytes, size, SIDE, SIDE, 3, pixels));
     check_colour(pixels, colour);
     free(pixels);
     free(bytes);
@@ -420,7 +420,7 @@ static void inks_become_colours(void **state)
         unsigned char *bytes;
         uint8_t pixels[PIXELS * 3];
         const unsigned long size = encode(SIDE, SIDE, JCS_CMYK, table[i].inks, &bytes);
-        assert_ok(jpeg_decode("inks.jpg", bytes, size, SIDE, SIDE, pixels));
+        assert_ok(jpeg_decode("inks.jpg", bytes, size, SIDE, SIDE, 3, pixels));
         free(bytes);
         for (int at = 0; at < PIXELS * 3; ++at)
             assert_in_range(pixels[at] + 2, table[i].colour[at % 3], table[i].colour[at % 3] + 4);
@@ -439,7 +439,7 @@ static void inks_of_a_real_image_are_mixed_as_pillow_does(void **state)
     assert_ok(file_read(path, 1 << 20, &bytes, &size));
     uint8_t *pixels = malloc(BYTES);
     assert_non_null(pixels);
-    assert_ok(jpeg_decode(path, (const uint8_t *)bytes, size, REAL_SIDE, REAL_SIDE, pixels));
+    assert_ok(jpeg_decode(path, (const uint8_t *)bytes, size, REAL_SIDE, REAL_SIDE, 3, pixels));
     assert_true(XXH64(pixels, BYTES, 0) == 0xc9e6ef96ec585123U);
     free(pixels);
     free(bytes);

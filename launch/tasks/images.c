@@ -6,8 +6,13 @@
 #include "engine/ops/ops.h"
 #include "launch/tasks/task.h"
 
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Of a data set whose classes only its files tell: until they are read, any number will do. */
+enum { ANY_CLASSES = 2 };
 
 typedef struct {
     TaskData data; /* first */
@@ -32,7 +37,38 @@ static bool list_dataset(int index, TaskDataset *dataset)
 
 /* ---- description ---- */
 
-static DatasetOptions read_options(const Config *config, const DatasetKind *kind)
+/* A number for each channel; none: ImageNet's, of which a grey channel has the mean. */
+static Status read_channels(const Config *config, const char *setting, const double usual[3],
+                            int64_t channels, double numbers[3])
+{
+    const double *given;
+    const int count = config_reals(config, setting, &given);
+    if (count != 0 && count != channels)
+        return config_error(config, setting, "%d numbers, but images have %lld channels", count,
+                            (long long)channels);
+    for (int64_t c = 0; c < channels; ++c)
+        numbers[c] = count != 0 ? given[c] : channels == 3 ? usual[c] : (usual[0] + usual[1] + usual[2]) / 3;
+    return OK;
+}
+
+/* Of a data set that may have images of any size. */
+static Status read_size(const Config *config, DatasetOptions *options)
+{
+    static const double mean[] = {0.485, 0.456, 0.406}, deviation[] = {0.229, 0.224, 0.225};
+    const int64_t *size;
+    const int count = config_integers(config, "dataset.image_size", &size);
+    if (count != 2)
+        return config_error(config, "dataset.image_size", "%d numbers; two are expected: height and width",
+                            count);
+    options->height = size[0];
+    options->width = size[1];
+    options->channels = config_integer(config, "dataset.channels");
+    if (options->channels == 2) return config_error(config, "dataset.channels", "must be 1 or 3, not 2");
+    TRY(read_channels(config, "dataset.mean", mean, options->channels, options->mean));
+    return read_channels(config, "dataset.deviation", deviation, options->channels, options->deviation);
+}
+
+static Status read_options(const Config *config, const DatasetKind *kind, DatasetOptions *out)
 {
     DatasetOptions options = {.folder = config_text(config, "dataset.folder"),
                               .validation = config_integer(config, "dataset.validation"),
@@ -44,7 +80,11 @@ static DatasetOptions read_options(const Config *config, const DatasetKind *kind
         options.validation_is_test = config_flag(config, "compat.validation_is_test");
     if (kind->has_published_test_normalisation)
         options.published_test_normalisation = config_flag(config, "compat.cifar100_test_normalisation");
-    return options;
+    options.height = kind->height;
+    options.width = kind->width;
+    options.channels = kind->channels;
+    *out = options;
+    return kind->has_size ? read_size(config, out) : OK;
 }
 
 static Status describe(const Config *config, TaskShare share, const ModelOptions *model, TaskData **out)
@@ -56,24 +96,24 @@ static Status describe(const Config *config, TaskShare share, const ModelOptions
     images->data = (TaskData){.task = &images_task};
     Status status = dataset_find(config_text(config, "dataset.name"), &images->kind);
     if (status == OK) status = task_read_batches(config, share, &images->batches);
+    if (status == OK) status = read_options(config, images->kind, &images->options);
     if (status != OK) {
         free(images);
         return status;
     }
     const DatasetKind *kind = images->kind;
-    images->options = read_options(config, kind);
     images->crop_padding = config_integer(config, "augment.crop_padding");
     images->flip = config_flag(config, "augment.flip");
     images->described = (Dataset){.name = kind->name,
-                                  .height = kind->height,
-                                  .width = kind->width,
-                                  .channels = kind->channels,
-                                  .classes = kind->classes};
+                                  .height = images->options.height,
+                                  .width = images->options.width,
+                                  .channels = images->options.channels,
+                                  .classes = kind->classes > 0 ? kind->classes : ANY_CLASSES};
     for (int split = 0; split < SPLIT_COUNT; ++split)
-        for (int64_t c = 0; c < kind->channels; ++c)
+        for (int64_t c = 0; c < images->options.channels; ++c)
             images->described.split[split].deviation[c] = 1;
     images->data.dataset = kind->name;
-    images->data.classes = kind->classes;
+    images->data.classes = images->described.classes;
     images->data.batch = images->batches.train.batch;
     *out = &images->data;
     return OK;
@@ -83,10 +123,11 @@ static Status identity(const TaskData *data, char **text)
 {
     const Images *images = (const Images *)data;
     const DatasetOptions *options = &images->options;
-    return text_format(text, "%s %lld %lld %lld %lld %d %d %s", images->kind->name,
-                       (long long)options->validation, (long long)options->train_limit,
-                       (long long)options->validation_limit, (long long)options->test_limit,
-                       options->validation_is_test, options->published_test_normalisation, options->folder);
+    return text_format(
+        text, "%s %lld %lld %lld %lld %d %d %lldx%lldx%lld %s", images->kind->name,
+        (long long)options->validation, (long long)options->train_limit, (long long)options->validation_limit,
+        (long long)options->test_limit, options->validation_is_test, options->published_test_normalisation,
+        (long long)options->height, (long long)options->width, (long long)options->channels, options->folder);
 }
 
 /* ---- samples ---- */
@@ -95,10 +136,13 @@ static Status load(TaskData *data, const Config *config)
 {
     Images *images = (Images *)data;
     const char *folder = images->options.folder, *name = images->kind->name;
-    if (folder[0] != '\0' && !file_exists(folder))
+    if (folder[0] != '\0' && !file_exists(folder)) {
+        if (images->kind->has_size)
+            return config_error(config, "dataset.folder", "there is no folder %s", folder);
         return config_error(config, "dataset.folder",
                             "there is no folder %s (launch/get_data.sh %s %s fetches the data set)", folder,
                             name, folder);
+    }
     TRY(dataset_open(name, &images->options, &images->dataset));
     data->classes = images->dataset->classes;
     for (int split = 0; split < SPLIT_COUNT; ++split) {
@@ -106,6 +150,73 @@ static Status load(TaskData *data, const Config *config)
         data->label[split] = images->dataset->split[split].label;
     }
     return OK;
+}
+
+/* The names of classes, one a line in the order of their labels. */
+static const char classes_file[] = "classes.txt";
+
+static Status class_lines(const Dataset *dataset, char **text)
+{
+    size_t size;
+    FILE *lines = open_memstream(text, &size);
+    if (lines == NULL) return fail(STATUS_MEMORY, "no memory for the names of classes");
+    for (int64_t k = 0; k < dataset->classes; ++k)
+        (void)fprintf(lines, "%s\n", dataset->class_name[k]);
+    const bool whole = ferror(lines) == 0;
+    if (fclose(lines) == 0 && whole) return OK;
+    free(*text);
+    return fail(STATUS_MEMORY, "no memory for the names of classes");
+}
+
+static Status write_files(const TaskData *data, const char *folder)
+{
+    const Dataset *dataset = ((const Images *)data)->dataset;
+    char path[PATH_MAX], *text;
+    if (dataset->class_name == NULL) return OK;
+    TRY(file_join(path, folder, classes_file));
+    TRY(class_lines(dataset, &text));
+    Status status = file_write(path, text, strlen(text));
+    free(text);
+    return status;
+}
+
+/* The first line in which the texts differ, without its end. */
+static void first_difference(const char *before, const char *now, char was[128], char is[128])
+{
+    for (size_t start = 0, i = 0;; ++i) {
+        if (before[i] == now[i] && before[i] == '\n') start = i + 1;
+        if (before[i] == now[i] && before[i] != '\0') continue;
+        (void)snprintf(was, 128, "%.*s", (int)strcspn(before + start, "\n"), before + start);
+        (void)snprintf(is, 128, "%.*s", (int)strcspn(now + start, "\n"), now + start);
+        return;
+    }
+}
+
+/* A network knows classes by number: with other names it would be measured against labels that mean something else. */
+static Status check_files(const TaskData *data, const char *folder)
+{
+    enum { MOST = 1 << 26 };
+    const Dataset *dataset = ((const Images *)data)->dataset;
+    char path[PATH_MAX], *before, *now = NULL, was[128], is[128];
+    size_t size;
+    if (dataset->class_name == NULL) return OK;
+    TRY(file_join(path, folder, classes_file));
+    if (!file_exists(path)) return OK; /* of a run from before there were such files */
+    TRY(file_read(path, MOST, &before, &size));
+    Status status = class_lines(dataset, &now);
+    if (status == OK && strcmp(before, now) != 0) {
+        first_difference(before, now, was, is);
+        status = fail(
+            STATUS_INPUT,
+            "the data in %s have other classes than the run was trained on (%s): it has %s%s%s where they "
+            "have %s%s%s",
+            ((const Images *)data)->options.folder, path, was[0] != '\0' ? "\"" : "",
+            was[0] != '\0' ? was : "none", was[0] != '\0' ? "\"" : "", is[0] != '\0' ? "\"" : "",
+            is[0] != '\0' ? is : "none", is[0] != '\0' ? "\"" : "");
+    }
+    free(before);
+    free(now);
+    return status;
 }
 
 static Status place(TaskData *data, Device *device)
@@ -200,6 +311,8 @@ const Task images_task = {.name = "images",
                           .identity = identity,
                           .load = load,
                           .place = place,
+                          .write_files = write_files,
+                          .check_files = check_files,
                           .free = release,
                           .shapes = shapes,
                           .source = source,

@@ -65,6 +65,8 @@ struct Task {
     /* Writes what belongs to the run beside its checkpoints, such as the vocabulary. Rank 0, before training; may be
      * NULL. */
     Status (*write_files)(const TaskData *, const char *folder);
+    /* That the loaded data fit what write_files wrote of the run that is to be measured on them; may be NULL. */
+    Status (*check_files)(const TaskData *, const char *folder);
     void (*free)(TaskData *);
 
     /* The shapes of a rank's parts, the largest first; how many. Needs no samples. */

@@ -253,6 +253,8 @@ Status evaluate_run(World *world, const EvaluateRunOptions *options, EvaluationR
     TRY(run_folder_attach(options->run, &run));
     TRY_ELSE(done, comm_agree(world, load_config(world, &run, options->data, &config)));
     TRY_ELSE(done, session_open(world, config, false, false, &session));
+    if (session.data->task->check_files != NULL)
+        TRY_ELSE(done, comm_agree(world, session.data->task->check_files(session.data, run.path)));
     TRY_ELSE(done, load_same_checkpoint(&session, &run, options->checkpoint));
     TRY_ELSE(done, evaluate_network(&session, options->split, &options->options, NULL, result));
 done:

@@ -21,6 +21,7 @@ typedef struct {
 typedef struct Dataset {
     const char *name;
     int64_t height, width, channels, classes;
+    const char *const *class_name; /* [classes], where the files name them; else NULL */
     DataSplit split[SPLIT_COUNT];
     /* Makes rows ready to be read (decodes images on first use); NULL: always ready. Thread-safe. */
     Status (*prepare)(struct Dataset *, Split, const int64_t sample[], int64_t count);
@@ -37,14 +38,18 @@ typedef struct {
     bool validation_is_test; /* Tiny-ImageNet as in the published code: both are its "val" images */
     bool
         published_test_normalisation; /* CIFAR-100 as in the published code: test with ImageNet's constants */
+    int64_t height, width, channels;  /* of the images of a data set that may have any */
+    double mean[3], deviation[3];     /* [channels] by which such a data set is normalised, of pixel / 255 */
 } DatasetOptions;
 
 typedef struct {
     const char *name; /* "cifar10" */
     const char *help;
-    int64_t height, width, channels, classes; /* as published; what its files hold may have fewer classes */
+    int64_t height, width, channels,
+        classes; /* as published; what its files hold may have fewer classes. 0: any */
     Status (*open)(const DatasetOptions *, Dataset **);
-    bool has_validation_is_test, has_published_test_normalisation; /* do these options mean anything here? */
+    bool has_validation_is_test, has_published_test_normalisation,
+        has_size; /* do these options mean anything here? */
 } DatasetKind;
 
 /* The table of data sets. */

@@ -80,8 +80,8 @@ void image_table_normalise(ImageTable *table, Split split, const Normalisation *
 
 /* ---- Splits ---- */
 
-/* Gives the split the first `limit` (0: all) of `count` rows. */
-static Status set_split(ImageTable *table, Split split, const int64_t rows[], int64_t count, int64_t limit)
+Status image_table_set_split(ImageTable *table, Split split, const int64_t rows[], int64_t count,
+                             int64_t limit)
 {
     if (limit > 0 && limit < count) count = limit;
     int64_t *row;
@@ -188,12 +188,15 @@ Status image_table_split(ImageTable *table, const DatasetOptions *options, HoldO
     for (int64_t i = 0; i < test_rows; ++i)
         test[i] = table->train_rows + i;
     TRY_ELSE(done, part(table, held_out, rule, order, validation, train));
-    TRY_ELSE(done, set_split(table, SPLIT_TRAIN, train, table->train_rows - held_out, options->train_limit));
+    TRY_ELSE(done, image_table_set_split(table, SPLIT_TRAIN, train, table->train_rows - held_out,
+                                         options->train_limit));
     if (options->validation_is_test)
-        TRY_ELSE(done, set_split(table, SPLIT_VALIDATION, test, test_rows, options->validation_limit));
+        TRY_ELSE(done,
+                 image_table_set_split(table, SPLIT_VALIDATION, test, test_rows, options->validation_limit));
     else
-        TRY_ELSE(done, set_split(table, SPLIT_VALIDATION, validation, held_out, options->validation_limit));
-    TRY_ELSE(done, set_split(table, SPLIT_TEST, test, test_rows, options->test_limit));
+        TRY_ELSE(done, image_table_set_split(table, SPLIT_VALIDATION, validation, held_out,
+                                             options->validation_limit));
+    TRY_ELSE(done, image_table_set_split(table, SPLIT_TEST, test, test_rows, options->test_limit));
 done:
     free(order);
     free(validation);

@@ -54,32 +54,39 @@ static void mix_inks(const uint8_t *inks, int64_t width, uint8_t *pixels)
     }
 }
 
-/* The part between setting the trap and leaving it, so that no local variable is clobbered by a jump. */
-static bool decode(struct jpeg_decompress_struct *codec, const uint8_t *bytes, size_t size, int64_t height,
-                   int64_t width, uint8_t *pixels)
+/* The parts between setting the trap and leaving it are functions, so that no local variable is clobbered by a jump. */
+static void read_header(struct jpeg_decompress_struct *codec, const uint8_t *bytes, size_t size,
+                        ImageHeader *header)
 {
     jpeg_mem_src(codec, bytes, size);
     (void)jpeg_read_header(codec, TRUE);
-    if (codec->image_height != (JDIMENSION)height || codec->image_width != (JDIMENSION)width) return false;
+    header->height = codec->image_height;
+    header->width = codec->image_width;
+    header->grey = codec->jpeg_color_space == JCS_GRAYSCALE;
+}
+
+static void read_pixels(struct jpeg_decompress_struct *codec, int64_t channels, uint8_t *pixels)
+{
+    const size_t row_bytes = (size_t)codec->image_width * (size_t)channels;
     /* libjpeg makes red, green and blue of everything but the four inks of a printer. */
     const bool inks = codec->jpeg_color_space == JCS_CMYK || codec->jpeg_color_space == JCS_YCCK;
-    codec->out_color_space = inks ? JCS_CMYK : JCS_RGB;
+    codec->out_color_space = inks ? JCS_CMYK : channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
     (void)jpeg_start_decompress(codec);
     JSAMPROW line = NULL; /* released with the codec */
     if (inks)
         line = codec->mem->alloc_large((j_common_ptr)codec, JPOOL_IMAGE, 4 * (size_t)codec->output_width);
     while (codec->output_scanline < codec->output_height) {
-        uint8_t *row = pixels + (size_t)codec->output_scanline * (size_t)width * 3;
+        uint8_t *row = pixels + (size_t)codec->output_scanline * row_bytes;
         JSAMPROW read = inks ? line : row;
         (void)jpeg_read_scanlines(codec, &read, 1);
-        if (inks) mix_inks(line, width, row);
+        if (inks) mix_inks(line, codec->output_width, row);
     }
     (void)jpeg_finish_decompress(codec);
-    return true;
 }
 
-Status jpeg_decode(const char *name, const uint8_t *bytes, size_t size, int64_t height, int64_t width,
-                   uint8_t *pixels)
+/* pixels: NULL for the header alone. */
+static Status read_jpeg(const char *name, const uint8_t *bytes, size_t size, int64_t height, int64_t width,
+                        int64_t channels, uint8_t *pixels, ImageHeader *header)
 {
     struct jpeg_decompress_struct codec;
     Errors errors;
@@ -92,11 +99,24 @@ Status jpeg_decode(const char *name, const uint8_t *bytes, size_t size, int64_t 
         return fail(STATUS_INPUT, "%s: not a JPEG image, or a damaged one: %s", name, errors.message);
     }
     jpeg_create_decompress(&codec);
-    const bool right_size = decode(&codec, bytes, size, height, width, pixels);
-    const unsigned image_height = codec.image_height, image_width = codec.image_width;
+    read_header(&codec, bytes, size, header);
+    Status status = OK;
+    if (pixels != NULL) {
+        status = image_file_check(name, header, height, width, channels);
+        if (status == OK) read_pixels(&codec, channels, pixels);
+    }
     jpeg_destroy_decompress(&codec);
-    if (!right_size)
-        return fail(STATUS_INPUT, "%s: %ux%u pixels, %lldx%lld expected", name, image_width, image_height,
-                    (long long)width, (long long)height);
-    return OK;
+    return status;
+}
+
+Status jpeg_header(const char *name, const uint8_t *bytes, size_t size, ImageHeader *header)
+{
+    return read_jpeg(name, bytes, size, 0, 0, 0, NULL, header);
+}
+
+Status jpeg_decode(const char *name, const uint8_t *bytes, size_t size, int64_t height, int64_t width,
+                   int64_t channels, uint8_t *pixels)
+{
+    ImageHeader header;
+    return read_jpeg(name, bytes, size, height, width, channels, pixels, &header);
 }

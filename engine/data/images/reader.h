@@ -4,6 +4,7 @@
 #define PLUMB_ENGINE_DATA_IMAGES_READER_H
 
 #include "engine/data/images/dataset.h"
+#include "engine/data/images/name_list.h"
 
 #include <limits.h>
 
@@ -13,6 +14,7 @@ CHECKED Status fashion_mnist_open(const DatasetOptions *, Dataset **);
 CHECKED Status cifar10_open(const DatasetOptions *, Dataset **);
 CHECKED Status cifar100_open(const DatasetOptions *, Dataset **);
 CHECKED Status tiny_imagenet_open(const DatasetOptions *, Dataset **);
+CHECKED Status image_folder_open(const DatasetOptions *, Dataset **);
 
 /* ---- Files ---- */
 
@@ -32,6 +34,13 @@ CHECKED Status home_find(const Home *, const char *folder, char found[PATH_MAX])
 /* The whole of folder/file, which may not be empty; release with free(). `path` becomes its name. */
 CHECKED Status home_read(const Home *, const char *folder, const char *file, size_t limit,
                          char path[PATH_MAX], char **data, size_t *size);
+
+/* The image files in a folder and its sub-folders, by their paths in `folder` that begin with `inside` ("" or "train/cat"), sorted
+ * by bytes, so that the order does not depend on the machine. Other files, and names that begin with a dot, are passed over.
+ * Appends. */
+CHECKED Status home_list_images(const char *folder, const char *inside, NameList *);
+/* The sub-folders of folder/inside, sorted, but for those that begin with a dot. Appends. */
+CHECKED Status home_list_folders(const char *folder, const char *inside, NameList *);
 
 /* The error for a file that is not there. */
 CHECKED Status home_missing(const Home *, const char *folder, const char *file);
@@ -71,6 +80,9 @@ typedef struct {
     int64_t usual;                 /* samples; of each class if by class */
     const char *const *class_name; /* [classes]: hold out the same number of each class; NULL: of all */
 } HoldOut;
+
+/* Gives the split the first `limit` (0: all) of `count` rows. */
+CHECKED Status image_table_set_split(ImageTable *, Split, const int64_t rows[], int64_t count, int64_t limit);
 
 /* Fills dataset.split from the labels, the options and the rule. */
 CHECKED Status image_table_split(ImageTable *, const DatasetOptions *, HoldOut);

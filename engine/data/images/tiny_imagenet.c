@@ -5,11 +5,11 @@
 #include "engine/base/file.h"
 #include "engine/base/memory.h"
 #include "engine/data/images/jpeg.h"
+#include "engine/data/images/lazy_rows.h"
 #include "engine/data/images/reader.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -22,17 +22,13 @@ enum {
     MOST_CLASSES = 1 << 16
 };
 
-typedef enum { RAW, IN_WORK, READY } RowState;
-
 typedef struct {
     char folder[PATH_MAX];
     NameList classes;
     NameList train, test; /* files, training ones class after class */
     int32_t *train_label, *test_label;
     size_t train_label_capacity;
-    uint8_t *state; /* [rows] RowState, under the mutex */
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
+    LazyRows *lazy;
 } Reader;
 
 static const char *const no_folders[] = {NULL};
@@ -48,9 +44,7 @@ static void reader_free(void *pointer)
     name_list_free(&reader->test);
     free(reader->train_label);
     free(reader->test_label);
-    free(reader->state);
-    (void)pthread_mutex_destroy(&reader->mutex);
-    (void)pthread_cond_destroy(&reader->changed);
+    lazy_rows_free(reader->lazy);
     free(reader);
 }
 
@@ -165,43 +159,17 @@ static Status decode_row(const ImageTable *table, int64_t row)
     char *bytes;
     size_t size;
     TRY(file_read(path, MOST_IMAGE_BYTES, &bytes, &size));
-    Status status = jpeg_decode(path, (const uint8_t *)bytes, size, SIDE, SIDE,
+    Status status = jpeg_decode(path, (const uint8_t *)bytes, size, SIDE, SIDE, 3,
                                 table->pixels + row * image_table_row_bytes(table));
     free(bytes);
     return status;
 }
 
-/* Takes the row if it is raw, and waits if another thread has it in work. True: the caller decodes it. */
-static bool claim(Reader *reader, int64_t row)
-{
-    (void)pthread_mutex_lock(&reader->mutex);
-    while (reader->state[row] == IN_WORK)
-        (void)pthread_cond_wait(&reader->changed, &reader->mutex);
-    const bool mine = reader->state[row] == RAW;
-    if (mine) reader->state[row] = IN_WORK;
-    (void)pthread_mutex_unlock(&reader->mutex);
-    return mine;
-}
-
-static void release(Reader *reader, int64_t row, RowState state)
-{
-    (void)pthread_mutex_lock(&reader->mutex);
-    reader->state[row] = (uint8_t)state;
-    (void)pthread_cond_broadcast(&reader->changed);
-    (void)pthread_mutex_unlock(&reader->mutex);
-}
-
 static Status prepare(Dataset *dataset, Split split, const int64_t sample[], int64_t count)
 {
-    ImageTable *table = dataset->implementation;
-    for (int64_t i = 0; i < count; ++i) {
-        const int64_t row = dataset->split[split].row[sample[i]];
-        if (!claim(table->reader, row)) continue;
-        Status status = decode_row(table, row);
-        release(table->reader, row, status == OK ? READY : RAW);
-        TRY(status);
-    }
-    return OK;
+    const ImageTable *table = dataset->implementation;
+    const Reader *reader = table->reader;
+    return lazy_rows_prepare(reader->lazy, table, split, sample, count, decode_row);
 }
 
 /* ---- Opening ---- */
@@ -210,14 +178,9 @@ static Status reader_new(const DatasetOptions *options, Reader **out)
 {
     Reader *reader;
     TRY(memory_new(&reader, 1, sizeof *reader, "reader of Tiny-ImageNet"));
-    (void)pthread_mutex_init(&reader->mutex, NULL);
-    (void)pthread_cond_init(&reader->changed, NULL);
     Status status = home_find(&home, options->folder, reader->folder);
     if (status == OK) status = read_lists(reader);
-    if (status == OK) {
-        const size_t rows = (size_t)(reader->train.count + reader->test.count);
-        status = memory_new(&reader->state, rows, sizeof *reader->state, "states of images");
-    }
+    if (status == OK) status = lazy_rows_new(reader->train.count + reader->test.count, &reader->lazy);
     if (status != OK) {
         reader_free(reader);
         return status;
@@ -234,6 +197,7 @@ static Status build_table(Reader *reader, const DatasetOptions *options, ImageTa
     for (int split = 0; split < SPLIT_COUNT; ++split)
         image_table_normalise(table, (Split)split, &imagenet_normalisation);
     table->dataset.prepare = prepare;
+    table->dataset.class_name = (const char *const *)reader->classes.name;
     return image_table_split(
         table, options,
         (HoldOut){.usual = HELD_OUT_PER_CLASS, .class_name = (const char *const *)reader->classes.name});

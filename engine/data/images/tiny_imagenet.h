@@ -2,17 +2,9 @@
 #ifndef PLUMB_ENGINE_DATA_IMAGES_TINY_IMAGENET_H
 #define PLUMB_ENGINE_DATA_IMAGES_TINY_IMAGENET_H
 
-#include "engine/base/status.h"
+#include "engine/data/images/name_list.h"
 
 #include <stdint.h>
-
-/* Names, owned. Zero-initialised it is empty. */
-typedef struct {
-    char **name;
-    int64_t count;
-    size_t capacity;
-} NameList;
-void name_list_free(NameList *);
 
 /* wnids.txt: one class a line. The list is sorted by bytes: a class is its index in it, as torchvision's
  * ImageFolder counts. STATUS_INPUT for names that are not plain words, and for duplicates. */

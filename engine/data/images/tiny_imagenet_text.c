@@ -8,23 +8,6 @@
 
 enum { LONGEST_NAME = 255 }; /* as file systems have it */
 
-void name_list_free(NameList *list)
-{
-    for (int64_t i = 0; i < list->count; ++i)
-        free(list->name[i]);
-    free(list->name);
-    *list = (NameList){.name = NULL};
-}
-
-static Status append(NameList *list, const char *text, size_t length)
-{
-    TRY(memory_grow(&list->name, &list->capacity, (size_t)list->count + 1, sizeof *list->name, "names"));
-    char *name = strndup(text, length);
-    if (name == NULL) return fail(STATUS_MEMORY, "no memory for a name");
-    list->name[list->count++] = name;
-    return OK;
-}
-
 static int compare_names(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
@@ -92,14 +75,14 @@ Status tiny_imagenet_parse_classes(const char *file, const char *text, size_t si
     Lines lines = lines_of(text, size);
     while (next_line(&lines)) {
         TRY_ELSE(done, check_name(file, lines.number, lines.line, lines.length));
-        TRY_ELSE(done, append(classes, lines.line, lines.length));
+        TRY_ELSE(done, name_list_append(classes, lines.line, lines.length));
     }
     if (classes->count < 2) {
         status = fail(STATUS_INPUT, "%s: %lld classes; at least 2 expected", file, (long long)classes->count);
         goto done;
     }
     TRY_ELSE(done, check_no_duplicates(file, classes));
-    qsort(classes->name, (size_t)classes->count, sizeof *classes->name, compare_names);
+    name_list_sort(classes);
 done:
     if (status != OK) name_list_free(classes);
     return status;
@@ -140,7 +123,7 @@ static Status parse_annotation(const char *file, const Lines *lines, const NameL
     if (*label < 0)
         return fail(STATUS_INPUT, "%s:%lld: class %.*s is not in wnids.txt", file, (long long)lines->number,
                     (int)class_length, class_name);
-    return append(images, lines->line, (size_t)(first_tab - lines->line));
+    return name_list_append(images, lines->line, (size_t)(first_tab - lines->line));
 }
 
 Status tiny_imagenet_parse_annotations(const char *file, const char *text, size_t size,
