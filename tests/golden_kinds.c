@@ -41,8 +41,8 @@ static const GoldenKind kinds[] = {
     {"chrf_corpus", NULL, "test_bleu_chrf_ter", NULL},
     {"ter_corpus", NULL, "test_bleu_chrf_ter", NULL},
     {"sacrebleu_cli", NULL, NULL, "translation"},
-    {"bleu_bootstrap", NULL, NULL, "translation"},
-    {"bleu_randomisation", NULL, NULL, "translation"},
+    {"bleu_bootstrap", NULL, "test_bleu_significance", NULL},
+    {"bleu_randomisation", NULL, "test_bleu_significance", NULL},
 
     {"data", NULL, NULL, "recalibration"}, /* inputs of the others */
     {"recalibration", NULL, NULL, "recalibration"},

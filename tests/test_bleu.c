@@ -1,6 +1,5 @@
 /* BLEU against sacreBLEU's numbers. */
-#include "tests/golden.h"
-#include "tests/support.h"
+#include "tests/bleu_lines.h"
 
 #include "engine/base/file.h"
 #include "nlp/bleu/bleu.h"
@@ -135,53 +134,20 @@ static void the_last_digit_is_sacrebleus(void **state)
 
 /* ---- Golden values ---- */
 
-typedef struct {
-    char *text;
-    TextSpan *line;
-    int64_t count;
-} Lines;
-
-static Lines read_lines(const GoldenCase *golden, const char *path)
-{
-    Lines lines = {.text = golden_read_text(golden_path(golden, path))};
-    lines.line = calloc(strlen(lines.text) + 1, sizeof *lines.line);
-    assert_non_null(lines.line);
-    for (char *at = lines.text, *stop; *at != '\0'; at = stop + 1) {
-        stop = strchr(at, '\n');
-        assert_non_null(stop); /* each line has its end */
-        lines.line[lines.count++] = (TextSpan){.data = at, .size = (size_t)(stop - at)};
-    }
-    return lines;
-}
-
 /* Lines of $PLUMB_DATA/system-outputs/NAME. */
-static Lines read_system(const char *name)
+static TextLines read_system(const char *name)
 {
     char path[256];
     (void)snprintf(path, sizeof path, "system-outputs/%s", name);
-    Lines lines = {.count = 0};
-    size_t size;
-    assert_ok(file_read(test_data_or_skip(path), (size_t)64 << 20, &lines.text, &size));
-    lines.line = calloc(size + 1, sizeof *lines.line);
-    assert_non_null(lines.line);
-    for (char *at = lines.text, *end = lines.text + size, *stop; at < end; at = stop + 1) {
-        stop = memchr(at, '\n', (size_t)(end - at));
-        if (stop == NULL) stop = end;
-        lines.line[lines.count++] = (TextSpan){.data = at, .size = (size_t)(stop - at)};
-    }
+    TextLines lines;
+    assert_ok(text_lines_read(test_data_or_skip(path), &lines));
     return lines;
-}
-
-static void lines_free(Lines *lines)
-{
-    free(lines->text);
-    free(lines->line);
 }
 
 enum { MOST_REFERENCES = 3 };
 
 typedef struct {
-    Lines hypothesis, reference[MOST_REFERENCES];
+    TextLines hypothesis, reference[MOST_REFERENCES];
     int references;
 } Corpus;
 
@@ -201,9 +167,9 @@ static Corpus read_corpus(const GoldenCase *golden, int most)
 
 static void corpus_free(Corpus *corpus)
 {
-    lines_free(&corpus->hypothesis);
+    text_lines_free(&corpus->hypothesis);
     for (int r = 0; r < corpus->references; ++r)
-        lines_free(&corpus->reference[r]);
+        text_lines_free(&corpus->reference[r]);
 }
 
 static void add_line(const Corpus *corpus, BleuCounter *counter, int64_t line, BleuStatistics *sum)

@@ -1,6 +1,5 @@
 /* chrF, chrF++ and TER against sacreBLEU's numbers: golden cases, their traps, and texts in lower case. */
-#include "tests/golden.h"
-#include "tests/support.h"
+#include "tests/bleu_lines.h"
 
 #include "nlp/bleu/characters.h"
 #include "nlp/bleu/metric.h"
@@ -60,31 +59,6 @@ static void characters_have_the_classes_of_a_late_unicode(void **state)
 
 /* ---- Golden cases ---- */
 
-typedef struct {
-    char *text;
-    TextSpan *line;
-    int64_t count;
-} Lines;
-
-static Lines read_lines(const GoldenCase *golden, const char *path)
-{
-    Lines lines = {.text = golden_read_text(golden_path(golden, path))};
-    lines.line = calloc(strlen(lines.text) + 1, sizeof *lines.line);
-    assert_non_null(lines.line);
-    for (char *at = lines.text, *stop; *at != '\0'; at = stop + 1) {
-        stop = strchr(at, '\n');
-        assert_non_null(stop);
-        lines.line[lines.count++] = (TextSpan){.data = at, .size = (size_t)(stop - at)};
-    }
-    return lines;
-}
-
-static void lines_free(Lines *lines)
-{
-    free(lines->text);
-    free(lines->line);
-}
-
 enum { MOST_REFERENCES = 3 };
 
 /* The row of one line, or (-1) the sum of all rows. */
@@ -92,7 +66,7 @@ static void sum_rows(const GoldenCase *golden, const Metric *metric, int referen
                      double sum[])
 {
     static const char *const names[] = {"inputs/ref0", "inputs/ref1", "inputs/ref2"};
-    Lines hypothesis = read_lines(golden, "inputs/hyp"), reference[MOST_REFERENCES];
+    TextLines hypothesis = read_lines(golden, "inputs/hyp"), reference[MOST_REFERENCES];
     for (int r = 0; r < references; ++r)
         reference[r] = read_lines(golden, golden_has(golden, "inputs/ref0") ? names[r] : "inputs/ref");
     MetricCounter *counter;
@@ -110,9 +84,9 @@ static void sum_rows(const GoldenCase *golden, const Metric *metric, int referen
             sum[k] += row[k];
     }
     metric_counter_free(counter);
-    lines_free(&hypothesis);
+    text_lines_free(&hypothesis);
     for (int r = 0; r < references; ++r)
-        lines_free(&reference[r]);
+        text_lines_free(&reference[r]);
 }
 
 static double score_of(const Metric *metric, const double row[])

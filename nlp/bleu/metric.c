@@ -266,19 +266,30 @@ static Status count_segments(MetricCounter *counter, const Segments *segments, i
     return OK;
 }
 
-Status metric_rows(const Metric *metric, const Segments *segments, double **rows)
+Status metric_rows(const Metric *metric, const Segments *segments, int threads, double **rows)
 {
-    MetricCounter *counter = NULL;
     TRY(memory_new(rows, (size_t)segments->count * (size_t)segments->systems * (size_t)metric_width(metric),
                    sizeof **rows, "statistics of all segments"));
-    Status status = OK;
-    TRY_ELSE(done, metric_counter_new(metric, &counter));
-    TRY_ELSE(done, count_segments(counter, segments, 0, segments->count, *rows));
-done:
-    metric_counter_free(counter);
-    if (status != OK) {
+    Status first = OK;
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+    for (int t = 0; t < threads; ++t) {
+        MetricCounter *counter;
+        Status status = metric_counter_new(metric, &counter);
+        if (status == OK)
+            status = count_segments(counter, segments, segments->count * t / threads,
+                                    segments->count * (t + 1) / threads, *rows);
+        metric_counter_free(counter);
+#pragma omp critical
+        {
+            if (first == OK)
+                first = status;
+            else
+                status_free(status);
+        }
+    }
+    if (first != OK) {
         free(*rows);
         *rows = NULL;
     }
-    return status;
+    return first;
 }

@@ -57,6 +57,6 @@ typedef struct {
     const int *references; /* [count] */
 } Segments;
 /* rows[count][systems][width], to be released with free(). */
-CHECKED Status metric_rows(const Metric *, const Segments *, double **rows);
+CHECKED Status metric_rows(const Metric *, const Segments *, int threads, double **rows);
 
 #endif
