@@ -70,8 +70,10 @@ static void test_head(void **state)
 /* A linear network planned with a loss: its parameters' gradients and the reduced sums. */
 enum { FEATURES = 6, CLASSES = 3, PARAMETERS = CLASSES * FEATURES + CLASSES };
 
+/* own: if not NULL, the last rank has NaN in its samples, gradients are not reduced, and *own receives what
+ * plan_check_finite says. */
 static void train_step(Collective *collective, const LossHead *head, int64_t first, int64_t samples,
-                       double gradient[PARAMETERS], double sums[LOSS_SUMS])
+                       double gradient[PARAMETERS], double sums[LOSS_SUMS], Status *own)
 {
     Graph *graph;
     Store *store;
@@ -100,7 +102,13 @@ static void train_step(Collective *collective, const LossHead *head, int64_t fir
         ((int32_t *)plan_data(plan, target))[n - first] = (int32_t)(n * 7 % CLASSES);
         ((float *)plan_data(plan, weight))[n - first] = n % 5 == 4 ? 0 : 1;
     }
+    if (own != NULL) {
+        plan_set_micro_step(plan, 0, 2);
+        for (int64_t n = 0; n < samples && world->rank == world->size - 1; ++n)
+            ((float *)plan_data(plan, x))[n * FEATURES] = NAN;
+    }
     assert_ok(plan_run(plan));
+    if (own != NULL) *own = plan_check_finite(plan);
     memcpy(sums, plan_data(plan, loss), LOSS_SUMS * sizeof *sums);
     const StoreEntry *matrix = store_find(store, "fc.weight"), *bias = store_find(store, "fc.bias");
     for (int i = 0; i < PARAMETERS; ++i)
@@ -115,8 +123,8 @@ static void train_step(Collective *collective, const LossHead *head, int64_t fir
 static void check_train_step(const LossHead *head, const char *what)
 {
     double whole[PARAMETERS], parts[PARAMETERS], whole_sums[LOSS_SUMS], parts_sums[LOSS_SUMS];
-    train_step(alone, head, 0, (int64_t)EACH * world->size, whole, whole_sums);
-    train_step(ranks, head, (int64_t)EACH * world->rank, EACH, parts, parts_sums);
+    train_step(alone, head, 0, (int64_t)EACH * world->size, whole, whole_sums, NULL);
+    train_step(ranks, head, (int64_t)EACH * world->rank, EACH, parts, parts_sums, NULL);
     assert_close(parts, whole, PARAMETERS, 1e-5, 1e-5, what);
     assert_close(parts_sums, whole_sums, LOSS_SUMS, 1e-6, 0, what);
     double size = 0;
@@ -132,6 +140,21 @@ static void test_train_step(void **state)
     check_train_step(&(LossHead){.penalty = PENALTY_MMCE, .lambda = 2, .kernel_width = 0.4}, "mmce");
     check_train_step(&(LossHead){.penalty = PENALTY_MMCE_WEIGHTED, .lambda = 20, .kernel_width = 0.4},
                      "mmce weighted");
+}
+
+/* Sums over ranks carry a NaN to all of them; only the rank that has it in its samples is told. */
+static void test_a_nan_is_its_ranks_own(void **state)
+{
+    (void)state;
+    double gradient[PARAMETERS], sums[LOSS_SUMS];
+    Status own;
+    train_step(ranks, &(LossHead){.form = SAMPLE_BRIER}, (int64_t)EACH * world->rank, EACH, gradient, sums,
+               &own);
+    assert_true(isnan(sums[LOSS_SUM]));
+    if (world->rank == world->size - 1)
+        assert_fails(own, STATUS_NUMERIC, "NaN");
+    else
+        assert_ok(own);
 }
 
 /* What golden cases call the losses of an evaluation, in its order. */
@@ -229,6 +252,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_head),
         cmocka_unit_test(test_train_step),
+        cmocka_unit_test(test_a_nan_is_its_ranks_own),
         cmocka_unit_test(test_evaluated_losses),
         cmocka_unit_test(test_large_losses),
     };

@@ -576,8 +576,16 @@ static Status check_rows(Plan *plan, const StoreEntry *entry)
     return check_floats(plan, "the gradient of rows of", entry->name, entry->rows.gradient, shape);
 }
 
+static bool is_reduced(const Plan *plan, Value value)
+{
+    for (size_t i = 0; i < plan->reduced_count; ++i)
+        if (value_equal(plan->reduced[i], value)) return true;
+    return false;
+}
+
 Status plan_check_finite(Plan *plan)
 {
+    const bool own = plan->micro_step + 1 < plan->micro_steps; /* no gradient has been reduced */
     resolve(plan);
     for (int i = 0; i < store_count(plan->store); ++i) {
         const StoreEntry *entry = store_at(plan->store, i);
@@ -586,7 +594,8 @@ Status plan_check_finite(Plan *plan)
     }
     for (int v = 0; v < plan->values; ++v) {
         const Value value = {v};
-        if (graph_is_kept(plan->graph, value) && graph_role(plan->graph, value) == ROLE_RESULT)
+        if (graph_is_kept(plan->graph, value) && graph_role(plan->graph, value) == ROLE_RESULT &&
+            !(own && is_reduced(plan, value)))
             TRY(check_floats(plan, "result", graph_name(plan->graph, value), address(plan, value),
                              graph_shape(plan->graph, value)));
     }

@@ -44,7 +44,8 @@ void plan_set_micro_step(Plan *, int index, int count);
 CHECKED Status plan_reduce(Plan *, Value);
 
 /* Checks kept results and gradients for NaN and infinity after a run: STATUS_NUMERIC naming the first tensor
- * in execution order (kept results first, then gradients in flat order). */
+ * in execution order (kept results first, then gradients in flat order). After a micro-step that reduced no gradients it
+ * says what is this rank's own: sums over ranks are left out. */
 CHECKED Status plan_check_finite(Plan *);
 
 typedef struct {
