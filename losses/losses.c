@@ -57,23 +57,6 @@ const Loss *losses_table(int *count)
     return losses;
 }
 
-static Status find(const Config *config, const Loss **loss)
-{
-    const char *name = config_text(config, "loss.name");
-    const char *known[LOSSES];
-    for (int i = 0; i < LOSSES; ++i) {
-        known[i] = losses[i].name;
-        if (strcmp(name, losses[i].name) != 0) continue;
-        *loss = &losses[i];
-        return OK;
-    }
-    const char *nearest = config_nearest(name, known, LOSSES);
-    if (nearest != NULL)
-        return config_error(config, "loss.name", "there is no loss \"%s\"; did you mean \"%s\"?", name,
-                            nearest);
-    return config_error(config, "loss.name", "there is no loss \"%s\" (see plumb list losses)", name);
-}
-
 static Reduction read_reduction(const Config *config, const Loss *loss)
 {
     const char *reduction = config_text(config, "loss.reduction");
@@ -84,8 +67,13 @@ static Reduction read_reduction(const Config *config, const Loss *loss)
 
 Status loss_read(const Config *config, LossOptions *options)
 {
+    const char *known[LOSSES];
+    int index;
     *options = (LossOptions){.loss = NULL};
-    TRY(find(config, &options->loss));
+    for (int i = 0; i < LOSSES; ++i)
+        known[i] = losses[i].name;
+    TRY(config_choose(config, "loss.name", "loss", "plumb list losses", known, LOSSES, &index));
+    options->loss = &losses[index];
     options->head = options->loss->head;
     options->reduction = read_reduction(config, options->loss);
     return options->loss->read != NULL ? options->loss->read(config, &options->head) : OK;

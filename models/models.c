@@ -3,8 +3,6 @@
 #include "models/global_pooling_cnn.h"
 #include "models/networks.h"
 
-#include <string.h>
-
 static const Resnet resnet8 = {.width = 16, .stages = 3, .blocks = {1, 1, 1}};
 static const Resnet resnet18 = {.width = 64, .stages = 4, .blocks = {2, 2, 2, 2}, .window = 4};
 static const Resnet resnet34 = {.width = 64, .stages = 4, .blocks = {3, 4, 6, 3}, .window = 4};
@@ -58,29 +56,16 @@ const Model *models_table(int *count)
     return models;
 }
 
-static Status find(const Config *config, const Model **model)
-{
-    TRY(config_require(config, (const char *const[]){"model.name", NULL}));
-    const char *name = config_text(config, "model.name");
-    const char *known[MODEL_COUNT];
-    for (int index = 0; index < MODEL_COUNT; ++index) {
-        known[index] = models[index].name;
-        if (strcmp(known[index], name) == 0) {
-            *model = &models[index];
-            return OK;
-        }
-    }
-    const char *nearest = config_nearest(name, known, MODEL_COUNT);
-    if (nearest != NULL)
-        return config_error(config, "model.name", "there is no network \"%s\"; did you mean \"%s\"?", name,
-                            nearest);
-    return config_error(config, "model.name", "there is no network \"%s\"; see: plumb list models", name);
-}
-
 Status model_read(const Config *config, ModelOptions *options)
 {
+    const char *known[MODEL_COUNT];
+    int index;
     *options = (ModelOptions){.model = NULL};
-    TRY(find(config, &options->model));
+    for (int i = 0; i < MODEL_COUNT; ++i)
+        known[i] = models[i].name;
+    TRY(config_require(config, (const char *const[]){"model.name", NULL}));
+    TRY(config_choose(config, "model.name", "network", "plumb list models", known, MODEL_COUNT, &index));
+    options->model = &models[index];
     return options->model->read != NULL ? options->model->read(config, options) : OK;
 }
 

@@ -146,7 +146,7 @@ class BadInput(Suite):
             "unknown model": config_case(["model: {name: resnet9}"], "resnet9"),
             "unknown loss": config_case(["loss: {name: focla}"], "focla", "focal"),
             "unknown data": config_case(["dataset: {name: fashion_minst}"], "config.yaml:2: dataset.name", "fashion_minst",
-                                        "did you mean fashion_mnist?"),
+                                        "did you mean 'fashion_mnist'?"),
             "no such folder": config_case(["dataset: {folder: /nowhere}"], "config.yaml:2: dataset.folder: there is no folder /nowhere"),
             "base is missing": config_case(b"base: absent.yaml\n", "config.yaml:1: base", "absent.yaml"),
             "cycle": Case(("train", whole + "cycle/a.yaml", "--run", "{run}"), INPUT, "cycle/a.yaml",

@@ -94,5 +94,10 @@ CHECKED Status config_hash(const Config *, const char *const except[], uint64_t 
 
 /* The known name nearest to `name` by edit distance, or NULL when none is near. */
 const char *config_nearest(const char *name, const char *const known[], int count);
+/* Which of the known names the setting has: how every table of ours (networks, losses, data sets) is looked up. STATUS_INPUT
+ * names file and line, what there is none of ("network"), and the nearest known name or, where none is near, what prints
+ * all ("plumb list models"). */
+CHECKED Status config_choose(const Config *, const char *setting, const char *what, const char *listing,
+                             const char *const known[], int count, int *index);
 
 #endif

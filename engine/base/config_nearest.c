@@ -51,3 +51,15 @@ const char *config_nearest(const char *name, const char *const known[], int coun
     }
     return nearest;
 }
+
+Status config_choose(const Config *config, const char *setting, const char *what, const char *listing,
+                     const char *const known[], int count, int *index)
+{
+    const char *name = config_text(config, setting);
+    for (*index = 0; *index < count; ++*index)
+        if (strcmp(known[*index], name) == 0) return OK;
+    const char *nearest = config_nearest(name, known, count);
+    if (nearest != NULL)
+        return config_error(config, setting, "there is no %s '%s'; did you mean '%s'?", what, name, nearest);
+    return config_error(config, setting, "there is no %s '%s'; see: %s", what, name, listing);
+}

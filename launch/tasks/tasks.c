@@ -16,24 +16,20 @@ const Task *const *tasks_table(int *count)
 Status task_find(const Config *config, const Task **task)
 {
     const char *known[MOST_DATASETS];
-    int count = 0;
+    const Task *of[MOST_DATASETS];
+    int count = 0, index;
     *task = NULL;
     TRY(config_require(config, (const char *const[]){"dataset.name", NULL}));
-    const char *name = config_text(config, "dataset.name");
     for (int t = 0; t < TASKS; ++t) {
         TaskDataset dataset;
         for (int i = 0; tasks[t]->dataset(i, &dataset) && count < MOST_DATASETS; ++i) {
-            if (strcmp(dataset.name, name) == 0) *task = tasks[t];
-            known[count++] = dataset.name;
+            known[count] = dataset.name;
+            of[count++] = tasks[t];
         }
     }
-    if (*task != NULL) return OK;
-    const char *nearest = config_nearest(name, known, count);
-    if (nearest != NULL)
-        return config_error(config, "dataset.name", "there is no data set %s; did you mean %s?", name,
-                            nearest);
-    return config_error(config, "dataset.name", "there is no data set %s (plumb list datasets shows all)",
-                        name);
+    TRY(config_choose(config, "dataset.name", "data set", "plumb list datasets", known, count, &index));
+    *task = of[index];
+    return OK;
 }
 
 void task_data_free(TaskData *data)
