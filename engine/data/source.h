@@ -20,7 +20,7 @@
 typedef enum { SPLIT_TRAIN, SPLIT_VALIDATION, SPLIT_TEST, SPLIT_COUNT } Split;
 const char *split_name(Split);
 
-enum { BATCH_MAX_FIELDS = 12, BATCH_MAX_SHAPES = 16 };
+enum { BATCH_MAX_FIELDS = 12, BATCH_MAX_SHAPES = 128 };
 
 /* A field of a part: the name of the input, and its shape there. */
 typedef struct {
