@@ -310,10 +310,25 @@ static Status fill(const File *file, int threads, WordVectors *vectors)
     return OK;
 }
 
+static const char *behind_byte_order_mark(const File *file)
+{
+    return file->end - file->text >= 3 && memcmp(file->text, "\xEF\xBB\xBF", 3) == 0 ? file->text + 3
+                                                                                     : file->text;
+}
+
+static Status check_first(File *file, float numbers[])
+{
+    const char *text = behind_byte_order_mark(file);
+    int64_t promised;
+    TextSpan word;
+    if (text < file->end) TRY(take_header(file, &text, &promised)); /* an empty map is NULL */
+    if (text == file->end) return fail(STATUS_INPUT, "%s: there is no vector in this file", file->name);
+    return parse_line(file, text, line_end(text, file->end), numbers, &word);
+}
+
 static Status parse(File *file, WordVectors *vectors)
 {
-    const char *text = file->text;
-    if (file->end - text >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) text += 3; /* a byte order mark */
+    const char *text = behind_byte_order_mark(file);
     while (file->end > text && (is_space(file->end[-1]) || file->end[-1] == '\n' || file->end[-1] == '\r'))
         --file->end; /* empty lines at the end */
     int64_t promised = -1;
@@ -362,12 +377,36 @@ done:
     return status;
 }
 
+static bool is_packed(const char *path)
+{
+    const size_t length = strlen(path);
+    return length > 3 && strcmp(path + length - 3, ".gz") == 0;
+}
+
+Status word_vectors_check(const char *path, int64_t dimension)
+{
+    FileMap map;
+    float *numbers;
+    if (is_packed(path)) return OK;
+    TRY(memory_new(&numbers, (size_t)dimension, sizeof *numbers, "a word's vector"));
+    Status status = file_map(path, &map);
+    if (status == OK) {
+        File file = {.name = path,
+                     .text = (const char *)map.data,
+                     .end = (const char *)map.data + map.size,
+                     .dimension = dimension};
+        status = check_first(&file, numbers);
+        file_unmap(&map);
+    }
+    free(numbers);
+    return status;
+}
+
 Status word_vectors_read(const char *path, const Vocabulary *vocabulary, int64_t dimension,
                          WordVectors *vectors)
 {
     *vectors = (WordVectors){.vector = NULL};
-    const size_t length = strlen(path);
-    if (length > 3 && strcmp(path + length - 3, ".gz") == 0) {
+    if (is_packed(path)) {
         char *text;
         size_t size;
         TRY(file_read(path, most_unpacked, &text, &size));

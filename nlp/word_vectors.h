@@ -25,5 +25,8 @@ CHECKED Status word_vectors_read(const char *path, const Vocabulary *, int64_t d
 CHECKED Status word_vectors_parse(const char *name, const char *text, size_t size, const Vocabulary *,
                                   int64_t dimension, WordVectors *);
 void word_vectors_free(WordVectors *);
+/* Whether the first vector of the file has that width, without reading on: what a sweep asks before it starts. A packed file
+ * (.gz) is not looked into. */
+CHECKED Status word_vectors_check(const char *path, int64_t dimension);
 
 #endif

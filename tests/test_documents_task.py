@@ -151,7 +151,8 @@ class DocumentsTask(Suite):
                 ("vocabulary.size=1",): ("vocabulary",),
                 ("dataset.validation=100000",): ("validation",),
                 ("augment.flip=true",): ("augment.flip",),
-                ("batch=23",): ("23 samples do not part evenly among 2 ranks",)}.items():
+                ("dataset.length=20",): ("dataset.length", "at least 21 words"),
+                ("batch=23",): ("23 samples do not part evenly among 2 ranks; 22 do",)}.items():
             with self.subTest(settings=settings):
                 job = Job(["train", self.config, *settings, "--run", self.folder()], 2 if "batch=23" in settings else 0).wait()
                 self.assertEnds(job, INPUT)

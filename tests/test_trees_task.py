@@ -148,7 +148,8 @@ class TreesTask(Suite):
                 for text in texts:
                     self.assertIn(text, job.errors, self.said(job))
         for settings, text in (("dataset.folder=/nowhere", "get_data.sh sst"), ("model.name=global_pooling_cnn", "does not take trees"),
-                               ("dataset.length=5", "dataset.length"), ("dataset.tree_labels=binary", "binary3")):
+                               ("dataset.length=5", "dataset.length"), ("dataset.tree_labels=binary", "binary3"),
+                               ("model.embedding_width=7", "vectors.txt:1:1: 6 numbers")):
             with self.subTest(settings=settings):
                 job = Job(["train", self.config, settings, "--run", self.folder()]).wait()
                 self.assertEnds(job, USAGE if "binary" in settings else INPUT)

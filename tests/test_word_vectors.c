@@ -344,6 +344,33 @@ static void large_files_are_read_in_parts(void **state)
     free(text);
 }
 
+/* What comes behind the first vector is not looked at. */
+static void the_width_is_known_from_the_first_line(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *error;
+        int64_t width;
+    } cases[] = {{"the 1 2\nx 3\n", NULL, 2},
+                 {"\xEF\xBB\xBF"
+                  "5 2\nthe 1 2\n",
+                  NULL, 2},
+                 {"the 1 2\n", "some.txt:1:1: 2 numbers behind the word; vectors of 3 are expected", 3},
+                 {"5 2\nthe 1 2\n", "some.txt:1:1: the header says vectors of 2 numbers", 3},
+                 {"5 2\n", "there is no vector", 2},
+                 {"", "there is no vector", 2}};
+    const char *path = in_scratch("some.txt");
+    for (int i = 0; i < (int)(sizeof cases / sizeof *cases); ++i) {
+        write_plain(path, cases[i].text, strlen(cases[i].text));
+        if (cases[i].error == NULL)
+            assert_ok(word_vectors_check(path, cases[i].width));
+        else
+            assert_fails(word_vectors_check(path, cases[i].width), STATUS_INPUT, cases[i].error);
+    }
+    assert_ok(word_vectors_check("/nowhere/vectors.txt.gz", 2));
+    assert_fails(word_vectors_check("/nowhere/vectors.txt", 2), STATUS_IO, "/nowhere/vectors.txt");
+}
+
 static void compressed_files_are_read_too(void **state)
 {
     (void)state;
@@ -426,6 +453,7 @@ int main(void)
         cmocka_unit_test(bad_files_are_errors_with_a_place),
         SCRATCH(large_files_are_read_in_parts),
         SCRATCH(compressed_files_are_read_too),
+        SCRATCH(the_width_is_known_from_the_first_line),
         cmocka_unit_test(real_vectors_are_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

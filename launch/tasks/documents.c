@@ -63,6 +63,12 @@ static Status describe(const Config *config, TaskShare share, const ModelOptions
         free(task);
         return status;
     }
+    if (config_integer(config, "dataset.length") < model->receptive_field) {
+        free(task);
+        return config_error(config, "dataset.length",
+                            "the network %s needs documents of at least %" PRId64 " words",
+                            model->model->name, model->receptive_field);
+    }
     task->data.batch = task->batches.train.batch;
     task->margin = model->receptive_field;
     task->layout = read_layout(config);

@@ -66,11 +66,13 @@ static Status check_batch(const Config *config, const char *name, const SampleBa
             config, name,
             "a batch of %lld samples cannot be shared by %d ranks: use fewer ranks or a larger batch",
             (long long)batches->batch, batches->ranks);
-    if (batches->batch % ((int64_t)batches->ranks * batches->parts) != 0)
-        return config_error(config, name, "%lld samples do not part evenly among %d ranks%s",
-                            (long long)batches->batch, batches->ranks,
-                            batches->parts > 1 ? " and the micro-batches" : "");
-    return OK;
+    const int64_t shares = (int64_t)batches->ranks * batches->parts, below = batches->batch / shares * shares;
+    if (batches->batch % shares == 0) return OK;
+    char parts[64] = "";
+    if (batches->parts > 1) (void)snprintf(parts, sizeof parts, ", %d micro-batches each", batches->parts);
+    return config_error(config, name, "%lld samples do not part evenly among %d rank%s%s; %lld do",
+                        (long long)batches->batch, batches->ranks, batches->ranks == 1 ? "" : "s", parts,
+                        (long long)(below > 0 ? below : shares));
 }
 
 Status task_read_batches(const Config *config, TaskShare share, TaskBatches *batches)

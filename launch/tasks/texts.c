@@ -20,6 +20,7 @@ Status texts_read(const Config *config, TaskShare share, const ModelOptions *mod
                      .limit = {[SPLIT_TRAIN] = config_integer(config, "dataset.train_limit"),
                                [SPLIT_VALIDATION] = config_integer(config, "dataset.validation_limit"),
                                [SPLIT_TEST] = config_integer(config, "dataset.test_limit")},
+                     .width = model->embedding_width,
                      .split_seed = (uint64_t)config_integer(config, "dataset.split_seed"),
                      .training = share.training};
     if (texts->vectors[0] == '\0' && model->freeze_embedding)
@@ -31,9 +32,19 @@ Status texts_read(const Config *config, TaskShare share, const ModelOptions *mod
 
 void texts_free(Texts *texts) { vocabulary_free(texts->vocabulary); }
 
+static Status of_width(Status status, int64_t width)
+{
+    return status == OK
+               ? OK
+               : status_context(status, "vectors.file, of vectors as wide as model.embedding_width, %" PRId64,
+                                width);
+}
+
 Status texts_check_vectors(const Texts *texts, const Config *config, const char *fetch)
 {
-    if (!texts->training || texts->vectors[0] == '\0' || file_exists(texts->vectors)) return OK;
+    if (!texts->training || texts->vectors[0] == '\0') return OK;
+    if (file_exists(texts->vectors))
+        return of_width(word_vectors_check(texts->vectors, texts->width), texts->width);
     return config_error(config, "vectors.file", "there is no file %s (launch/get_data.sh %s fetches GloVe's)",
                         texts->vectors, fetch);
 }
@@ -62,9 +73,7 @@ Status texts_fill_vectors(const Texts *texts, Store *store, const char *others)
     WordVectors vectors;
     const int64_t width = table->shape.extent[1];
     Status status = word_vectors_read(texts->vectors, texts->vocabulary, width, &vectors);
-    if (status != OK)
-        return status_context(status, "vectors.file, of vectors as wide as model.embedding_width, %" PRId64,
-                              width);
+    TRY(of_width(status, width));
     log_info("%s: %" PRId64 " vectors; %" PRId64 " words of the vocabulary have one, %" PRId64
              " have none and %s (%" PRId64 " words came twice: the first counts)",
              texts->vectors, vectors.lines, vectors.found, vectors.missing, others, vectors.duplicates);

@@ -11,6 +11,7 @@
 typedef struct {
     const char *folder;         /* "": the usual place */
     const char *vectors;        /* file of word vectors; "": none */
+    int64_t width;              /* of a word vector */
     int64_t limit[SPLIT_COUNT]; /* samples; 0: all */
     uint64_t split_seed;        /* of what is drawn at random, and of what a limit takes */
     bool training;
