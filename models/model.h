@@ -6,14 +6,22 @@
 
 #include "engine/base/config.h"
 #include "engine/graph/graph.h"
+#include "models/transformer.h"
 
 /* What a network reads, and so which tasks it fits: the inputs of `build`, in this order. */
 typedef enum {
-    MODEL_OF_IMAGES,    /* [N,H,W,C] of the compute type */
-    MODEL_OF_DOCUMENTS, /* INT32 [N,L]: ids of words, 0 for padding, in front */
-    MODEL_OF_TREES      /* the four below, as tree_lstm and dropout_by_key (engine/ops/ops.h) take them */
+    MODEL_OF_IMAGES,     /* [N,H,W,C] of the compute type */
+    MODEL_OF_DOCUMENTS,  /* INT32 [N,L]: ids of words, 0 for padding, in front */
+    MODEL_OF_TREES,      /* the four below, as tree_lstm and dropout_by_key (engine/ops/ops.h) take them */
+    MODEL_OF_TRANSLATION /* the four after them */
 } ModelInput;
 enum { TREE_WORDS_INPUT, TREE_CHILDREN_INPUT, TREE_LEVELS_INPUT, TREE_KEY_INPUT };
+enum {
+    TRANSLATION_SOURCE_INPUT,        /* INT32 [N,Ls]: ids of N sentences, padding behind them */
+    TRANSLATION_SOURCE_LENGTH_INPUT, /* INT32 [N]: ids of each that are no padding; 0: no sentence */
+    TRANSLATION_TARGET_INPUT,        /* INT32 [N,Lt]: the start token, then the target without its last id */
+    TRANSLATION_TARGET_LENGTH_INPUT  /* INT32 [N] */
+};
 
 enum { MODEL_MAX_STAGES = 4 };
 
@@ -34,6 +42,7 @@ typedef struct {
     int64_t model_width;         /* Transformers: d_model, which the schedule inverse_square_root uses */
     int64_t memory;              /* trees: numbers of a node's state */
     bool leaf_gate, output_gate; /* trees: of leaves, of inner nodes */
+    Transformer transformer;     /* translation; but for its vocabulary, which is the number of classes */
     int64_t receptive_field;     /* documents: positions that one output of the last convolution sees */
 } ModelOptions;
 
@@ -45,7 +54,7 @@ struct Model {
     /* Fills the options, which are zero but for `model`, from those settings that the network uses. An error names file
      * and line of the setting. NULL: the network has no settings. */
     Status (*read)(const Config *, ModelOptions *);
-    /* -> logits FLOAT32 [N,classes]. An input that the network cannot take is an error that says which it can. */
+    /* -> logits FLOAT32 [N,classes], of translation [N * Lt,classes]. An input that the network cannot take is an error that says which it can. */
     Value (*build)(Graph *, const ModelOptions *, const Value input[], int64_t classes);
 };
 

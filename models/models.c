@@ -16,6 +16,12 @@ static const Resnet resnet152 = {
     .bottleneck = true, .width = 64, .stages = 4, .blocks = {3, 8, 36, 3}, .window = 4};
 static const Densenet densenet121 = {.growth = 32, .blocks = {6, 12, 24, 16}};
 static const Densenet densenet169 = {.growth = 32, .blocks = {6, 12, 32, 32}};
+static const PublishedTransformer transformer_small = {
+    .width = 256, .feed_forward_width = 1024, .heads = 4, .layers = 3, .dropout = 0.1};
+static const PublishedTransformer transformer_base = {
+    .width = 512, .feed_forward_width = 2048, .heads = 8, .layers = 6, .dropout = 0.1};
+static const PublishedTransformer transformer_big = {
+    .width = 1024, .feed_forward_width = 4096, .heads = 16, .layers = 6, .dropout = 0.3};
 
 static const Model models[] = {
     {"linear", "one linear layer on the pixels (appendix C of the paper)", MODEL_OF_IMAGES, NULL, NULL,
@@ -47,6 +53,13 @@ static const Model models[] = {
      MODEL_OF_DOCUMENTS, &global_pooling_cnn_published, document_network_read, document_network_build},
     {"tree_lstm", "trees: the binary constituency Tree-LSTM, a classifier at every node", MODEL_OF_TREES,
      NULL, tree_network_read, tree_network_build},
+    {"transformer",
+     "translation: a small Transformer, 3 + 3 layers of width 256, unless model.* say otherwise",
+     MODEL_OF_TRANSLATION, &transformer_small, translation_network_read, translation_network_build},
+    {"transformer_base", "translation: Transformer base, 6 + 6 layers of width 512 and 8 heads",
+     MODEL_OF_TRANSLATION, &transformer_base, translation_network_read, translation_network_build},
+    {"transformer_big", "translation: Transformer big, 6 + 6 layers of width 1024 and 16 heads, dropout 0.3",
+     MODEL_OF_TRANSLATION, &transformer_big, translation_network_read, translation_network_build},
 };
 enum { MODEL_COUNT = sizeof models / sizeof models[0] };
 

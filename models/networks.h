@@ -36,6 +36,14 @@ Value document_network_build(Graph *, const ModelOptions *, const Value input[],
 Status tree_network_read(const Config *, ModelOptions *);
 Value tree_network_build(Graph *, const ModelOptions *, const Value input[], int64_t classes);
 
+/* translation_network.c: encoder, decoder and logits of transformer.h. */
+typedef struct {
+    int64_t width, feed_forward_width, heads, layers;
+    double dropout;
+} PublishedTransformer;
+Status translation_network_read(const Config *, ModelOptions *);
+Value translation_network_build(Graph *, const ModelOptions *, const Value input[], int64_t classes);
+
 /* densenet.c: Huang et al., "Densely Connected Convolutional Networks", CVPR 2017. */
 typedef struct {
     int64_t growth;

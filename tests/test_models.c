@@ -76,7 +76,7 @@ static void test_errors(void **state)
     (void)state;
     static const int64_t images[4] = {2, 32, 32, 3}, small[4] = {2, 32, 7, 3};
     assert_fails(build((const char *const[]){"model.name=resnet5O", NULL}, images), STATUS_INPUT, "resnet50");
-    assert_fails(build((const char *const[]){"model.name=transformer_xxl", NULL}, images), STATUS_INPUT,
+    assert_fails(build((const char *const[]){"model.name=perceiver", NULL}, images), STATUS_INPUT,
                  "plumb list models");
     assert_fails(build((const char *const[]){NULL}, images), STATUS_INPUT, "model.name");
     assert_fails(build((const char *const[]){"model.name=resnet50", "model.blocks=[1,2]", NULL}, images),

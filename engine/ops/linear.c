@@ -125,31 +125,51 @@ Value bias_gradient(Graph *graph, Value d_y)
     return graph_node(graph, &bias_gradient_op, &d_y, 1, NULL, 0);
 }
 
+static bool check_layer(Graph *graph, Shape in, int64_t features, DType type)
+{
+    char text[SHAPE_TEXT];
+    if (in.rank < 1 || !op_is_activation_type(in.type))
+        graph_fail(graph, STATUS_INPUT, "a linear layer needs float32 or bfloat16 [..., features], not %s",
+                   shape_text(in, text));
+    else if (features < 1 || !op_is_activation_type(type))
+        graph_fail(graph, STATUS_INPUT, "a linear layer with %lld features of type %s", (long long)features,
+                   dtype_name(type));
+    return !graph_failed(graph);
+}
+
+Value linear_with(Graph *graph, Value x, Value weight, Value bias, DType type)
+{
+    if (graph_failed(graph)) return NO_VALUE;
+    const Shape in = graph_shape(graph, x);
+    if (!check_layer(graph, in, shape_rows(graph_shape(graph, weight)), type)) return NO_VALUE;
+    LinearAttributes a = {.in_type = in.type,
+                          .out_type = type,
+                          .rank = in.rank,
+                          .features = shape_rows(graph_shape(graph, weight))};
+    for (int i = 0; i < in.rank; ++i)
+        a.extent[i] = in.extent[i];
+    return graph_node(graph, &linear_op, (Value[]){x, weight, bias}, value_exists(bias) ? 3 : 2, &a,
+                      sizeof a);
+}
+
 Value linear(Graph *graph, const char *name, Value x, Linear linear)
 {
     if (graph_failed(graph)) return NO_VALUE;
     const Shape in = graph_shape(graph, x);
     graph_enter(graph, name);
     Value y = NO_VALUE;
-    if (in.rank < 1 || !op_is_activation_type(in.type)) {
-        char text[SHAPE_TEXT];
-        graph_fail(graph, STATUS_INPUT, "a linear layer needs float32 or bfloat16 [..., features], not %s",
-                   shape_text(in, text));
-    } else if (linear.features < 1 || !op_is_activation_type(linear.type)) {
-        graph_fail(graph, STATUS_INPUT, "a linear layer with %lld features of type %s",
-                   (long long)linear.features, dtype_name(linear.type));
-    } else {
-        LinearAttributes a = {
-            .in_type = in.type, .out_type = linear.type, .rank = in.rank, .features = linear.features};
-        for (int i = 0; i < in.rank; ++i)
-            a.extent[i] = in.extent[i];
+    if (check_layer(graph, in, linear.features, linear.type)) {
         const double fan_in = (double)shape_columns(in);
-        const Init weight_init = op_weight_init(linear.init, fan_in, (double)a.features);
-        const Init bias_init = op_bias_init(linear.init, fan_in);
-        const Shape bias = shape_of(FLOAT32, 1, (int64_t[]){a.features});
-        Value inputs[3] = {x, graph_parameter(graph, "weight", weight_shape(&a), weight_init), NO_VALUE};
-        if (!linear.no_bias) inputs[2] = graph_parameter(graph, "bias", bias, bias_init);
-        y = graph_node(graph, &linear_op, inputs, linear.no_bias ? 2 : 3, &a, sizeof a);
+        const double fan_out = (double)(linear.fan_out > 0 ? linear.fan_out : linear.features);
+        const Shape weight = shape_of(FLOAT32, 2, (int64_t[]){linear.features, shape_columns(in)});
+        const Shape bias = shape_of(FLOAT32, 1, (int64_t[]){linear.features});
+        const Value parameter =
+            graph_parameter(graph, "weight", weight, op_weight_init(linear.init, fan_in, fan_out));
+        y = linear_with(graph, x, parameter,
+                        linear.no_bias
+                            ? NO_VALUE
+                            : graph_parameter(graph, "bias", bias, op_bias_init(linear.init, fan_in)),
+                        linear.type);
     }
     graph_leave(graph);
     return y;

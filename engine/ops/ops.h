@@ -58,10 +58,14 @@ typedef struct {
     int64_t features; /* out */
     bool no_bias;
     WeightInit init;
+    int64_t
+        fan_out; /* the outputs that initialisation counts, where several layers are parts of one; 0: features */
     DType type; /* of the output: FLOAT32 (0) or the compute type; logits are FLOAT32 */
 } Linear;
 /* [..., C] -> [..., features]; parameters weight [features,C], bias [features]. */
 Value linear(Graph *, const char *name, Value x, Linear);
+/* The same with parameters that others use too: weight FLOAT32 [features,C], bias FLOAT32 [features] or NO_VALUE. */
+Value linear_with(Graph *, Value x, Value weight, Value bias, DType type);
 
 typedef struct {
     int64_t rows, width;
@@ -164,6 +168,49 @@ BestTokens best_tokens(Graph *, Value logits, BestTokens);
 /* Copies sequence n of x [N,L,C] to the first L positions of row[n] of a state [M,T,C]; row INT32 [N], -1: nowhere. Returns
  * a copy of row, which a program keeps to say that it wants this. */
 Value place_sequences(Graph *, Value x, Value state, Value row);
+
+/* ---- sequences ---- */
+
+/* Whose keys and values the queries see. NO_VALUE where there is none; ATTENTION_SELF: none at all. */
+typedef struct {
+    Value
+        key_value; /* [M,Lk,2 width]: keys and values side by side; NO_VALUE: the queries have them at their side */
+    Value first; /* INT32 [M]: the first key that can be seen; NO_VALUE: 0 */
+    Value end;   /* INT32 [M]: how many keys there are, with those before `first`; NO_VALUE: Lk */
+    Value
+        row; /* INT32 [N]: of which of the M the queries of a sample see the keys, -1: of none; NO_VALUE: M is N. Not
+                  differentiable */
+} AttentionKeys;
+#define ATTENTION_SELF ((AttentionKeys){NO_VALUE, NO_VALUE, NO_VALUE, NO_VALUE})
+typedef struct {
+    int64_t heads;  /* a divisor of the width */
+    bool causal;    /* query i sees no key behind key i */
+    double dropout; /* of the weights; nothing in GRAPH_EVALUATE. Uses the clock */
+} Attention;
+/* Multi-head attention without its projections (attention.h has the equations): query [N,Lq,width], or [N,L,3 width] with the
+ * queries, keys and values of a sequence side by side -> [N,Lq,width]. A query that sees no key gives 0; what padding
+ * holds goes nowhere. */
+Value attention(Graph *, Value query, AttentionKeys, Attention);
+/* The attention of one new position of each of R sequences to all before it, in a program that decodes: [R,3 width] ->
+ * [R,width]. cache, a state [slots,T,2 width] of the compute type, takes the new keys and values; table INT32 [R,T] says
+ * in which slot a sequence has position s, for the new position too; position INT32 [R] says which is the new
+ * one, -1 where a row is not used. No two rows may write one place. Not differentiable. */
+Value attention_step(Graph *, Value query_key_value, Value cache, Value table, Value position, int64_t heads);
+
+typedef enum {
+    POSITIONS_INTERLEAVED, /* Vaswani et al. 2017: sin(p f) and cos(p f) alternate, f = 10000^(-2i/width) */
+    POSITIONS_HALVES_PAPER_FREQUENCIES, /* the same numbers, all sines first */
+    POSITIONS_HALVES_TENSOR2TENSOR, /* all sines first; f = 10000^(-i/(width/2-1)), as the published code has it */
+    POSITIONS_LEARNED               /* rows of a parameter, weight [most,width] */
+} PositionKind;
+typedef struct {
+    PositionKind kind;
+    int64_t most; /* positions that there can be; not learned: 0 for as many as x has */
+} Positions;
+/* Adds to each row the vector of its position, from 0 on: x [N,L,width] or, with position INT32 [R], x [R,width]. A
+ * position that there cannot be is an error on the CPU and NaN on a GPU; -1 adds nothing. With `position` not
+ * differentiable. */
+Value positions(Graph *, const char *name, Value x, Value position, Positions);
 
 /* ---- data ---- */
 

@@ -8,6 +8,9 @@
 
 extern const Op adaptive_average_pool2d_op;
 extern const Op adaptive_average_pool2d_backward_op;
+extern const Op attention_op;
+extern const Op attention_backward_op;
+extern const Op attention_step_op;
 extern const Op augment_op;
 extern const Op average_pool2d_op;
 extern const Op average_pool2d_backward_op;
@@ -41,6 +44,8 @@ extern const Op log_softmax_backward_op;
 extern const Op max_pool2d_op;
 extern const Op max_pool2d_backward_op;
 extern const Op place_sequences_op;
+extern const Op positions_op;
+extern const Op positions_backward_op;
 extern const Op relu_op;
 extern const Op relu_backward_op;
 extern const Op reshape_op;

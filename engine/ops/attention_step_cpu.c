@@ -1,0 +1,141 @@
+/* attention_step on the CPU: a row's cached keys, then its values are read once, for all heads. */
+#include "engine/ops/attention.h"
+
+#include "engine/ops/rows_cpu.h"
+#include "engine/ops/vector_cpu.h"
+#include "engine/ops/vector_exp_cpu.h"
+
+typedef struct {
+    int64_t rows, heads, width, slots, positions;
+    bool bf16;
+    const void *x;
+    void *cache, *y;
+    const int32_t *table, *position;
+} Step;
+
+static Step step_of(const Call *call)
+{
+    const AttentionStepAttributes *a = call->attributes;
+    const Tensor *x = &call->in[ATTENTION_STEP_QUERY_KEY_VALUE], *cache = &call->in[ATTENTION_STEP_CACHE];
+    return (Step){.rows = x->shape.extent[0],
+                  .heads = a->heads,
+                  .width = a->head_width,
+                  .slots = cache->shape.extent[0],
+                  .positions = cache->shape.extent[1],
+                  .bf16 = x->shape.type == BFLOAT16,
+                  .x = x->data,
+                  .cache = cache->data,
+                  .y = call->out[0].data,
+                  .table = call->in[ATTENTION_STEP_TABLE].data,
+                  .position = call->in[ATTENTION_STEP_POSITION].data};
+}
+
+static Status check_tables(const Step *s)
+{
+    for (int64_t r = 0; r < s->rows; ++r) {
+        if (s->position[r] < -1 || s->position[r] >= s->positions)
+            return fail(STATUS_INPUT, "row %lld is at position %d; the cache has %lld positions",
+                        (long long)r, (int)s->position[r], (long long)s->positions);
+        for (int64_t p = 0; p <= s->position[r]; ++p)
+            if (s->table[r * s->positions + p] < 0 || s->table[r * s->positions + p] >= s->slots)
+                return fail(STATUS_INPUT, "row %lld has position %lld in slot %d; the cache has %lld slots",
+                            (long long)r, (long long)p, (int)s->table[r * s->positions + p],
+                            (long long)s->slots);
+    }
+    return OK;
+}
+
+VECTOR_INLINE int lanes_at(int64_t c, int64_t width) { return width - c < LANES ? (int)(width - c) : LANES; }
+
+VECTOR_INLINE void step_row(const Step *s, int64_t r, float *weight, float *sum, bool bf16)
+{
+    const int64_t all = s->heads * s->width, size = bf16 ? 2 : 4, last = s->position[r];
+    const int32_t *slot = s->table + r * s->positions;
+    char *y = (char *)s->y + r * all * size;
+    if (last < 0) {
+        memset(y, 0, (size_t)(all * size));
+        return;
+    }
+    const char *x = (const char *)s->x + r * 3 * all * size;
+    memcpy((char *)s->cache + (slot[last] * s->positions + last) * 2 * all * size, x + all * size,
+           (size_t)(2 * all * size));
+    const float scale = (float)(1 / sqrt((double)s->width));
+    for (int64_t p = 0; p <= last; ++p) {
+        const char *key = (const char *)s->cache + (slot[p] * s->positions + p) * 2 * all * size;
+        for (int64_t h = 0; h < s->heads; ++h) {
+            Vector product = vector_all(0);
+            for (int64_t c = 0; c < s->width; c += LANES)
+                product += vector_load(x, h * s->width + c, lanes_at(c, s->width), bf16) *
+                           vector_load(key, h * s->width + c, lanes_at(c, s->width), bf16);
+            weight[h * s->positions + p] = vector_sum(product) * scale;
+        }
+    }
+    for (int64_t h = 0; h < s->heads; ++h) {
+        float *w = weight + h * s->positions, most = w[0];
+        for (int64_t p = 1; p <= last; ++p)
+            most = w[p] > most ? w[p] : most;
+        Vector total = vector_all(0);
+        for (int64_t p = 0; p <= last; p += LANES) {
+            const int lanes = lanes_at(p, last + 1);
+            const Vector e = vector_exp(vector_load(w, p, lanes, false) - most);
+            vector_store(w, p, lanes, false, e);
+            total += (Vector)(vector_present(lanes) & (IntVector)e);
+        }
+        const float share = 1 / vector_sum(total);
+        for (int64_t p = 0; p <= last; ++p)
+            w[p] *= share;
+    }
+    memset(sum, 0, (size_t)all * sizeof *sum);
+    for (int64_t p = 0; p <= last; ++p) {
+        const char *value = (const char *)s->cache + ((slot[p] * s->positions + p) * 2 + 1) * all * size;
+        for (int64_t h = 0; h < s->heads; ++h) {
+            const float w = weight[h * s->positions + p];
+            for (int64_t c = h * s->width; c < (h + 1) * s->width; c += LANES) {
+                const int lanes = lanes_at(c, (h + 1) * s->width);
+                vector_store(sum, c, lanes, false,
+                             vector_load(sum, c, lanes, false) + w * vector_load(value, c, lanes, bf16));
+            }
+        }
+    }
+    for (int64_t c = 0; c < all; c += LANES)
+        vector_store(y, c, lanes_at(c, all), bf16, vector_load(sum, c, lanes_at(c, all), false));
+}
+
+/* Floats of a thread's scratch: weights of all heads, then a row of y. */
+static int64_t scratch_floats(const AttentionStepAttributes *a, Shape cache)
+{
+    return a->heads * cache.extent[1] + a->heads * a->head_width;
+}
+
+static Status prepare(Call *call, size_t *scratch_bytes)
+{
+    *scratch_bytes = (size_t)scratch_floats(call->attributes, call->in[ATTENTION_STEP_CACHE].shape) *
+                     sizeof(float) * (size_t)device_threads(call->device);
+    return OK;
+}
+
+static Status run(const Call *call)
+{
+    const Step s = step_of(call);
+    TRY(check_tables(&s));
+    const int64_t floats = scratch_floats(call->attributes, call->in[ATTENTION_STEP_CACHE].shape);
+    int64_t work = 0;
+    for (int64_t r = 0; r < s.rows; ++r)
+        work += (s.position[r] + 1) * s.heads * s.width;
+#pragma omp parallel num_threads(threads_for(call->device, 2 * work))
+    {
+        int64_t first, last;
+        float *weight = (float *)call->scratch + omp_get_thread_num() * floats;
+        float *sum = weight + s.heads * s.positions;
+        thread_share(s.rows, &first, &last);
+        for (int64_t r = first; r < last; ++r) {
+            if (s.bf16)
+                step_row(&s, r, weight, sum, true);
+            else
+                step_row(&s, r, weight, sum, false);
+        }
+    }
+    return OK;
+}
+
+const Kernel attention_step_cpu = {.prepare = prepare, .run = run};

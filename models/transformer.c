@@ -1,0 +1,238 @@
+#include "models/transformer.h"
+
+#include <math.h>
+
+static Attention heads_of(const Transformer *t, bool causal)
+{
+    return (Attention){.heads = t->heads, .causal = causal, .dropout = t->attention_dropout};
+}
+
+/* A projection of attention; joined: how many columns go with it in initialisation. */
+static Value project(Graph *graph, const Transformer *t, const char *name, Value x, int64_t features,
+                     int64_t joined)
+{
+    return linear(graph, name, x,
+                  (Linear){.features = features,
+                           .no_bias = !t->attention_bias,
+                           .init = INIT_GLOROT_UNIFORM,
+                           .fan_out = joined,
+                           .type = graph_compute_type(graph)});
+}
+
+static Value norm(Graph *graph, const char *name, Value x) { return layer_norm(graph, name, x, 0); }
+
+/* Before a part of a layer. */
+static Value norm_before(Graph *graph, const Transformer *t, const char *name, Value x)
+{
+    return t->pre_norm ? norm(graph, name, x) : x;
+}
+
+/* After it: what the part has made of x is added to x. */
+static Value join(Graph *graph, const Transformer *t, const char *drop, const char *name, Value x, Value made)
+{
+    x = add(graph, x, dropout(graph, drop, made, t->dropout));
+    return t->pre_norm ? x : norm(graph, name, x);
+}
+
+/* Of pre-norm, after the last layer. */
+static Value norm_last(Graph *graph, const Transformer *t, Value x)
+{
+    return t->pre_norm ? norm(graph, "layer_norm", x) : x;
+}
+
+static Value feed_forward(Graph *graph, const Transformer *t, Value x)
+{
+    const DType type = graph_compute_type(graph);
+    Value made = norm_before(graph, t, "final_layer_norm", x);
+    made = linear(graph, "fc1", made,
+                  (Linear){.features = t->feed_forward_width, .init = INIT_GLOROT_UNIFORM, .type = type});
+    made = dropout(graph, "relu_dropout", relu(graph, made), t->relu_dropout);
+    made =
+        linear(graph, "fc2", made, (Linear){.features = t->width, .init = INIT_GLOROT_UNIFORM, .type = type});
+    return join(graph, t, "fc2_dropout", "final_layer_norm", x, made);
+}
+
+/* Queries, keys and values side by side. */
+static Value project_self(Graph *graph, const Transformer *t, Value x)
+{
+    return project(graph, t, "qkv_proj", x, 3 * t->width, 3 * t->width);
+}
+
+static Value project_out(Graph *graph, const Transformer *t, Value x)
+{
+    return project(graph, t, "out_proj", x, t->width, t->width);
+}
+
+static Value self_attention(Graph *graph, const Transformer *t, Value x, Value length, bool causal)
+{
+    Value made = norm_before(graph, t, "self_attn_layer_norm", x);
+    graph_enter(graph, "self_attn");
+    AttentionKeys keys = ATTENTION_SELF;
+    keys.end = length;
+    made = project_out(graph, t, attention(graph, project_self(graph, t, made), keys, heads_of(t, causal)));
+    graph_leave(graph);
+    return join(graph, t, "self_attn_dropout", "self_attn_layer_norm", x, made);
+}
+
+static Value project_memory(Graph *graph, const Transformer *t, Value memory)
+{
+    return project(graph, t, "kv_proj", memory, 2 * t->width, 3 * t->width);
+}
+
+/* Queries of x [N,Lq,width]; or of x [R,width], of which R / samples in turn belong to a sample (samples > 0). */
+static Value attend_to(Graph *graph, const Transformer *t, Value x, int64_t samples, AttentionKeys keys)
+{
+    Value query = project(graph, t, "q_proj", x, t->width, 3 * t->width);
+    if (samples > 0) query = reshape(graph, query, 3, (int64_t[]){samples, -1, t->width});
+    Value made = attention(graph, query, keys, heads_of(t, false));
+    if (samples > 0) made = reshape(graph, made, 2, (int64_t[]){-1, t->width});
+    return project_out(graph, t, made);
+}
+
+static void enter_layer(Graph *graph, const char *stack, int64_t layer)
+{
+    graph_enter_format(graph, "%s.layers.%lld", stack, (long long)layer);
+}
+
+/* INT32 [...] -> [...,width]: the shared matrix, scaled. */
+static Value embed(Graph *graph, const Transformer *t, Value ids)
+{
+    const double deviation = 1 / sqrt((double)t->width);
+    return embedding(graph, "encoder.embed_tokens", ids,
+                     (Embedding){.rows = t->vocabulary,
+                                 .width = t->width,
+                                 .scale = sqrt((double)t->width),
+                                 .init = {INIT_NORMAL, deviation}});
+}
+
+static Value embed_with_positions(Graph *graph, const Transformer *t, const char *stack, Value ids,
+                                  Value position, int64_t most)
+{
+    Positions form = t->positions;
+    if (form.kind != POSITIONS_LEARNED) form.most = most;
+    Value x = embed(graph, t, ids);
+    graph_enter(graph, stack);
+    x = dropout(graph, "embed_dropout", positions(graph, "embed_positions", x, position, form), t->dropout);
+    graph_leave(graph);
+    return x;
+}
+
+static bool check(Graph *graph, const Transformer *t)
+{
+    if (graph_failed(graph)) return false;
+    if (t->vocabulary < 1 || t->width < 1 || t->feed_forward_width < 1 || t->layers < 1 || t->heads < 1 ||
+        t->width % t->heads != 0) {
+        graph_fail(
+            graph, STATUS_INPUT,
+            "a transformer of width %lld and %lld heads, feed-forward width %lld, %lld layers and %lld "
+            "ids: the width must be a multiple of the heads",
+            (long long)t->width, (long long)t->heads, (long long)t->feed_forward_width, (long long)t->layers,
+            (long long)t->vocabulary);
+        return false;
+    }
+    return true;
+}
+
+Value transformer_encoder(Graph *graph, const Transformer *t, Value source, Value length)
+{
+    if (!check(graph, t)) return NO_VALUE;
+    Value x = embed_with_positions(graph, t, "encoder", source, NO_VALUE, 0);
+    for (int64_t layer = 0; layer < t->layers; ++layer) {
+        enter_layer(graph, "encoder", layer);
+        x = self_attention(graph, t, x, length, false);
+        x = feed_forward(graph, t, x);
+        graph_leave(graph);
+    }
+    graph_enter(graph, "encoder");
+    x = norm_last(graph, t, x);
+    graph_leave(graph);
+    return x;
+}
+
+Value transformer_decoder(Graph *graph, const Transformer *t, Value memory, Value source_length, Value target)
+{
+    if (!check(graph, t)) return NO_VALUE;
+    Value x = embed_with_positions(graph, t, "decoder", target, NO_VALUE, 0);
+    for (int64_t layer = 0; layer < t->layers; ++layer) {
+        enter_layer(graph, "decoder", layer);
+        x = self_attention(graph, t, x, NO_VALUE, true);
+        const Value before = norm_before(graph, t, "encoder_attn_layer_norm", x);
+        graph_enter(graph, "encoder_attn");
+        AttentionKeys keys = ATTENTION_SELF;
+        keys.key_value = project_memory(graph, t, memory);
+        keys.end = source_length;
+        const Value made = attend_to(graph, t, before, 0, keys);
+        graph_leave(graph);
+        x = join(graph, t, "encoder_attn_dropout", "encoder_attn_layer_norm", x, made);
+        x = feed_forward(graph, t, x);
+        graph_leave(graph);
+    }
+    graph_enter(graph, "decoder");
+    x = norm_last(graph, t, x);
+    graph_leave(graph);
+    return x;
+}
+
+Value transformer_logits(Graph *graph, const Transformer *t, Value hidden)
+{
+    if (!check(graph, t)) return NO_VALUE;
+    const Value weight = graph_parameter(graph, "encoder.embed_tokens.weight",
+                                         shape_of(FLOAT32, 2, (int64_t[]){t->vocabulary, t->width}),
+                                         (Init){INIT_NORMAL, 1 / sqrt((double)t->width)});
+    graph_enter(graph, "decoder.output_projection");
+    const Value logits =
+        linear_with(graph, reshape(graph, hidden, 2, (int64_t[]){-1, t->width}), weight, NO_VALUE, FLOAT32);
+    graph_leave(graph);
+    return logits;
+}
+
+Value transformer_memory(Graph *graph, const Transformer *t, int64_t layer, Value memory)
+{
+    if (!check(graph, t)) return NO_VALUE;
+    enter_layer(graph, "decoder", layer);
+    graph_enter(graph, "encoder_attn");
+    const Value keys = project_memory(graph, t, memory);
+    graph_leave(graph);
+    graph_leave(graph);
+    return keys;
+}
+
+Value transformer_step(Graph *graph, const Transformer *t, const TransformerStep *step)
+{
+    if (!check(graph, t)) return NO_VALUE;
+    const int64_t rows = graph_shape(graph, step->token).extent[0];
+    const int64_t samples = value_exists(step->sentence) ? graph_shape(graph, step->sentence).extent[0]
+                                                         : graph_shape(graph, step->memory[0]).extent[0];
+    if (samples < 1 || rows % samples != 0) {
+        graph_fail(graph, STATUS_INPUT, "a step of %lld hypotheses of %lld sentences", (long long)rows,
+                   (long long)samples);
+        return NO_VALUE;
+    }
+    Value x = embed_with_positions(graph, t, "decoder", step->token, step->position,
+                                   graph_shape(graph, step->table).extent[1]);
+    for (int64_t layer = 0; layer < t->layers; ++layer) {
+        enter_layer(graph, "decoder", layer);
+        Value before = norm_before(graph, t, "self_attn_layer_norm", x);
+        graph_enter(graph, "self_attn");
+        Value made = attention_step(graph, project_self(graph, t, before), step->cache[layer], step->table,
+                                    step->position, t->heads);
+        made = project_out(graph, t, made);
+        graph_leave(graph);
+        x = join(graph, t, "self_attn_dropout", "self_attn_layer_norm", x, made);
+        before = norm_before(graph, t, "encoder_attn_layer_norm", x);
+        graph_enter(graph, "encoder_attn");
+        const AttentionKeys keys = {.key_value = step->memory[layer],
+                                    .first = NO_VALUE,
+                                    .end = step->source_length,
+                                    .row = step->sentence};
+        made = attend_to(graph, t, before, samples, keys);
+        graph_leave(graph);
+        x = join(graph, t, "encoder_attn_dropout", "encoder_attn_layer_norm", x, made);
+        x = feed_forward(graph, t, x);
+        graph_leave(graph);
+    }
+    graph_enter(graph, "decoder");
+    x = norm_last(graph, t, x);
+    graph_leave(graph);
+    return x;
+}
