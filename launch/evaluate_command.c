@@ -47,6 +47,17 @@ const char evaluate_help[] =
     "  --ignore-label L           samples with this label are left out, and counted (-100)\n"
     "  --class-names FILE         a text file with the name of each class on a line, in the order of the "
     "labels\n"
+    "  --recalibrate NAME,...     fits to the validation set, and measures on the test set: "
+    "temperature_scaling,\n"
+    "                             vector_scaling, matrix_scaling (lambda=1, mu=1), dirichlet (lambda=0, "
+    "mu=0), beta "
+    "(two\n"
+    "                             classes), isotonic, histogram_binning (bins=15, scheme=equal_width); with "
+    "settings "
+    "as in\n"
+    "                             matrix_scaling:lambda=10:mu=2,histogram_binning:scheme=equal_mass\n"
+    "  --save-calibrator FILE     writes the one method of --recalibrate, as fitted, as JSON\n"
+    "  --calibrator FILE          measures the test set after such a calibrator, too\n"
     "  --bins B                   bins of the calibration errors (15)\n"
     "  --bootstrap R              resamples for the 90% intervals (1000); 0 for none\n"
     "  --classwise-intervals W    yes, no, or auto (default): up to 2000 classes\n"
@@ -63,6 +74,8 @@ typedef struct {
     const char *logits, *labels, *validation_logits, *validation_labels, *ood_logits;
     const char *probabilities, *validation_probabilities, *ood_probabilities;
     const char *confidence, *correct, *class_names;
+    const char *recalibrate, *save_calibrator, *calibrator_file;
+    Calibrator calibrator;
     int64_t ignore_label;
     ClassNames class_name;
     const char *json, *classwise, *grid;
@@ -82,6 +95,26 @@ static Status read_choice(const char *text, BootstrapChoice *choice)
     return fail(STATUS_USAGE, "--classwise-intervals takes yes, no or auto, not %s", text);
 }
 
+/* NAME[:KEY=VALUE...][,NAME...] */
+static Status read_recalibrations(const char *text, EvaluateOptions *options)
+{
+    char *copy, *place;
+    TRY(text_copy(text, &copy));
+    Status status = OK;
+    for (char *name = strtok_r(copy, ",", &place); name != NULL && status == OK;
+         name = strtok_r(NULL, ",", &place)) {
+        if (options->recalibrations == EVALUATE_MOST_RECALIBRATIONS)
+            status =
+                fail(STATUS_USAGE, "--recalibrate takes at most %d methods", EVALUATE_MOST_RECALIBRATIONS);
+        else
+            status = calibrator_settings_parse(name, &options->recalibrate[options->recalibrations++]);
+    }
+    free(copy);
+    if (status == OK && options->recalibrations == 0)
+        status = fail(STATUS_USAGE, "--recalibrate names no method");
+    return status;
+}
+
 static Status read_options(int argc, char **argv, const char *words[], Arguments *arguments)
 {
     int64_t bins = arguments->evaluate.bins, seed = (int64_t)arguments->evaluate.seed;
@@ -99,6 +132,9 @@ static Status read_options(int argc, char **argv, const char *words[], Arguments
         {"confidence", "a file", .text = &arguments->confidence},
         {"correct", "a file", .text = &arguments->correct},
         {"class-names", "a file", .text = &arguments->class_names},
+        {"recalibrate", "names of methods", .text = &arguments->recalibrate},
+        {"save-calibrator", "a file", .text = &arguments->save_calibrator},
+        {"calibrator", "a file", .text = &arguments->calibrator_file},
         {"ignore-label", .number = &arguments->ignore_label, .low = INT64_MIN, .high = INT64_MAX},
         {"json", "a file", .text = &arguments->json},
         {"classwise-intervals", "yes, no or auto", .text = &arguments->classwise},
@@ -113,6 +149,8 @@ static Status read_options(int argc, char **argv, const char *words[], Arguments
     arguments->evaluate.seed = (uint64_t)seed;
     if (arguments->grid != NULL) TRY(temperature_grid_parse(arguments->grid, &arguments->evaluate.grid));
     if (arguments->classwise != NULL) TRY(read_choice(arguments->classwise, &arguments->evaluate.classwise));
+    if (arguments->recalibrate != NULL)
+        TRY(read_recalibrations(arguments->recalibrate, &arguments->evaluate));
     static const char folder[] = "dataset.folder=";
     for (int i = 0; i < count; ++i) {
         if (strncmp(words[i], folder, sizeof folder - 1) == 0)
@@ -151,15 +189,28 @@ static Status check_confidence_arguments(const Arguments *arguments, bool others
 {
     if (arguments->confidence == NULL || arguments->correct == NULL)
         return fail(STATUS_USAGE, "--confidence and --correct go together");
-    if (others || arguments->grid != NULL || arguments->class_names != NULL)
+    if (others || arguments->grid != NULL || arguments->class_names != NULL ||
+        arguments->recalibrate != NULL || arguments->calibrator_file != NULL)
         return fail(STATUS_USAGE,
                     "--confidence and --correct stand alone: without logits or probabilities of all classes "
                     "there is nothing to scale, and there are no classes");
     return OK;
 }
 
+/* Files need a validation set; whether a run has one is seen when it is opened. */
+static Status check_recalibrations(const Arguments *arguments)
+{
+    if (arguments->save_calibrator != NULL && arguments->evaluate.recalibrations != 1)
+        return fail(STATUS_USAGE, "--save-calibrator needs --recalibrate with one method");
+    if (arguments->recalibrate != NULL && arguments->run == NULL && arguments->validation_labels == NULL)
+        return fail(STATUS_USAGE, "--recalibrate is fitted to a validation set: give --validation-logits (or "
+                                  "--validation-probabilities) and --validation-labels");
+    return OK;
+}
+
 static Status check_arguments(const Arguments *arguments)
 {
+    TRY(check_recalibrations(arguments));
     const char *const of_files[] = {arguments->logits,
                                     arguments->labels,
                                     arguments->probabilities,
@@ -277,14 +328,12 @@ static bool to_output(const Arguments *arguments)
     return arguments->json != NULL && strcmp(arguments->json, "-") == 0;
 }
 
-/* Can the result be written? Better known before the work. What is there stays. */
+/* Can the results be written? Better known before the work. What is there stays. */
 static Status check_output(const Arguments *arguments)
 {
-    FileWriter *writer;
+    if (arguments->save_calibrator != NULL) TRY(file_check_writable(arguments->save_calibrator));
     if (arguments->json == NULL || to_output(arguments)) return OK;
-    TRY(file_writer_open(arguments->json, &writer));
-    file_writer_abandon(writer);
-    return OK;
+    return file_check_writable(arguments->json);
 }
 
 static Status write_json(const Arguments *arguments, const EvaluationResult *result)
@@ -300,10 +349,12 @@ static Status write_json(const Arguments *arguments, const EvaluationResult *res
     return status;
 }
 
-/* The table is printed whatever becomes of the JSON. */
-static Status write_result(const Arguments *arguments, const EvaluationResult *result)
+/* The table is printed whatever becomes of the files. */
+static Status write_result(const Arguments *arguments, const EvaluationResult *result, const char *calibrator)
 {
-    const Status status = arguments->json != NULL ? write_json(arguments, result) : OK;
+    Status status = OK;
+    if (calibrator != NULL) status = file_write(arguments->save_calibrator, calibrator, strlen(calibrator));
+    if (status == OK && arguments->json != NULL) status = write_json(arguments, result);
     evaluation_print(result, to_output(arguments) ? stderr : stdout);
     return status;
 }
@@ -329,6 +380,10 @@ static Status evaluate_either(World *world, Arguments *arguments, EvaluationResu
     arguments->evaluate.threads = comm_threads(world);
     arguments->evaluate.progress = true;
     TRY(comm_agree(world, world->rank == 0 ? check_output(arguments) : OK));
+    if (arguments->calibrator_file != NULL) {
+        TRY(comm_agree(world, calibrator_read(arguments->calibrator_file, &arguments->calibrator)));
+        arguments->evaluate.calibrator = &arguments->calibrator;
+    }
     if (arguments->confidence != NULL) return evaluate_confidence_files(world, arguments, result);
     if (arguments->class_names != NULL)
         TRY(comm_agree(world, class_names_read(arguments->class_names, &arguments->class_name)));
@@ -356,8 +411,13 @@ Status command_evaluate(World *world, int argc, char **argv)
     TRY(check_arguments(&arguments));
     EvaluationResult *result;
     TRY(memory_new(&result, 1, sizeof *result, "evaluation"));
+    char *calibrator = NULL; /* that was fitted, as a file's text */
+    if (arguments.save_calibrator != NULL) arguments.evaluate.save = &calibrator;
     Status status = evaluate_either(world, &arguments, result);
-    if (status == OK) status = comm_agree(world, world->rank == 0 ? write_result(&arguments, result) : OK);
+    if (status == OK)
+        status = comm_agree(world, world->rank == 0 ? write_result(&arguments, result, calibrator) : OK);
+    free(calibrator);
+    calibrator_free(&arguments.calibrator);
     free(result);
     class_names_free(&arguments.class_name);
     return status;

@@ -45,7 +45,7 @@ static const GoldenKind kinds[] = {
     {"bleu_randomisation", NULL, "test_bleu_significance", NULL},
 
     {"data", NULL, NULL, "recalibration"}, /* inputs of the others */
-    {"recalibration", NULL, NULL, "recalibration"},
+    {"recalibration", NULL, "test_recalibration", NULL},
     {"smooth_ece", NULL, NULL, "recalibration"},
     {"kernel_calibration_error", NULL, NULL, "recalibration"},
     {"brier_decomposition", NULL, NULL, "recalibration"},

@@ -440,6 +440,94 @@ static void test_ignored(void **state)
     cJSON_Delete(root);
 }
 
+/* Calibrators fitted to the validation set: the same at any number of ranks, and again from their file. */
+static void test_recalibration(void **state)
+{
+    (void)state;
+    static char output[ROOM], want[ROOM];
+    static const char methods[] = "vector,matrix:lambda=2,isotonic,histogram:scheme=equal_mass";
+    const char *sets = arguments();
+    assert_runs(shell(want,
+                      "%s evaluate %s --bootstrap 20 --recalibrate %s --json recalibrated.json 2>problem",
+                      plumb, sets, methods));
+    assert_runs(shell(output,
+                      MPIRUN
+                      " 3 %s evaluate %s --bootstrap 20 --recalibrate %s --json other.json 2>problem && "
+                      "cmp recalibrated.json other.json",
+                      plumb, sets, methods));
+    assert_string_equal(output, want);
+    assert_non_null(strstr(want, "matrix_scaling, lambda 2, mu 1"));
+    assert_non_null(strstr(want, "accuracy %"));
+    cJSON *root = parse_file("recalibrated.json");
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(root, "recalibrated");
+    assert_int_equal(cJSON_GetArraySize(list), 4);
+    const cJSON *vector = cJSON_GetArrayItem(list, 0),
+                *before = cJSON_GetObjectItemCaseSensitive(root, "before");
+    assert_string_equal(cJSON_GetObjectItemCaseSensitive(vector, "method")->valuestring, "vector_scaling");
+    assert_number(vector, "accuracy_before", 1 - 0.2505, 1e-9);
+    assert_interval(vector, "ece");
+    const double ece = cJSON_GetObjectItemCaseSensitive(vector, "ece")->valuedouble,
+                 nll = cJSON_GetObjectItemCaseSensitive(vector, "nll")->valuedouble;
+    assert_true(ece < cJSON_GetObjectItemCaseSensitive(before, "ece")->valuedouble / 3);
+
+    /* The file, and another set by it: no validation set is needed. */
+    const char *logits = example("temperature/k10_overconfident", "test_logits"),
+               *labels = example("temperature/k10_overconfident", "test_labels");
+    assert_runs(shell(output,
+                      MPIRUN
+                      " 2 %s evaluate %s --bootstrap 0 --recalibrate vector --save-calibrator vector.json "
+                      "2>problem",
+                      plumb, sets));
+    assert_runs(shell(output,
+                      "%s evaluate --logits %s --labels %s --bootstrap 0 --calibrator vector.json --json "
+                      "given.json 2>problem",
+                      plumb, logits, labels));
+    assert_non_null(strstr(output, "vector_scaling (given)"));
+    cJSON *given = parse_file("given.json");
+    const cJSON *again = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(given, "recalibrated"), 0);
+    assert_number(again, "ece", ece, 0);
+    assert_number(again, "nll", nll, 0);
+    cJSON_Delete(given);
+    cJSON_Delete(root);
+
+#define KEPT "--logits kept.npy --labels kept_labels.npy"
+#define WITH_VALIDATION KEPT " --validation-logits kept.npy --validation-labels kept_labels.npy"
+    static const struct {
+        const char *arguments;
+        int code;
+        const char *text;
+    } wrong[] = {
+        {KEPT " --calibrator vector.json", STATUS_INPUT,
+         "the calibrator (vector_scaling) is for 10 classes, but kept.npy has 2"},
+        {KEPT " --calibrator newer.json", STATUS_INPUT, "newer.json: the calibrator is of version 7"},
+        {KEPT " --calibrator kept.npy", STATUS_INPUT, "kept.npy is no calibrator"},
+        {"--probabilities both.npy --labels binary.npy --calibrator two.json", STATUS_INPUT,
+         "was fitted on logits, but both.npy has probabilities"},
+        {KEPT " --recalibrate vector", STATUS_USAGE, "--recalibrate is fitted to a validation set"},
+        {WITH_VALIDATION " --recalibrate vector,beta --save-calibrator two.json", STATUS_USAGE,
+         "--save-calibrator needs --recalibrate with one method"},
+        {WITH_VALIDATION " --recalibrate plat", STATUS_USAGE, "there is no recalibration 'plat'"},
+        {WITH_VALIDATION " --recalibrate vector --save-calibrator nowhere/two.json", STATUS_IO,
+         "nowhere/two.json"},
+        {"--confidence confidence.npy --correct correct.npy --calibrator two.json", STATUS_USAGE,
+         "stand alone"},
+    };
+    assert_int_equal(
+        shell(
+            output,
+            "sed 's/\"version\":\\t1/\"version\":\\t7/' vector.json >newer.json; %s evaluate " WITH_VALIDATION
+            " --bootstrap 0 --recalibrate vector --save-calibrator two.json 2>&1",
+            plumb),
+        0);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; ++i) {
+        const int code = shell(output, "%s evaluate %s --bootstrap 0 2>&1", plumb, wrong[i].arguments);
+        if (code != wrong[i].code || strstr(output, wrong[i].text) == NULL)
+            print_error("plumb evaluate %s\nexit code %d: %s", wrong[i].arguments, code, output);
+        assert_int_equal(code, wrong[i].code);
+        assert_non_null(strstr(output, wrong[i].text));
+    }
+}
+
 /* What a definition leaves nothing of is not printed as a good value, and what is infinite is. */
 static void test_meaningless(void **state)
 {
@@ -850,6 +938,7 @@ int main(void)
         cmocka_unit_test(test_worse),
         cmocka_unit_test(test_given_probabilities),
         cmocka_unit_test(test_ignored),
+        cmocka_unit_test(test_recalibration),
         cmocka_unit_test(test_meaningless),
         cmocka_unit_test(test_small_measures),
         cmocka_unit_test(test_outputs),

@@ -1,8 +1,10 @@
 #include "launch/evaluate/evaluate.h"
 
 #include "engine/base/log.h"
+#include "engine/base/memory.h"
 #include "losses/calibration/exact_sum.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 EvaluateOptions evaluate_defaults(void)
@@ -119,7 +121,7 @@ static Status evaluate_scaled(Collective *collective, const EvaluateOptions *opt
                               EvaluateProgress *progress, EvaluationResult *result)
 {
     const TemperatureSearch *search = &result->search;
-    progress->stages = search->best_ece == search->best_nll ? 2 : 3;
+    progress->stages -= search->best_ece == search->best_nll;
     TRY(evaluate_stage(collective, options, test, search->temperature[search->best_ece], progress,
                        &result->measured[EVALUATE_AFTER_ECE], &result->interval[EVALUATE_AFTER_ECE]));
     result->measured[EVALUATE_AFTER_NLL] = result->measured[EVALUATE_AFTER_ECE];
@@ -127,6 +129,70 @@ static Status evaluate_scaled(Collective *collective, const EvaluateOptions *opt
     if (search->best_ece == search->best_nll) return OK;
     return evaluate_stage(collective, options, test, search->temperature[search->best_nll], progress,
                           &result->measured[EVALUATE_AFTER_NLL], &result->interval[EVALUATE_AFTER_NLL]);
+}
+
+/* ---- calibrators ---- */
+
+/* What the test set becomes, measured. */
+static Status evaluate_calibrated(World *world, Collective *collective, const EvaluateOptions *options,
+                                  const Calibrator *calibrator, const Logits *test,
+                                  EvaluateProgress *progress, Recalibration *recalibrated)
+{
+    double *probability = NULL;
+    *recalibrated = (Recalibration){.settings = calibrator->settings,
+                                    .is_given = calibrator == options->calibrator,
+                                    .samples = calibrator->samples,
+                                    .missing = calibrator->missing,
+                                    .first_missing = calibrator->first_missing,
+                                    .objective = calibrator->objective,
+                                    .gap = calibrator->gap,
+                                    .finished = calibrator->finished};
+    Status status = memory_new(&probability, (size_t)test->count, (size_t)test->classes * sizeof *probability,
+                               "calibrated probabilities");
+    if (status == OK) status = calibrator_apply(calibrator, test, options->threads, probability);
+    status = comm_agree(world, status);
+    if (status == OK) {
+        Logits after = *test;
+        after.type = FLOAT64;
+        after.values = probability;
+        after.probabilities = true;
+        status = evaluate_stage(collective, options, &after, 1, progress, &recalibrated->measured,
+                                &recalibrated->interval);
+    }
+    free(probability);
+    return status;
+}
+
+static Status evaluate_fitted(World *world, Collective *collective, const EvaluateOptions *options,
+                              const CalibratorSettings *settings, const Logits *test,
+                              const Logits *validation, EvaluateProgress *progress, EvaluationResult *result)
+{
+    Calibrator calibrator;
+    Status status;
+    TRY_ELSE(done, comm_agree(world, calibrator_fit_shared(collective, settings, validation, options->threads,
+                                                           &calibrator)));
+    TRY_ELSE(done, evaluate_calibrated(world, collective, options, &calibrator, test, progress,
+                                       &result->recalibrated[result->recalibrations++]));
+    if (options->save != NULL && *options->save == NULL)
+        TRY_ELSE(done, comm_agree(world, calibrator_write(&calibrator, options->save)));
+done:
+    calibrator_free(&calibrator);
+    return status;
+}
+
+static Status evaluate_recalibrations(World *world, Collective *collective, const EvaluateOptions *options,
+                                      const Logits *test, const Logits *validation,
+                                      EvaluateProgress *progress, EvaluationResult *result)
+{
+    if (options->recalibrations > 0 && validation == NULL)
+        return fail(STATUS_USAGE, "recalibration is fitted to a validation set, and there is none");
+    if (options->calibrator != NULL)
+        TRY(evaluate_calibrated(world, collective, options, options->calibrator, test, progress,
+                                &result->recalibrated[result->recalibrations++]));
+    for (int i = 0; i < options->recalibrations; ++i)
+        TRY(evaluate_fitted(world, collective, options, &options->recalibrate[i], test, validation, progress,
+                            result));
+    return OK;
 }
 
 Status evaluate_logits(World *world, Collective *collective, const EvaluateOptions *options,
@@ -144,7 +210,9 @@ Status evaluate_logits(World *world, Collective *collective, const EvaluateOptio
     TRY(check_sets(world, threads, test, validation, ood));
     TRY(look_for_probabilities(collective, sets, result));
     EvaluateProgress progress;
-    evaluate_progress_start(&progress, options->progress && world->rank == 0, validation != NULL ? 3 : 1);
+    const int calibrators = options->recalibrations + (options->calibrator != NULL);
+    evaluate_progress_start(&progress, options->progress && world->rank == 0,
+                            (validation != NULL ? 3 : 1) + calibrators);
     Status status = evaluate_stage(collective, options, test, 1, &progress,
                                    &result->measured[EVALUATE_BEFORE], &result->interval[EVALUATE_BEFORE]);
     if (status == OK && validation != NULL)
@@ -152,6 +220,8 @@ Status evaluate_logits(World *world, Collective *collective, const EvaluateOptio
                                     &result->search);
     if (status == OK && validation != NULL)
         status = evaluate_scaled(collective, options, test, &progress, result);
+    if (status == OK)
+        status = evaluate_recalibrations(world, collective, options, test, validation, &progress, result);
     evaluate_progress_end(&progress);
     TRY(status);
     TRY(losses_evaluate(collective, test, threads, &result->loss));

@@ -6,6 +6,7 @@
 #include "engine/device/collective.h"
 #include "losses/calibration/bootstrap.h"
 #include "losses/calibration/calibration.h"
+#include "losses/calibration/calibrator.h"
 #include "losses/calibration/evaluated_losses.h"
 #include "losses/calibration/logits.h"
 #include "losses/calibration/ood.h"
@@ -15,6 +16,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+enum { EVALUATE_MOST_RECALIBRATIONS = 12 };
+
 typedef struct {
     int bins;           /* 15 */
     int64_t replicates; /* of the bootstrap; 0: no intervals */
@@ -23,11 +26,26 @@ typedef struct {
     BootstrapChoice classwise; /* intervals of Classwise-ECE */
     bool progress;             /* show on a terminal how far the intervals are */
     int threads;               /* 0: as OpenMP says */
+    CalibratorSettings recalibrate[EVALUATE_MOST_RECALIBRATIONS]; /* fitted to the validation set */
+    int recalibrations;
+    const Calibrator *calibrator; /* applied as it is; NULL: none */
+    char **save; /* receives the first one that was fitted, as a file's text; NULL: not wanted */
 } EvaluateOptions;
 EvaluateOptions evaluate_defaults(void);
 
 enum { EVALUATE_BEFORE, EVALUATE_AFTER_ECE, EVALUATE_AFTER_NLL, EVALUATE_STAGES };
 enum { EVALUATE_TEST, EVALUATE_VALIDATION, EVALUATE_OOD, EVALUATE_SETS };
+
+/* What a calibrator does to the test set. */
+typedef struct {
+    CalibratorSettings settings;
+    bool is_given; /* and not fitted here */
+    int64_t samples, missing, first_missing;
+    double objective, gap;
+    bool finished;
+    Calibration measured;
+    BootstrapIntervals interval;
+} Recalibration;
 
 typedef struct {
     int64_t samples, classes, replicates; /* classes: 0 of confidences */
@@ -41,6 +59,8 @@ typedef struct {
     BootstrapIntervals interval[EVALUATE_STAGES];
     EvaluatedLosses loss; /* in the order of evaluated_loss_names */
     OodScores ood;
+    int recalibrations;
+    Recalibration recalibrated[EVALUATE_MOST_RECALIBRATIONS + 1];
 } EvaluationResult;
 
 /* Everything from this rank's share of the sets. validation and ood may be NULL. All ranks get the same
@@ -55,12 +75,15 @@ CHECKED Status evaluate_confidences(World *, Collective *, const EvaluateOptions
 
 /* What a reader must know beside the numbers: what scaling made worse, ends of the grid, infinite losses, measures that
  * say nothing. */
-enum { EVALUATION_MOST_NOTES = 12 };
+enum { EVALUATION_MOST_NOTES = 32 };
 typedef struct {
     int count;
     char text[EVALUATION_MOST_NOTES][320];
 } EvaluationNotes;
 void evaluation_notes(const EvaluationResult *, EvaluationNotes *);
+/* A calibrator with its settings: "matrix_scaling, lambda 1, mu 1". */
+enum { EVALUATION_NAME = 128 };
+void evaluation_recalibration_name(const Recalibration *, char name[EVALUATION_NAME]);
 /* Of a stage: 1 before scaling. */
 double evaluation_temperature(const EvaluationResult *, int stage);
 /* Does the value of this loss say anything about the set? */

@@ -1,6 +1,7 @@
 /* What a reader of an evaluation must know beside its numbers. */
 #include "launch/evaluate/evaluate.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -68,7 +69,7 @@ static void note_large(const EvaluationResult *result, EvaluationNotes *notes)
     if (measured->infinite_nll_count > 0)
         add_note(notes,
                  "the NLL is infinite: in %lld rows, row %lld first, the label's class is masked (its logit "
-                 "is -infinity)",
+                 "is -infinity, or its probability 0)",
                  (long long)measured->infinite_nll_count, (long long)measured->large_nll_row);
     else if (measured->large_nll_count > 0)
         add_note(notes,
@@ -129,12 +130,65 @@ bool evaluation_has_loss(const EvaluationResult *result, int loss)
     return loss != EVALUATED_LOSSES - 1 || (error > 0 && error < 1);
 }
 
+void evaluation_recalibration_name(const Recalibration *recalibrated, char name[EVALUATION_NAME])
+{
+    const CalibratorSettings *settings = &recalibrated->settings;
+    int used = snprintf(name, EVALUATION_NAME, "%s", calibrator_name(settings->method));
+    const bool odir = settings->method == CALIBRATOR_MATRIX || settings->method == CALIBRATOR_DIRICHLET;
+    if (odir && (settings->lambda > 0 || settings->mu > 0))
+        used += snprintf(name + used, EVALUATION_NAME - (size_t)used, ", lambda %g, mu %g", settings->lambda,
+                         settings->mu);
+    if (settings->method == CALIBRATOR_HISTOGRAM)
+        used += snprintf(name + used, EVALUATION_NAME - (size_t)used, ", %d bins of equal %s", settings->bins,
+                         settings->equal_mass ? "mass" : "width");
+    const bool of_logits = settings->method == CALIBRATOR_VECTOR || settings->method == CALIBRATOR_MATRIX;
+    if (of_logits && settings->on_log_probabilities)
+        used += snprintf(name + used, EVALUATION_NAME - (size_t)used, ", on ln p");
+    if (recalibrated->is_given) (void)snprintf(name + used, EVALUATION_NAME - (size_t)used, " (given)");
+}
+
+/* The class' name where it has one. */
+static const char *class_name(const EvaluationResult *result, int64_t k, char text[64])
+{
+    if (result->class_name != NULL) return result->class_name[k];
+    (void)snprintf(text, 64, "%lld", (long long)k);
+    return text;
+}
+
+static void note_recalibration(const EvaluationResult *result, const Recalibration *recalibrated,
+                               EvaluationNotes *notes)
+{
+    char name[EVALUATION_NAME], number[64];
+    const bool has_minimum = !isnan(recalibrated->objective);
+    evaluation_recalibration_name(recalibrated, name);
+    if (recalibrated->missing > 0)
+        add_note(notes, "%s: class %s%s had no validation sample, and %s", name,
+                 class_name(result, recalibrated->first_missing, number),
+                 recalibrated->missing > 1 ? " and others" : "",
+                 has_minimum ? "without one a fit may have no minimiser: it ends close to the infimum"
+                             : "gets no probability");
+    if (has_minimum && !recalibrated->finished)
+        add_note(notes, "%s: the fit stopped before its end, about %.2g above the least objective", name,
+                 recalibrated->gap);
+    if (recalibrated->measured.infinite_nll_count > 0)
+        add_note(notes,
+                 "%s: the NLL is infinite: in %lld rows, row %lld first, the label's class has probability 0",
+                 name, (long long)recalibrated->measured.infinite_nll_count,
+                 (long long)recalibrated->measured.large_nll_row);
+    const double before = result->measured[EVALUATE_BEFORE].error;
+    if (recalibrated->measured.error > before)
+        add_note(notes, "%s costs accuracy: %.2f%% before, %.2f%% after", name, 100 * (1 - before),
+                 100 * (1 - recalibrated->measured.error));
+}
+
 void evaluation_notes(const EvaluationResult *result, EvaluationNotes *notes)
 {
     notes->count = 0;
     note_probabilities(result, notes);
     note_large(result, notes);
     note_meaningless(result, notes);
+    for (int i = 0; i < result->recalibrations; ++i)
+        note_recalibration(result, &result->recalibrated[i], notes);
     if (!result->has_temperature) return;
     note_worse(result, notes);
     note_ends(result, notes);

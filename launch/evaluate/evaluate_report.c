@@ -58,13 +58,6 @@ static bool has_value(const Metric *metric, const Calibration *measured)
     return metric->offset != offsetof(Calibration, ada_ece) || calibration_has_ada_ece(measured);
 }
 
-static bool has_interval(const Metric *metric, const EvaluationResult *result, int stage)
-{
-    if (metric->interval == 0 || !result->has_intervals || !has_value(metric, &result->measured[stage]))
-        return false;
-    return metric->offset != offsetof(Calibration, classwise_ece) || result->interval[stage].has_classwise;
-}
-
 /* ---- JSON ---- */
 
 /* cJSON reports a lack of memory by returning NULL; `ok` collects that. A number that is not finite becomes
@@ -140,20 +133,25 @@ static void add_notes(cJSON *root, const EvaluationResult *result, bool *ok)
     if (notes.count > 0) *ok = *ok && cJSON_AddStringToObject(root, "note", all) != NULL;
 }
 
-static void add_stage(cJSON *root, const EvaluationResult *result, int stage, bool *ok)
+/* One set of measures, with or without intervals. */
+typedef struct {
+    const Calibration *measured;
+    const BootstrapIntervals *interval; /* NULL: there are none */
+} Measured;
+
+static bool has_interval(const Metric *metric, const Measured *of)
 {
-    if (stage != EVALUATE_BEFORE && !result->has_temperature) {
-        *ok = *ok && cJSON_AddNullToObject(root, stage_keys[stage]) != NULL;
-        return;
-    }
-    const Calibration *measured = &result->measured[stage];
-    cJSON *object = cJSON_AddObjectToObject(root, stage_keys[stage]);
-    for (int i = 0; i < METRICS; ++i)
-        add_number(object, metrics[i].key,
-                   has_value(&metrics[i], measured) ? value_of(&metrics[i], measured) : NAN, ok);
-    cJSON *s99 = cJSON_AddObjectToObject(object, "s99");
-    add_number(s99, "fraction", measured->s99_fraction, ok);
-    add_number(s99, "accuracy", measured->s99_accuracy, ok);
+    if (metric->interval == 0 || of->interval == NULL || !has_value(metric, of->measured)) return false;
+    return metric->offset != offsetof(Calibration, classwise_ece) || of->interval->has_classwise;
+}
+
+static Measured stage_of(const EvaluationResult *result, int stage)
+{
+    return (Measured){&result->measured[stage], result->has_intervals ? &result->interval[stage] : NULL};
+}
+
+static void add_bins(cJSON *object, const Calibration *measured, bool *ok)
+{
     cJSON *bins = cJSON_AddArrayToObject(object, "bins");
     for (int b = 0; b < measured->bins; ++b) {
         const CalibrationBin *bin = &measured->bin[b];
@@ -168,21 +166,75 @@ static void add_stage(cJSON *root, const EvaluationResult *result, int stage, bo
             *ok = false;
         }
     }
-    if (!result->has_intervals) {
+}
+
+static void add_intervals(cJSON *object, const Measured *of, bool *ok)
+{
+    if (of->interval == NULL) {
         *ok = *ok && cJSON_AddNullToObject(object, "interval") != NULL;
         return;
     }
     cJSON *intervals = cJSON_AddObjectToObject(object, "interval");
     for (int i = 0; i < METRICS; ++i) {
         if (metrics[i].interval == 0) continue;
-        if (!has_interval(&metrics[i], result, stage)) {
+        if (!has_interval(&metrics[i], of)) {
             *ok = *ok && cJSON_AddNullToObject(intervals, metrics[i].key) != NULL;
             continue;
         }
-        const Interval interval = interval_of(&metrics[i], &result->interval[stage]);
+        const Interval interval = interval_of(&metrics[i], of->interval);
         const double ends[] = {interval.lower, interval.upper};
         cJSON *item = cJSON_CreateDoubleArray(ends, 2);
         if (!cJSON_AddItemToObject(intervals, metrics[i].key, item)) {
+            cJSON_Delete(item);
+            *ok = false;
+        }
+    }
+}
+
+static void add_measured(cJSON *object, const Measured *of, bool *ok)
+{
+    const Calibration *measured = of->measured;
+    for (int i = 0; i < METRICS; ++i)
+        add_number(object, metrics[i].key,
+                   has_value(&metrics[i], measured) ? value_of(&metrics[i], measured) : NAN, ok);
+    cJSON *s99 = cJSON_AddObjectToObject(object, "s99");
+    add_number(s99, "fraction", measured->s99_fraction, ok);
+    add_number(s99, "accuracy", measured->s99_accuracy, ok);
+    add_bins(object, measured, ok);
+    add_intervals(object, of, ok);
+}
+
+static void add_stage(cJSON *root, const EvaluationResult *result, int stage, bool *ok)
+{
+    if (stage != EVALUATE_BEFORE && !result->has_temperature) {
+        *ok = *ok && cJSON_AddNullToObject(root, stage_keys[stage]) != NULL;
+        return;
+    }
+    const Measured of = stage_of(result, stage);
+    add_measured(cJSON_AddObjectToObject(root, stage_keys[stage]), &of, ok);
+}
+
+static void add_recalibrations(cJSON *root, const EvaluationResult *result, bool *ok)
+{
+    if (result->recalibrations == 0) return;
+    cJSON *list = cJSON_AddArrayToObject(root, "recalibrated");
+    for (int i = 0; i < result->recalibrations; ++i) {
+        const Recalibration *recalibrated = &result->recalibrated[i];
+        const Measured of = {&recalibrated->measured, result->has_intervals ? &recalibrated->interval : NULL};
+        char name[EVALUATION_NAME];
+        cJSON *item = cJSON_CreateObject();
+        evaluation_recalibration_name(recalibrated, name);
+        *ok = *ok &&
+              cJSON_AddStringToObject(item, "method", calibrator_name(recalibrated->settings.method)) != NULL;
+        *ok = *ok && cJSON_AddStringToObject(item, "name", name) != NULL;
+        *ok = *ok && cJSON_AddBoolToObject(item, "given", recalibrated->is_given) != NULL;
+        add_number(item, "validation_samples", (double)recalibrated->samples, ok);
+        add_number(item, "objective", recalibrated->objective, ok);
+        add_number(item, "accuracy_before", 1 - result->measured[EVALUATE_BEFORE].error, ok);
+        add_number(item, "accuracy", 1 - recalibrated->measured.error, ok);
+        add_number(item, "missing_classes", (double)recalibrated->missing, ok);
+        add_measured(item, &of, ok);
+        if (!cJSON_AddItemToArray(list, item)) {
             cJSON_Delete(item);
             *ok = false;
         }
@@ -207,6 +259,7 @@ Status evaluation_json(const EvaluationResult *result, char **text)
     }
     for (int stage = 0; stage < EVALUATE_STAGES; ++stage)
         add_stage(root, result, stage, &ok);
+    add_recalibrations(root, result, &ok);
     cJSON *losses = cJSON_AddObjectToObject(root, "losses");
     for (int i = 0; i < EVALUATED_LOSSES; ++i)
         add_number(losses, evaluated_loss_names[i],
@@ -252,14 +305,14 @@ static void format_number(double value, int decimals, char *text, size_t size)
 }
 
 /* One number, with its interval if it has one: "4.51", "4.51 [4.20, 4.83]". */
-static void format_cell(const Metric *metric, const EvaluationResult *result, int stage, char cell[CELL])
+static void format_cell(const Metric *metric, const Measured *of, char cell[CELL])
 {
     const double scale = metric->unit == PLAIN ? 1 : 100;
-    const double value = scale * value_of(metric, &result->measured[stage]);
+    const double value = scale * value_of(metric, of->measured);
     const int decimals = decimals_for(value, metric->unit == PLAIN ? 4 : 2);
-    format_number(has_value(metric, &result->measured[stage]) ? value : NAN, decimals, cell, CELL);
-    if (!has_interval(metric, result, stage)) return;
-    const Interval interval = interval_of(metric, &result->interval[stage]);
+    format_number(has_value(metric, of->measured) ? value : NAN, decimals, cell, CELL);
+    if (!has_interval(metric, of)) return;
+    const Interval interval = interval_of(metric, of->interval);
     const size_t used = strlen(cell);
     (void)snprintf(cell + used, CELL - used, " [%.*f, %.*f]", decimals, scale * interval.lower, decimals,
                    scale * interval.upper);
@@ -286,8 +339,10 @@ static void print_stages(const EvaluationResult *result, FILE *file)
     for (int i = 0; i < METRICS; ++i) {
         char title[64];
         (void)snprintf(title, sizeof title, "%s%s", metrics[i].title, metrics[i].unit == PERCENT ? " %" : "");
-        for (int stage = 0; stage < stages; ++stage)
-            format_cell(&metrics[i], result, stage, cells[stage]);
+        for (int stage = 0; stage < stages; ++stage) {
+            const Measured of = stage_of(result, stage);
+            format_cell(&metrics[i], &of, cells[stage]);
+        }
         print_row(file, width, stages, title, cells);
     }
     for (int stage = 0; stage < stages; ++stage)
@@ -299,6 +354,41 @@ static void print_stages(const EvaluationResult *result, FILE *file)
         if (isfinite(accuracy)) (void)snprintf(cells[stage], CELL, "%.2f", 100 * accuracy);
     }
     print_row(file, width, stages, "  accuracy %", cells);
+}
+
+/* A row for each calibrator, under that of the network itself. */
+static void print_recalibration(const char *title, int width, const Calibration *measured, FILE *file)
+{
+    static const size_t offsets[] = {offsetof(Calibration, nll), offsetof(Calibration, brier),
+                                     offsetof(Calibration, ece), offsetof(Calibration, ada_ece),
+                                     offsetof(Calibration, classwise_ece)};
+    const Measured of = {measured, NULL};
+    (void)fprintf(file, "%-*s  %11.2f", width, title, 100 * (1 - measured->error));
+    for (size_t i = 0; i < sizeof offsets / sizeof *offsets; ++i) {
+        char cell[CELL] = "";
+        for (int metric = 0; metric < METRICS; ++metric)
+            if (metrics[metric].offset == offsets[i]) format_cell(&metrics[metric], &of, cell);
+        (void)fprintf(file, "  %11s", cell);
+    }
+    (void)fputc('\n', file);
+}
+
+static void print_recalibrations(const EvaluationResult *result, FILE *file)
+{
+    char name[EVALUATION_NAME];
+    int width = TITLE_WIDTH;
+    if (result->recalibrations == 0) return;
+    for (int i = 0; i < result->recalibrations; ++i) {
+        evaluation_recalibration_name(&result->recalibrated[i], name);
+        if ((int)strlen(name) > width) width = (int)strlen(name);
+    }
+    (void)fprintf(file, "\n%-*s  %11s  %11s  %11s  %11s  %11s  %11s\n", width, "recalibrated", "accuracy %",
+                  "NLL", "Brier", "ECE %", "AdaECE %", "Classwise %");
+    print_recalibration("before", width, &result->measured[EVALUATE_BEFORE], file);
+    for (int i = 0; i < result->recalibrations; ++i) {
+        evaluation_recalibration_name(&result->recalibrated[i], name);
+        print_recalibration(name, width, &result->recalibrated[i].measured, file);
+    }
 }
 
 static void print_head(const EvaluationResult *result, FILE *file)
@@ -333,6 +423,7 @@ void evaluation_print(const EvaluationResult *result, FILE *file)
 {
     print_head(result, file);
     print_stages(result, file);
+    print_recalibrations(result, file);
     if (result->classes > 0) (void)fprintf(file, "\nlosses, mean over the samples\n");
     for (int i = 0; i < EVALUATED_LOSSES && result->classes > 0; ++i) {
         char text[CELL];
