@@ -13,7 +13,7 @@
 const char evaluate_help[] =
     "usage: plumb evaluate RUN [dataset.folder=DIR] [--split test|validation] [--checkpoint "
     "best|last|EPOCH]\n"
-    "                      [OPTION ...]\n"
+    "                      [--ood SET ...] [OPTION ...]\n"
     "       plumb evaluate --logits F.npy --labels F.npy [--validation-logits F.npy --validation-labels "
     "F.npy]\n"
     "                      [--ood-logits F.npy] [OPTION ...]\n"
@@ -30,6 +30,12 @@ const char evaluate_help[] =
     "  dataset.folder=DIR         of a run: where its data are, if not where they were when it trained\n"
     "  --split NAME               of a run: test (default) or validation\n"
     "  --checkpoint NAME          of a run: best, last (default) or the number of an epoch that was kept\n"
+    "  --ood NAME[=WHERE]         of a run of images: AUROC of telling its test images from others; may come "
+    "several times:\n"
+    "                             svhn=FOLDER (test_32x32.mat), cifar10_c=FILE[:SEVERITY] (.npy; 5),\n"
+    "                             gaussian_noise[=SEVERITY] (made of the test images; 5), NAME=FOLDER (any "
+    "JPEG "
+    "and PNG)\n"
     "  --logits, --labels F       the set to measure\n"
     "  --validation-logits F      a set to choose the temperature on, by ECE and by NLL\n"
     "  --validation-labels F      its labels\n"
@@ -80,6 +86,7 @@ typedef struct {
     ClassNames class_name;
     const char *json, *classwise, *grid;
     const char *data; /* of a run: where its data are now */
+    OodChoices ood;
     EvaluateOptions evaluate;
 } Arguments;
 
@@ -115,12 +122,13 @@ static Status read_recalibrations(const char *text, EvaluateOptions *options)
     return status;
 }
 
-static Status read_options(int argc, char **argv, const char *words[], Arguments *arguments)
+static Status read_options(int argc, char **argv, const char *words[], OptionList *ood, Arguments *arguments)
 {
     int64_t bins = arguments->evaluate.bins, seed = (int64_t)arguments->evaluate.seed;
     const Option options[] = {
         {"split", "a split", .text = &arguments->split},
         {"checkpoint", "a checkpoint", .text = &arguments->checkpoint},
+        {"ood", "a set", .list = ood},
         {"logits", "a file", .text = &arguments->logits},
         {"labels", "a file", .text = &arguments->labels},
         {"validation-logits", "a file", .text = &arguments->validation_logits},
@@ -145,6 +153,7 @@ static Status read_options(int argc, char **argv, const char *words[], Arguments
     };
     int count;
     TRY(options_parse(options, sizeof options / sizeof *options, argc, argv, words, &count));
+    TRY(ood_choices_parse(ood->value, ood->count, &arguments->ood));
     arguments->evaluate.bins = (int)bins;
     arguments->evaluate.seed = (uint64_t)seed;
     if (arguments->grid != NULL) TRY(temperature_grid_parse(arguments->grid, &arguments->evaluate.grid));
@@ -167,8 +176,9 @@ static Status parse(int argc, char **argv, Arguments *arguments)
 {
     const char **words;
     *arguments = (Arguments){.ignore_label = -100, .evaluate = evaluate_defaults()};
-    TRY(memory_new(&words, (size_t)argc, sizeof *words, "arguments"));
-    Status status = read_options(argc, argv, words, arguments);
+    TRY(memory_new(&words, 2 * (size_t)argc, sizeof *words, "arguments"));
+    OptionList ood = {.value = words + argc};
+    Status status = read_options(argc, argv, words, &ood, arguments);
     free(words);
     return status;
 }
@@ -232,6 +242,9 @@ static Status check_arguments(const Arguments *arguments)
         return OK;
     }
     if (arguments->data != NULL) return fail(STATUS_USAGE, "dataset.folder= is for a run");
+    if (arguments->ood.count > 0)
+        return fail(STATUS_USAGE,
+                    "--ood is for a run; of files of logits, --ood-logits or --ood-probabilities");
     if (arguments->split != NULL || arguments->checkpoint != NULL)
         return fail(STATUS_USAGE, "--split and --checkpoint are for a run, not for files of logits");
     if (confidences) return check_confidence_arguments(arguments, files);
@@ -375,7 +388,7 @@ static Status check_run(const char *run)
     return OK;
 }
 
-static Status evaluate_either(World *world, Arguments *arguments, EvaluationResult *result)
+static Status evaluate_either(World *world, Arguments *arguments, OodResult *ood, EvaluationResult *result)
 {
     arguments->evaluate.threads = comm_threads(world);
     arguments->evaluate.progress = true;
@@ -393,7 +406,8 @@ static Status evaluate_either(World *world, Arguments *arguments, EvaluationResu
                                   .checkpoint =
                                       arguments->checkpoint != NULL ? arguments->checkpoint : "last",
                                   .data = arguments->data,
-                                  .options = arguments->evaluate};
+                                  .options = arguments->evaluate,
+                                  .ood = arguments->ood};
     if (arguments->split != NULL) {
         if (strcmp(arguments->split, "validation") == 0)
             options.split = SPLIT_VALIDATION;
@@ -401,24 +415,33 @@ static Status evaluate_either(World *world, Arguments *arguments, EvaluationResu
             return fail(STATUS_USAGE, "--split is test or validation, not %s", arguments->split);
     }
     TRY(comm_agree(world, check_run(arguments->run)));
-    return evaluate_run(world, &options, result);
+    return evaluate_run(world, &options, ood, result);
+}
+
+static Status evaluate_and_tell(World *world, Arguments *arguments)
+{
+    EvaluationResult *result;
+    OodResult ood = {.count = 0};
+    TRY(memory_new(&result, 1, sizeof *result, "evaluation"));
+    char *calibrator = NULL; /* that was fitted, as a file's text */
+    if (arguments->save_calibrator != NULL) arguments->evaluate.save = &calibrator;
+    Status status = evaluate_either(world, arguments, &ood, result);
+    if (status == OK)
+        status = comm_agree(world, world->rank == 0 ? write_result(arguments, result, calibrator) : OK);
+    free(calibrator);
+    ood_result_free(&ood);
+    free(result);
+    return status;
 }
 
 Status command_evaluate(World *world, int argc, char **argv)
 {
     Arguments arguments;
-    TRY(parse(argc, argv, &arguments));
-    TRY(check_arguments(&arguments));
-    EvaluationResult *result;
-    TRY(memory_new(&result, 1, sizeof *result, "evaluation"));
-    char *calibrator = NULL; /* that was fitted, as a file's text */
-    if (arguments.save_calibrator != NULL) arguments.evaluate.save = &calibrator;
-    Status status = evaluate_either(world, &arguments, result);
-    if (status == OK)
-        status = comm_agree(world, world->rank == 0 ? write_result(&arguments, result, calibrator) : OK);
-    free(calibrator);
+    Status status = parse(argc, argv, &arguments);
+    if (status == OK) status = check_arguments(&arguments);
+    if (status == OK) status = evaluate_and_tell(world, &arguments);
     calibrator_free(&arguments.calibrator);
-    free(result);
     class_names_free(&arguments.class_name);
+    ood_choices_free(&arguments.ood);
     return status;
 }

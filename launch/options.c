@@ -76,7 +76,10 @@ static Status read_option(const Parser *parser, const Option *option, const char
         return fail(STATUS_USAGE, "--%s needs %s (see plumb %s --help)", option->name,
                     option->takes != NULL ? option->takes : "a number", parser->command);
     if (option->number != NULL) return read_number(option, value);
-    *option->text = value;
+    if (option->list != NULL)
+        option->list->value[option->list->count++] = value;
+    else
+        *option->text = value;
     return OK;
 }
 
@@ -98,7 +101,8 @@ Status options_parse(const Option options[], int count, int argc, char **argv, c
         const size_t length = equals != NULL ? (size_t)(equals - word) : strlen(word);
         const int index = length > 2 && word[1] == '-' ? find(&parser, word + 2, length - 2) : -1;
         if (index < 0) return unknown(&parser, word, length);
-        if (parser.seen[index]) return fail(STATUS_USAGE, "--%s is given twice", options[index].name);
+        if (parser.seen[index] && options[index].list == NULL)
+            return fail(STATUS_USAGE, "--%s is given twice", options[index].name);
         parser.seen[index] = true;
         bool took;
         TRY(read_option(&parser, &options[index], equals != NULL ? equals + 1 : NULL,

@@ -8,6 +8,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* The values of an option that may come several times, in their order; the array has room for all words of the command. */
+typedef struct {
+    const char **value;
+    int count;
+} OptionList;
+
 /* One row of a command's table. Where the option is not given, what it points to stays as it was. */
 typedef struct {
     const char *name;  /* "run", of --run */
@@ -17,6 +23,7 @@ typedef struct {
     bool *flag;
     int64_t *number; /* from low to high */
     int64_t low, high;
+    OptionList *list; /* may come several times */
 } Option;
 
 /* argv[0] is the command's name. Puts the words that are no options into words[argc], in their order.

@@ -105,6 +105,9 @@ static const Setting settings[] = {
     {"evaluate.every_steps", SETTING_INTEGER, "0", "0..", "steps between evaluations in the course of an epoch, beside those of evaluate.every; 0: none"},
     {"evaluate.bins", SETTING_INTEGER, "15", "1..200", "bins of the calibration errors"},
     {"evaluate.bootstrap", SETTING_INTEGER, "1000", "0..100000000", "resamples for confidence intervals at the end"},
+    {"evaluate.ood", SETTING_ROWS, "[]", NULL, "images: samples from elsewhere that the network is to be unsure of, measured at the end as by plumb evaluate RUN --ood"},
+    {"evaluate.ood[].name", SETTING_TEXT, NULL, NULL, "svhn, cifar10_c, gaussian_noise, or a name for any folder of images"},
+    {"evaluate.ood[].from", SETTING_TEXT, "", NULL, "where they are: a folder or file; gaussian_noise: the severity, 5 unless given"},
     {"checkpoint.epochs", SETTING_INTEGER, "1", "0..", "save every so many epochs, as long as that takes at most 2 % of the time; 0: never by epochs"},
     {"checkpoint.minutes", SETTING_REAL, "10", "0..", "and when so many minutes have passed; 0: never by time"},
 

@@ -313,6 +313,82 @@ static void check_auroc(const GoldenCase *golden, const char *at, const char *na
     golden_check_number(golden, path, got, (GoldenTolerance){0, 1e-9 + allowance});
 }
 
+static double area_under(const RocCurve *curve)
+{
+    double area = 0;
+    for (int i = 1; i < curve->count; ++i)
+        area += (curve->false_positive[i] - curve->false_positive[i - 1]) *
+                (curve->true_positive[i] + curve->true_positive[i - 1]) / 2;
+    return area;
+}
+
+/* The vertices of a case's curve lie on ours, which may have points between them. */
+static void check_vertices(const GoldenCase *golden, const char *files, const RocCurve *curve)
+{
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/roc_entropy_fpr", files);
+    if (!golden_has(golden, path)) return;
+    GoldenArray right = golden_array(golden, path);
+    (void)snprintf(path, sizeof path, "%s/roc_entropy_tpr", files);
+    GoldenArray up = golden_array(golden, path);
+    for (int64_t k = 0; k < right.count; ++k) {
+        double nearest = 2;
+        for (int i = 0; i < curve->count; ++i)
+            nearest = fmin(nearest, fabs(curve->false_positive[i] - right.values[k]) +
+                                        fabs(curve->true_positive[i] - up.values[k]));
+        assert_true(nearest < (!curve->whole ? 2.1 / ROC_MOST_POINTS : 1e-12));
+    }
+    golden_count(2 * right.count);
+    golden_array_free(&right);
+    golden_array_free(&up);
+}
+
+/* The area again, an interval around it, and a curve that has this area. */
+static void check_measure(const GoldenCase *golden, const char *files, const LogitSet sets[2],
+                          double temperature, const OodScores *scores)
+{
+    static OodMeasure measure;
+    assert_ok(ood_measure(collective, &sets[0].logits, &sets[1].logits, temperature, 0, &measure));
+    assert_true(measure.entropy.area == scores->auroc_entropy);
+    assert_true(measure.confidence.area == scores->auroc_confidence);
+    const Auroc *const areas[] = {&measure.entropy, &measure.confidence};
+    const RocCurve *const curves[] = {&measure.entropy_curve, &measure.confidence_curve};
+    for (int i = 0; i < 2; ++i) {
+        assert_true(areas[i]->lower <= areas[i]->area && areas[i]->area <= areas[i]->upper);
+        assert_true(curves[i]->count >= 2 && curves[i]->count <= ROC_MOST_POINTS);
+        assert_float_equal(area_under(curves[i]), areas[i]->area, !curves[i]->whole ? 1e-3 : 1e-12);
+    }
+    check_vertices(golden, files, &measure.entropy_curve);
+}
+
+/* DeLong's interval against one worked out by hand: positives 3, 5 and 5, negatives 1, 3, 4 and 5. */
+static void test_interval(void **state)
+{
+    (void)state;
+    double positive[] = {5, 3, 5}, negative[] = {4, 1, 5, 3};
+    const Auroc auroc = auroc_with_interval(positive, 3, negative, 4);
+    /* The positives beat 1.5, 3.5 and 3.5 of 4, the negatives lose to 3, 2.5, 2 and 1 of 3. */
+    const double area = 8.5 / 12;
+    const double of_positives =
+                     ((1.5 - 17.0 / 6) * (1.5 - 17.0 / 6) + 2 * (3.5 - 17.0 / 6) * (3.5 - 17.0 / 6)) / 2 / 16,
+                 of_negatives = ((3 - 2.125) * (3 - 2.125) + (2.5 - 2.125) * (2.5 - 2.125) +
+                                 (2 - 2.125) * (2 - 2.125) + (1 - 2.125) * (1 - 2.125)) /
+                                3 / 9;
+    const double error = sqrt(of_positives / 3 + of_negatives / 4),
+                 width = 1.6448536269514722 * error / (area * (1 - area));
+    assert_float_equal(auroc.area, area, 1e-15);
+    assert_float_equal(log(auroc.lower / (1 - auroc.lower)), log(area / (1 - area)) - width, 1e-12);
+    assert_float_equal(log(auroc.upper / (1 - auroc.upper)), log(area / (1 - area)) + width, 1e-12);
+    RocCurve curve;
+    roc_curve(positive, 3, negative, 4, &curve);
+    static const double right[] = {0, 0.25, 0.5, 0.75, 1}, up[] = {0, 2.0 / 3, 2.0 / 3, 1, 1};
+    assert_int_equal(curve.count, 5);
+    assert_close(curve.false_positive, right, 5, 0, 1e-15, "false positives");
+    assert_close(curve.true_positive, up, 5, 0, 1e-15, "true positives");
+    const Auroc alone = auroc_with_interval(positive, 1, negative, 4);
+    assert_true(isnan(alone.lower) && isnan(alone.upper));
+}
+
 static void test_ood(void **state)
 {
     (void)state;
@@ -333,6 +409,7 @@ static void test_ood(void **state)
             check_auroc(golden, at, "auroc_entropy", scores.auroc_entropy);
             check_auroc(golden, at, "auroc_confidence", scores.auroc_confidence);
             check_row_scores(golden, files, sets, temperature);
+            check_measure(golden, files, sets, temperature, &scores);
         }
         set_close(&sets[0]);
         set_close(&sets[1]);
@@ -352,10 +429,8 @@ int main(int argc, char **argv)
     if (status == OK) status = comm_collective(world, 60, &collective);
     if (status != OK) comm_abort(world, status);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_metrics),
-        cmocka_unit_test(test_logits),
-        cmocka_unit_test(test_search),
-        cmocka_unit_test(test_ood),
+        cmocka_unit_test(test_metrics), cmocka_unit_test(test_logits),   cmocka_unit_test(test_search),
+        cmocka_unit_test(test_ood),     cmocka_unit_test(test_interval),
     };
     const int failures = cmocka_run_group_tests(tests, NULL, report);
     if (failures > 0) return 1; /* the ranks may be out of step: leave it to mpirun to end the others */

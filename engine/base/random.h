@@ -16,7 +16,9 @@ typedef enum {
     RANDOM_TEST = 6,
     RANDOM_SPLIT = 7,       /* epoch: 0; index: position in the shuffle */
     RANDOM_BATCH_ORDER = 8, /* epoch; index: position in the shuffle of an epoch's batches */
-    RANDOM_SAMPLING = 9     /* epoch: sentence; index: position and sample */
+    RANDOM_SAMPLING = 9,    /* epoch: sentence; index: position and sample */
+    RANDOM_NOISE = 10,      /* epoch: image; index: element */
+    RANDOM_THEORY = 11      /* epoch: what is drawn; index: element */
 } RandomPurpose;
 
 typedef struct {

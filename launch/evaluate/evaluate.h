@@ -61,6 +61,7 @@ typedef struct {
     OodScores ood;
     int recalibrations;
     Recalibration recalibrated[EVALUATE_MOST_RECALIBRATIONS + 1];
+    const struct OodResult *outside; /* sets of samples from elsewhere (ood_sets.h); NULL: none */
 } EvaluationResult;
 
 /* Everything from this rank's share of the sets. validation and ood may be NULL. All ranks get the same

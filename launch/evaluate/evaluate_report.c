@@ -1,6 +1,7 @@
 /* What evaluation found, as JSON for programs and as a table for people. */
 #include "engine/base/memory.h"
 #include "launch/evaluate/evaluate.h"
+#include "launch/evaluate/ood_sets.h"
 
 #include <cJSON.h>
 #include <math.h>
@@ -269,6 +270,12 @@ Status evaluation_json(const EvaluationResult *result, char **text)
         add_number(ood, "auroc_entropy", result->ood.auroc_entropy, &ok);
         add_number(ood, "auroc_confidence", result->ood.auroc_confidence, &ok);
     }
+    if (result->outside != NULL) {
+        cJSON *sets;
+        Status status = ood_result_list(result->outside, &sets);
+        ok = ok && status == OK && cJSON_AddItemToObject(root, "ood_sets", sets);
+        status_free(status);
+    }
     add_bootstrap(root, result, &ok);
     add_notes(root, result, &ok);
     char *printed = ok ? cJSON_Print(root) : NULL;
@@ -436,6 +443,7 @@ void evaluation_print(const EvaluationResult *result, FILE *file)
         (void)fprintf(file, "\nout of distribution\n%-*s  %.2f\n%-*s  %.2f\n", TITLE_WIDTH,
                       "AUROC by entropy %", 100 * result->ood.auroc_entropy, TITLE_WIDTH,
                       "AUROC by confidence %", 100 * result->ood.auroc_confidence);
+    if (result->outside != NULL) ood_result_print(result->outside, file);
     EvaluationNotes notes;
     evaluation_notes(result, &notes);
     for (int i = 0; i < notes.count; ++i)

@@ -6,7 +6,7 @@
 set -euo pipefail
 
 build="build-essential cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libdnnl-dev libyaml-dev libcjson-dev
-       libxxhash-dev libgsl-dev zlib1g-dev libjpeg-dev libpng-dev libsentencepiece-dev gnuplot-nox dataset-fashion-mnist"
+       libxxhash-dev libgsl-dev zlib1g-dev libjpeg-dev libpng-dev libhdf5-dev libsentencepiece-dev gnuplot-nox dataset-fashion-mnist"
 test="libcmocka-dev python3 iproute2 curl ca-certificates unzip"
 check="clang clang-format cppcheck libclang-rt-dev libomp-dev libbenchmark-dev shellcheck git"
 

@@ -2,6 +2,7 @@
 #include "engine/base/file.h"
 #include "engine/base/memory.h"
 #include "engine/data/images/image_source.h"
+#include "engine/data/images/outside.h"
 #include "engine/data/images/pixels.h"
 #include "engine/ops/ops.h"
 #include "launch/tasks/task.h"
@@ -233,6 +234,36 @@ static void release(TaskData *data)
     free(images);
 }
 
+/* ---- samples from outside ---- */
+
+static Status outside(TaskData *own, Device *device, const char *name, const char *from, TaskNote *note,
+                      TaskData **out)
+{
+    _Static_assert(sizeof note->text >= OUTSIDE_NOTE, "room for the note");
+    const Images *mine = (const Images *)own;
+    Images *images;
+    *out = NULL;
+    TRY(memory_new(&images, 1, sizeof *images, "samples from outside"));
+    *images = *mine;
+    images->dataset = NULL;
+    images->pixels = NULL;
+    Status status = outside_open(mine->dataset, name, from, mine->batches.train.seed, &note->made, note->text,
+                                 &images->dataset);
+    if (status == OK) status = place(&images->data, device);
+    if (status != OK) {
+        release(&images->data);
+        return status;
+    }
+    TaskData *data = &images->data;
+    data->dataset = images->dataset->name;
+    for (int split = 0; split < SPLIT_COUNT; ++split) {
+        data->count[split] = images->dataset->split[split].count;
+        data->label[split] = images->dataset->split[split].label;
+    }
+    *out = data;
+    return OK;
+}
+
 /* ---- batches ---- */
 
 static const Dataset *dataset_of(const Images *images)
@@ -317,4 +348,5 @@ const Task images_task = {.name = "images",
                           .shapes = shapes,
                           .source = source,
                           .build = build,
+                          .outside = outside,
                           .bind = bind};

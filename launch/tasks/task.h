@@ -42,6 +42,12 @@ typedef struct {
     const char *help;
 } TaskDataset;
 
+/* What samples from outside are. */
+typedef struct {
+    bool made; /* made here, not read */
+    char text[256];
+} TaskNote;
+
 struct Task {
     const char *name; /* "images" */
     const char *unit; /* what throughput counts: "images" */
@@ -77,6 +83,10 @@ struct Task {
      * named "target" (INT32 [rows]) and "weight" (FLOAT32 [rows]) are the program's. In evaluation the rows of weight 1
      * are those that are measured, one a sample; the field "sample" (INT64 [rows]) says whose they are. */
     Value (*build)(Graph *, const TaskData *, const ModelOptions *, Split, const BatchShape *);
+    /* Opens samples that are not of the data set, in the form of its test split, which they have in the new data: those that `name`
+     * and `from` say (engine/data/images/outside.h), with a note of what they are. `own` is loaded, placed, and outlives them.
+     * Release with task_data_free. Not collective; NULL: the task has none. */
+    Status (*outside)(TaskData *own, Device *, const char *name, const char *from, TaskNote *, TaskData **);
     /* Binds the inputs that lie on the device for the whole run; may be NULL. After place. */
     void (*bind)(const TaskData *, Split, const Graph *, Plan *);
 };

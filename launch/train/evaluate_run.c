@@ -91,8 +91,54 @@ static Status predict(Session *session, Split split, const char *folder, Predict
     return write_rows(session, folder, "labels", predictions->labels, &predictions->set, 1, INT32);
 }
 
-Status evaluate_network(Session *session, Split split, const EvaluateOptions *options, const char *folder,
-                        EvaluationResult *result)
+/* One set from outside. */
+static Status measure_outside(Session *session, const OodChoice *choice, bool forgiving, const Logits *test,
+                              OodResult *result)
+{
+    const Task *task = session->data->task;
+    TaskData *outside = NULL;
+    TaskNote note = {.made = false};
+    Logits set;
+    float *logits = NULL;
+    Status status = comm_agree(session->world, task->outside(session->data, session->device, choice->name,
+                                                             choice->from, &note, &outside));
+    if (status != OK && forgiving && outside == NULL) {
+        if (session->world->rank == 0)
+            log_warning("%s; plumb evaluate RUN --ood measures it later", status_message(status));
+        status_free(status);
+        return OK;
+    }
+    TRY_ELSE(done, status);
+    TRY_ELSE(done, session_outside_logits(session, outside, &set, &logits));
+    TRY_ELSE(done, ood_result_add(session->world, session->host_collective, device_threads(session->device),
+                                  test, &set, note.text, note.made, result));
+done:
+    free(logits);
+    task_data_free(outside);
+    return status;
+}
+
+static Status measure_all_outside(Session *session, const EvaluateOutside *outside, const Logits *test,
+                                  EvaluationResult *result)
+{
+    OodResult *ood = outside->result;
+    const OodChoices *choices = outside->choices;
+    if (choices->count == 0) return OK;
+    if (session->data->task->outside == NULL)
+        return fail(STATUS_UNSUPPORTED, "samples from elsewhere are measured for images only, not for %s",
+                    session->data->task->unit);
+    ood->has_temperature = result->has_temperature;
+    for (int stage = 0; stage < EVALUATE_STAGES; ++stage)
+        ood->temperature[stage] =
+            stage == EVALUATE_BEFORE || !result->has_temperature ? 1 : evaluation_temperature(result, stage);
+    for (int i = 0; i < choices->count; ++i)
+        TRY(measure_outside(session, &choices->choice[i], outside->forgiving, test, ood));
+    result->outside = ood;
+    return OK;
+}
+
+Status evaluate_network(Session *session, Split split, const EvaluateOptions *options,
+                        const EvaluateOutside *outside, const char *folder, EvaluationResult *result)
 {
     Predictions test = {.logits = NULL}, validation = {.logits = NULL};
     const bool has_validation = split != SPLIT_VALIDATION && session->data->count[SPLIT_VALIDATION] > 0;
@@ -101,6 +147,7 @@ Status evaluate_network(Session *session, Split split, const EvaluateOptions *op
     if (has_validation) TRY_ELSE(done, predict(session, SPLIT_VALIDATION, folder, &validation));
     TRY_ELSE(done, evaluate_logits(session->world, session->host_collective, options, &test.set,
                                    has_validation ? &validation.set : NULL, NULL, result));
+    TRY_ELSE(done, measure_all_outside(session, outside, &test.set, result));
 done:
     free_predictions(&test);
     free_predictions(&validation);
@@ -121,7 +168,9 @@ Status evaluate_trained(Session *session, const RunFolder *run, bool quiet)
     EvaluationResult *result;
     const EvaluateOptions options = options_of(session);
     TRY(memory_new(&result, 1, sizeof *result, "evaluation"));
-    Status status = evaluate_network(session, SPLIT_TEST, &options, run->path, result);
+    OodResult ood = {.count = 0};
+    const EvaluateOutside outside = {&session->experiment.evaluate.ood, true, &ood};
+    Status status = evaluate_network(session, SPLIT_TEST, &options, &outside, run->path, result);
     if (status == OK && session->world->rank == 0) {
         char *json;
         status = evaluation_json(result, &json);
@@ -129,8 +178,10 @@ Status evaluate_trained(Session *session, const RunFolder *run, bool quiet)
             status = run_folder_write_evaluation(run, json);
             free(json);
         }
+        if (status == OK && ood.count > 0) status = ood_result_write(&ood, run->path, "last");
         if (status == OK && !quiet) evaluation_print(result, stdout);
     }
+    ood_result_free(&ood);
     free(result);
     return comm_agree(session->world, status);
 }
@@ -244,8 +295,18 @@ static Status load_config(const World *world, const RunFolder *run, const char *
     return status;
 }
 
-Status evaluate_run(World *world, const EvaluateRunOptions *options, EvaluationResult *result)
+/* Beside the run, for reports. A folder that others own may be read only: the result is told all the same. */
+static void keep_outside(const OodResult *ood, const EvaluateRunOptions *options, const RunFolder *run)
 {
+    if (ood->count == 0 || options->split != SPLIT_TEST) return;
+    Status status = ood_result_write(ood, run->path, options->checkpoint);
+    if (status != OK) log_warning("reports will not know of it: %s", status_message(status));
+    status_free(status);
+}
+
+Status evaluate_run(World *world, const EvaluateRunOptions *options, OodResult *ood, EvaluationResult *result)
+{
+    const EvaluateOutside outside = {&options->ood, false, ood};
     RunFolder run;
     Config *config = NULL;
     Session session = {.world = NULL};
@@ -256,7 +317,8 @@ Status evaluate_run(World *world, const EvaluateRunOptions *options, EvaluationR
     if (session.data->task->check_files != NULL)
         TRY_ELSE(done, comm_agree(world, session.data->task->check_files(session.data, run.path)));
     TRY_ELSE(done, load_same_checkpoint(&session, &run, options->checkpoint));
-    TRY_ELSE(done, evaluate_network(&session, options->split, &options->options, NULL, result));
+    TRY_ELSE(done, evaluate_network(&session, options->split, &options->options, &outside, NULL, result));
+    if (world->rank == 0) keep_outside(ood, options, &run);
 done:
     if (session.world != NULL) session_close(&session);
     config_free(config);

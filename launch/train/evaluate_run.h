@@ -3,27 +3,36 @@
 #define PLUMB_LAUNCH_TRAIN_EVALUATE_RUN_H
 
 #include "launch/evaluate/evaluate.h"
+#include "launch/evaluate/ood_sets.h"
 #include "launch/runs/run_folder.h"
 #include "launch/train/session.h"
 
 /* Measures `split` with temperatures chosen on the validation split (if there is one and it is not the split
- * itself). With `predictions`, rank 0 writes logits and labels of both as .npy into that folder. Collective.
- */
-CHECKED Status evaluate_network(Session *, Split split, const EvaluateOptions *, const char *predictions,
-                                EvaluationResult *);
+ * itself), and how well its samples are told from those of `choices`, into *ood, which result->outside then refers to; release with
+ * ood_result_free, also after an error. A set that cannot be opened is an error or, if `forgiving`, left out with a warning.
+ * With `predictions`, rank 0 writes logits and labels of both as .npy into that folder. Collective. */
+typedef struct {
+    const OodChoices *choices;
+    bool forgiving;
+    OodResult *result;
+} EvaluateOutside;
+CHECKED Status evaluate_network(Session *, Split split, const EvaluateOptions *, const EvaluateOutside *,
+                                const char *predictions, EvaluationResult *);
 
-/* The end of a training run: predictions, evaluation.json, and, unless quiet, the table on the terminal.
+/* The end of a training run: predictions, evaluation.json, ood.json if the config has evaluate.ood, and, unless quiet, the table on
+ * the terminal.
  * Collective. */
 CHECKED Status evaluate_trained(Session *, const RunFolder *, bool quiet);
 
-/* plumb evaluate RUN [--split ..] [--checkpoint ..]: loads the run's config and checkpoint. Collective. */
+/* plumb evaluate RUN [--split ..] [--checkpoint ..] [--ood ..]: loads the run's config and checkpoint. Collective. */
 typedef struct {
     const char *run;
     Split split;
     const char *checkpoint; /* "best", "last" or an epoch's number */
     const char *data;       /* the folder of the data; NULL: where they were when the run trained */
     EvaluateOptions options;
+    OodChoices ood; /* what came of them is in the run's ood.json too */
 } EvaluateRunOptions;
-CHECKED Status evaluate_run(World *, const EvaluateRunOptions *, EvaluationResult *);
+CHECKED Status evaluate_run(World *, const EvaluateRunOptions *, OodResult *ood, EvaluationResult *);
 
 #endif

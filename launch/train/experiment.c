@@ -172,6 +172,26 @@ static void read_length(const Config *config, Experiment *experiment)
         steps > 0 && !config_is_set(config, "epochs") ? INT64_MAX : config_integer(config, "epochs");
 }
 
+static Status read_ood(const Config *config, OodChoices *choices)
+{
+    static const char *const required[] = {"name", NULL};
+    const int count = config_rows(config, "evaluate.ood");
+    if (count > OOD_MOST_SETS)
+        return config_error(config, "evaluate.ood", "at most %d sets", (int)OOD_MOST_SETS);
+    for (int i = 0; i < count; ++i) {
+        const Config *row = config_row(config, "evaluate.ood", i);
+        TRY(config_require(row, required));
+        choices->choice[i] = (OodChoice){config_text(row, "name"), config_text(row, "from")};
+        choices->count = i + 1;
+        Status status = ood_choice_check(choices, i);
+        if (status == OK) continue;
+        Status placed = config_error(row, "name", "%s", status_message(status));
+        status_free(status);
+        return placed;
+    }
+    return OK;
+}
+
 /* What is read for training alone. */
 static Status read_training(const Config *config, Experiment *experiment)
 {
@@ -180,6 +200,7 @@ static Status read_training(const Config *config, Experiment *experiment)
     TRY(read_optimizer(config, experiment));
     experiment->evaluate.every = config_integer(config, "evaluate.every");
     experiment->evaluate.every_steps = config_integer(config, "evaluate.every_steps");
+    if (experiment->data->task->outside != NULL) TRY(read_ood(config, &experiment->evaluate.ood));
     experiment->checkpoint.epochs = config_integer(config, "checkpoint.epochs");
     experiment->checkpoint.keep = config_integer(config, "checkpoint.keep");
     experiment->checkpoint.best = read_best(config, experiment->data->task);

@@ -7,6 +7,7 @@
 #include "engine/base/config.h"
 #include "engine/optim/optimizer.h"
 #include "engine/plan/plan.h"
+#include "launch/evaluate/ood_sets.h"
 #include "launch/tasks/task.h"
 #include "launch/train/measures.h"
 #include "losses/loss.h"
@@ -43,6 +44,7 @@ typedef struct Experiment {
         int64_t every_steps; /* 0: only at the ends of epochs */
         int bins;
         int64_t bootstrap;
+        OodChoices ood; /* at the end; their texts are the config's */
     } evaluate;
     struct {
         int64_t epochs, keep;

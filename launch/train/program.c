@@ -52,13 +52,14 @@ Status program_build(const ProgramOptions *options, const BatchShape *shape, Pro
 
 typedef struct {
     const Experiment *experiment;
+    const TaskData *data;
     Split split;
 } TaskNetwork;
 
 static Value build_task(Graph *graph, const BatchShape *shape, const void *context)
 {
     const TaskNetwork *network = context;
-    const TaskData *data = network->experiment->data;
+    const TaskData *data = network->data;
     return data->task->build(graph, data, &network->experiment->model, network->split, shape);
 }
 
@@ -74,7 +75,7 @@ static Status with_place_of_group(const Experiment *experiment, int group, Statu
 
 Status program_build_training(const Experiment *experiment, const BatchShape *shape, Program *program)
 {
-    const TaskNetwork network = {experiment, SPLIT_TRAIN};
+    const TaskNetwork network = {experiment, experiment->data, SPLIT_TRAIN};
     int wrong = -1;
     const ProgramOptions options = {.mode = GRAPH_TRAIN,
                                     .compute = experiment->compute,
@@ -89,10 +90,10 @@ Status program_build_training(const Experiment *experiment, const BatchShape *sh
     return with_place_of_group(experiment, wrong, status);
 }
 
-Status program_build_evaluation(const Experiment *experiment, Split split, const BatchShape *shape,
-                                Program *program)
+Status program_build_evaluation(const Experiment *experiment, const TaskData *data, Split split,
+                                const BatchShape *shape, Program *program)
 {
-    const TaskNetwork network = {experiment, split};
+    const TaskNetwork network = {experiment, data, split};
     const ProgramOptions options = {.mode = GRAPH_EVALUATE,
                                     .compute = experiment->compute,
                                     .fuse = experiment->fuse,

@@ -45,7 +45,9 @@ typedef struct {
 CHECKED Status program_build(const ProgramOptions *, const BatchShape *, Program *);
 /* The programs of an experiment. */
 CHECKED Status program_build_training(const Experiment *, const BatchShape *, Program *);
-CHECKED Status program_build_evaluation(const Experiment *, Split, const BatchShape *, Program *);
+/* data: the experiment's, or others of its task in the same form. */
+CHECKED Status program_build_evaluation(const Experiment *, const TaskData *data, Split, const BatchShape *,
+                                        Program *);
 
 /* Makes the program ready to run; sums are reduced over ranks. */
 CHECKED Status program_plan(Program *, Store *, Arena *, Collective *, PlanOptions);

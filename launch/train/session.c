@@ -89,27 +89,28 @@ static bool is_evaluated(const Session *session, int split)
     return split != SPLIT_TRAIN && session->data->count[split] > 0;
 }
 
-static Status build_feed(Session *session, Split split, bool training, Feed *feed)
+static Status build_feed(Session *session, TaskData *data, Split split, bool training, Feed *feed)
 {
-    const Task *task = session->data->task;
+    const Task *task = data->task;
     BatchShape shape[BATCH_MAX_SHAPES];
-    const int count = task->shapes(session->data, split, training, shape);
+    const int count = task->shapes(data, split, training, shape);
     for (int i = 0; i < count; ++i) {
         ++feed->programs;
-        TRY(training ? program_build_training(&session->experiment, &shape[i], &feed->program[i])
-                     : program_build_evaluation(&session->experiment, split, &shape[i], &feed->program[i]));
+        TRY(training
+                ? program_build_training(&session->experiment, &shape[i], &feed->program[i])
+                : program_build_evaluation(&session->experiment, data, split, &shape[i], &feed->program[i]));
     }
-    TRY(task->source(session->data, split, training, &feed->source));
+    TRY(task->source(data, split, training, &feed->source));
     return loader_open(feed->source, &feed->loader);
 }
 
-static Status plan_feed(Session *session, Split split, PlanOptions options, Feed *feed)
+static Status plan_feed(Session *session, const TaskData *data, Split split, PlanOptions options, Feed *feed)
 {
-    const Task *task = session->data->task;
+    const Task *task = data->task;
     for (int i = 0; i < feed->programs; ++i) {
         Program *program = &feed->program[i];
         TRY(program_plan(program, session->store, session->arena, session->collective, options));
-        if (task->bind != NULL) task->bind(session->data, split, program->graph, program->plan);
+        if (task->bind != NULL) task->bind(data, split, program->graph, program->plan);
     }
     return OK;
 }
@@ -136,7 +137,7 @@ static Status make_plans(Session *session, bool training, bool profile)
     TRY(make_store(session));
     TRY(arena_create(session->device, &session->arena));
     if (training) {
-        TRY(plan_feed(session, SPLIT_TRAIN, options, &session->train));
+        TRY(plan_feed(session, session->data, SPLIT_TRAIN, options, &session->train));
         if (store_gradients(session->store) == NULL && experiment->optimizer.group_count > 0)
             return config_error(experiment->config, "optimizer.groups",
                                 "no parameter is left to train: all that have gradients are frozen");
@@ -144,15 +145,15 @@ static Status make_plans(Session *session, bool training, bool profile)
     }
     options.profile = false;
     for (int split = 0; split < SPLIT_COUNT; ++split)
-        TRY(plan_feed(session, (Split)split, options, &session->evaluate[split]));
+        TRY(plan_feed(session, session->data, (Split)split, options, &session->evaluate[split]));
     return OK;
 }
 
 /* This rank's share of a split: its labels, and where its logits belong. */
-static Status describe_share(const Session *session, Split split, Logits *out)
+static Status describe_share(const Session *session, const TaskData *data, const Feed *feed, Split split,
+                             Logits *out)
 {
-    const TaskData *data = session->data;
-    if (session->evaluate[split].source == NULL)
+    if (feed->source == NULL)
         return fail(STATUS_INPUT, "the %s split of %s is empty", split_name(split), data->dataset);
     *out = (Logits){.name = split_name(split),
                     .type = FLOAT32,
@@ -214,10 +215,10 @@ static Status open_here(Session *session, bool training, bool profile)
     if (training) TRY(experiment_check_init(experiment)); /* before the long work of planning */
     TRY(task->load(session->data, experiment->config));
     if (task->place != NULL) TRY(task->place(session->data, session->device));
-    if (training) TRY(build_feed(session, SPLIT_TRAIN, true, &session->train));
+    if (training) TRY(build_feed(session, session->data, SPLIT_TRAIN, true, &session->train));
     for (int split = 0; split < SPLIT_COUNT; ++split)
         if (is_evaluated(session, split))
-            TRY(build_feed(session, (Split)split, false, &session->evaluate[split]));
+            TRY(build_feed(session, session->data, (Split)split, false, &session->evaluate[split]));
     TRY(make_plans(session, training, profile));
     for (int split = 0; split < SPLIT_COUNT && training; ++split)
         if (session->evaluate[split].source != NULL) TRY(open_calibration(session, (Split)split));
@@ -330,10 +331,9 @@ static Status evaluate_part(Session *session, Feed *feed, const BatchPart *part,
     return take(taker, plan_data(program->plan, program->logits), part);
 }
 
-/* Runs the network on this rank's share of a split. Collective. */
-static Status evaluate_share(Session *session, Split split, TakeLogits *take, void *taker)
+/* Runs the network on this rank's share of a feed's split. Collective. */
+static Status evaluate_share(Session *session, Feed *feed, TakeLogits *take, void *taker)
 {
-    Feed *feed = &session->evaluate[split];
     TRY(share_states(session));
     TRY(loader_start(feed->loader, 0, 0));
     for (;;) {
@@ -348,6 +348,7 @@ static Status evaluate_share(Session *session, Split split, TakeLogits *take, vo
 /* Each sample's row goes to the sample's place in the share, without the columns of masked classes. */
 typedef struct {
     Session *session;
+    const TaskData *data;
     const Feed *feed;
     const Logits *share;
     float *part; /* [rows of the largest part, the network's classes] */
@@ -367,7 +368,7 @@ static int64_t measured_class(const TaskData *data, int64_t k)
 static Status take_download(void *taker, const float *logits, const BatchPart *part)
 {
     const Download *download = taker;
-    const TaskData *data = download->session->data;
+    const TaskData *data = download->data;
     Device *device = download->session->device;
     const Logits *share = download->share;
     const BatchShape *shape = &download->feed->program[part->shape].shape;
@@ -388,34 +389,63 @@ static Status take_download(void *taker, const float *logits, const BatchPart *p
 static Status allocate_download(Download *download)
 {
     const Logits *share = download->share;
-    const int64_t rows = download->feed->program[0].shape.rows, classes = download->session->data->classes;
+    const int64_t rows = download->feed->program[0].shape.rows, classes = download->data->classes;
     TRY(memory_new(&download->part, (size_t)(rows * classes) + 1, sizeof *download->part, "logits"));
     TRY(memory_new(&download->logits, (size_t)(share->count * share->classes) + 1, sizeof *download->logits,
                    "logits"));
     return memory_new(&download->labels, (size_t)share->count + 1, sizeof *download->labels, "labels");
 }
 
-Status session_logits(Session *session, Split split, Logits *out, float **logits, int32_t **labels)
+/* labels: NULL where they mean nothing. */
+static Status download_feed(Session *session, const TaskData *data, Feed *feed, Split split, Logits *out,
+                            float **logits, int32_t **labels)
 {
-    const TaskData *data = session->data;
-    Download download = {.session = session, .feed = &session->evaluate[split], .share = out};
+    Download download = {.session = session, .data = data, .feed = feed, .share = out};
     Status status;
-    *logits = NULL;
-    *labels = NULL;
-    TRY(describe_share(session, split, out));
+    TRY(describe_share(session, data, feed, split, out));
     out->classes = measured_class(data, data->classes);
     TRY_ELSE(failed, comm_agree(session->world, allocate_download(&download)));
-    TRY_ELSE(failed, evaluate_share(session, split, take_download, &download));
+    TRY_ELSE(failed, evaluate_share(session, feed, take_download, &download));
     for (int64_t i = 0; i < out->count; ++i)
         download.labels[i] = (int32_t)measured_class(data, data->label[split][out->first + i]);
     free(download.part);
     out->values = *logits = download.logits;
-    out->labels = *labels = download.labels;
+    out->labels = labels != NULL ? download.labels : NULL;
+    if (labels != NULL)
+        *labels = download.labels;
+    else
+        free(download.labels);
     return OK;
 failed:
     free(download.part);
     free(download.logits);
     free(download.labels);
+    return status;
+}
+
+Status session_logits(Session *session, Split split, Logits *out, float **logits, int32_t **labels)
+{
+    *logits = NULL;
+    *labels = NULL;
+    return download_feed(session, session->data, &session->evaluate[split], split, out, logits, labels);
+}
+
+/* What a rank may find wrong alone. */
+static Status open_outside(Session *session, TaskData *outside, Feed *feed)
+{
+    PlanOptions options = session->experiment.plan;
+    TRY(build_feed(session, outside, SPLIT_TEST, false, feed));
+    return plan_feed(session, outside, SPLIT_TEST, options, feed);
+}
+
+Status session_outside_logits(Session *session, TaskData *outside, Logits *out, float **logits)
+{
+    Feed feed = {.source = NULL};
+    *logits = NULL;
+    Status status = comm_agree(session->world, open_outside(session, outside, &feed));
+    if (status == OK) status = download_feed(session, outside, &feed, SPLIT_TEST, out, logits, NULL);
+    if (status == OK) out->name = outside->dataset;
+    close_feed(session, &feed);
     return status;
 }
 
@@ -449,7 +479,7 @@ Status session_calibration(Session *session, Split split, Calibration *result)
     Status status = comm_agree(session->world, calibration_pass_begin(pass));
     if (status != OK) return status;
     Measured measured = {session->device, &session->evaluate[split]};
-    status = evaluate_share(session, split, take_calibration, &measured);
+    status = evaluate_share(session, &session->evaluate[split], take_calibration, &measured);
     if (status == OK) status = calibration_pass_collect(pass);
     TRY(comm_agree(session->world, status));
     TRY(calibration_pass_measure(pass, session->host_collective, result));

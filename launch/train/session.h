@@ -57,6 +57,10 @@ CHECKED Status session_check_config(const Config *, int ranks);
  * and *labels, released with free() by the caller. */
 CHECKED Status session_logits(Session *, Split, Logits *out, float **logits, int32_t **labels);
 
+/* Collective. The same of samples from outside (Task.outside), which have no labels. Their programs are made for this pass: a
+ * session that trains calls it when its last step is done. */
+CHECKED Status session_outside_logits(Session *, TaskData *outside, Logits *out, float **logits);
+
 /* Collective, of a session for training. The same pass, of which only the calibration at temperature 1 is kept: the
  * logits stay where the device makes them. */
 CHECKED Status session_calibration(Session *, Split, Calibration *);
