@@ -133,20 +133,44 @@ static bool check(Graph *graph, const Transformer *t)
     return true;
 }
 
+Value transformer_encoder_layer(Graph *graph, const Transformer *t, Value x, Value length)
+{
+    return feed_forward(graph, t, self_attention(graph, t, x, length, false));
+}
+
+Value transformer_decoder_layer(Graph *graph, const Transformer *t, Value x, Value memory,
+                                Value source_length)
+{
+    x = self_attention(graph, t, x, NO_VALUE, true);
+    const Value before = norm_before(graph, t, "encoder_attn_layer_norm", x);
+    graph_enter(graph, "encoder_attn");
+    AttentionKeys keys = ATTENTION_SELF;
+    keys.key_value = project_memory(graph, t, memory);
+    keys.end = source_length;
+    const Value made = attend_to(graph, t, before, 0, keys);
+    graph_leave(graph);
+    return feed_forward(graph, t, join(graph, t, "encoder_attn_dropout", "encoder_attn_layer_norm", x, made));
+}
+
+/* Of a whole stack, after the last layer. */
+static Value end_stack(Graph *graph, const Transformer *t, const char *stack, Value x)
+{
+    graph_enter(graph, stack);
+    x = norm_last(graph, t, x);
+    graph_leave(graph);
+    return x;
+}
+
 Value transformer_encoder(Graph *graph, const Transformer *t, Value source, Value length)
 {
     if (!check(graph, t)) return NO_VALUE;
     Value x = embed_with_positions(graph, t, "encoder", source, NO_VALUE, 0);
     for (int64_t layer = 0; layer < t->layers; ++layer) {
         enter_layer(graph, "encoder", layer);
-        x = self_attention(graph, t, x, length, false);
-        x = feed_forward(graph, t, x);
+        x = transformer_encoder_layer(graph, t, x, length);
         graph_leave(graph);
     }
-    graph_enter(graph, "encoder");
-    x = norm_last(graph, t, x);
-    graph_leave(graph);
-    return x;
+    return end_stack(graph, t, "encoder", x);
 }
 
 Value transformer_decoder(Graph *graph, const Transformer *t, Value memory, Value source_length, Value target)
@@ -155,22 +179,10 @@ Value transformer_decoder(Graph *graph, const Transformer *t, Value memory, Valu
     Value x = embed_with_positions(graph, t, "decoder", target, NO_VALUE, 0);
     for (int64_t layer = 0; layer < t->layers; ++layer) {
         enter_layer(graph, "decoder", layer);
-        x = self_attention(graph, t, x, NO_VALUE, true);
-        const Value before = norm_before(graph, t, "encoder_attn_layer_norm", x);
-        graph_enter(graph, "encoder_attn");
-        AttentionKeys keys = ATTENTION_SELF;
-        keys.key_value = project_memory(graph, t, memory);
-        keys.end = source_length;
-        const Value made = attend_to(graph, t, before, 0, keys);
-        graph_leave(graph);
-        x = join(graph, t, "encoder_attn_dropout", "encoder_attn_layer_norm", x, made);
-        x = feed_forward(graph, t, x);
+        x = transformer_decoder_layer(graph, t, x, memory, source_length);
         graph_leave(graph);
     }
-    graph_enter(graph, "decoder");
-    x = norm_last(graph, t, x);
-    graph_leave(graph);
-    return x;
+    return end_stack(graph, t, "decoder", x);
 }
 
 Value transformer_logits(Graph *graph, const Transformer *t, Value hidden)
@@ -231,8 +243,5 @@ Value transformer_step(Graph *graph, const Transformer *t, const TransformerStep
         x = feed_forward(graph, t, x);
         graph_leave(graph);
     }
-    graph_enter(graph, "decoder");
-    x = norm_last(graph, t, x);
-    graph_leave(graph);
-    return x;
+    return end_stack(graph, t, "decoder", x);
 }

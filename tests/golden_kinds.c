@@ -34,8 +34,8 @@ static const GoldenKind kinds[] = {
 
     {"network_small", "params/variant", "test_tree_network", NULL},
 
-    {"network_small", "params/positions", NULL, "translation"},
-    {"training_trace", "params/positions", NULL, "translation"},
+    {"network_small", "params/positions", "test_transformer", NULL},
+    {"training_trace", "params/positions", "test_transformer", NULL},
     {"token_calibration", NULL, NULL, "translation"},
     {"subwords", NULL, "test_subwords", NULL},
     {"chrf_corpus", NULL, "test_bleu_chrf_ter", NULL},

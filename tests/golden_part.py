@@ -45,8 +45,11 @@ PART = {
         ("data_split", "*"),
     ],
     "public/text": [
-        ("layer", "layers/embedding_padding*"),
+        ("layer", "layers/embedding_*"),
         ("layer", "layers/layernorm_*"),
+        ("layer", "layers/mha_*"),
+        ("layer", "layers/position*"),
+        ("layer", "layers/tied_*"),
         ("layer", "layers/conv1d_*"),
         ("layer", "layers/maxpool1d_*"),
         ("layer", "layers/global_maxpool1d_*"),

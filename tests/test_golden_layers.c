@@ -4,6 +4,7 @@
 
 #include "engine/ops/ops.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -145,6 +146,45 @@ static Value build_padded_embedding(Graph *graph, const OpCase *op_case, const V
     return build_table(graph, op_case, in, true);
 }
 
+static Value build_scaled_embedding(Graph *graph, const OpCase *op_case, const Value in[], int64_t *width)
+{
+    *width = parameter_extent(op_case->golden, "inputs/param_weight", 1);
+    return embedding(graph, "layer", in[0],
+                     (Embedding){.rows = parameter_extent(op_case->golden, "inputs/param_weight", 0),
+                                 .width = *width,
+                                 .scale = sqrt((double)*width)});
+}
+
+static Value build_embedding_with_positions(Graph *graph, const OpCase *op_case, const Value in[])
+{
+    static const char *const names[] = {[POSITIONS_INTERLEAVED] = "interleaved",
+                                        [POSITIONS_HALVES_PAPER_FREQUENCIES] = "halves_paper_frequencies",
+                                        [POSITIONS_HALVES_TENSOR2TENSOR] = "halves_tensor2tensor"};
+    Positions form = {.kind = POSITIONS_INTERLEAVED};
+    while (strcmp(names[form.kind], golden_text(op_case->golden, "params/positions")) != 0) {
+        ++form.kind;
+        assert_true(form.kind <= POSITIONS_HALVES_TENSOR2TENSOR);
+    }
+    int64_t width;
+    const Value x = build_scaled_embedding(graph, op_case, in, &width);
+    return positions(graph, "positions", x, NO_VALUE, form);
+}
+
+static Value build_tied_embedding(Graph *graph, const OpCase *op_case, const Value in[])
+{
+    int64_t width;
+    const Value x = build_scaled_embedding(graph, op_case, in, &width);
+    return linear_with(graph, x, graph_find(graph, "layer.weight"), NO_VALUE, FLOAT32);
+}
+
+static Value build_feed_forward(Graph *graph, const OpCase *op_case, const Value in[])
+{
+    const int64_t hidden = parameter_extent(op_case->golden, "inputs/param_linear1_weight", 0),
+                  features = parameter_extent(op_case->golden, "inputs/param_linear2_weight", 0);
+    const Value x = relu(graph, linear(graph, "linear1", in[0], (Linear){.features = hidden}));
+    return linear(graph, "linear2", x, (Linear){.features = features});
+}
+
 /* ---- the table ---- */
 
 typedef struct {
@@ -183,15 +223,17 @@ static const Layer layers[] = {
     {"binary Tree-LSTM, constituency use (input vectors at leaves only)", .why = "read by test_tree_network"},
     {"binary Tree-LSTM with separate leaf and composer modules (common code variant, optional)",
      .why = "read by test_tree_network"},
-    {"multi-head self-attention", .why = "translation"},
-    {"multi-head cross-attention", .why = "translation"},
-    {"sinusoidal positions (Vaswani 2017)", .why = "translation"},
-    {"sinusoidal position table", .why = "translation"},
-    {"scaled embedding plus sinusoidal positions", .why = "translation"},
-    {"position-wise feed-forward", .why = "translation"},
-    {"embedding used as input and as output projection", .why = "translation"},
-    {"Transformer encoder layer, post-norm, ReLU feed-forward, no dropout", .why = "translation"},
-    {"Transformer decoder layer, post-norm, ReLU feed-forward, no dropout", .why = "translation"},
+    {"scaled embedding plus sinusoidal positions", .build = build_embedding_with_positions},
+    {"position-wise feed-forward", .build = build_feed_forward},
+    {"embedding used as input and as output projection", .build = build_tied_embedding},
+    {"multi-head self-attention", .why = "read by test_transformer"},
+    {"multi-head cross-attention", .why = "read by test_transformer"},
+    {"sinusoidal positions (Vaswani 2017)", .why = "read by test_transformer"},
+    {"sinusoidal position table", .why = "read by test_transformer"},
+    {"Transformer encoder layer, post-norm, ReLU feed-forward, no dropout",
+     .why = "read by test_transformer"},
+    {"Transformer decoder layer, post-norm, ReLU feed-forward, no dropout",
+     .why = "read by test_transformer"},
 };
 enum { LAYERS = sizeof layers / sizeof layers[0] };
 
