@@ -220,7 +220,10 @@ def in_plumb(options, seed, vectors, scratch):
                     "--run", run, "--quiet", "seed=%d" % seed, "epochs=%d" % options.epochs, "dataset.folder=" + options.folder,
                     "vectors.file=" + options.vectors, "model.embedding_width=%d" % width, "evaluate.bootstrap=0"]
                    + of_task + options.settings, check=True, stdout=subprocess.DEVNULL)
-    with open(os.path.join(run, "evaluation.json"), encoding="utf-8") as file:
+    measured = os.path.join(run, "best.json")
+    subprocess.run([options.plumb, "evaluate", run, "--checkpoint", "best", "--bootstrap", "0", "--json", measured], check=True,
+                   stdout=subprocess.DEVNULL)
+    with open(measured, encoding="utf-8") as file:
         before = json.load(file)["before"]
     return before["error"], before["ece"]
 

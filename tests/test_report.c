@@ -429,6 +429,44 @@ static void test_table(void **state)
     run_summaries_free(runs, 4);
 }
 
+/* Runs on different data are not compared. */
+static void test_best_of_each_data_set(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *dataset;
+        double error;
+    } made[] = {{"a", "cifar10", 0.05},
+                {"b", "cifar10", 0.06},
+                {"c", "sst", 0.12},
+                {"d", "sst", 0.11},
+                {"e", "alone", 0.01}};
+    for (int i = 0; i < 5; ++i) {
+        char config[120];
+        complete_run(scratch, made[i].name, "focal", made[i].error, 0.02 * (i + 1), 0.0123);
+        (void)snprintf(config, sizeof config, "resolved: true\nepochs: 4\ndataset.name: %s\n",
+                       made[i].dataset);
+        put_file(path_in(scratch, made[i].name), "config.yaml", config);
+    }
+    RunSummary *runs = load_runs(scratch, 5);
+    char *text = table_of(runs, 5), *html = page_of(runs, 5, 0);
+    static const char *const cells[] = {"a 5.00* ", "b 6.00 ", "c 12.00 ", "d 11.00* ", "e 1.00 "};
+    size_t length;
+    for (int i = 0; i < 5; ++i) {
+        char start[8];
+        (void)snprintf(start, sizeof start, "%s ", made[i].name);
+        assert_has(line_of(text, start, &length), cells[i]);
+    }
+    assert_has(text, "* best of its column, of runs on one data set.");
+    assert_has(html, "<strong>5.00</strong>");
+    assert_has(html, "<strong>11.00</strong>");
+    assert_lacks(html, "<strong>1.00</strong>");
+    assert_has(html, "the best of its column, of runs on one data set");
+    free(html);
+    free(text);
+    run_summaries_free(runs, 5);
+}
+
 static void test_table_of_nothing_measured(void **state)
 {
     (void)state;
@@ -816,6 +854,7 @@ int main(void)
         TEST(test_failed_runs),
         TEST(test_notes_of_failures),
         TEST(test_table),
+        TEST(test_best_of_each_data_set),
         TEST(test_table_of_nothing_measured),
         TEST(test_table_into_a_full_disk),
         TEST(test_page),

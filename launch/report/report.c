@@ -416,7 +416,7 @@ static Status write_page(FILE *page, const Pages *pages, const char *title)
     write_head(page, pages, title);
     write_finding(page, pages);
     (void)fputs("<h2>Results</h2>\n", page);
-    report_results(page, pages->run, pages->colour, pages->count);
+    TRY(report_results(page, pages->run, pages->colour, pages->count));
     if (any_measure(pages)) {
         TRY(write_intervals(page, pages));
         report_more_measures(page, pages->run, pages->colour, pages->count);

@@ -30,7 +30,7 @@ static const RunMeasure *measure_of(const RunSummary *run, bool after)
 
 /* ---- results ---- */
 
-static void write_cell(FILE *page, const RunColumn *column, const RunMeasure *measure, double best,
+static void write_cell(FILE *page, const RunColumn *column, const RunMeasure *measure, bool is_best,
                        const char *class, bool worse)
 {
     const double scale = column->percent ? 100 : 1;
@@ -39,7 +39,6 @@ static void write_cell(FILE *page, const RunColumn *column, const RunMeasure *me
         (void)fprintf(page, "<td class=\"%s\">&ndash;</td>", class);
         return;
     }
-    const bool is_best = value == best;
     (void)fprintf(page, is_best ? "<td class=\"%s best\"><strong>%.*f</strong>" : "<td class=\"%s\">%.*f",
                   class, column->decimals, scale * value);
     if (worse) (void)fputs("<sup>&dagger;</sup>", page);
@@ -100,7 +99,8 @@ static void write_results_notes(FILE *page, const RunSummary runs[], int count, 
     }
     (void)fputs("<p class=\"note\">", page);
     if (measured > 1)
-        (void)fputs("<span class=\"best\"><strong>Bold</strong></span>: the best of its column. ", page);
+        (void)fprintf(page, "<span class=\"best\"><strong>Bold</strong></span>: the best of its column%s. ",
+                      run_datasets_differ(runs, count) ? ", of runs on one data set" : "");
     if (intervals)
         (void)fputs("Small: 90&nbsp;% bootstrap interval over the test samples; calibration errors of "
                     "resamples are biased "
@@ -116,12 +116,29 @@ static void write_results_notes(FILE *page, const RunSummary runs[], int count, 
     (void)fputs("</p>\n", page);
 }
 
-void report_results(FILE *page, const RunSummary runs[], const int colours[], int count)
+/* [columns][2 stages][count]: which values are the best of their data set. Release with free(). */
+static Status find_best(const RunColumn columns[], int column_count, const RunSummary runs[], int count,
+                        bool **best)
+{
+    TRY(memory_new(best, (size_t)column_count * 2 * (size_t)count + 1, sizeof **best, "report"));
+    for (int k = 0; k < 2 * column_count; ++k) {
+        const Status status =
+            run_column_best(&columns[k / 2], runs, count, k % 2 != 0, *best + (size_t)k * (size_t)count);
+        if (status == OK) continue;
+        free(*best);
+        return status;
+    }
+    return OK;
+}
+
+Status report_results(FILE *page, const RunSummary runs[], const int colours[], int count)
 {
     int column_count, width = 1;
     const RunColumn *columns = run_columns(&column_count);
     bool stages = false;
     char text[RUN_STATE_TEXT];
+    bool *best;
+    TRY(find_best(columns, column_count, runs, count, &best));
     for (int i = 0; i < count; ++i)
         stages = stages || run_summary_after(&runs[i]) != NULL;
     for (int i = 0; i < column_count; ++i)
@@ -129,11 +146,6 @@ void report_results(FILE *page, const RunSummary runs[], const int colours[], in
     (void)fputs("<div class=\"wide\"><table class=\"results\">\n", page);
     report_results_head(page, columns, column_count, stages, false);
     (void)fputs("<tbody>\n", page);
-    double best_before[RUN_PUBLISHED_COLUMNS], best_after[RUN_PUBLISHED_COLUMNS];
-    for (int k = 0; k < column_count; ++k) {
-        best_before[k] = run_column_best(&columns[k], runs, count, false);
-        best_after[k] = run_column_best(&columns[k], runs, count, true);
-    }
     for (int i = 0; i < count; ++i) {
         const RunMeasure *before = run_summary_before(&runs[i]), *after = run_summary_after(&runs[i]);
         write_row_head(page, &runs[i], colours[i]);
@@ -152,15 +164,17 @@ void report_results(FILE *page, const RunSummary runs[], const int colours[], in
                 else
                     (void)fputs("<td class=\"number group\">&ndash;</td>", page);
             }
-            write_cell(page, column, before, best_before[k], "number group", false);
+            write_cell(page, column, before, best[2 * k * count + i], "number group", false);
             if (!stages || !column->by_stage) continue;
-            write_cell(page, column, after, best_after[k], "number",
+            write_cell(page, column, after, best[(2 * k + 1) * count + i], "number",
                        strcmp(column->key, "ece") == 0 && scaling_hurts(&runs[i]));
         }
         (void)fputs("</tr>\n", page);
     }
     (void)fputs("</tbody>\n</table></div>\n", page);
     write_results_notes(page, runs, count, stages);
+    free(best);
+    return OK;
 }
 
 /* ---- more measures ---- */

@@ -16,7 +16,7 @@ void report_name(FILE *, const RunSummary *, int colour);
 void report_results_head(FILE *, const RunColumn columns[], int count, bool stages, bool seeds);
 
 /* The measures of calibration before and after temperature scaling, with intervals, best marked. */
-void report_results(FILE *, const RunSummary runs[], const int colours[], int count);
+CHECKED Status report_results(FILE *, const RunSummary runs[], const int colours[], int count);
 /* Their means and standard deviations over seeds; nothing where no runs differ in their seed alone. */
 CHECKED Status report_seeds(FILE *, const RunSummary runs[], int count);
 /* Measures that few ask for. */

@@ -1,6 +1,10 @@
 #include "launch/runs/run_columns.h"
 
+#include "engine/base/memory.h"
+
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 static double error_of(const RunMeasure *measure) { return measure->error; }
 static double nll_of(const RunMeasure *measure) { return measure->nll; }
@@ -33,15 +37,70 @@ const RunColumn *run_columns(int *count)
 
 const RunColumn *run_published_columns(void) { return columns; }
 
-double run_column_best(const RunColumn *column, const RunSummary runs[], int count, bool after)
+static const char *dataset_of(const RunSummary *run)
 {
-    double best = INFINITY;
-    int values = 0;
-    for (int i = 0; i < count; ++i) {
-        const RunMeasure *measure = after ? run_summary_after(&runs[i]) : run_summary_before(&runs[i]);
-        if (measure == NULL || isnan(column->value(measure))) continue;
-        ++values;
-        best = fmin(best, column->value(measure));
+    const char *name = run_facts_find(&run->setting, "dataset.name");
+    return name != NULL ? name : "";
+}
+
+bool run_datasets_differ(const RunSummary runs[], int count)
+{
+    for (int i = 1; i < count; ++i)
+        if (strcmp(dataset_of(&runs[i]), dataset_of(&runs[0])) != 0) return true;
+    return false;
+}
+
+/* What was found of the runs of one data set. */
+typedef struct {
+    const char *name;
+    double smallest;
+    int values;
+} Found;
+
+typedef struct {
+    Found *of;
+    size_t count, capacity;
+} Datasets;
+
+static Status find_dataset(Datasets *datasets, const char *name, Found **found)
+{
+    size_t i = 0;
+    while (i < datasets->count && strcmp(datasets->of[i].name, name) != 0)
+        ++i;
+    if (i == datasets->count) {
+        TRY(memory_grow(&datasets->of, &datasets->capacity, i + 1, sizeof *datasets->of, "data sets"));
+        datasets->of[datasets->count++] = (Found){.name = name, .smallest = INFINITY};
     }
-    return values < 2 ? NAN : best;
+    *found = &datasets->of[i];
+    return OK;
+}
+
+static double value_of(const RunColumn *column, const RunSummary *run, bool after)
+{
+    const RunMeasure *measure = after ? run_summary_after(run) : run_summary_before(run);
+    return measure != NULL ? column->value(measure) : NAN;
+}
+
+Status run_column_best(const RunColumn *column, const RunSummary runs[], int count, bool after, bool best[])
+{
+    Datasets datasets = {.of = NULL};
+    Found *found;
+    Status status = OK;
+    for (int i = 0; i < count; ++i) {
+        const double value = value_of(column, &runs[i], after);
+        if (isnan(value)) continue;
+        TRY_ELSE(done, find_dataset(&datasets, dataset_of(&runs[i]), &found));
+        found->smallest = fmin(found->smallest, value);
+        ++found->values;
+    }
+    for (int i = 0; i < count; ++i) {
+        const double value = value_of(column, &runs[i], after);
+        best[i] = false;
+        if (isnan(value)) continue;
+        TRY_ELSE(done, find_dataset(&datasets, dataset_of(&runs[i]), &found));
+        best[i] = found->values > 1 && value == found->smallest;
+    }
+done:
+    free(datasets.of);
+    return status;
 }

@@ -25,7 +25,9 @@ const RunColumn *run_published_columns(void);
 
 enum { RUN_TEMPERATURE_DECIMALS = 2 }; /* of a mean; temperatures are searched in steps of 0.1 */
 
-/* Of a column: the smallest value over the complete runs; NaN if fewer than two have one. */
-double run_column_best(const RunColumn *, const RunSummary[], int count, bool after);
+/* best[i]: is the value of run i the smallest of its data set's complete runs, of which there are two or more? */
+CHECKED Status run_column_best(const RunColumn *, const RunSummary[], int count, bool after, bool best[]);
+/* Are there runs of several data sets? */
+bool run_datasets_differ(const RunSummary[], int count);
 
 #endif

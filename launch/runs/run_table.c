@@ -76,6 +76,7 @@ typedef struct {
     GridColumn column[3 + RUN_PUBLISHED_COLUMNS * 5];
     char (*name)[NAME_LIMIT * 4 + 1]; /* [runs] */
     int name_width;
+    bool *best; /* [runs] of one column: the best of its data set */
 } Grid;
 
 /* How many places a terminal gives the text: one a code point. */
@@ -124,8 +125,8 @@ static Status add_values(Grid *grid, const RunColumn *column, const char *title,
                          const char *subtitle)
 {
     GridColumn *values;
-    const double best = run_column_best(column, grid->run, grid->runs, after);
     TRY(grid_column(grid, title, subtitle, &values));
+    TRY(run_column_best(column, grid->run, grid->runs, after, grid->best));
     for (int i = 0; i < grid->runs; ++i) {
         const RunMeasure *measure =
             after ? run_summary_after(&grid->run[i]) : run_summary_before(&grid->run[i]);
@@ -135,7 +136,7 @@ static Status add_values(Grid *grid, const RunColumn *column, const char *title,
             (void)snprintf(values->cell[i], CELL, "- ");
         else
             (void)snprintf(values->cell[i], CELL, "%.*f%c", column->decimals,
-                           column->percent ? 100 * value : value, value == best ? '*' : ' ');
+                           column->percent ? 100 * value : value, grid->best[i] ? '*' : ' ');
     }
     measure_column(grid, values);
     return OK;
@@ -272,6 +273,7 @@ static void grid_free(Grid *grid)
     for (int i = 0; i < grid->count; ++i)
         free(grid->column[i].cell);
     free(grid->name);
+    free(grid->best);
 }
 
 static const char *run_name(const void *runs, int i) { return ((const RunSummary *)runs)[i].name; }
@@ -282,6 +284,7 @@ static Status grid_make(const RunSummary runs[], int count, int intervals, Grid 
     const bool stages = any_after(runs, count);
     *grid = (Grid){.label = "run", .run = runs, .runs = count};
     TRY(add_names(grid, run_name, runs));
+    TRY(memory_new(&grid->best, (size_t)count + 1, sizeof *grid->best, "table"));
     int count_of_columns;
     const RunColumn *columns = run_columns(&count_of_columns);
     for (int i = 0; i < count_of_columns; ++i) {
@@ -472,7 +475,9 @@ static void print_notes(FILE *stream, const RunSummary runs[], int count, bool i
     }
     if (measured == 0) return;
     (void)fprintf(stream, "%sAll in percent but NLL (nats) and T.",
-                  measured > 1 ? "* best of its column. " : "");
+                  measured < 2                       ? ""
+                  : run_datasets_differ(runs, count) ? "* best of its column, of runs on one data set. "
+                                                     : "* best of its column. ");
     if (intervals && has_intervals)
         (void)fprintf(stream, " [90 %% intervals, bootstrap: resamples have\nlarger calibration errors, so "
                               "one may lie above its value.]");
