@@ -1,6 +1,7 @@
 #include "launch/command.h"
 
 #include "engine/base/log.h"
+#include "launch/bleu_command.h"
 #include "launch/doctor.h"
 #include "launch/evaluate/evaluate.h"
 #include "launch/list.h"
@@ -16,6 +17,7 @@ static const Command commands[] = {
     {"evaluate", "measure calibration, of a run or of any logits", evaluate_help, command_evaluate},
     {"sweep", "train every run of a sweep file", sweep_help, command_sweep},
     {"report", "one HTML page of runs side by side", report_help, command_report},
+    {"bleu", "BLEU, chrF and TER of translations, as sacreBLEU has them", bleu_help, command_bleu},
     {"doctor", "what the ranks run on, how fast it is, what is wrong with it", doctor_help, command_doctor},
     {"list", "models, losses, data sets and settings", list_help, command_list},
 };

@@ -40,7 +40,7 @@ static const GoldenKind kinds[] = {
     {"subwords", NULL, "test_subwords", NULL},
     {"chrf_corpus", NULL, "test_bleu_chrf_ter", NULL},
     {"ter_corpus", NULL, "test_bleu_chrf_ter", NULL},
-    {"sacrebleu_cli", NULL, NULL, "translation"},
+    {"sacrebleu_cli", NULL, "test_bleu_command", NULL},
     {"bleu_bootstrap", NULL, "test_bleu_significance", NULL},
     {"bleu_randomisation", NULL, "test_bleu_significance", NULL},
 

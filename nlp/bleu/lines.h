@@ -31,11 +31,10 @@ void text_columns_free(TextColumns *);
 
 typedef enum {
     COLUMNS_OF_SYSTEMS, /* as many as the first line has, without white space at their end but for the first line's */
-    COLUMNS_OF_REFERENCES, /* `columns`, the last with all TABs that are left */
+    COLUMNS_OF_REFERENCES, /* `count`, the last with all TABs that are left */
     COLUMNS_UP_TO,         /* at most as many as some line has; those missing are empty: data NULL */
 } ColumnRule;
 /* The cells stand in the lines' text. STATUS_INPUT for a line with another number, naming `name` and the line. */
-CHECKED Status text_columns_split(const char *name, const TextLines *, ColumnRule, int columns,
-                                  TextColumns *);
+CHECKED Status text_columns_split(const char *name, const TextLines *, ColumnRule, int count, TextColumns *);
 
 #endif

@@ -92,6 +92,16 @@ static Number bleu_number(const Metric *metric, const double row[], Arithmetic a
     return number_of(bleu_score_of(row, &metric->bleu, arithmetic).score);
 }
 
+/* "86.6/67.1/51.7/41.3 (BP = 0.976 ratio = 0.977 hyp_len = 1669 ref_len = 1709)" */
+static Status bleu_details(const Metric *metric, const double row[], char **text)
+{
+    const BleuScore score = bleu_score_of(row, &metric->bleu, (Arithmetic){.kept = KEPT_IN_PYTHON});
+    const double *precision = score.precision;
+    return text_format(text, "%.1f/%.1f/%.1f/%.1f (BP = %.3f ratio = %.3f hyp_len = %.0f ref_len = %.0f)",
+                       precision[0], precision[1], precision[2], precision[3], score.brevity_penalty,
+                       row[1] > 0 ? row[0] / row[1] : 0, row[0], row[1]);
+}
+
 /* ---- chrF ---- */
 
 static int chrf_row_width(const Metric *metric) { return chrf_width(&metric->chrf); }
@@ -187,10 +197,13 @@ static const struct {
     Status (*references)(MetricCounter *, const TextSpan[], int);
     Status (*count)(MetricCounter *, TextSpan, double[]);
     Number (*score)(const Metric *, const double[], Arithmetic);
+    Status (*details)(const Metric *, const double[], char **); /* NULL: none */
 } kinds[METRIC_KINDS] = {
-    [METRIC_BLEU] = {bleu_width, bleu_name, bleu_say, bleu_new, bleu_references, bleu_count, bleu_number},
-    [METRIC_CHRF] = {chrf_row_width, chrf_name, chrf_say, chrf_new, chrf_references, chrf_count, chrf_number},
-    [METRIC_TER] = {ter_width, ter_name, ter_say, ter_new, ter_references, ter_count, ter_number},
+    [METRIC_BLEU] = {bleu_width, bleu_name, bleu_say, bleu_new, bleu_references, bleu_count, bleu_number,
+                     bleu_details},
+    [METRIC_CHRF] = {chrf_row_width, chrf_name, chrf_say, chrf_new, chrf_references, chrf_count, chrf_number,
+                     NULL},
+    [METRIC_TER] = {ter_width, ter_name, ter_say, ter_new, ter_references, ter_count, ter_number, NULL},
 };
 
 int metric_width(const Metric *metric) { return kinds[metric->kind].width(metric); }
@@ -248,6 +261,13 @@ Status metric_counter_count(MetricCounter *counter, TextSpan hypothesis, double 
 Number metric_score(const Metric *metric, const double row[], Arithmetic arithmetic)
 {
     return kinds[metric->kind].score(metric, row, arithmetic);
+}
+
+Status metric_details(const Metric *metric, const double row[], char **text)
+{
+    *text = NULL;
+    if (kinds[metric->kind].details == NULL) return OK;
+    return kinds[metric->kind].details(metric, row, text);
 }
 
 static Status count_segments(MetricCounter *counter, const Segments *segments, int64_t from, int64_t to,

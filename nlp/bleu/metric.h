@@ -47,6 +47,9 @@ CHECKED Status metric_counter_count(MetricCounter *, TextSpan hypothesis, double
 /* Of a segment's row, or of the sum of rows. */
 Number metric_score(const Metric *, const double row[], Arithmetic);
 
+/* What a report says behind the score, or NULL; release with free(). */
+CHECKED Status metric_details(const Metric *, const double row[], char **text);
+
 /* Segments: references[i] of them for segment i, those of one after those of another in `reference`; a hypothesis each of every
  * system. */
 typedef struct {

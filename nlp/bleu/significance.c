@@ -25,30 +25,42 @@ static int by_value(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-/* numpy.sum's order of additions. */
+/* numpy.sum's order of additions, of at most 128 numbers. Float32 in a function of its own: of one with a choice inside of its
+ * loops GCC 12 makes wrong vectors. */
+static double block_sum_single(const double value[], int64_t count)
+{
+    float part[8] = {0}, sum = 0;
+    int64_t next = 0;
+    for (; next + 8 <= count; next += 8)
+        for (int k = 0; k < 8; ++k)
+            part[k] += (float)value[next + k];
+    if (next > 0)
+        sum = ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]));
+    for (; next < count; ++next)
+        sum += (float)value[next];
+    return (double)sum;
+}
+
+static double block_sum(const double value[], int64_t count)
+{
+    double part[8] = {0}, sum = 0;
+    int64_t next = 0;
+    for (; next + 8 <= count; next += 8)
+        for (int k = 0; k < 8; ++k)
+            part[k] += value[next + k];
+    if (next > 0)
+        sum = ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]));
+    for (; next < count; ++next)
+        sum += value[next];
+    return sum;
+}
+
 static double pairwise_sum(const double value[], int64_t count, bool single)
 {
-    if (count > 128) {
-        const int64_t half = count / 2 - count / 2 % 8;
-        return rounded(pairwise_sum(value, half, single) + pairwise_sum(value + half, count - half, single),
-                       single);
-    }
-    double sum = 0;
-    int64_t next = 0;
-    if (count >= 8) {
-        double part[8];
-        memcpy(part, value, sizeof part);
-        for (next = 8; next + 8 <= count; next += 8)
-            for (int k = 0; k < 8; ++k)
-                part[k] = rounded(part[k] + value[next + k], single);
-        for (int width = 1; width < 8; width *= 2)
-            for (int k = 0; k < 8; k += 2 * width)
-                part[k] = rounded(part[k] + part[k + width], single);
-        sum = part[0];
-    }
-    for (; next < count; ++next)
-        sum = rounded(sum + value[next], single);
-    return sum;
+    if (count <= 128) return single ? block_sum_single(value, count) : block_sum(value, count);
+    const int64_t half = count / 2 - count / 2 % 8;
+    return rounded(pairwise_sum(value, half, single) + pairwise_sum(value + half, count - half, single),
+                   single);
 }
 
 static double mean_of(const Array *array)
@@ -81,9 +93,10 @@ static double half_width(const Array *array)
 /* The share of samples with a larger difference than the real one, which a float32 rounds. */
 static double p_value(const double sample[], int64_t count, double difference, bool single)
 {
+    const double limit = rounded(difference, single);
     int64_t larger = 0;
     for (int64_t i = 0; i < count; ++i)
-        larger += sample[i] > rounded(difference, single);
+        larger += sample[i] > limit;
     return (double)(larger + 1) / (double)(count + 1);
 }
 
@@ -222,15 +235,23 @@ Status significance_interval(const Statistics *statistics, const Resampling *res
     return status;
 }
 
+static void round_all(double value[], int64_t count)
+{
+    for (int64_t i = 0; i < count; ++i)
+        value[i] = (double)(float)value[i];
+}
+
 /* The resamples' differences around their own mean. `work` has room for them. */
 static double bootstrap_p_value(const Array *base, const Array *system, double difference, double work[])
 {
     Array differences = {.value = work, .count = base->count, .single = base->single && system->single};
     for (int64_t i = 0; i < base->count; ++i)
-        work[i] = fabs(rounded(system->value[i] - base->value[i], differences.single));
+        work[i] = fabs(system->value[i] - base->value[i]);
+    if (differences.single) round_all(work, base->count);
     const double mean = mean_of(&differences);
     for (int64_t i = 0; i < base->count; ++i)
-        work[i] = rounded(work[i] - mean, differences.single);
+        work[i] -= mean;
+    if (differences.single) round_all(work, base->count);
     return p_value(work, base->count, difference, differences.single);
 }
 

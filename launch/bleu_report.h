@@ -1,0 +1,25 @@
+/* What `plumb bleu` prints, which is what sacreBLEU 2.6.0 prints. */
+#ifndef PLUMB_LAUNCH_BLEU_REPORT_H
+#define PLUMB_LAUNCH_BLEU_REPORT_H
+
+#include "launch/bleu_options.h"
+#include "nlp/bleu/significance.h"
+
+/* One metric's scores. */
+typedef struct {
+    char *name, *signature, *details; /* details: behind a single system's score, or NULL */
+    Significance *result;             /* [systems] */
+} BleuColumn;
+
+/* "BLEU|SIGNATURE = 58.0 DETAILS", the score alone, or a JSON object; release with free(). */
+CHECKED Status bleu_score_line(const BleuArguments *, const BleuColumn *, bool json, char **line);
+/* One system: a line a metric, or JSON. */
+CHECKED Status bleu_print_single(const BleuArguments *, const BleuColumn[], int columns);
+/* Several: a table, or JSON. names[systems] */
+CHECKED Status bleu_print_table(const BleuArguments *, const char *const names[], int systems,
+                                const BleuColumn[], int columns);
+
+/* Python's repr of a float: the fewest digits that read as the same number. */
+void python_repr(double, char text[40]);
+
+#endif
