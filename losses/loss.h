@@ -33,5 +33,8 @@ const Loss *losses_table(int *count);
 CHECKED Status loss_read(const Config *, LossOptions *);
 /* logits FLOAT32 [N,K], target INT32 [N], weight FLOAT32 [N]. Returns the sums; differentiate them. */
 Value loss_build(Graph *, const LossOptions *, Value logits, Value target, Value weight);
+/* Will graph_fuse make one op of the layer that makes these logits and the loss (loss_output.h), if nothing else uses them?
+ * There are then no logits that could be kept. Before loss_build. */
+bool loss_takes_logits(const Graph *, Value logits);
 
 #endif

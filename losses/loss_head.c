@@ -1,5 +1,7 @@
 #include "losses/loss_head.h"
 
+#include "losses/loss_output.h"
+
 static bool shape_is(Shape shape, DType type, int rank, int64_t rows)
 {
     return shape.type == type && shape.rank == rank && shape.extent[0] == rows;
@@ -60,6 +62,7 @@ const Op op_loss_head = {
     .infer = infer,
     .gradient = gradient,
     .cost = cost,
+    .fuse = loss_output_fuse,
     .kernel = {[DEVICE_CPU] = &loss_head_cpu, [DEVICE_CUDA] = &loss_head_cuda},
 };
 

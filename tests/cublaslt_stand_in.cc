@@ -168,7 +168,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, const void *alpha,
                               const void *a_data, cublasLtMatrixLayout_t a_layout, const void *b_data,
-                              cublasLtMatrixLayout_t b_layout, const void *beta, const void *,
+                              cublasLtMatrixLayout_t b_layout, const void *beta, const void *c_data,
                               cublasLtMatrixLayout_t, void *d_data, cublasLtMatrixLayout_t d_layout,
                               const cublasLtMatmulAlgo_t *algorithm, void *workspace, size_t workspace_bytes,
                               cudaStream_t)
@@ -178,9 +178,11 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
         Layout a, b, d;
         const void *a_data, *b_data;
         void *d_data, *workspace;
+        double others; /* beta */
     };
-    if (*static_cast<const float *>(alpha) != 1 || *static_cast<const float *>(beta) != 0 ||
-        workspace_bytes < WORKSPACE || !is_aligned(workspace, 256) ||
+    if (*static_cast<const float *>(alpha) != 1 ||
+        (*static_cast<const float *>(beta) != 0 && *static_cast<const float *>(beta) != 1) ||
+        c_data != d_data || workspace_bytes < WORKSPACE || !is_aligned(workspace, 256) ||
         !is_aligned(a_data, algorithm->data[0]) || !is_aligned(b_data, algorithm->data[1]) ||
         !is_aligned(d_data, algorithm->data[3]) ||
         !fits(*as_operation(operation), *as_layout(a_layout), *as_layout(b_layout), *as_layout(d_layout)))
@@ -192,7 +194,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
                           a_data,
                           b_data,
                           d_data,
-                          workspace};
+                          workspace,
+                          static_cast<double>(*static_cast<const float *>(beta))};
     const auto run = [](void *argument) {
         const auto *w = static_cast<const Work *>(argument);
         const bool turn_a = w->operation.get(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_N) == CUBLAS_OP_T;
@@ -208,6 +211,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
                 for (int64_t k = 0; k < depth; ++k)
                     sum += (turn_a ? w->a.get(w->a_data, k, row) : w->a.get(w->a_data, row, k)) *
                            (turn_b ? w->b.get(w->b_data, column, k) : w->b.get(w->b_data, k, column));
+                if (w->others != 0) sum += w->others * w->d.get(w->d_data, row, column);
                 if (with_bias) sum += static_cast<double>(bias[row]);
                 w->d.set(w->d_data, row, column, sum);
             }

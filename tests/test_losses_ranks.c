@@ -7,6 +7,7 @@
 #include "losses/calibration/evaluated_losses.h"
 #include "tests/evaluation_support.h"
 #include "tests/loss_head_run.h"
+#include "tests/loss_output_run.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -65,6 +66,55 @@ static void test_head(void **state)
     check_head(&(LossHead){.penalty = PENALTY_MMCE, .lambda = 2, .kernel_width = 0.4}, "mmce");
     check_head(&(LossHead){.penalty = PENALTY_MMCE_WEIGHTED, .lambda = 2, .kernel_width = 0.4},
                "mmce weighted");
+}
+
+/* The output layer with its loss, in the same way; the ranks' gradients of the matrix add up. */
+static void check_output(const LossHead *head, const char *what)
+{
+    enum { WIDTH = 4 };
+    const LossOutput output = {.head = *head, .chunk = 4};
+    const int64_t samples = (int64_t)EACH * world->size, first = (int64_t)EACH * world->rank;
+    float hidden[MOST * EACH * WIDTH], weight[MOST * EACH], matrix[K * WIDTH], confidence[MOST * EACH],
+        correct[MOST * EACH], d_hidden[MOST * EACH * WIDTH], own_d_hidden[EACH * WIDTH], d_matrix[K * WIDTH],
+        own_d_matrix[K * WIDTH];
+    int32_t target[MOST * EACH];
+    RandomStream random = random_stream(6, RANDOM_TEST, 0);
+    for (int i = 0; i < K * WIDTH; ++i)
+        matrix[i] = (float)(2 * random_normal(&random));
+    for (int64_t n = 0; n < samples; ++n) {
+        for (int c = 0; c < WIDTH; ++c)
+            hidden[n * WIDTH + c] = (float)random_normal(&random);
+        target[n] = (int32_t)random_below(&random, K);
+        weight[n] = n % 4 == 3 || (n / EACH == world->size - 1 && n % EACH != 1) ? 0 : 1;
+    }
+    OutputResults whole = {
+        .d_hidden = d_hidden, .d_matrix = d_matrix, .confidence = confidence, .correct = correct};
+    loss_output_run(device, alone, &output,
+                    (OutputInputs){samples, WIDTH, K, FLOAT32, hidden, matrix, target, weight, 0}, &whole);
+    OutputResults part = {
+        .d_hidden = own_d_hidden, .d_matrix = own_d_matrix, .confidence = confidence, .correct = correct};
+    loss_output_run(device, ranks, &output,
+                    (OutputInputs){EACH, WIDTH, K, FLOAT32, hidden + first * WIDTH, matrix, target + first,
+                                   weight + first, 0},
+                    &part);
+    assert_ok(collective_sum(ranks, (Span){part.sums, LOSS_SUMS, FLOAT64}, NULL));
+    assert_ok(collective_sum(ranks, (Span){own_d_matrix, (int64_t)K * WIDTH, FLOAT32}, NULL));
+    assert_ok(collective_join(ranks, NULL));
+    assert_close(part.sums, whole.sums, LOSS_SUMS, 1e-6, 0, what);
+    for (int i = 0; i < EACH * WIDTH; ++i)
+        assert_close(&(double){(double)own_d_hidden[i]}, &(double){(double)d_hidden[first * WIDTH + i]}, 1,
+                     1e-5, 1e-5, what);
+    for (int i = 0; i < K * WIDTH; ++i)
+        assert_close(&(double){(double)own_d_matrix[i]}, &(double){(double)d_matrix[i]}, 1, 1e-5, 1e-4, what);
+}
+
+static void test_output(void **state)
+{
+    (void)state;
+    check_output(&(LossHead){.form = SAMPLE_FOCAL, .gamma = {.gamma = {3}}}, "focal");
+    check_output(&(LossHead){.penalty = PENALTY_MMCE, .lambda = 2, .kernel_width = 0.4}, "mmce");
+    check_output(&(LossHead){.penalty = PENALTY_MMCE_WEIGHTED, .lambda = 2, .kernel_width = 0.4},
+                 "mmce weighted");
 }
 
 /* A linear network planned with a loss: its parameters' gradients and the reduced sums. */
@@ -251,6 +301,7 @@ int main(int argc, char **argv)
     if (status != OK) comm_abort(world, status);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_head),
+        cmocka_unit_test(test_output),
         cmocka_unit_test(test_train_step),
         cmocka_unit_test(test_a_nan_is_its_ranks_own),
         cmocka_unit_test(test_evaluated_losses),

@@ -2,6 +2,7 @@
 #include "engine/graph/graph_internal.h"
 #include "engine/graph/op.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static bool absorbed_by(const Fusion *fusion, int index)
@@ -9,6 +10,28 @@ static bool absorbed_by(const Fusion *fusion, int index)
     for (int i = 0; i < fusion->absorbed_count; ++i)
         if (fusion->absorbed[i] == index) return true;
     return false;
+}
+
+/* Values for outputs that no node of the chain makes. */
+static void make_outputs(Graph *graph, const Node *node, Value output[])
+{
+    Shape in[CALL_MAX_TENSORS], out[CALL_MAX_TENSORS];
+    char name[GRAPH_MAX_SCOPE + 64];
+    bool any = false;
+    for (int i = 0; i < node->output_count; ++i)
+        any = any || !value_exists(output[i]);
+    if (!any) return;
+    for (int i = 0; i < node->input_count; ++i)
+        in[i] = graph_shape(graph, node->input[i]);
+    const Status status = node->op->infer(node, in, out);
+    if (status != OK) {
+        graph_stick(graph, status);
+        return;
+    }
+    (void)snprintf(name, sizeof name, "%s%s%s", node->scope, node->scope[0] != '\0' ? "." : "",
+                   node->op->name);
+    for (int i = 0; i < node->output_count; ++i)
+        if (!value_exists(output[i])) output[i] = graph_new_value(graph, ROLE_RESULT, out[i], name);
 }
 
 /* Puts the fused node in the place of the chain's last and marks the others as gone (NULL). */
@@ -33,9 +56,11 @@ static void apply(Graph *graph, int last, const Fusion *fusion)
                    .output = values + fusion->input_count,
                    .attributes = attributes,
                    .forward = -1};
+    make_outputs(graph, node, values + fusion->input_count);
+    if (graph->status != OK) return;
     for (int i = 0; i < fusion->output_count; ++i) {
-        graph->value[fusion->output[i].id].producer = last;
-        graph->value[fusion->output[i].id].output_index = i;
+        graph->value[node->output[i].id].producer = last;
+        graph->value[node->output[i].id].output_index = i;
     }
     graph->node[last] = node;
     for (int i = 0; i < fusion->absorbed_count; ++i)

@@ -128,7 +128,7 @@ void graph_leave(Graph *graph)
 
 /* ---- values ---- */
 
-static Value new_value(Graph *graph, Role role, Shape shape, const char *name)
+Value graph_new_value(Graph *graph, Role role, Shape shape, const char *name)
 {
     if (graph->status != OK) return NO_VALUE;
     bool good = shape.rank >= 0 && shape.rank <= SHAPE_MAX_RANK;
@@ -181,7 +181,7 @@ static Value named_value(Graph *graph, Role role, const char *name, Shape shape,
                    shape_text(info->shape, was), shape_text(shape, is));
         return NO_VALUE;
     }
-    value = new_value(graph, role, shape, name);
+    value = graph_new_value(graph, role, shape, name);
     if (value_exists(value)) graph->value[value.id].init = init;
     return value;
 }
@@ -317,7 +317,7 @@ static Value append_node(Graph *graph, const Op *op, const Value inputs[], int i
         return NO_VALUE;
     }
     for (int i = 0; i < op->output_count; ++i) {
-        values[input_count + i] = new_value(graph, ROLE_RESULT, out[i], name);
+        values[input_count + i] = graph_new_value(graph, ROLE_RESULT, out[i], name);
         if (graph->status != OK) return NO_VALUE;
         graph->value[values[input_count + i].id].producer = (int)graph->node_count;
         graph->value[values[input_count + i].id].output_index = i;

@@ -37,6 +37,8 @@ struct Graph {
     int differentiated_node; /* whose gradient rule is being called */
 };
 
+/* NO_VALUE after an error. */
+Value graph_new_value(Graph *, Role, Shape, const char *name);
 void graph_stick(Graph *, Status);
 void *graph_allocate(Graph *, size_t bytes);
 

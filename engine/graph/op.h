@@ -65,12 +65,13 @@ typedef enum {
 } Alias;
 
 /* A chain of forward nodes rewritten as one (graph_fuse). The new node takes the place of the chain's last,
- * and makes its output 0; `output` are taken over from the chain (output[0] is the last node's). */
+ * and makes its output 0; `output` are taken over from the chain (output[0] is the last node's), or NO_VALUE for one that
+ * the chain does not make. */
 typedef struct {
     const Op *op;
     int input_count, output_count;
     Value input[CALL_MAX_TENSORS], output[CALL_MAX_TENSORS];
-    unsigned char attributes[128] __attribute__((aligned(16)));
+    unsigned char attributes[512] __attribute__((aligned(16)));
     size_t attribute_bytes;
     int absorbed[4]; /* indices of the chain's other nodes, which vanish */
     int absorbed_count;

@@ -37,10 +37,14 @@ Status program_build(const ProgramOptions *options, const BatchShape *shape, Pro
     Graph *graph = program->graph;
     Value target = NO_VALUE, weight = NO_VALUE;
     if (options->loss != NULL) add_loss_inputs(program, &target, &weight);
-    program->logits = options->build(graph, shape, options->context);
-    graph_keep(graph, program->logits);
+    const Value logits = options->build(graph, shape, options->context);
+    const bool taken = options->loss != NULL && options->fuse && loss_takes_logits(graph, logits);
+    if (!taken) {
+        program->logits = logits;
+        graph_keep(graph, logits);
+    }
     if (options->loss != NULL) {
-        program->sums = loss_build(graph, options->loss, program->logits, target, weight);
+        program->sums = loss_build(graph, options->loss, logits, target, weight);
         graph_keep(graph, program->sums);
     }
     if (options->fuse) program->fused = graph_fuse(graph);

@@ -9,6 +9,7 @@
 
 #include "engine/base/dtype.h"
 #include "engine/base/status.h"
+#include "engine/ops/product.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -46,6 +47,8 @@ CHECKED Status onednn_inner_product_backward_data(OneDnnInnerProduct, OneDnn **,
                                                   size_t *scratch_bytes); /* d_y, weight, d_x */
 CHECKED Status onednn_inner_product_backward_weights(OneDnnInnerProduct, OneDnn **,
                                                      size_t *scratch_bytes); /* x, d_y, d_weight */
+
+CHECKED Status onednn_product(MatrixProduct, OneDnn **, size_t *scratch_bytes); /* a, b, out */
 
 CHECKED Status onednn_run(OneDnn *, void *const tensors[], void *scratch);
 void onednn_free(OneDnn *); /* NULL is allowed */
