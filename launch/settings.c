@@ -17,6 +17,7 @@ static const Setting settings[] = {
     {"compute", SETTING_TEXT, "float32", "float32|bfloat16", "type of activations; parameters and losses stay float32"},
     {"threads", SETTING_INTEGER, "0", "0..65536", "CPU threads a rank; 0: this rank's share of the host"},
     {"init", SETTING_TEXT, "", NULL, "safetensors file of starting weights, ours or PyTorch's"},
+    {"init_parameters", SETTING_TEXT, "", NULL, "of init: only the parameters of this pattern, in which * stands for any characters (\"layer1.*\"); empty: all"},
 
     {"dataset.name", SETTING_TEXT, NULL, NULL, "which data set (plumb list datasets)"},
     {"dataset.folder", SETTING_TEXT, "", NULL, "where its files are; empty: the usual place (data/NAME, or the distribution's)"},

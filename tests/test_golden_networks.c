@@ -469,7 +469,7 @@ static void test_weights_from_pytorch(void **state)
         Network network;
         network_settings(golden, &small.settings);
         network_open(&network, small.settings.settings, FLOAT32, small.images, small.classes);
-        assert_ok(checkpoint_load_weights(network.store, path));
+        assert_ok(checkpoint_load_weights(network.store, path, "", NULL));
         NetworkStep evaluate;
         network_step_open(&evaluate, &network, (StepOptions){.mode = GRAPH_EVALUATE, .forward_only = true});
         network_step_run(&evaluate, small.x.values, small.labels.values, 0);
@@ -482,7 +482,7 @@ static void test_weights_from_pytorch(void **state)
     Network other;
     network_open(&other, (const char *const[]){"model.name=resnet8", NULL}, FLOAT32,
                  (const int64_t[]){2, 32, 32, 3}, 10);
-    assert_fails(checkpoint_load_weights(other.store, path), STATUS_INPUT, "");
+    assert_fails(checkpoint_load_weights(other.store, path, "", NULL), STATUS_INPUT, "");
     network_close(&other);
     test_scratch_remove(folder);
 }

@@ -559,11 +559,11 @@ static void starting_weights_may_come_from_pytorch(void **state)
         ++count;
     }
     assert_ok(safetensors_write(path, tensor, count, NULL, 0));
-    assert_ok(checkpoint_load_weights(f.store, path));
+    assert_ok(checkpoint_load_weights(f.store, path, "", NULL));
     assert_true(((float *)store_find(f.store, "fc.weight")->data)[5] == 1.0F);
     assert_ok(safetensors_write(path, tensor, count - 1, NULL, 0));
     ((float *)store_find(f.store, "fc.weight")->data)[5] = 2.0F;
-    assert_fails(checkpoint_load_weights(f.store, path), STATUS_INPUT, "has no tensor");
+    assert_fails(checkpoint_load_weights(f.store, path, "", NULL), STATUS_INPUT, "has no tensor");
     assert_true(((float *)store_find(f.store, "fc.weight")->data)[5] == 2.0F); /* all or nothing */
     /* As bfloat16 and float64, which PyTorch's files may have; and no weights at all. */
     enum { ELEMENT = 7 };
@@ -582,7 +582,7 @@ static void starting_weights_may_come_from_pytorch(void **state)
         tensor[i].data = as_double ? (const void *)wide : narrow;
     }
     assert_ok(safetensors_write(path, tensor, count, NULL, 0));
-    assert_ok(checkpoint_load_weights(f.store, path));
+    assert_ok(checkpoint_load_weights(f.store, path, "", NULL));
     for (int i = 0; i < count; ++i) {
         const float *read = store_find(f.store, name[i] + strlen("module."))->data;
         assert_true(read[0] == (i % 2 == 0 ? 0.1F : 1.5F));
@@ -594,8 +594,24 @@ static void starting_weights_may_come_from_pytorch(void **state)
     for (int i = 0; i < 2; ++i) {
         wide[ELEMENT] = bad[i].value;
         assert_ok(safetensors_write(path, tensor, count, NULL, 0));
-        assert_fails(checkpoint_load_weights(f.store, path), STATUS_INPUT, bad[i].message);
+        assert_fails(checkpoint_load_weights(f.store, path, "", NULL), STATUS_INPUT, bad[i].message);
     }
+    /* Some of them, from a file that holds others, too. */
+    wide[ELEMENT] = 0.2;
+    tensor[0].data = wide;
+    tensor[0].type = FLOAT64;
+    (void)snprintf(name[count - 1], sizeof name[count - 1], "of.another.network");
+    assert_ok(safetensors_write(path, tensor, count, NULL, 0));
+    ((float *)store_find(f.store, "fc.weight")->data)[5] = 2.0F;
+    char *kept;
+    assert_ok(checkpoint_load_weights(f.store, path, "left.*", &kept));
+    assert_true(((float *)store_find(f.store, "fc.weight")->data)[5] == 2.0F);
+    assert_non_null(strstr(kept, ", "));
+    assert_null(strstr(kept, "left."));
+    free(kept);
+    assert_fails(checkpoint_load_weights(f.store, path, "", NULL), STATUS_INPUT, "holds of.another.network");
+    assert_fails(checkpoint_load_weights(f.store, path, "lefd.conv.weight", NULL), STATUS_INPUT,
+                 "lefd.conv.weight fits no parameter of this network; it has left.conv.weight");
     free(narrow);
     free(wide);
     free(ones);

@@ -137,6 +137,11 @@ class NotFinite(Suite):
         write_safetensors(path, tensors)
         job = plumb("train", self.resnet, f"init={path}", "--run", self.folder())
         self.assertIn(name, job.errors)
+        self.train(self.resnet, "epochs=1", f"init={path}", "init_parameters=layer1.*")  # or of some parameters alone
+        self.assertRegex(self.job.output + self.job.errors, "these start as they would without it: fc.bias, fc.weight, "
+                                                            "layer3.0.bn2.weight and 20 others")
+        job = plumb("train", self.resnet, f"init={path}", "init_parameters=lyer1.*", "--run", self.folder())
+        self.assertIn("init: lyer1.* fits no parameter of this network", job.errors)
 
     def test_starting_weights(self):
         """Training goes on from weights with and without PyTorch's prefix as from one another."""

@@ -1,7 +1,9 @@
 #include "engine/plan/checkpoint.h"
 
+#include "engine/base/config.h"
 #include "engine/base/memory.h"
 
+#include <fnmatch.h>
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
@@ -430,39 +432,100 @@ static Status take_weights(Store *store, const SafeTensor *tensor, const StoreEn
     return status;
 }
 
-Status checkpoint_load_weights(Store *store, const char *path)
+static const char module_prefix[] = "module.";
+
+/* The file's tensor for the entry; NULL: none. */
+static Status find_weights(const SafeFile *file, const StoreEntry *entry, const SafeTensor **tensor)
+{
+    char *name;
+    *tensor = safetensors_find(file, entry->name);
+    if (*tensor != NULL) return OK;
+    TRY(text_format(&name, "%s%s", module_prefix, entry->name));
+    *tensor = safetensors_find(file, name);
+    free(name);
+    return OK;
+}
+
+static bool is_wanted(const StoreEntry *entry, const char *pattern)
+{
+    return pattern[0] == '\0' || fnmatch(pattern, entry->name, 0) == 0;
+}
+
+/* A file for the whole network holds nothing else. */
+static Status check_all_known(Store *store, const SafeFile *file, const char *path)
+{
+    for (int i = 0; i < safetensors_count(file); ++i) {
+        const char *name = safetensors_at(file, i)->name;
+        const size_t prefix = sizeof module_prefix - 1;
+        if (store_find(store, strncmp(name, module_prefix, prefix) == 0 ? name + prefix : name) == NULL)
+            return fail(STATUS_INPUT, "%s holds %s, which this network does not have", path, name);
+    }
+    return OK;
+}
+
+static Status check_pattern_fits(Store *store, const char *pattern)
+{
+    const char **names;
+    int count = 0;
+    TRY(memory_new(&names, (size_t)store_count(store) + 1, sizeof *names, "names of parameters"));
+    for (int i = 0; i < store_count(store); ++i) {
+        const StoreEntry *entry = store_at(store, i);
+        if (entry->role != ROLE_PARAMETER) continue;
+        if (is_wanted(entry, pattern)) {
+            free(names);
+            return OK;
+        }
+        names[count++] = entry->name;
+    }
+    const char *nearest = config_nearest(pattern, names, count);
+    if (nearest == NULL) nearest = count > 0 ? names[0] : "none";
+    const Status status =
+        fail(STATUS_INPUT, "%s fits no parameter of this network; it has %s", pattern, nearest);
+    free(names);
+    return status;
+}
+
+static Status list_kept(Store *store, const char *pattern, char **kept)
+{
+    enum { NAMED = 3 };
+    int count = 0;
+    TRY(text_format(kept, "%s", ""));
+    for (int i = 0; i < store_count(store); ++i) {
+        const StoreEntry *entry = store_at(store, i);
+        if (entry->role != ROLE_PARAMETER || is_wanted(entry, pattern) || count++ >= NAMED) continue;
+        char *before = *kept;
+        *kept = NULL;
+        const Status status = text_format(kept, "%s%s%s", before, count > 1 ? ", " : "", entry->name);
+        free(before);
+        TRY(status);
+    }
+    if (count <= NAMED) return OK;
+    char *before = *kept;
+    *kept = NULL;
+    const Status status =
+        text_format(kept, "%s and %d other%s", before, count - NAMED, count - NAMED == 1 ? "" : "s");
+    free(before);
+    return status;
+}
+
+Status checkpoint_load_weights(Store *store, const char *path, const char *pattern, char **kept)
 {
     SafeFile *file;
+    if (kept != NULL) *kept = NULL;
+    TRY(check_pattern_fits(store, pattern));
     TRY(safetensors_open(path, &file));
-    Status status = OK;
-    static const char prefix[] = "module.";
-    for (int i = 0; i < safetensors_count(file) && status == OK; ++i) {
-        const SafeTensor *tensor = safetensors_at(file, i);
-        const char *name = strncmp(tensor->name, prefix, sizeof prefix - 1) == 0
-                               ? tensor->name + sizeof prefix - 1
-                               : tensor->name;
-        const StoreEntry *entry = store_find(store, name);
-        if (entry == NULL)
-            status = fail(STATUS_INPUT, "%s holds %s, which this network does not have", path, tensor->name);
-        else
-            status = take_weights(store, tensor, entry, path, false);
-    }
+    Status status = pattern[0] == '\0' ? check_all_known(store, file, path) : OK;
     for (int pass = 0; pass < 2 && status == OK; ++pass) /* all must be there before any is changed */
         for (int i = 0; i < store_count(store) && status == OK; ++i) {
             const StoreEntry *entry = store_at(store, i);
-            const SafeTensor *tensor = safetensors_find(file, entry->name);
-            if (tensor == NULL) {
-                char *name;
-                status = text_format(&name, "%s%s", prefix, entry->name);
-                if (status != OK) break;
-                tensor = safetensors_find(file, name);
-                free(name);
-            }
-            if (tensor == NULL && entry->role == ROLE_PARAMETER)
+            const SafeTensor *tensor;
+            if (!is_wanted(entry, pattern)) continue;
+            status = find_weights(file, entry, &tensor);
+            if (status == OK && tensor == NULL && entry->role == ROLE_PARAMETER)
                 status = fail(STATUS_INPUT, "%s has no tensor %s", path, entry->name);
-            else if (tensor != NULL && pass == 1)
-                status = take_weights(store, tensor, entry, path, true);
+            else if (status == OK && tensor != NULL)
+                status = take_weights(store, tensor, entry, path, pass == 1);
         }
     safetensors_close(file);
-    return status;
+    return status == OK && kept != NULL ? list_kept(store, pattern, kept) : status;
 }

@@ -197,6 +197,7 @@ static Status read_training(const Config *config, Experiment *experiment)
 {
     read_length(config, experiment);
     experiment->init = config_text(config, "init");
+    experiment->init_parameters = experiment->init[0] != '\0' ? config_text(config, "init_parameters") : "";
     TRY(read_optimizer(config, experiment));
     experiment->evaluate.every = config_integer(config, "evaluate.every");
     experiment->evaluate.every_steps = config_integer(config, "evaluate.every_steps");

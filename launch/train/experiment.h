@@ -33,8 +33,9 @@ typedef struct Experiment {
     CommOptions comm;
     PlanOptions plan;
 
-    int64_t epochs, steps; /* of training: what is reached first; INT64_MAX: no limit */
-    const char *init;      /* file of starting weights; "": none */
+    int64_t epochs, steps;       /* of training: what is reached first; INT64_MAX: no limit */
+    const char *init;            /* file of starting weights; "": none */
+    const char *init_parameters; /* pattern of those that are taken from it; "": all */
     OptimizerOptions optimizer;
     OptimizerGroup *groups; /* those of the optimizer; owned */
     Schedule schedule;      /* total_steps is for the trainer to set */

@@ -204,7 +204,12 @@ static Status load_starting_weights(Session *session)
     if (safetensors_metadata(file, "vocabulary") != NULL) status = task_check_vocabulary(session->data, file);
     safetensors_close(file);
     if (status != OK) return status_context(status, "init: %s", init);
-    return checkpoint_load_weights(session->store, init);
+    char *kept;
+    status = checkpoint_load_weights(session->store, init, session->experiment.init_parameters, &kept);
+    if (status != OK) return status_context(status, "init");
+    if (kept[0] != '\0') log_info("init: %s; these start as they would without it: %s", init, kept);
+    free(kept);
+    return OK;
 }
 
 /* What one rank may find wrong alone: its files, its memory. */
