@@ -267,15 +267,16 @@ static void add_classes(Groups *groups, int64_t begin, int64_t end, int64_t offs
     const Logits *logits = set->logits;
     const int64_t tile = groups->tile_classes, cells = tile * set->bins;
     const double cool = 1.0 / set->temperature;
-    double z[LANES], p[LANES];
+    double z[DOUBLES_LANES], p[DOUBLES_LANES];
     for (int64_t row = 0; row < logits->count; ++row) {
         int64_t *cell = groups->cell + groups->group[logits->first + row] * cells + offset;
         const int64_t label = logits_label(logits, row);
-        for (int64_t k = begin; k < end; k += LANES) {
-            const int64_t lanes = end - k < LANES ? end - k : LANES;
-            for (int64_t lane = 0; lane < LANES; ++lane)
+        for (int64_t k = begin; k < end; k += DOUBLES_LANES) {
+            const int64_t lanes = end - k < DOUBLES_LANES ? end - k : DOUBLES_LANES;
+            for (int64_t lane = 0; lane < DOUBLES_LANES; ++lane)
                 z[lane] = lane < lanes ? logits_value(logits, row, k + lane) : -INFINITY;
-            vector_store(p, vector_exp((vector_load(z) - groups->maximum[row]) * cool) * groups->scale[row]);
+            doubles_store(p,
+                          doubles_exp((doubles_load(z) - groups->maximum[row]) * cool) * groups->scale[row]);
             for (int64_t lane = 0; lane < lanes; ++lane) {
                 const int bin = p[lane] <= set->edge[1] ? 0 : bins_find(set->edge, set->bins, p[lane]);
                 const bool hit = k + lane == label && p[lane] > 0;

@@ -150,8 +150,8 @@ static inline void counts_of(const Workspace *work, int64_t sample, Lane count)
 /* sums[r] += count[r] * gap */
 static inline void add_to(double *restrict sums, const Lane count, double gap)
 {
-    for (int r = 0; r < REPLICATES; r += LANES)
-        vector_store(sums + r, vector_load(sums + r) + vector_load(count + r) * gap);
+    for (int r = 0; r < REPLICATES; r += DOUBLES_LANES)
+        doubles_store(sums + r, doubles_load(sums + r) + doubles_load(count + r) * gap);
 }
 
 /* result[r] += sum over bins of |sums| */

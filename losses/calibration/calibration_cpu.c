@@ -92,23 +92,23 @@ static int64_t place_of_label(const double *x, int64_t classes, int64_t label)
 static double add_probabilities(double *restrict e, double sum, int64_t padded, int64_t *restrict lowest_bin)
 {
     const double scale = 1.0 / sum;
-    VectorUnsigned squares[ROW_VECTORS] = {0};
+    DoublesUnsigned squares[ROW_VECTORS] = {0};
     for (int64_t k = 0; k < padded; k += ROW_LANES) {
         for (int part = 0; part < ROW_VECTORS; ++part) {
-            const int64_t at = k + part * (int64_t)LANES;
-            const VectorDouble p = vector_load(e + at) * scale;
-            vector_store(e + at, p);
-            squares[part] += vector_shifted(p * p);
-            VectorInt total;
+            const int64_t at = k + part * (int64_t)DOUBLES_LANES;
+            const Doubles p = doubles_load(e + at) * scale;
+            doubles_store(e + at, p);
+            squares[part] += doubles_shifted(p * p);
+            DoublesBits total;
             memcpy(&total, lowest_bin + at, sizeof total);
-            total += vector_fixed(p, CLASS_UNIT);
+            total += doubles_fixed(p, CLASS_UNIT);
             memcpy(lowest_bin + at, &total, sizeof total);
         }
     }
     return row_value(row_units_of(squares, padded / ROW_LANES));
 }
 
-/* The same rounding as vector_fixed. */
+/* The same rounding as doubles_fixed. */
 static int64_t class_units(double p)
 {
     const double shifted = p * CLASS_UNIT + 0x1.8p52;
@@ -121,8 +121,8 @@ static int64_t class_units(double p)
  * most 1) are moved to theirs. A label counts in the bin of its probability. */
 static void add_classwise(const CalibrationPass *pass, const double *p, int64_t label, int64_t *pending)
 {
-    for (int64_t first = 0; first < pass->padded; first += LANES) {
-        unsigned lanes = vector_lanes_above(vector_load(p + first), pass->edge[1]);
+    for (int64_t first = 0; first < pass->padded; first += DOUBLES_LANES) {
+        unsigned lanes = doubles_lanes_above(doubles_load(p + first), pass->edge[1]);
         for (; lanes != 0; lanes &= lanes - 1) {
             const int64_t k = first + __builtin_ctz(lanes), units = class_units(p[k]);
             const int bin = bins_find(pass->edge, pass->bins, p[k]);

@@ -161,9 +161,9 @@ __global__ void rows_kernel(Part part, const double *edge, Cells *cells, int64_t
 
         Units sum = 0, product = 0;
         for (int64_t k = lane; k < classes; k += LANES_A_ROW) {
-            const double z = (logit(part, logits, k) - maximum) * part.scale, e = vector_exp(z);
+            const double z = (logit(part, logits, k) - maximum) * part.scale, e = doubles_exp(z);
             sum += row_units(e);
-            product += row_units(-(e * vector_maximum(z, ROW_LOWEST)));
+            product += row_units(-(e * doubles_maximum(z, ROW_LOWEST)));
         }
         CalibrationRow of;
         of.sum = lanes_value<LANES_A_ROW>(sum);
@@ -173,10 +173,10 @@ __global__ void rows_kernel(Part part, const double *edge, Cells *cells, int64_t
         Units squares = 0;
         int64_t before = 0;
         for (int64_t k = lane; k < classes; k += LANES_A_ROW) {
-            const double x = logit(part, logits, k), p = vector_exp((x - maximum) * part.scale) * scale;
+            const double x = logit(part, logits, k), p = doubles_exp((x - maximum) * part.scale) * scale;
             squares += row_units(p * p);
             before += x > own || (x == own && k < label);
-            const int64_t units = vector_fixed(p, CLASS_UNIT);
+            const int64_t units = doubles_fixed(p, CLASS_UNIT);
             if (!adds || units == 0) continue;
             const int bin = p > edge[1] ? bins_find(edge, part.bins, p) : 0;
             add_atomically(&pending[bin * part.padded + k], units);
@@ -193,7 +193,7 @@ __global__ void rows_kernel(Part part, const double *edge, Cells *cells, int64_t
         of.before_label = before;
         of.correct = first == label;
         of.label_z = (own - maximum) * part.scale;
-        of.label_probability = vector_exp(of.label_z) * scale;
+        of.label_probability = doubles_exp(of.label_z) * scale;
         const int bin = bins_find(edge, part.bins, of.label_probability);
         if (bin >= 0) add_atomically(&pending[bin * part.padded + label], -(INT64_C(1) << CLASS_SHIFT));
         const CalibrationSample sample = calibration_sample(&of, edge, part.bins);

@@ -90,8 +90,8 @@ static void load_row(const Logits *logits, int64_t n, double row[])
 static Status measure(const Logits *logits, int threads, Sums *sums, double signed_confidence[])
 {
     const int team = threads_for(threads, logits->count);
-    enum { LANES = 8 }; /* so that no two threads share a cache line */
-    const size_t padded = ((size_t)logits->classes + LANES - 1) / LANES * LANES;
+    enum { DOUBLES_LANES = 8 }; /* so that no two threads share a cache line */
+    const size_t padded = ((size_t)logits->classes + DOUBLES_LANES - 1) / DOUBLES_LANES * DOUBLES_LANES;
     double *rows;
     TRY(memory_new(&rows, (size_t)team * padded, sizeof *rows, "rows of logits"));
 #pragma omp parallel num_threads(team)

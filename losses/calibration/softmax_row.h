@@ -14,7 +14,7 @@
 #define ROW_LOWEST (-746.0) /* exp of it is 0 */
 enum {
     ROW_LANES = 8, /* of the CPU */
-    ROW_VECTORS = ROW_LANES / LANES,
+    ROW_VECTORS = ROW_LANES / DOUBLES_LANES,
     ROW_CHUNK = 8192 /* classes whose sum fits 64 bits lane by lane */
 };
 #define ROW_UNIT 0x1p-52
@@ -86,11 +86,11 @@ static inline double row_probabilities(const double *restrict x, int64_t classes
 
 static inline double row_maximum(const double *x, int64_t padded)
 {
-    VectorDouble most = vector_load(x);
-    for (int64_t k = LANES; k < padded; k += LANES)
-        most = vector_maximum(vector_load(x + k), most);
+    Doubles most = doubles_load(x);
+    for (int64_t k = DOUBLES_LANES; k < padded; k += DOUBLES_LANES)
+        most = doubles_maximum(doubles_load(x + k), most);
     double maximum = most[0];
-    for (int lane = 1; lane < LANES; ++lane)
+    for (int lane = 1; lane < DOUBLES_LANES; ++lane)
         maximum = most[lane] > maximum ? most[lane] : maximum;
     return maximum;
 }
@@ -98,25 +98,26 @@ static inline double row_maximum(const double *x, int64_t padded)
 /* The prediction: the first index of the maximum, which `value` is. */
 static inline int64_t row_first(const double *x, double value)
 {
-    for (int64_t k = 0;; k += LANES) {
-        const unsigned lanes = vector_lanes_equal(vector_load(x + k), value);
+    for (int64_t k = 0;; k += DOUBLES_LANES) {
+        const unsigned lanes = doubles_lanes_equal(doubles_load(x + k), value);
         if (lanes != 0) return k + __builtin_ctz(lanes);
     }
 }
 
-/* The same units of all lanes, to be subtracted once: total += vector_shifted(numbers), and at the end as many times
+/* The same units of all lanes, to be subtracted once: total += doubles_shifted(numbers), and at the end as many times
  * bits of 1.0 as vectors were added. Unsigned, since these bits overflow, which the subtraction undoes. */
-VECTOR_INLINE VectorUnsigned vector_shifted(VectorDouble numbers)
+DOUBLES_INLINE DoublesUnsigned doubles_shifted(Doubles numbers)
 {
-    return (VectorUnsigned)vector_bits(numbers + 1.0);
+    return (DoublesUnsigned)doubles_bits(numbers + 1.0);
 }
 
 /* Integers of 64 bits a lane, each the sum of `vectors` shifted numbers, as a sum in units. */
-static inline unsigned __int128 row_units_of(const VectorUnsigned part[ROW_VECTORS], int64_t vectors)
+static inline unsigned __int128 row_units_of(const DoublesUnsigned part[ROW_VECTORS], int64_t vectors)
 {
     unsigned __int128 units = 0;
     for (int lane = 0; lane < ROW_LANES; ++lane)
-        units += part[lane / LANES][lane % LANES] - (uint64_t)vectors * UINT64_C(0x3ff0000000000000);
+        units += part[lane / DOUBLES_LANES][lane % DOUBLES_LANES] -
+                 (uint64_t)vectors * UINT64_C(0x3ff0000000000000);
     return units;
 }
 
@@ -129,16 +130,16 @@ static inline double row_exponentials(const double *restrict x, double maximum, 
     unsigned __int128 sum_units = 0, product_units = 0;
     for (int64_t begin = 0; begin < padded; begin += ROW_CHUNK) {
         const int64_t end = begin + ROW_CHUNK < padded ? begin + ROW_CHUNK : padded;
-        VectorUnsigned sum[ROW_VECTORS] = {0}, product[ROW_VECTORS] = {0};
+        DoublesUnsigned sum[ROW_VECTORS] = {0}, product[ROW_VECTORS] = {0};
         for (int64_t k = begin; k < end; k += ROW_LANES) {
             for (int part = 0; part < ROW_VECTORS; ++part) {
-                const int64_t at = k + part * (int64_t)LANES;
-                const VectorDouble z = (vector_load(x + at) - maximum) * scale;
-                const VectorDouble value = vector_exp(z);
-                vector_store(e + at, value);
-                sum[part] += vector_shifted(value);
+                const int64_t at = k + part * (int64_t)DOUBLES_LANES;
+                const Doubles z = (doubles_load(x + at) - maximum) * scale;
+                const Doubles value = doubles_exp(z);
+                doubles_store(e + at, value);
+                sum[part] += doubles_shifted(value);
                 /* 0 * -inf is not 0; -e z is at most 1/e. */
-                product[part] += vector_shifted(-(value * vector_maximum(z, vector_all(ROW_LOWEST))));
+                product[part] += doubles_shifted(-(value * doubles_maximum(z, doubles_all(ROW_LOWEST))));
             }
         }
         const int64_t vectors = (end - begin) / ROW_LANES;
@@ -157,11 +158,11 @@ static inline double row_denominator(const double *restrict x, double maximum, d
     unsigned __int128 units = 0;
     for (int64_t begin = 0; begin < padded; begin += ROW_CHUNK) {
         const int64_t end = begin + ROW_CHUNK < padded ? begin + ROW_CHUNK : padded;
-        VectorUnsigned sum[ROW_VECTORS] = {0};
+        DoublesUnsigned sum[ROW_VECTORS] = {0};
         for (int64_t k = begin; k < end; k += ROW_LANES)
             for (int part = 0; part < ROW_VECTORS; ++part)
-                sum[part] += vector_shifted(
-                    vector_exp((vector_load(x + k + part * (int64_t)LANES) - maximum) * scale));
+                sum[part] += doubles_shifted(
+                    doubles_exp((doubles_load(x + k + part * (int64_t)DOUBLES_LANES) - maximum) * scale));
         units += row_units_of(sum, (end - begin) / ROW_LANES);
     }
     return row_value(units);

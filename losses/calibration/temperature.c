@@ -182,7 +182,7 @@ static Status pass_prepare(TemperaturePass *pass, const TemperatureSetup *setup,
         pass->temperature[t] = temperature;
     bins_edges(bins, pass->edge);
     if (pass->published)
-        grid_prepare(&pass->grid, precision == FLOAT32 ? FLOAT_LANES : LANES, pass->temperature);
+        grid_prepare(&pass->grid, precision == FLOAT32 ? FLOAT_LANES : DOUBLES_LANES, pass->temperature);
     /* Whole vectors of either precision, and whole rounds of a row's lanes. */
     const int64_t widest = (int)FLOAT_LANES > (int)ROW_LANES ? (int)FLOAT_LANES : (int)ROW_LANES;
     pass->padded = (pass->classes + widest - 1) / widest * widest;
@@ -206,22 +206,22 @@ static Status pass_prepare(TemperaturePass *pass, const TemperatureSetup *setup,
 static void add_sums(const TemperaturePass *pass, Workspace *work, bool correct)
 {
     const double bins = pass->bins;
-    const VectorInt hit = (VectorInt){0} + (correct ? INT64_C(1) << GAP_SHIFT : 0);
-    for (int i = 0; i < pass->lanes; i += LANES) {
-        const VectorDouble s = vector_load(work->s + i), confidence = 1.0 / s;
-        VectorInt total;
+    const DoublesBits hit = (DoublesBits){0} + (correct ? INT64_C(1) << GAP_SHIFT : 0);
+    for (int i = 0; i < pass->lanes; i += DOUBLES_LANES) {
+        const Doubles s = doubles_load(work->s + i), confidence = 1.0 / s;
+        DoublesBits total;
         memcpy(&total, work->log_sum + i, sizeof total);
-        total += vector_fixed(vector_log(s), 0x1p46);
+        total += doubles_fixed(doubles_log(s), 0x1p46);
         memcpy(work->log_sum + i, &total, sizeof total);
-        const VectorInt gap = vector_fixed(confidence, 0x1p50) - hit;
+        const DoublesBits gap = doubles_fixed(confidence, 0x1p50) - hit;
         memcpy(work->row_gap + i, &gap, sizeof gap);
-        vector_store(work->confidence + i, confidence);
+        doubles_store(work->confidence + i, confidence);
         /* The nearest edge but for the last, 1, which nothing is above. Edges are b / bins. */
-        const VectorDouble place = confidence * bins, shifter = vector_all(0x1.8p52);
-        const VectorDouble nearest = (place + shifter) - shifter, apart = place - nearest;
-        const VectorInt is_close =
-            vector_above(vector_all(close_to_edge * bins), vector_maximum(apart, -apart)) &
-            vector_above(vector_all(bins - 0.5), nearest);
+        const Doubles place = confidence * bins, shifter = doubles_all(0x1.8p52);
+        const Doubles nearest = (place + shifter) - shifter, apart = place - nearest;
+        const DoublesBits is_close =
+            doubles_above(doubles_all(close_to_edge * bins), doubles_maximum(apart, -apart)) &
+            doubles_above(doubles_all(bins - 0.5), nearest);
         memcpy(&total, work->close + i, sizeof total);
         total -= is_close;
         memcpy(work->close + i, &total, sizeof total);
@@ -237,8 +237,8 @@ static void sum_row_double(const TemperaturePass *pass, double maximum, const do
 {
     const int64_t padded = pass->padded;
     double *d = work->row + padded, *repeated = d + padded;
-    for (int64_t k = 0; k < padded; k += LANES)
-        vector_store(d + k, vector_maximum(vector_load(x + k) - maximum, vector_all(-1700.0)));
+    for (int64_t k = 0; k < padded; k += DOUBLES_LANES)
+        doubles_store(d + k, doubles_maximum(doubles_load(x + k) - maximum, doubles_all(-1700.0)));
     for (int64_t k = 0; k < padded; ++k)
         for (int i = 0; i < DOUBLE_REST; ++i)
             repeated[k * DOUBLE_REST + i] = d[k];
@@ -250,8 +250,8 @@ static void sum_row_float(const TemperaturePass *pass, double maximum, const dou
     const int64_t padded = pass->padded;
     double *limited = work->row + padded;
     float *d = work->single, *repeated = d + padded;
-    for (int64_t k = 0; k < padded; k += LANES)
-        vector_store(limited + k, vector_maximum(vector_load(x + k) - maximum, vector_all(-250.0)));
+    for (int64_t k = 0; k < padded; k += DOUBLES_LANES)
+        doubles_store(limited + k, doubles_maximum(doubles_load(x + k) - maximum, doubles_all(-250.0)));
     for (int64_t k = 0; k < padded; ++k)
         d[k] = (float)limited[k];
     for (int64_t k = 0; k < padded; ++k)

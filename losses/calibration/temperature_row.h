@@ -19,17 +19,17 @@
 enum {
     GRID_BASES = TEMPERATURE_COUNT / 2,
     GRID_SQUARINGS = 6,
-    FLOAT_LANES = VECTOR_BYTES / 4,
-    MAX_GROUPS = GRID_BASES / LANES,
+    FLOAT_LANES = DOUBLES_BYTES / 4,
+    MAX_GROUPS = GRID_BASES / DOUBLES_LANES,
     /* Lanes of sums a row: the groups' squarings are at most 6 for the first, 5 for the next, ... */
     GRID_SLOTS = GRID_BASES + (1 + 2 + 3 + 4 + 5 + 6) * FLOAT_LANES + GRID_BASES * 2,
     FLOAT_CHUNK = 256 /* classes after which float sums go into double ones */
 };
 /* What does not fill a vector; both are 0 or 2 for vectors of 16, 32 and 64 bytes. */
-enum { DOUBLE_REST = GRID_BASES % LANES, FLOAT_REST = GRID_BASES % FLOAT_LANES };
+enum { DOUBLE_REST = GRID_BASES % DOUBLES_LANES, FLOAT_REST = GRID_BASES % FLOAT_LANES };
 
-typedef float VectorFloat __attribute__((vector_size(VECTOR_BYTES)));
-typedef int32_t VectorInt32 __attribute__((vector_size(VECTOR_BYTES)));
+typedef float VectorFloat __attribute__((vector_size(DOUBLES_BYTES)));
+typedef int32_t VectorInt32 __attribute__((vector_size(DOUBLES_BYTES)));
 
 typedef struct {
     int lanes, groups, rest;
@@ -39,7 +39,7 @@ typedef struct {
     double factor[GRID_BASES];
     float float_factor[GRID_BASES];
     /* Of the vector that the rest shares with several classes. */
-    double rest_factor[LANES];
+    double rest_factor[DOUBLES_LANES];
     float rest_float_factor[FLOAT_LANES];
 } Grid;
 
@@ -76,13 +76,13 @@ static inline void grid_prepare(Grid *grid, int lanes, const double *temperature
         grid->slot[grid->base[grid->groups * lanes + i] - 1] = slots++;
     for (int lane = 0; lane < lanes && grid->rest > 0; ++lane) {
         const int base = grid->groups * lanes + lane % grid->rest;
-        if (lanes == LANES) grid->rest_factor[lane] = grid->factor[base];
+        if (lanes == DOUBLES_LANES) grid->rest_factor[lane] = grid->factor[base];
         if (lanes == FLOAT_LANES) grid->rest_float_factor[lane] = grid->float_factor[base];
     }
 }
 
 /* 2^y for y in [-125, 127], relative error about 1e-7. */
-VECTOR_INLINE VectorFloat vector_exp2_float(VectorFloat y)
+DOUBLES_INLINE VectorFloat doubles_exp2_float(VectorFloat y)
 {
     const VectorFloat zero = {0}, shifter = zero + 0x1.8p23F;
     const VectorFloat shifted = y + shifter;
@@ -99,13 +99,13 @@ VECTOR_INLINE VectorFloat vector_exp2_float(VectorFloat y)
 
 /* One group: the bases' sums, then those after one squaring, and so on; d in double, and its twin in float.
  */
-VECTOR_INLINE void group_sums(const double *d, int64_t classes, const double *factor, int squarings,
-                              double *sums)
+DOUBLES_INLINE void group_sums(const double *d, int64_t classes, const double *factor, int squarings,
+                               double *sums)
 {
-    const VectorDouble scale = vector_load(factor);
-    VectorDouble sum[GRID_SQUARINGS + 1] = {{0}};
+    const Doubles scale = doubles_load(factor);
+    Doubles sum[GRID_SQUARINGS + 1] = {{0}};
     for (int64_t k = 0; k < classes; ++k) {
-        VectorDouble e = vector_exp2(scale * d[k]);
+        Doubles e = doubles_exp2(scale * d[k]);
         sum[0] += e;
         for (int times = 1; times <= squarings; ++times) {
             e = e * e + 0x1p-500;
@@ -113,16 +113,16 @@ VECTOR_INLINE void group_sums(const double *d, int64_t classes, const double *fa
         }
     }
     for (int times = 0; times <= squarings; ++times)
-        vector_store(sums + times * LANES, sum[times]);
+        doubles_store(sums + times * DOUBLES_LANES, sum[times]);
 }
 
-VECTOR_INLINE void group_sums_float(const float *d, int64_t classes, const float *factor, int squarings,
-                                    float *sums)
+DOUBLES_INLINE void group_sums_float(const float *d, int64_t classes, const float *factor, int squarings,
+                                     float *sums)
 {
     VectorFloat scale, sum[GRID_SQUARINGS + 1] = {{0}};
     memcpy(&scale, factor, sizeof scale);
     for (int64_t k = 0; k < classes; ++k) {
-        VectorFloat e = vector_exp2_float(scale * d[k]);
+        VectorFloat e = doubles_exp2_float(scale * d[k]);
         sum[0] += e;
         for (int times = 1; times <= squarings; ++times) {
             e = e * e + 0x1p-62F;
@@ -166,18 +166,18 @@ static inline void row_sums(const Grid *grid, const double *d, const double *rep
 {
     double sums[GRID_SLOTS], *to = sums;
     for (int g = 0; g < grid->groups; ++g) {
-        const double *factor = grid->factor + g * LANES;
+        const double *factor = grid->factor + g * DOUBLES_LANES;
         WITH_CONSTANT_SQUARINGS(group_sums, grid->squarings[g], d, classes, factor, to)
-        to += (1 + grid->squarings[g]) * LANES;
+        to += (1 + grid->squarings[g]) * DOUBLES_LANES;
     }
     if (DOUBLE_REST > 0) {
-        const VectorDouble scale = vector_load(grid->rest_factor);
-        VectorDouble sum = {0};
-        for (int64_t i = 0; i < classes * DOUBLE_REST; i += LANES)
-            sum += vector_exp2(scale * vector_load(repeated + i));
+        const Doubles scale = doubles_load(grid->rest_factor);
+        Doubles sum = {0};
+        for (int64_t i = 0; i < classes * DOUBLE_REST; i += DOUBLES_LANES)
+            sum += doubles_exp2(scale * doubles_load(repeated + i));
         for (int i = 0; i < DOUBLE_REST; ++i) {
             to[i] = 0;
-            for (int lane = i; lane < LANES; lane += DOUBLE_REST)
+            for (int lane = i; lane < DOUBLES_LANES; lane += DOUBLE_REST)
                 to[i] += sum[lane];
         }
     }
@@ -206,7 +206,7 @@ static inline void row_sums_float(const Grid *grid, const float *d, const float 
             for (int64_t i = begin * FLOAT_REST; i < (begin + count) * FLOAT_REST; i += FLOAT_LANES) {
                 VectorFloat v;
                 memcpy(&v, repeated + i, sizeof v);
-                sum += vector_exp2_float(scale * v);
+                sum += doubles_exp2_float(scale * v);
             }
             for (int i = 0; i < FLOAT_REST; ++i) {
                 to[i] = 0;
