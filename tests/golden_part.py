@@ -58,10 +58,28 @@ PART = {
         ("newsgroups_text", "*"),
         ("sst_text", "*"),
     ],
+    "public/study": [
+        ("data", "data/k10_votes"),
+        ("data", "data/k3_under"),
+        ("recalibration", "recalibration/k3_under/*"),
+        ("recalibration", "recalibration/tiny_rules/*"),
+        ("recalibration", "recalibration/k10_votes/*"),
+        ("recalibration", "recalibration/k10_missing/*"),
+        ("recalibration", "recalibration/k2_beta_bound/*"),
+        ("smooth_ece", "smooth_ece/k10_votes"),
+        ("smooth_ece", "smooth_ece/k3_under"),
+        ("kernel_calibration_error", "kernel/k10_votes"),
+        ("kernel_calibration_error", "kernel/k3_calibrated_labels_shifted"),
+        ("brier_decomposition", "brier/k10_votes"),
+        ("brier_decomposition", "brier/k3_under"),
+        ("consistency_bars", "consistency/k10_votes"),
+        ("verified_calibration", "verified/k10_votes"),
+        ("verified_calibration", "verified/k3_under"),
+    ],
 }
 # Folders of which all files are taken: a file that the manifest names there names others.
-WHOLE = {"public": [], "public/text": ["newsgroups/"]}
-ROUNDED = {"public": ["networks/"], "public/text": []}
+WHOLE = {"public": [], "public/text": ["newsgroups/"], "public/study": []}
+ROUNDED = {"public": ["networks/"], "public/text": [], "public/study": []}
 GRADIENTS = 1280
 # (pattern of ids, role)
 LEFT_OUT = [

@@ -54,6 +54,37 @@ static inline double bins_adaptive_edge(double low, double high, double fraction
     return product + low;
 }
 
+/* Upper edges of bins with as even a share of the sorted numbers as can be, the first ones one more: half-way between
+ * neighbours, equal ones once, the last 1. sorted [count], each number `stride` after the one before. edge [bins]. Returns how
+ * many. */
+static inline int bins_equal_mass(const double *sorted, int64_t stride, int64_t count, int bins, double *edge)
+{
+    const int64_t size = count / bins, longer = count % bins;
+    int edges = 0;
+    for (int64_t b = 1; b < bins; ++b) {
+        const int64_t end = b * size + (b < longer ? b : longer);
+        if (end == 0 || end == count) continue;
+        const double middle = (sorted[(end - 1) * stride] + sorted[end * stride]) / 2;
+        if (middle < 1 && (edges == 0 || middle > edge[edges - 1])) edge[edges++] = middle;
+    }
+    edge[edges++] = 1;
+    return edges;
+}
+
+/* The first of ascending numbers that is not below q; count if there is none. Of upper edges: the bin. */
+static inline int64_t bins_find_upper(const double *edge, int64_t count, double q)
+{
+    int64_t low = 0, high = count;
+    while (low < high) {
+        const int64_t middle = low + (high - low) / 2;
+        if (edge[middle] < q)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 /* The bin (edge[b], edge[b + 1]] of ascending edges that holds q; -1 if none does. */
 static inline int bins_find_adaptive(const double *edge, int bins, double q)
 {

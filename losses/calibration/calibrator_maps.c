@@ -119,18 +119,9 @@ Status calibrator_fit_isotonic(const FitRows *rows, Calibrator *calibrator)
     return fit_classes(rows, calibrator, fit_isotonic);
 }
 
-/* The first place whose x is not below p; count if there is none. */
 static int64_t map_place(const CalibratorMap *map, double p)
 {
-    int64_t low = 0, high = map->count;
-    while (low < high) {
-        const int64_t middle = low + (high - low) / 2;
-        if (map->x[middle] < p)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    return bins_find_upper(map->x, map->count, p);
 }
 
 static double map_interpolated(const CalibratorMap *map, double p)
@@ -151,21 +142,6 @@ void calibrator_apply_isotonic(const Calibrator *calibrator, const double *x, do
 
 /* ---- histograms ---- */
 
-/* Upper edges of parts as even as can be; returns how many. */
-static int mass_edges(const Point *point, int64_t count, int bins, double *edge)
-{
-    const int64_t size = count / bins, longer = count % bins;
-    int edges = 0;
-    for (int64_t b = 1; b < bins; ++b) {
-        const int64_t end = b * size + (b < longer ? b : longer);
-        if (end == 0 || end == count) continue;
-        const double middle = (point[end - 1].p + point[end].p) / 2;
-        if (middle < 1 && (edges == 0 || middle > edge[edges - 1])) edge[edges++] = middle;
-    }
-    edge[edges++] = 1;
-    return edges;
-}
-
 static Status fit_histogram(const FitRows *rows, const CalibratorSettings *settings, int64_t k, Point *point,
                             CalibratorMap *map)
 {
@@ -175,7 +151,7 @@ static Status fit_histogram(const FitRows *rows, const CalibratorSettings *setti
     TRY(map_new(most, map));
     TRY(memory_new(&tally, (size_t)most, 2 * sizeof *tally, "bins"));
     if (settings->equal_mass)
-        map->count = mass_edges(point, rows->count, most, map->x);
+        map->count = bins_equal_mass(&point->p, sizeof *point / sizeof(double), rows->count, most, map->x);
     else
         for (int b = 0; b < most; ++b)
             map->x[b] = (double)(b + 1) / most;
