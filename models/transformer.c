@@ -7,16 +7,13 @@ static Attention heads_of(const Transformer *t, bool causal)
     return (Attention){.heads = t->heads, .causal = causal, .dropout = t->attention_dropout};
 }
 
-/* A projection of attention; joined: how many columns go with it in initialisation. */
-static Value project(Graph *graph, const Transformer *t, const char *name, Value x, int64_t features,
-                     int64_t joined)
+/* A projection of attention: of queries, keys and values, or some of them, which files hold each for itself. */
+static Value project(Graph *graph, const Transformer *t, const char *name, Value x, Linear form)
 {
-    return linear(graph, name, x,
-                  (Linear){.features = features,
-                           .no_bias = !t->attention_bias,
-                           .init = INIT_GLOROT_UNIFORM,
-                           .fan_out = joined,
-                           .type = graph_compute_type(graph)});
+    form.no_bias = !t->attention_bias;
+    form.init = INIT_GLOROT_UNIFORM;
+    form.type = graph_compute_type(graph);
+    return linear(graph, name, x, form);
 }
 
 static Value norm(Graph *graph, const char *name, Value x) { return layer_norm(graph, name, x, 0); }
@@ -55,12 +52,13 @@ static Value feed_forward(Graph *graph, const Transformer *t, Value x)
 /* Queries, keys and values side by side. */
 static Value project_self(Graph *graph, const Transformer *t, Value x)
 {
-    return project(graph, t, "qkv_proj", x, 3 * t->width, 3 * t->width);
+    return project(graph, t, "qkv_proj", x,
+                   (Linear){.features = 3 * t->width, .parts = {"q_proj", "k_proj", "v_proj"}});
 }
 
 static Value project_out(Graph *graph, const Transformer *t, Value x)
 {
-    return project(graph, t, "out_proj", x, t->width, t->width);
+    return project(graph, t, "out_proj", x, (Linear){.features = t->width});
 }
 
 static Value self_attention(Graph *graph, const Transformer *t, Value x, Value length, bool causal)
@@ -76,13 +74,15 @@ static Value self_attention(Graph *graph, const Transformer *t, Value x, Value l
 
 static Value project_memory(Graph *graph, const Transformer *t, Value memory)
 {
-    return project(graph, t, "kv_proj", memory, 2 * t->width, 3 * t->width);
+    return project(
+        graph, t, "kv_proj", memory,
+        (Linear){.features = 2 * t->width, .fan_out = 3 * t->width, .parts = {"k_proj", "v_proj"}});
 }
 
 /* Queries of x [N,Lq,width]; or of x [R,width], of which R / samples in turn belong to a sample (samples > 0). */
 static Value attend_to(Graph *graph, const Transformer *t, Value x, int64_t samples, AttentionKeys keys)
 {
-    Value query = project(graph, t, "q_proj", x, t->width, 3 * t->width);
+    Value query = project(graph, t, "q_proj", x, (Linear){.features = t->width, .fan_out = 3 * t->width});
     if (samples > 0) query = reshape(graph, query, 3, (int64_t[]){samples, -1, t->width});
     Value made = attention(graph, query, keys, heads_of(t, false));
     if (samples > 0) made = reshape(graph, made, 2, (int64_t[]){-1, t->width});
@@ -94,15 +94,25 @@ static void enter_layer(Graph *graph, const char *stack, int64_t layer)
     graph_enter_format(graph, "%s.layers.%lld", stack, (long long)layer);
 }
 
-/* INT32 [...] -> [...,width]: the shared matrix, scaled. */
+/* The one matrix. Others' files may hold it under the names of its other uses, or several times. */
+static Value shared_matrix(Graph *graph, const Transformer *t)
+{
+    const Value weight = graph_parameter(graph, "encoder.embed_tokens.weight",
+                                         shape_of(FLOAT32, 2, (int64_t[]){t->vocabulary, t->width}),
+                                         (Init){INIT_NORMAL, 1 / sqrt((double)t->width)});
+    graph_set_file_names(
+        graph, weight,
+        (FileNames){.others = 2,
+                    .other = {"decoder.embed_tokens.weight", "decoder.output_projection.weight"}});
+    return weight;
+}
+
+/* INT32 [...] -> [...,width]: its rows, scaled. */
 static Value embed(Graph *graph, const Transformer *t, Value ids)
 {
-    const double deviation = 1 / sqrt((double)t->width);
+    (void)shared_matrix(graph, t);
     return embedding(graph, "encoder.embed_tokens", ids,
-                     (Embedding){.rows = t->vocabulary,
-                                 .width = t->width,
-                                 .scale = sqrt((double)t->width),
-                                 .init = {INIT_NORMAL, deviation}});
+                     (Embedding){.rows = t->vocabulary, .width = t->width, .scale = sqrt((double)t->width)});
 }
 
 static Value embed_with_positions(Graph *graph, const Transformer *t, const char *stack, Value ids,
@@ -188,9 +198,7 @@ Value transformer_decoder(Graph *graph, const Transformer *t, Value memory, Valu
 Value transformer_logits(Graph *graph, const Transformer *t, Value hidden)
 {
     if (!check(graph, t)) return NO_VALUE;
-    const Value weight = graph_parameter(graph, "encoder.embed_tokens.weight",
-                                         shape_of(FLOAT32, 2, (int64_t[]){t->vocabulary, t->width}),
-                                         (Init){INIT_NORMAL, 1 / sqrt((double)t->width)});
+    const Value weight = shared_matrix(graph, t);
     graph_enter(graph, "decoder.output_projection");
     const Value logits =
         linear_with(graph, reshape(graph, hidden, 2, (int64_t[]){-1, t->width}), weight, NO_VALUE, FLOAT32);

@@ -2,8 +2,8 @@
  * matrix embeds source and target (times the square root of the width) and is the output layer (as it is, without a bias).
  *
  * Post-norm is as published: x = norm(x + f(x)), and no norm after the last layer. Pre-norm is x = x + f(norm(x)), and one norm
- * after the last layer of each stack. Parameter names are fairseq's (encoder.layers.0.self_attn..., fc1, fc2,
- * final_layer_norm), under which other programs, too, hold such networks.
+ * after the last layer of each stack. In files, parameters have fairseq's names (encoder.layers.0.self_attn.q_proj.weight, fc1,
+ * final_layer_norm), under which other programs, too, hold such networks; in memory queries, keys and values are one matrix.
  *
  * Initial values: the embedding normal with variance 1 / width; matrices of the feed-forward part and of attention's output
  * uniform in +-sqrt(6 / (in + out)) (Glorot and Bengio); those of queries, keys and values uniform in +-sqrt(6 / (4 width)),

@@ -1,10 +1,13 @@
 /* The Transformer against golden values: attention with its projections, layers of both stacks, whole networks with their losses
  * and gradients, and five steps of training. And decoding step by step against the decoder over whole sentences. */
 #include "tests/golden.h"
+#include "tests/scratch.h"
 
+#include "engine/base/random.h"
 #include "engine/ops/ops.h"
 #include "engine/ops/positions.h"
 #include "engine/optim/optimizer.h"
+#include "engine/plan/checkpoint.h"
 #include "engine/plan/plan.h"
 #include "losses/loss_head.h"
 #include "models/transformer.h"
@@ -842,6 +845,115 @@ static void test_training(void **state)
     if (cases == 0) skip();
 }
 
+/* ---- files ---- */
+
+static void open_small(Machine *m, uint64_t seed)
+{
+    const Transformer t = {.vocabulary = 11,
+                           .width = 8,
+                           .feed_forward_width = 12,
+                           .heads = 2,
+                           .layers = 1,
+                           .attention_bias = true};
+    const Batch b = {.sentences = 2, .source_positions = 3, .target_positions = 4};
+    Inputs in;
+    *m = (Machine){.count = 1};
+    m->graph[0] = build(&t, &b, &losses[0].head, GRAPH_TRAIN, &in);
+    machine_open(m);
+    /* Other values than those of the first. */
+    for (int i = 0; i < store_count(m->store) && seed > 0; ++i) {
+        const StoreEntry *entry = store_at(m->store, i);
+        double *values = get(m, entry->data, entry->shape);
+        RandomStream random = random_stream(seed, RANDOM_TEST, (uint64_t)i);
+        for (int64_t e = 0; e < shape_count(entry->shape); ++e)
+            values[e] = random_normal(&random);
+        put(m, entry->data, entry->shape, values);
+        free(values);
+    }
+}
+
+static void assert_same_parameters(const Machine *a, const Machine *b)
+{
+    for (int i = 0; i < store_count(a->store); ++i) {
+        const StoreEntry *entry = store_at(a->store, i);
+        double *left = get(a, entry->data, entry->shape),
+               *right = get(b, store_find(b->store, entry->name)->data, entry->shape);
+        assert_memory_equal(left, right, sizeof *left * (size_t)shape_count(entry->shape));
+        free(left);
+        free(right);
+    }
+}
+
+/* Files have fairseq's names: queries, keys and values are three matrices there. */
+static void test_files(void **state)
+{
+    (void)state;
+    Machine saved, loaded;
+    float *moment;
+    SafeFile *file;
+    open_small(&saved, 3);
+    open_small(&loaded, 0);
+    assert_ok(store_flat(saved.store, "moment", false, &moment));
+    assert_ok(device_upload(saved.device, moment, store_parameters(saved.store),
+                            sizeof *moment * (size_t)store_flat_count(saved.store)));
+    assert_ok(store_flat(loaded.store, "moment", false, &moment));
+    assert_ok(checkpoint_save(saved.store, scratch, "step-1", NULL, 0));
+    assert_ok(checkpoint_load(loaded.store, scratch, "step-1", &file));
+    assert_same_parameters(&saved, &loaded);
+    double *state_of =
+        get(&loaded, moment, shape_of(FLOAT32, 1, (int64_t[]){store_flat_count(loaded.store)}));
+    for (int i = 0; i < store_count(saved.store); ++i) {
+        const StoreEntry *entry = store_at(saved.store, i);
+        double *values = get(&saved, entry->data, entry->shape);
+        assert_memory_equal(values, state_of + entry->offset,
+                            sizeof *values * (size_t)shape_count(entry->shape));
+        free(values);
+    }
+    free(state_of);
+    static const char *const names[] = {"encoder.layers.0.self_attn.q_proj.weight",
+                                        "encoder.layers.0.self_attn.v_proj.bias",
+                                        "encoder.layers.0.self_attn_layer_norm.weight",
+                                        "decoder.layers.0.encoder_attn.k_proj.weight",
+                                        "decoder.layers.0.encoder_attn.q_proj.weight",
+                                        "decoder.layers.0.encoder_attn_layer_norm.bias",
+                                        "decoder.layers.0.final_layer_norm.bias",
+                                        "decoder.layers.0.fc2.weight",
+                                        "encoder.embed_tokens.weight"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; ++i)
+        assert_non_null(safetensors_find(file, names[i]));
+    const float *value = safetensors_find(file, "encoder.layers.0.self_attn.v_proj.weight")->data;
+    double *joined = get(&saved, store_find(saved.store, "encoder.layers.0.self_attn.qkv_proj.weight")->data,
+                         shape_of(FLOAT32, 2, (int64_t[]){24, 8}));
+    for (int i = 0; i < 64; ++i)
+        assert_true((double)value[i] == joined[128 + i]);
+    free(joined);
+    /* As others write them: the matrix under another name, or twice. */
+    for (int copies = 1; copies <= 2; ++copies) {
+        static SafeTensor tensor[96];
+        int count = 0;
+        for (; count < safetensors_count(file); ++count) {
+            tensor[count] = *safetensors_at(file, count);
+            if (strcmp(tensor[count].name, "encoder.embed_tokens.weight") != 0) continue;
+            tensor[count].name = copies == 1 ? "decoder.output_projection.weight" : tensor[count].name;
+            tensor[95] = tensor[count];
+        }
+        tensor[95].name = "decoder.embed_tokens.weight";
+        if (copies == 2) tensor[count++] = tensor[95];
+        assert_ok(safetensors_write(in_scratch("other.safetensors"), tensor, count, NULL, 0));
+        machine_close(&loaded);
+        open_small(&loaded, 0);
+        assert_ok(checkpoint_load_weights(loaded.store, in_scratch("other.safetensors"), "", NULL));
+        assert_same_parameters(&saved, &loaded);
+        tensor[0].name = "decoder.version";
+        assert_ok(safetensors_write(in_scratch("other.safetensors"), tensor, count, NULL, 0));
+        assert_fails(checkpoint_load_weights(loaded.store, in_scratch("other.safetensors"), "", NULL),
+                     STATUS_INPUT, "holds decoder.version, which this network does not have");
+    }
+    safetensors_close(file);
+    machine_close(&saved);
+    machine_close(&loaded);
+}
+
 /* ---- decoding ---- */
 
 enum {
@@ -997,10 +1109,8 @@ static void test_decoding(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layers),
-        cmocka_unit_test(test_networks),
-        cmocka_unit_test(test_training),
-        cmocka_unit_test(test_decoding),
+        cmocka_unit_test(test_layers), cmocka_unit_test(test_networks), cmocka_unit_test(test_training),
+        SCRATCH(test_files),           cmocka_unit_test(test_decoding),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -250,6 +250,23 @@ Value graph_transient_state(Graph *graph, const char *name, Shape shape, Init in
     return value;
 }
 
+void graph_set_file_names(Graph *graph, Value parameter, FileNames names)
+{
+    if (!value_exists(parameter) || graph->status != OK) return;
+    ValueInfo *info = &graph->value[parameter.id];
+    if (info->role != ROLE_PARAMETER || info->file_layout != FILE_AS_IN_MEMORY ||
+        (names.parts > 0 && (info->shape.rank < 1 || info->shape.extent[0] % names.parts != 0)) ||
+        names.parts > FILE_NAMES_MAX || names.others > FILE_NAMES_MAX) {
+        graph_fail(graph, STATUS_INTERNAL, "%s cannot be %d parts in files", info->name, names.parts);
+        return;
+    }
+    for (int i = 0; i < names.parts; ++i)
+        names.part[i] = keep_text(graph, names.part[i]);
+    for (int i = 0; i < names.others; ++i)
+        names.other[i] = keep_text(graph, names.other[i]);
+    if (graph->status == OK) graph->value[parameter.id].file_names = names;
+}
+
 void graph_start_row_at_zero(Graph *graph, Value parameter, int64_t row)
 {
     if (value_exists(parameter)) graph->value[parameter.id].zero_row = row;
@@ -376,6 +393,10 @@ Role graph_role(const Graph *graph, Value value) { return graph->value[value.id]
 const char *graph_name(const Graph *graph, Value value) { return graph->value[value.id].name; }
 Init graph_init(const Graph *graph, Value value) { return graph->value[value.id].init; }
 FileLayout graph_file_layout(const Graph *graph, Value value) { return graph->value[value.id].file_layout; }
+const FileNames *graph_file_names(const Graph *graph, Value value)
+{
+    return &graph->value[value.id].file_names;
+}
 int64_t graph_zero_row(const Graph *graph, Value value) { return graph->value[value.id].zero_row; }
 TrainingKind graph_training(const Graph *graph, Value value) { return graph->value[value.id].training; }
 bool graph_is_transient(const Graph *graph, Value value) { return graph->value[value.id].transient; }

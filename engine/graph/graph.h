@@ -65,6 +65,15 @@ typedef enum {
     FILE_CONVOLUTION_1D  /* in memory [out, 1, width, in]; in files [out, in, width] */
 } FileLayout;
 
+/* How files name a parameter, where not by its own name alone. */
+enum { FILE_NAMES_MAX = 3 };
+typedef struct {
+    int parts;                         /* 0, or: files hold so many tensors, equal shares of its rows, */
+    const char *part[FILE_NAMES_MAX];  /* of these full names */
+    int others;                        /* starting weights may also have */
+    const char *other[FILE_NAMES_MAX]; /* these full names: copies of it, or it itself */
+} FileNames;
+
 /* How a parameter is trained. */
 typedef enum {
     TRAINED,         /* its gradient has its shape */
@@ -107,6 +116,9 @@ Value graph_state(Graph *, const char *name, Shape, Init);
 /* A state that no checkpoint holds and that ranks do not share (a decoder's cache). All programs of a store that
  * name it share it. */
 Value graph_transient_state(Graph *, const char *name, Shape, Init);
+
+/* Names are copied. Parts need a number of rows that they divide. */
+void graph_set_file_names(Graph *, Value parameter, FileNames);
 
 /* Row `row` of a parameter starts at zero, whatever its Init (an embedding's padding). */
 void graph_start_row_at_zero(Graph *, Value parameter, int64_t row);
@@ -179,8 +191,9 @@ Shape graph_shape(const Graph *, Value);
 Role graph_role(const Graph *, Value);
 const char *graph_name(const Graph *, Value); /* inputs, parameters, states; for results "scope.op" */
 Init graph_init(const Graph *, Value);
-FileLayout graph_file_layout(const Graph *, Value); /* of a parameter; FILE_AS_IN_MEMORY for others */
-int64_t graph_zero_row(const Graph *, Value);       /* which row starts at zero; -1: none */
+FileLayout graph_file_layout(const Graph *, Value);      /* of a parameter; FILE_AS_IN_MEMORY for others */
+const FileNames *graph_file_names(const Graph *, Value); /* of a parameter */
+int64_t graph_zero_row(const Graph *, Value);            /* which row starts at zero; -1: none */
 TrainingKind graph_training(const Graph *, Value);
 bool graph_is_transient(const Graph *, Value);
 bool graph_is_kept(const Graph *, Value);

@@ -11,6 +11,7 @@ typedef struct {
     Role role;
     Init init;
     FileLayout file_layout;
+    FileNames file_names;
     int64_t zero_row; /* -1: none */
     TrainingKind training;
     const char *name;

@@ -5,6 +5,8 @@
 #include "engine/ops/ops.h"
 #include "engine/ops/table.h"
 
+#include <stdio.h>
+
 static const LinearAttributes *attributes_of(const Node *node) { return node->attributes; }
 
 static Shape input_shape(const LinearAttributes *a) { return shape_of(a->in_type, a->rank, a->extent); }
@@ -152,10 +154,28 @@ Value linear_with(Graph *graph, Value x, Value weight, Value bias, DType type)
                       sizeof a);
 }
 
+/* "SCOPE.PART.weight" for each part: the names of the parts beside the layer that they make. */
+static void name_parts(Graph *graph, Value parameter, const char *scope, const Linear *linear,
+                       const char *what)
+{
+    enum { ROOM = 640 };
+    char text[FILE_NAMES_MAX][ROOM];
+    FileNames names = {.parts = 0};
+    while (names.parts < FILE_NAMES_MAX && linear->parts[names.parts] != NULL) {
+        (void)snprintf(text[names.parts], ROOM, "%s%s%s.%s", scope, scope[0] != '\0' ? "." : "",
+                       linear->parts[names.parts], what);
+        names.part[names.parts] = text[names.parts];
+        ++names.parts;
+    }
+    if (names.parts > 0) graph_set_file_names(graph, parameter, names);
+}
+
 Value linear(Graph *graph, const char *name, Value x, Linear linear)
 {
     if (graph_failed(graph)) return NO_VALUE;
     const Shape in = graph_shape(graph, x);
+    char scope[512];
+    (void)snprintf(scope, sizeof scope, "%s", graph_scope(graph));
     graph_enter(graph, name);
     Value y = NO_VALUE;
     if (check_layer(graph, in, linear.features, linear.type)) {
@@ -165,11 +185,13 @@ Value linear(Graph *graph, const char *name, Value x, Linear linear)
         const Shape bias = shape_of(FLOAT32, 1, (int64_t[]){linear.features});
         const Value parameter =
             graph_parameter(graph, "weight", weight, op_weight_init(linear.init, fan_in, fan_out));
-        y = linear_with(graph, x, parameter,
-                        linear.no_bias
-                            ? NO_VALUE
-                            : graph_parameter(graph, "bias", bias, op_bias_init(linear.init, fan_in)),
-                        linear.type);
+        name_parts(graph, parameter, scope, &linear, "weight");
+        Value bias_parameter = NO_VALUE;
+        if (!linear.no_bias) {
+            bias_parameter = graph_parameter(graph, "bias", bias, op_bias_init(linear.init, fan_in));
+            name_parts(graph, bias_parameter, scope, &linear, "bias");
+        }
+        y = linear_with(graph, x, parameter, bias_parameter, linear.type);
     }
     graph_leave(graph);
     return y;

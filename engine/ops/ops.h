@@ -58,9 +58,10 @@ typedef struct {
     int64_t features; /* out */
     bool no_bias;
     WeightInit init;
-    int64_t
-        fan_out; /* the outputs that initialisation counts, where several layers are parts of one; 0: features */
-    DType type; /* of the output: FLOAT32 (0) or the compute type; logits are FLOAT32 */
+    int64_t fan_out; /* outputs as initialisation counts them; 0: features */
+    DType type;      /* of the output: FLOAT32 (0) or the compute type; logits are FLOAT32 */
+    /* In files several layers of these names instead, equal shares of the features. */
+    const char *parts[FILE_NAMES_MAX];
 } Linear;
 /* [..., C] -> [..., features]; parameters weight [features,C], bias [features]. */
 Value linear(Graph *, const char *name, Value x, Linear);

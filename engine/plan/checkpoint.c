@@ -11,6 +11,56 @@
 #include <string.h>
 #include <unistd.h>
 
+/* ---- pieces ---- */
+
+/* Files hold an entry as one tensor or as several, each equal shares of its rows: pieces, which are entries like any
+ * other but for their place, so many bytes behind the entry's. */
+static int piece_count(const StoreEntry *entry)
+{
+    return entry->file_names.parts > 0 ? entry->file_names.parts : 1;
+}
+
+static StoreEntry piece_of(const StoreEntry *entry, int index, size_t *place)
+{
+    StoreEntry piece = *entry;
+    *place = 0;
+    if (entry->file_names.parts == 0) return piece;
+    piece.name = entry->file_names.part[index];
+    piece.shape.extent[0] /= entry->file_names.parts;
+    *place = (size_t)index * shape_bytes(piece.shape);
+    return piece;
+}
+
+/* All pieces of a store, one after the other: begins with entry -1. */
+typedef struct {
+    const Store *store;
+    int entry, index;
+    StoreEntry piece;
+    size_t place;
+} Pieces;
+
+static bool next_piece(Pieces *p)
+{
+    if (p->entry < 0 || ++p->index == piece_count(store_at(p->store, p->entry))) {
+        if (++p->entry == store_count(p->store)) return false;
+        p->index = 0;
+    }
+    p->piece = piece_of(store_at(p->store, p->entry), p->index, &p->place);
+    return true;
+}
+
+static Pieces pieces_of(const Store *store) { return (Pieces){.store = store, .entry = -1}; }
+
+static void *piece_data(const Pieces *p, void *of_entry) { return (char *)of_entry + p->place; }
+
+static bool find_piece(const Store *store, const char *name, Pieces *p)
+{
+    *p = pieces_of(store);
+    while (next_piece(p))
+        if (strcmp(p->piece.name, name) == 0) return true;
+    return false;
+}
+
 /* ---- layouts ---- */
 
 /* Of a convolution's weight, [out, height, width, in] in memory and [out, in, height, width] in files. */
@@ -161,22 +211,21 @@ static Status host_copy_end(HostCopy *copy, Device *device, Status status, HostC
 
 static Status copy_optimizer(Store *store, HostCopy **out)
 {
-    const int arrays = store_flat_arrays(store), entries = store_count(store);
+    const int arrays = store_flat_arrays(store);
     Device *device = store_device(store);
     HostCopy *copy;
     char *name = NULL;
-    TRY(host_copy_new(arrays * entries, &copy));
+    TRY(host_copy_new(arrays * FILE_NAMES_MAX * store_count(store), &copy));
     copy->owns_names = true;
     Status status = OK;
     for (int a = 0; a < arrays && status == OK; ++a)
-        for (int i = 0; i < entries && status == OK; ++i) {
-            const StoreEntry *entry = store_at(store, i);
-            const float *state = store_flat_of(store, a, entry);
+        for (Pieces p = pieces_of(store); next_piece(&p) && status == OK;) {
+            float *state = store_flat_of(store, a, store_at(store, p.entry));
             if (state == NULL) continue;
-            status = text_format(&name, "%s/%s", store_flat_name(store, a), entry->name);
+            status = text_format(&name, "%s/%s", store_flat_name(store, a), p.piece.name);
             if (status != OK) break;
             const int before = copy->count;
-            status = host_copy_add(copy, device, entry, name, state);
+            status = host_copy_add(copy, device, &p.piece, name, piece_data(&p, state));
             if (copy->count == before) free(name);
         }
     return host_copy_end(copy, device, status, out);
@@ -184,16 +233,14 @@ static Status copy_optimizer(Store *store, HostCopy **out)
 
 Status checkpoint_copy_model(Store *store, HostCopy **out)
 {
-    const int entries = store_count(store);
     Device *device = store_device(store);
     HostCopy *copy;
     *out = NULL;
-    TRY(host_copy_new(entries, &copy));
+    TRY(host_copy_new(FILE_NAMES_MAX * store_count(store), &copy));
     Status status = OK;
-    for (int i = 0; i < entries && status == OK; ++i) {
-        const StoreEntry *entry = store_at(store, i);
-        if (!entry->transient) status = host_copy_add(copy, device, entry, entry->name, entry->data);
-    }
+    for (Pieces p = pieces_of(store); status == OK && next_piece(&p);)
+        if (!p.piece.transient)
+            status = host_copy_add(copy, device, &p.piece, p.piece.name, piece_data(&p, p.piece.data));
     return host_copy_end(copy, device, status, out);
 }
 
@@ -279,17 +326,17 @@ static Status check_tensor(const SafeTensor *tensor, const StoreEntry *entry, co
 
 static Status check_model(const Store *store, const SafeFile *file, const char *path)
 {
-    for (int i = 0; i < store_count(store); ++i) {
-        const StoreEntry *entry = store_at(store, i);
-        if (entry->transient) continue;
-        const SafeTensor *tensor = safetensors_find(file, entry->name);
+    Pieces p = pieces_of(store);
+    while (next_piece(&p)) {
+        if (p.piece.transient) continue;
+        const SafeTensor *tensor = safetensors_find(file, p.piece.name);
         if (tensor == NULL)
             return fail(STATUS_INPUT, "%s has no tensor %s. Is it a checkpoint of another network?", path,
-                        entry->name);
-        TRY(check_tensor(tensor, entry, entry->name, path));
+                        p.piece.name);
+        TRY(check_tensor(tensor, &p.piece, p.piece.name, path));
     }
     for (int i = 0; i < safetensors_count(file); ++i)
-        if (store_find(store, safetensors_at(file, i)->name) == NULL)
+        if (!find_piece(store, safetensors_at(file, i)->name, &p))
             return fail(STATUS_INPUT, "%s holds %s, which this network does not have", path,
                         safetensors_at(file, i)->name);
     return OK;
@@ -299,21 +346,20 @@ static Status check_model(const Store *store, const SafeFile *file, const char *
 static Status each_optimizer_tensor(Store *store, const SafeFile *file, const char *path, bool load)
 {
     for (int a = 0; a < store_flat_arrays(store); ++a)
-        for (int i = 0; i < store_count(store); ++i) {
-            const StoreEntry *entry = store_at(store, i);
-            float *state = store_flat_of(store, a, entry);
+        for (Pieces p = pieces_of(store); next_piece(&p);) {
+            float *state = store_flat_of(store, a, store_at(store, p.entry));
             if (state == NULL) continue;
             char *name;
-            TRY(text_format(&name, "%s/%s", store_flat_name(store, a), entry->name));
+            TRY(text_format(&name, "%s/%s", store_flat_name(store, a), p.piece.name));
             const SafeTensor *tensor = safetensors_find(file, name);
             Status status = OK;
             if (tensor == NULL)
                 status = fail(STATUS_INPUT, "%s has no tensor %s. Was it written with another optimizer?",
                               path, name);
             else if (load)
-                status = read_in(store_device(store), entry, tensor->data, state);
+                status = read_in(store_device(store), &p.piece, tensor->data, piece_data(&p, state));
             else
-                status = check_tensor(tensor, entry, name, path);
+                status = check_tensor(tensor, &p.piece, name, path);
             free(name);
             TRY(status);
         }
@@ -351,11 +397,10 @@ Status checkpoint_load(Store *store, const char *folder, const char *stem, SafeF
         TRY_ELSE(done, each_optimizer_tensor(store, optimizer, optimizer_path, false));
         TRY_ELSE(done, each_optimizer_tensor(store, optimizer, optimizer_path, true));
     }
-    for (int i = 0; i < store_count(store); ++i) {
-        const StoreEntry *entry = store_at(store, i);
-        if (entry->transient) continue;
-        TRY_ELSE(done, read_in(store_device(store), entry, safetensors_find(model, entry->name)->data,
-                               entry->data));
+    for (Pieces p = pieces_of(store); next_piece(&p);) {
+        if (p.piece.transient) continue;
+        TRY_ELSE(done, read_in(store_device(store), &p.piece, safetensors_find(model, p.piece.name)->data,
+                               piece_data(&p, p.piece.data)));
     }
     if (file != NULL) {
         *file = model;
@@ -416,15 +461,15 @@ static Status as_entry_has_it(SafeTensor *tensor, const StoreEntry *entry, const
 }
 
 /* Checks a tensor against its entry, or reads it in. */
-static Status take_weights(Store *store, const SafeTensor *tensor, const StoreEntry *entry, const char *path,
-                           bool read)
+static Status take_weights(Store *store, const SafeTensor *tensor, const StoreEntry *entry, void *data,
+                           const char *path, bool read)
 {
     SafeTensor taken = *tensor;
     float *converted;
     Status status = as_entry_has_it(&taken, entry, path, &converted);
     if (status == OK) {
         if (read)
-            status = read_in(store_device(store), entry, taken.data, entry->data);
+            status = read_in(store_device(store), entry, taken.data, data);
         else
             status = check_tensor(&taken, entry, tensor->name, path);
     }
@@ -432,35 +477,40 @@ static Status take_weights(Store *store, const SafeTensor *tensor, const StoreEn
     return status;
 }
 
-static const char module_prefix[] = "module.";
-
-/* The file's tensor for the entry; NULL: none. */
-static Status find_weights(const SafeFile *file, const StoreEntry *entry, const SafeTensor **tensor)
+static const char *without_prefix(const char *name)
 {
-    char *name;
-    *tensor = safetensors_find(file, entry->name);
-    if (*tensor != NULL) return OK;
-    TRY(text_format(&name, "%s%s", module_prefix, entry->name));
-    *tensor = safetensors_find(file, name);
-    free(name);
-    return OK;
+    static const char prefix[] = "module.";
+    return strncmp(name, prefix, sizeof prefix - 1) == 0 ? name + sizeof prefix - 1 : name;
+}
+
+/* The piece of that name, or one that may have it in others' files. */
+static bool find_named_piece(const Store *store, const char *name, Pieces *p)
+{
+    if (find_piece(store, name, p)) return true;
+    *p = pieces_of(store);
+    while (next_piece(p))
+        for (int i = 0; i < p->piece.file_names.others; ++i)
+            if (strcmp(p->piece.file_names.other[i], name) == 0) return true;
+    return false;
+}
+
+/* The tensor of a piece: of the piece's own name, if there is one. */
+static const SafeTensor *tensor_of(const SafeFile *file, const StoreEntry *piece)
+{
+    const SafeTensor *found = NULL;
+    for (int i = 0; i < safetensors_count(file); ++i) {
+        const SafeTensor *tensor = safetensors_at(file, i);
+        const char *name = without_prefix(tensor->name);
+        if (strcmp(name, piece->name) == 0) return tensor;
+        for (int k = 0; k < piece->file_names.others && found == NULL; ++k)
+            if (strcmp(name, piece->file_names.other[k]) == 0) found = tensor;
+    }
+    return found;
 }
 
 static bool is_wanted(const StoreEntry *entry, const char *pattern)
 {
     return pattern[0] == '\0' || fnmatch(pattern, entry->name, 0) == 0;
-}
-
-/* A file for the whole network holds nothing else. */
-static Status check_all_known(Store *store, const SafeFile *file, const char *path)
-{
-    for (int i = 0; i < safetensors_count(file); ++i) {
-        const char *name = safetensors_at(file, i)->name;
-        const size_t prefix = sizeof module_prefix - 1;
-        if (store_find(store, strncmp(name, module_prefix, prefix) == 0 ? name + prefix : name) == NULL)
-            return fail(STATUS_INPUT, "%s holds %s, which this network does not have", path, name);
-    }
-    return OK;
 }
 
 static Status check_pattern_fits(Store *store, const char *pattern)
@@ -508,6 +558,19 @@ static Status list_kept(Store *store, const char *pattern, char **kept)
     return status;
 }
 
+/* A file for the whole network holds nothing else; what it holds several times has one shape. */
+static Status check_all_known(Store *store, const SafeFile *file, const char *path)
+{
+    for (int i = 0; i < safetensors_count(file); ++i) {
+        const SafeTensor *tensor = safetensors_at(file, i);
+        Pieces p;
+        if (!find_named_piece(store, without_prefix(tensor->name), &p))
+            return fail(STATUS_INPUT, "%s holds %s, which this network does not have", path, tensor->name);
+        TRY(take_weights(store, tensor, &p.piece, NULL, path, false));
+    }
+    return OK;
+}
+
 Status checkpoint_load_weights(Store *store, const char *path, const char *pattern, char **kept)
 {
     SafeFile *file;
@@ -516,15 +579,14 @@ Status checkpoint_load_weights(Store *store, const char *path, const char *patte
     TRY(safetensors_open(path, &file));
     Status status = pattern[0] == '\0' ? check_all_known(store, file, path) : OK;
     for (int pass = 0; pass < 2 && status == OK; ++pass) /* all must be there before any is changed */
-        for (int i = 0; i < store_count(store) && status == OK; ++i) {
-            const StoreEntry *entry = store_at(store, i);
-            const SafeTensor *tensor;
-            if (!is_wanted(entry, pattern)) continue;
-            status = find_weights(file, entry, &tensor);
-            if (status == OK && tensor == NULL && entry->role == ROLE_PARAMETER)
-                status = fail(STATUS_INPUT, "%s has no tensor %s", path, entry->name);
-            else if (status == OK && tensor != NULL)
-                status = take_weights(store, tensor, entry, path, pass == 1);
+        for (Pieces p = pieces_of(store); status == OK && next_piece(&p);) {
+            if (!is_wanted(store_at(store, p.entry), pattern)) continue;
+            const SafeTensor *tensor = tensor_of(file, &p.piece);
+            if (tensor == NULL && p.piece.role == ROLE_PARAMETER)
+                status = fail(STATUS_INPUT, "%s has no tensor %s", path, p.piece.name);
+            else if (tensor != NULL)
+                status = take_weights(store, tensor, &p.piece,
+                                      pass == 1 ? piece_data(&p, p.piece.data) : NULL, path, pass == 1);
         }
     safetensors_close(file);
     return status == OK && kept != NULL ? list_kept(store, pattern, kept) : status;

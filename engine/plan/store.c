@@ -119,6 +119,9 @@ static Status check_same(const Found *a, const Found *b)
     if (graph_file_layout(a->graph, a->value) != graph_file_layout(b->graph, b->value))
         return fail(STATUS_INTERNAL, "%s has another layout in files in graph %d than in graph %d", name,
                     a->graph_index, b->graph_index);
+    if (graph_file_names(a->graph, a->value)->parts != graph_file_names(b->graph, b->value)->parts)
+        return fail(STATUS_INTERNAL, "%s has other names in files in graph %d than in graph %d", name,
+                    a->graph_index, b->graph_index);
     const bool rows_a = a->kind == KIND_TABLE, rows_b = b->kind == KIND_TABLE;
     if (rows_a != rows_b && a->kind != KIND_UNTRAINED && b->kind != KIND_UNTRAINED)
         return fail(STATUS_INTERNAL, "%s is trained by rows in one of graph %d and %d only", name,
@@ -221,6 +224,23 @@ static void free_rows(const Store *store, RowGradient *rows)
     device_free(store->device, rows->gradient);
 }
 
+static Status copy_file_names(const FileNames *from, FileNames *to)
+{
+    for (; to->parts < from->parts; ++to->parts)
+        TRY(text_copy(from->part[to->parts], (char **)(void *)&to->part[to->parts]));
+    for (; to->others < from->others; ++to->others)
+        TRY(text_copy(from->other[to->others], (char **)(void *)&to->other[to->others]));
+    return OK;
+}
+
+static void free_file_names(FileNames *names)
+{
+    for (int i = 0; i < names->parts; ++i)
+        free((void *)(uintptr_t)names->part[i]);
+    for (int i = 0; i < names->others; ++i)
+        free((void *)(uintptr_t)names->other[i]);
+}
+
 static Status add_entry(Store *store, const Found *found)
 {
     const Shape shape = graph_shape(found->graph, found->value);
@@ -233,6 +253,7 @@ static Status add_entry(Store *store, const Found *found)
                           .by_rows = found->kind == KIND_TABLE};
     TRY(text_copy(graph_name(found->graph, found->value), (char **)(void *)&entry->name));
     ++store->count;
+    TRY(copy_file_names(graph_file_names(found->graph, found->value), &entry->file_names));
     if (entry->role == ROLE_PARAMETER) {
         entry->offset = store->flat_count;
         store->parameter_count += shape_count(shape);
@@ -314,6 +335,7 @@ void store_free(Store *store)
         if (entry->all_rows.list != entry->rows.list) free_rows(store, &entry->all_rows);
         free_rows(store, &entry->rows);
         free((void *)(uintptr_t)entry->name);
+        free_file_names(&entry->file_names);
     }
     for (int i = 0; i < store->tables && store->gathered != NULL; ++i)
         free_rows(store, &store->gathered[i]);

@@ -42,6 +42,7 @@ typedef struct {
     float *gradient;        /* parameters with a dense gradient; else NULL. Device memory */
     int64_t offset;         /* parameters: element offset in the flat arrays; else -1 */
     FileLayout file_layout; /* how checkpoints order it, and the optimizer's state for it */
+    FileNames file_names;   /* owned by the store */
     bool transient;         /* a state that is neither saved nor shared */
     bool by_rows;           /* a table that is TRAINED_BY_ROWS: */
     RowGradient rows;       /* its gradient on this rank; and over all ranks, which may be the same memory: */
