@@ -20,6 +20,7 @@
 
 #include "engine/graph/op.h"
 #include "losses/gamma.h"
+#include "losses/sample_loss.h"
 
 #include <stdbool.h>
 
@@ -49,6 +50,9 @@ enum { HEAD_SUMS, HEAD_GRADIENT, HEAD_CONFIDENCE, HEAD_CORRECT, HEAD_OUTPUTS };
 extern const Op op_loss_head;
 extern const Kernel loss_head_cpu;
 extern const Kernel loss_head_cuda OPTIONAL_KERNEL;
+
+/* The loss of one sample in the epoch, without a penalty. */
+SampleLoss loss_head_sample(const Sample *, const LossHead *, int64_t epoch);
 
 /* Appends the op; returns the sums. */
 Value loss_head(Graph *, Value logits, Value target, Value weight, const LossHead *);

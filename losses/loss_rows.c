@@ -34,6 +34,11 @@ static const SampleFunction sample_functions[] = {
     [SAMPLE_FOCAL] = apply_focal,
 };
 
+SampleLoss loss_head_sample(const Sample *sample, const LossHead *head, int64_t epoch)
+{
+    return sample_functions[head->form](sample, head, epoch);
+}
+
 typedef double (*PenaltyFunction)(const Judged[], int64_t, double width, void *workspace, double gradient[]);
 
 static const PenaltyFunction penalty_functions[] = {

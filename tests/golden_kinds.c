@@ -51,10 +51,10 @@ static const GoldenKind kinds[] = {
     {"brier_decomposition", NULL, "test_study_measures", NULL},
     {"consistency_bars", NULL, "test_study_measures", NULL},
     {"verified_calibration", NULL, "test_study_measures", NULL},
-    {"theory_g", NULL, NULL, "theory"},
-    {"theory_minimiser", NULL, NULL, "theory"},
-    {"theory_gamma", NULL, NULL, "theory"},
-    {"gradient_norms", NULL, NULL, "theory"},
+    {"theory_g", NULL, "test_theory", NULL},
+    {"theory_minimiser", NULL, "test_theory", NULL},
+    {"theory_gamma", NULL, "test_theory", NULL},
+    {"gradient_norms", NULL, "test_theory", NULL},
     {"cifar10c_gaussian_noise", NULL, "test_outside", NULL},
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
