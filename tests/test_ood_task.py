@@ -5,7 +5,7 @@ import os
 import random
 import struct
 
-from jobs import INPUT, USAGE, Job, Suite, main
+from jobs import INPUT, USAGE, Job, Suite, contents, main
 from test_image_folder_task import CLASSES, write_image
 
 DATA = os.environ.get("PLUMB_DATA", "../shared/data")
@@ -99,6 +99,29 @@ class OodTask(Suite):
                 for key, (area, _) in areas(again[name]).items():
                     self.assertAlmostEqual(area, areas(found[name])[key][0], 3)
             self.assertEqual(again["cifar10_c"], found["cifar10_c"])
+
+    def test_report(self):
+        run = self.train(self.config, run=self.folder())
+        page = self.folder() + ".html"
+        self.assertEnds(Job(["report", run, "--output", page]).wait(), 0)
+        self.assertNotIn("Out of distribution", contents(page).decode())
+        self.evaluate(run, "--ood", "gaussian_noise", "--ood", f"grey={self.other}")
+        self.assertEnds(Job(["report", run, "--output", page]).wait(), 0)
+        text = contents(page).decode()
+        area = self.sets(run)["grey"]["before"]["auroc_entropy"]
+        self.assertIn("<h2 class=\"page\">Out of distribution</h2>", text)
+        self.assertIn(f"<td class=\"number\">{100 * area:.2f} <small>[", text)
+        self.assertIn("ROC curves of telling test samples from gaussian_noise", text)
+        self.assertIn("made here: the run&#39;s own test images", text)
+        with open(f"{run}/ood.json", "w", encoding="utf-8") as file:
+            file.write("{\"sets\": [{\"name\": \"<b>\", \"before\": 3}, 7, {}]}")
+        self.assertEnds(Job(["report", run, "--output", page]).wait(), 0)
+        self.assertNotIn("<b>", contents(page).decode())
+        with open(f"{run}/ood.json", "w", encoding="utf-8") as file:
+            file.write("{\"sets\"")
+        job = Job(["report", run, "--output", page]).wait()
+        self.assertEnds(job, 0)
+        self.assertIn("ood.json", job.errors)
 
     def test_json(self):
         run = self.undisturbed(self.config)

@@ -6,6 +6,7 @@
 #include "launch/options.h"
 #include "launch/report/html.h"
 #include "launch/report/report_figures.h"
+#include "launch/report/report_ood.h"
 #include "launch/report/report_sort.h"
 #include "launch/report/report_style.h"
 #include "launch/report/report_tables.h"
@@ -423,6 +424,7 @@ static Status write_page(FILE *page, const Pages *pages, const char *title)
         TRY(report_seeds(page, pages->run, pages->count));
     }
     TRY(write_reliability(page, pages));
+    TRY(report_ood(page, pages->run, pages->colour, pages->count));
     (void)fputs("<h2 class=\"page\">Training</h2>\n", page);
     if (any_epoch(pages)) TRY(write_curves(page, pages));
     report_training(page, pages->run, pages->colour, pages->count);

@@ -1,66 +1,11 @@
 #include "launch/report/report_figures.h"
 
-#include "launch/report/gnuplot.h"
+#include "launch/report/figure_script.h"
 #include "launch/report/html.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-/* ---- scripts ---- */
-
-typedef struct {
-    char *text;
-    size_t size;
-    FILE *file;
-} Script;
-
-static Status script_open(Script *script)
-{
-    *script = (Script){.text = NULL};
-    script->file = open_memstream(&script->text, &script->size);
-    return script->file != NULL ? OK : fail(STATUS_MEMORY, "no memory for a figure");
-}
-
-/* Closes the script, draws it and frees it. */
-static Status script_draw(Script *script, int width, int height, const char *id, const char *label,
-                          char **svg)
-{
-    const bool whole = ferror(script->file) == 0;
-    Status status = fclose(script->file) == 0 && whole ? OK : fail(STATUS_MEMORY, "no memory for a figure");
-    if (status == OK) status = gnuplot_svg(script->text, width, height, id, label, svg);
-    free(script->text);
-    return status;
-}
-
-/* A run's colour; NULL-terminated in `buffer`. Colours come again after GNUPLOT_RUNS, then dashed. */
-static const char *run_colour(int number, char buffer[16])
-{
-    if (number < 0) return GNUPLOT_MUTED;
-    (void)snprintf(buffer, 16, GNUPLOT_RUN_FORMAT, (unsigned)(number % GNUPLOT_RUNS));
-    return buffer;
-}
-
-/* The look that all figures share: two axes, outward ticks, a faint grid. */
-static void write_style(FILE *script)
-{
-    (void)fputs("set border 3 lw 0.8 lc rgb " GNUPLOT_MUTED "\n"
-                "set tics out nomirror scale 0.5 textcolor rgb " GNUPLOT_MUTED "\n"
-                "set grid back lt 1 lw 0.6 lc rgb " GNUPLOT_GRID "\n"
-                "unset key\n"
-                "set style fill solid 1 noborder\n",
-                script);
-}
-
-/* Margins in pixels of the figure, so that figures side by side have equal axes. */
-static void write_margins(FILE *script, int width, int height, int left, int right, int top, int bottom)
-{
-    (void)fprintf(script,
-                  "set lmargin at screen %.6f\nset rmargin at screen %.6f\n"
-                  "set tmargin at screen %.6f\nset bmargin at screen %.6f\n",
-                  (double)left / width, 1 - (double)right / width, 1 - (double)top / height,
-                  (double)bottom / height);
-}
 
 /* ---- reliability ---- */
 
@@ -128,7 +73,7 @@ static void write_boxes(FILE *script, const char *name, const RunMeasure *measur
 static void write_reliability(FILE *script, const RunMeasure *measure, int colour)
 {
     char buffer[16];
-    const char *run = run_colour(colour, buffer);
+    const char *run = figure_colour(colour, buffer);
     double total = 0;
     for (int i = 0; i < measure->bins; ++i)
         total += (double)measure->bin[i].count;
@@ -138,11 +83,11 @@ static void write_reliability(FILE *script, const RunMeasure *measure, int colou
     write_boxes(script, "over", measure, 1, FIGURE_FEW_SAMPLES, INT64_MAX, over_of);
     write_boxes(script, "under", measure, 1, FIGURE_FEW_SAMPLES, INT64_MAX, under_of);
     write_boxes(script, "share", measure, fmax(total, 1), 1, INT64_MAX, share_of);
-    write_style(script);
+    figure_style(script);
     (void)fputs("set multiplot\nset xrange [0:1]\nset xtics 0,0.2,1\n", script);
 
-    write_margins(script, RELIABILITY_WIDTH, RELIABILITY_HEIGHT, RELIABILITY_LEFT, RELIABILITY_RIGHT,
-                  RELIABILITY_TOP, RELIABILITY_BOTTOM + RELIABILITY_SHARE + RELIABILITY_BETWEEN);
+    figure_margins(script, RELIABILITY_WIDTH, RELIABILITY_HEIGHT, RELIABILITY_LEFT, RELIABILITY_RIGHT,
+                   RELIABILITY_TOP, RELIABILITY_BOTTOM + RELIABILITY_SHARE + RELIABILITY_BETWEEN);
     (void)fputs("set yrange [0:1]\nset ytics 0,0.2,1 format '%.1f'\nset format x ''\n"
                 "set ylabel 'accuracy' offset 1,0 textcolor rgb " GNUPLOT_MUTED "\n"
                 "set arrow 1 from 0,0 to 1,1 nohead front lw 1 dt (8,5) lc rgb " GNUPLOT_INK "\n",
@@ -157,8 +102,8 @@ static void write_reliability(FILE *script, const RunMeasure *measure, int colou
         " fs transparent pattern 5 noborder\n",
         run, run);
 
-    write_margins(script, RELIABILITY_WIDTH, RELIABILITY_HEIGHT, RELIABILITY_LEFT, RELIABILITY_RIGHT,
-                  RELIABILITY_TOP + RELIABILITY_SIDE + RELIABILITY_BETWEEN, RELIABILITY_BOTTOM);
+    figure_margins(script, RELIABILITY_WIDTH, RELIABILITY_HEIGHT, RELIABILITY_LEFT, RELIABILITY_RIGHT,
+                   RELIABILITY_TOP + RELIABILITY_SIDE + RELIABILITY_BETWEEN, RELIABILITY_BOTTOM);
     (void)fputs("unset arrow 1\n"
                 "set format x '%.1f'\nset xtics offset 0,0.3\nset xlabel 'confidence' offset 0,0.9 "
                 "textcolor rgb " GNUPLOT_MUTED "\n"
@@ -180,10 +125,10 @@ static void write_reliability(FILE *script, const RunMeasure *measure, int colou
 Status figure_reliability(const RunMeasure *measure, int colour, const char *id, const char *label,
                           char **svg)
 {
-    Script script;
-    TRY(script_open(&script));
+    FigureScript script;
+    TRY(figure_script_open(&script));
     write_reliability(script.file, measure, colour);
-    return script_draw(&script, RELIABILITY_WIDTH, RELIABILITY_HEIGHT, id, label, svg);
+    return figure_script_draw(&script, RELIABILITY_WIDTH, RELIABILITY_HEIGHT, id, label, svg);
 }
 
 /* ---- intervals ---- */
@@ -244,9 +189,9 @@ static void write_intervals(FILE *script, const RunSummary *const runs[], const 
 {
     char buffer[16];
     const double largest = largest_interval(runs, count);
-    write_style(script);
-    write_margins(script, layout->width, height, interval_margin(runs, count, layout), 12, INTERVALS_TOP,
-                  INTERVALS_BOTTOM);
+    figure_style(script);
+    figure_margins(script, layout->width, height, interval_margin(runs, count, layout), 12, INTERVALS_TOP,
+                   INTERVALS_BOTTOM);
     (void)fprintf(script,
                   "set xrange [0:%.6f]\nset yrange [%.1f:-0.5]\nset border 1\nunset ytics\nset grid noytics\n"
                   "set xtics offset 0,0.3\nset xlabel 'ECE, %%' offset 0,0.8 textcolor rgb " GNUPLOT_MUTED
@@ -269,7 +214,7 @@ static void write_intervals(FILE *script, const RunSummary *const runs[], const 
         (void)fputs("END\n", script);
     }
     for (int i = 0; i < count; ++i) {
-        const char *run = run_colour(colours[i], buffer);
+        const char *run = figure_colour(colours[i], buffer);
         (void)fprintf(script,
                       "%s $before%d using 1:2:3:4 with xerrorbars pt 7 lw 1.6 lc rgb %s,"
                       " $before%d using 1:2 with points pt 7 ps 0.45 lc rgb " GNUPLOT_PAGE ","
@@ -282,13 +227,14 @@ static void write_intervals(FILE *script, const RunSummary *const runs[], const 
 Status figure_intervals(const RunSummary *const runs[], const int colours[], int count, FigureWidth wide,
                         const char *id, char **svg)
 {
-    Script script;
+    FigureScript script;
     const IntervalLayout *layout = &interval_layout[wide];
     const int height = INTERVALS_TOP + layout->row * count + INTERVALS_BOTTOM;
-    TRY(script_open(&script));
+    TRY(figure_script_open(&script));
     write_intervals(script.file, runs, colours, count, layout, height);
-    return script_draw(&script, layout->width, height, id,
-                       "Expected calibration error of each run before and after temperature scaling", svg);
+    return figure_script_draw(&script, layout->width, height, id,
+                              "Expected calibration error of each run before and after temperature scaling",
+                              svg);
 }
 
 /* ---- curves over epochs ---- */
@@ -378,8 +324,8 @@ static bool write_series(FILE *script, const char *name, int number, const RunSu
 static void write_axes(FILE *script, const CurveRange *range, bool logarithmic)
 {
     const bool one = range->first_epoch == range->last_epoch;
-    write_style(script);
-    write_margins(script, CURVE_WIDTH, CURVE_HEIGHT, 46, 10, 10, 44);
+    figure_style(script);
+    figure_margins(script, CURVE_WIDTH, CURVE_HEIGHT, 46, 10, 10, 44);
     (void)fprintf(script, "set xrange [%.0f:%.0f]\n", range->first_epoch - one, range->last_epoch + one);
     if (range->last_epoch - range->first_epoch <= 12) (void)fputs("set xtics 1\n", script);
     (void)fputs("set xtics offset 0,0.3\nset xlabel 'epoch' offset 0,0.9 textcolor rgb " GNUPLOT_MUTED
@@ -407,7 +353,7 @@ static void write_curve(FILE *script, const Curve *curve, const RunSummary *cons
     plot = open_memstream(&command, &size);
     if (plot == NULL) return; /* an empty script draws nothing, which is reported */
     for (int i = 0; i < count; ++i) {
-        const char *run = run_colour(i, buffer);
+        const char *run = figure_colour(i, buffer);
         const char *dash = i < GNUPLOT_RUNS ? "solid" : "(14,6)";
         if (curve->beside != NULL &&
             write_series(script, "beside", i, runs[i], curve, curve->beside, split)) {
@@ -429,11 +375,11 @@ Status figure_curve(const Curve *curve, const RunSummary *const runs[], int coun
                     const char *id, char **svg, bool *logarithmic)
 {
     const CurveRange range = measure_curve(curve, runs, count, split);
-    Script script;
+    FigureScript script;
     *svg = NULL;
     *logarithmic = range.low > 0 && range.high > CURVE_DECADE * range.low && !curve->percent;
     if (!(range.high >= range.low)) return OK;
-    TRY(script_open(&script));
+    TRY(figure_script_open(&script));
     write_curve(script.file, curve, runs, count, split, &range, *logarithmic);
-    return script_draw(&script, CURVE_WIDTH, CURVE_HEIGHT, id, curve->title, svg);
+    return figure_script_draw(&script, CURVE_WIDTH, CURVE_HEIGHT, id, curve->title, svg);
 }
