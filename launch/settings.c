@@ -104,6 +104,7 @@ static const Setting settings[] = {
 
     {"evaluate.every", SETTING_INTEGER, "1", "0..", "epochs between evaluations of validation and test splits; 0: only at the end"},
     {"evaluate.every_steps", SETTING_INTEGER, "0", "0..", "steps between evaluations in the course of an epoch, beside those of evaluate.every; 0: none"},
+    {"evaluate.train", SETTING_FLAG, "false", NULL, "measure the training split, too, without augmentation and dropout; costs an evaluation of it each time"},
     {"evaluate.bins", SETTING_INTEGER, "15", "1..200", "bins of the calibration errors"},
     {"evaluate.bootstrap", SETTING_INTEGER, "1000", "0..100000000", "resamples for confidence intervals at the end"},
     {"evaluate.ood", SETTING_ROWS, "[]", NULL, "images: samples from elsewhere that the network is to be unsure of, measured at the end as by plumb evaluate RUN --ood"},

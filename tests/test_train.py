@@ -81,6 +81,38 @@ class Ranks(Suite):
                 self.assertSameCurve(whole, self.train(self.resnet, *few, *shared, ranks=ranks), 1e-3)
 
 
+class TrainingSplit(Suite):
+    def test_it_is_measured_as_evaluation_sees_it(self):
+        """A network that does not learn sees all samples with the same parameters: the steps find what the evaluation finds."""
+        still = ("optimizer.learning_rate=0", "epochs=1", "evaluate.train=true", "augment.flip=false", "augment.crop_padding=0")
+        line = metrics(self.train(self.linear, *still))[-1]
+        self.assertAlmostEqual(line["train"]["error"], line["train_split"]["error"], places=12)
+        self.assertAlmostEqual(line["train"]["loss"], line["train_split"]["nll"], places=6)
+
+    def test_it_changes_nothing_else(self):
+        for ranks in (0, 2):
+            with self.subTest(ranks=ranks):
+                lines = metrics(self.train(self.resnet, "evaluate.train=true", ranks=ranks))
+                for line in lines:
+                    self.assertEqual(sorted(line.pop("train_split")), sorted(line["test"]))
+                self.assertEqual(lines, metrics(self.undisturbed(self.resnet, ranks=ranks)))
+
+    def test_samples_that_are_right_and_wrong(self):
+        run = self.undisturbed(self.resnet)
+        (samples, classes), logits = npy(f"{run}/test.logits.npy")
+        labels, found = npy(f"{run}/test.labels.npy")[1], {}
+        for n in range(samples):
+            row = logits[n * classes:(n + 1) * classes]
+            total = math.fsum(math.exp(x - max(row)) for x in row)
+            p = [math.exp(x - max(row)) / total for x in row]
+            which = "correct" if row.index(max(row)) == labels[n] else "misclassified"
+            found.setdefault(f"nll_{which}", []).append(-math.log(p[labels[n]]))
+            found.setdefault(f"entropy_{which}", []).append(-math.fsum(q * math.log(q) for q in p))
+        self.assertEqual(len(found), 4)
+        for name, values in found.items():
+            self.assertAlmostEqual(metrics(run)[-1]["test"][name], math.fsum(values) / len(values), places=6)
+
+
 class NotFinite(Suite):
     def test_learning_rate_that_explodes(self):
         for ranks in (0, 2):

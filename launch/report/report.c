@@ -328,13 +328,18 @@ static Status write_reliability(FILE *page, const Pages *pages)
     return OK;
 }
 
-/* The test split, or validation when no epoch was measured on the test split. */
-static Split curve_split(const Pages *pages)
+static bool any_measured(const Pages *pages, Split split)
 {
     for (int i = 0; i < pages->drawn_count; ++i)
         for (int k = 0; k < pages->drawn[i]->epochs; ++k)
-            if (pages->drawn[i]->epoch[k].split[SPLIT_TEST].measured) return SPLIT_TEST;
-    return SPLIT_VALIDATION;
+            if (pages->drawn[i]->epoch[k].split[split].measured) return true;
+    return false;
+}
+
+/* The test split, or validation when no epoch was measured on the test split. */
+static Split curve_split(const Pages *pages)
+{
+    return any_measured(pages, SPLIT_TEST) ? SPLIT_TEST : SPLIT_VALIDATION;
 }
 
 static void write_curve_caption(FILE *page, const Curve *curve, bool logarithmic)
@@ -352,8 +357,10 @@ static Status write_curves(FILE *page, const Pages *pages)
     int count;
     const Curve *curves = figure_curves(&count);
     const Split split = curve_split(pages);
-    (void)fprintf(page, "<p>All but the training loss are of the %s samples, at the end of each epoch.</p>\n",
-                  split_name(split));
+    (void)fprintf(
+        page, "<p>All but the training loss are of the %s samples, at the end of each epoch.%s</p>\n",
+        split_name(split),
+        any_measured(pages, SPLIT_TRAIN) ? " Dashed: of the training samples, as evaluation sees them." : "");
     write_figure_limit(page, pages);
     write_legend(page, pages);
     (void)fputs("<div class=\"curves\">\n", page);

@@ -258,15 +258,53 @@ static double nll_misclassified(const RunEpoch *epoch, Split split)
 {
     return epoch->split[split].nll_misclassified;
 }
+static double entropy_correct(const RunEpoch *epoch, Split split)
+{
+    return epoch->split[split].entropy_correct;
+}
+static double entropy_misclassified(const RunEpoch *epoch, Split split)
+{
+    return epoch->split[split].entropy_misclassified;
+}
 static double ece_of(const RunEpoch *epoch, Split split) { return epoch->split[split].ece; }
+
+/* Of the training split, NaN where it was not evaluated. */
+static double train_ece(const RunEpoch *epoch, Split split)
+{
+    return (void)split, ece_of(epoch, SPLIT_TRAIN);
+}
+static double train_nll(const RunEpoch *epoch, Split split)
+{
+    return (void)split, nll_of(epoch, SPLIT_TRAIN);
+}
+static double train_nll_correct(const RunEpoch *epoch, Split split)
+{
+    return (void)split, nll_correct(epoch, SPLIT_TRAIN);
+}
+static double train_nll_misclassified(const RunEpoch *epoch, Split split)
+{
+    return (void)split, nll_misclassified(epoch, SPLIT_TRAIN);
+}
+static double train_entropy_correct(const RunEpoch *epoch, Split split)
+{
+    return (void)split, entropy_correct(epoch, SPLIT_TRAIN);
+}
+static double train_entropy_misclassified(const RunEpoch *epoch, Split split)
+{
+    return (void)split, entropy_misclassified(epoch, SPLIT_TRAIN);
+}
 
 static const Curve curves[] = {
     {"train-loss", "Training loss", "each run's own objective", false, train_loss, NULL},
     {"error", "Error, %", "dashed: on the training samples", true, error_of, train_error},
-    {"ece", "ECE, %", "", true, ece_of, NULL},
-    {"nll", "NLL", "", false, nll_of, NULL},
-    {"nll-correct", "NLL, correct samples", "", false, nll_correct, NULL},
-    {"nll-misclassified", "NLL, misclassified samples", "", false, nll_misclassified, NULL},
+    {"ece", "ECE, %", "", true, ece_of, train_ece},
+    {"nll", "NLL", "", false, nll_of, train_nll},
+    {"nll-correct", "NLL, correct samples", "", false, nll_correct, train_nll_correct},
+    {"nll-misclassified", "NLL, misclassified samples", "", false, nll_misclassified,
+     train_nll_misclassified},
+    {"entropy-correct", "Entropy, correct samples", "nats", false, entropy_correct, train_entropy_correct},
+    {"entropy-misclassified", "Entropy, misclassified samples", "nats", false, entropy_misclassified,
+     train_entropy_misclassified},
 };
 
 const Curve *figure_curves(int *count)

@@ -193,13 +193,16 @@ static bool read_epoch(const char *line, size_t length, RunEpoch *epoch)
     if (isnan(epoch->samples_per_second)) /* runs of version 0.1 */
         epoch->samples_per_second = number_of(object, "images_per_second");
     for (int i = 0; i < SPLIT_COUNT; ++i) {
-        const cJSON *part = cJSON_GetObjectItemCaseSensitive(object, split_name((Split)i));
+        const char *name = i == SPLIT_TRAIN ? EPOCH_TRAIN_SPLIT : split_name((Split)i);
+        const cJSON *part = cJSON_GetObjectItemCaseSensitive(object, name);
         RunEpochSplit *split = &epoch->split[i];
-        split->measured = i != SPLIT_TRAIN && cJSON_IsObject(part);
+        split->measured = cJSON_IsObject(part);
         split->error = number_of(part, "error");
         split->nll = number_of(part, "nll");
         split->nll_correct = number_of(part, "nll_correct");
         split->nll_misclassified = number_of(part, "nll_misclassified");
+        split->entropy_correct = number_of(part, "entropy_correct");
+        split->entropy_misclassified = number_of(part, "entropy_misclassified");
         split->ece = number_of(part, "ece");
         split->ada_ece = number_of(part, "ada_ece");
         split->classwise_ece = number_of(part, "classwise_ece");

@@ -28,14 +28,19 @@ typedef struct {
     CalibrationBin *bin; /* [bins] */
 } RunMeasure;
 
+/* What a line of metrics.jsonl calls the training split as evaluation sees it. */
+#define EPOCH_TRAIN_SPLIT "train_split"
+
 typedef struct {
     bool measured;
-    double error, nll, nll_correct, nll_misclassified, ece, ada_ece, classwise_ece;
+    double error, nll, nll_correct, nll_misclassified, entropy_correct, entropy_misclassified, ece, ada_ece,
+        classwise_ece;
 } RunEpochSplit;
 
 typedef struct {
     double epoch, step, learning_rate, train_loss, train_error, seconds, samples_per_second;
-    RunEpochSplit split[SPLIT_COUNT]; /* validation and test */
+    RunEpochSplit
+        split[SPLIT_COUNT]; /* as evaluation sees them; the training split where evaluate.train was on */
 } RunEpoch;
 
 typedef struct {

@@ -2,12 +2,19 @@
 
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
+#include "launch/runs/run_summary.h"
 
 #include <cJSON.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+/* "train" is what the steps of the epoch found, each with the network of its moment. */
+static const char *epoch_split_name(Split split)
+{
+    return split == SPLIT_TRAIN ? EPOCH_TRAIN_SPLIT : split_name(split);
+}
 
 Status epoch_metrics_measure(Session *session, EpochMetrics *metrics)
 {
@@ -25,7 +32,7 @@ void epoch_metrics_print(const EpochMetrics *metrics, int64_t epochs, const char
     int used = snprintf(text, sizeof text, "epoch %.6g/%" PRId64 ": train loss %.4f error %.2f %%",
                         metrics->epoch, epochs, metrics->train_loss, 100 * metrics->train_error);
     for (int split = 0; split < SPLIT_COUNT; ++split) {
-        if (!metrics->has[split] || used < 0 || used >= (int)sizeof text) continue;
+        if (split == SPLIT_TRAIN || !metrics->has[split] || used < 0 || used >= (int)sizeof text) continue;
         const Calibration *c = &metrics->split[split];
         used += snprintf(text + used, sizeof text - (size_t)used, " | %s error %.2f %% NLL %.4f ECE %.2f %%",
                          split_name((Split)split), 100 * c->error, c->nll, 100 * c->ece);
@@ -57,7 +64,7 @@ Status epoch_metrics_json(const EpochMetrics *metrics, char **line)
     for (int split = 0; split < SPLIT_COUNT; ++split) {
         if (!metrics->has[split]) continue;
         const Calibration *c = &metrics->split[split];
-        cJSON *part = cJSON_AddObjectToObject(object, split_name((Split)split));
+        cJSON *part = cJSON_AddObjectToObject(object, epoch_split_name((Split)split));
         add_number(part, "error", c->error);
         add_number(part, "nll", c->nll);
         add_number(part, "nll_correct", c->nll_correct);
@@ -72,6 +79,8 @@ Status epoch_metrics_json(const EpochMetrics *metrics, char **line)
         add_number(part, "brier", c->brier);
         add_number(part, "mean_confidence", c->mean_confidence);
         add_number(part, "mean_entropy", c->mean_entropy);
+        add_number(part, "entropy_correct", c->entropy_correct);
+        add_number(part, "entropy_misclassified", c->entropy_misclassified);
     }
     add_number(object, "seconds", metrics->seconds);
     add_number(object, "samples_per_second", metrics->samples_per_second);

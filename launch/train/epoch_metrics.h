@@ -14,11 +14,12 @@ typedef struct {
     Calibration split[SPLIT_COUNT];
 } EpochMetrics;
 
-/* Evaluates the validation and test splits as they are now. Collective. */
+/* Evaluates the validation and test splits as they are now, and the training split where the config wants it. Collective. */
 CHECKED Status epoch_metrics_measure(Session *, EpochMetrics *);
 /* unit: of samples, for people ("images"). */
 void epoch_metrics_print(const EpochMetrics *, int64_t epochs, const char *unit);
-/* {"epoch":..,"step":..,"train":{"loss","error"},"validation":{..},"test":{..}}; release with free(). */
+/* {"epoch":..,"step":..,"train":{"loss","error"},"train_split":{..},"validation":{..},"test":{..}}; release with
+ * free(). */
 CHECKED Status epoch_metrics_json(const EpochMetrics *, char **line);
 
 #endif

@@ -200,6 +200,7 @@ static Status read_training(const Config *config, Experiment *experiment)
     experiment->init_parameters = experiment->init[0] != '\0' ? config_text(config, "init_parameters") : "";
     TRY(read_optimizer(config, experiment));
     experiment->evaluate.every = config_integer(config, "evaluate.every");
+    experiment->evaluate.train = config_flag(config, "evaluate.train");
     experiment->evaluate.every_steps = config_integer(config, "evaluate.every_steps");
     if (experiment->data->task->outside != NULL) TRY(read_ood(config, &experiment->evaluate.ood));
     experiment->checkpoint.epochs = config_integer(config, "checkpoint.epochs");

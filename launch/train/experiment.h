@@ -42,6 +42,7 @@ typedef struct Experiment {
 
     struct {
         int64_t every;       /* epochs; 0: only at the end */
+        bool train;          /* the training split, too */
         int64_t every_steps; /* 0: only at the ends of epochs */
         int bins;
         int64_t bootstrap;

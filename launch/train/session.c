@@ -84,9 +84,10 @@ static Status check_devices(Session *session)
 
 /* ---- feeds ---- */
 
-static bool is_evaluated(const Session *session, int split)
+static bool is_evaluated(const Session *session, int split, bool training)
 {
-    return split != SPLIT_TRAIN && session->data->count[split] > 0;
+    if (split == SPLIT_TRAIN && !(training && session->experiment.evaluate.train)) return false;
+    return session->data->count[split] > 0;
 }
 
 static Status build_feed(Session *session, TaskData *data, Split split, bool training, Feed *feed)
@@ -222,7 +223,7 @@ static Status open_here(Session *session, bool training, bool profile)
     if (task->place != NULL) TRY(task->place(session->data, session->device));
     if (training) TRY(build_feed(session, session->data, SPLIT_TRAIN, true, &session->train));
     for (int split = 0; split < SPLIT_COUNT; ++split)
-        if (is_evaluated(session, split))
+        if (is_evaluated(session, split, training))
             TRY(build_feed(session, session->data, (Split)split, false, &session->evaluate[split]));
     TRY(make_plans(session, training, profile));
     for (int split = 0; split < SPLIT_COUNT && training; ++split)

@@ -32,9 +32,10 @@ typedef struct {
     Collective *collective; /* for the device's memory */
     Store *store;
     Arena *arena;
-    Optimizer *optimizer;       /* NULL when only evaluating */
-    Feed train;                 /* not used when only evaluating */
-    Feed evaluate[SPLIT_COUNT]; /* validation and test; not used for an empty split */
+    Optimizer *optimizer; /* NULL when only evaluating */
+    Feed train;           /* not used when only evaluating */
+    Feed evaluate
+        [SPLIT_COUNT]; /* validation and test, not for an empty split; training split as evaluation sees it, if wanted */
 } Session;
 
 /* Opens everything. Every rank calls it; an error on one is an error on all. `profile`: time every node. The config must

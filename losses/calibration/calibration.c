@@ -203,6 +203,11 @@ static void conclude(const CalibrationPass *pass, Calibration *result)
     result->brier = exact_sum_value(pass->sum[SUM_BRIER]) / samples;
     result->mean_confidence = exact_sum_value(pass->sum[SUM_CONFIDENCE]) / samples;
     result->mean_entropy = exact_sum_value(pass->sum[SUM_ENTROPY]) / samples;
+    const ExactSum wrong_entropy = {pass->sum[SUM_ENTROPY].units - pass->sum[SUM_ENTROPY_CORRECT].units};
+    result->entropy_correct = count[COUNT_CORRECT] > 0 ? exact_sum_value(pass->sum[SUM_ENTROPY_CORRECT]) /
+                                                             (double)count[COUNT_CORRECT]
+                                                       : NAN;
+    result->entropy_misclassified = misses > 0 ? exact_sum_value(wrong_entropy) / misses : NAN;
     result->s99_count = count[COUNT_S99];
     result->s99_fraction = (double)count[COUNT_S99] / samples;
     result->s99_accuracy =
@@ -357,6 +362,7 @@ Status calibration_measure_confidences(Collective *collective, const ConfidenceS
     TRY_ELSE(done, calibration_cpu_add_confidences(&pass, set, score));
     TRY_ELSE(done, calibration_pass_measure(&pass, collective, result));
     result->classes = result->label_classes = 0;
+    result->entropy_correct = result->entropy_misclassified = NAN;
     result->top5_error = result->nll = result->nll_correct = result->nll_misclassified = NAN;
     result->brier = result->mean_entropy = result->classwise_ece = result->classwise_ece_all = NAN;
     if (scores != NULL) {

@@ -51,6 +51,7 @@ typedef struct {
     double ece, mce, ada_ece, classwise_ece;
     double ece_debiased, ece_l2, ece_l2_debiased, classwise_ece_all;
     double mean_confidence, mean_entropy;
+    double entropy_correct, entropy_misclassified; /* means over those samples (Figure 2); NaN without any */
     /* Samples whose NLL is above 2^40, as no network means it (the label's logit is that of a masked class): how many,
      * how many of them infinite, and the row of the first, -1 without any. */
     int64_t large_nll_count, infinite_nll_count, large_nll_row;
@@ -88,7 +89,7 @@ typedef struct {
     const uint8_t *correct;   /* [count] */
     int64_t count;
 } ConfidenceSet;
-/* The same of such a set; what needs more than that is NaN: top5_error, nll, brier, classwise_ece, mean_entropy. Collective. */
+/* The same of such a set; what needs more than that is NaN: top5_error, nll, brier, classwise_ece, the entropies. Collective. */
 CHECKED Status calibration_measure_confidences(Collective *, const ConfidenceSet *, int bins, int threads,
                                                Calibration *, CalibrationScores *scores);
 

@@ -17,6 +17,7 @@ enum {
     SUM_NLL_CORRECT,
     SUM_BRIER,
     SUM_ENTROPY,
+    SUM_ENTROPY_CORRECT,
     SUM_CONFIDENCE,
     SUM_BIN,                                      /* confidences, by the bins of ece */
     SUM_CEILING = SUM_BIN + CALIBRATION_MAX_BINS, /* by those of mce */
@@ -102,8 +103,8 @@ typedef struct {
 
 /* What a sample adds: term[i] to sum sum[i], and 1 to every count named. */
 typedef struct {
-    double term[7];
-    int sum[7], count[9];
+    double term[8];
+    int sum[8], count[9];
     int sums, counts;
     double confidence;
     double nll;
@@ -153,7 +154,9 @@ SHARED_FUNCTION CalibrationSample calibration_sample(const CalibrationRow *row, 
         calibration_sample_sum(&sample, SUM_NLL, sample.nll);                       /* else in `large` */
     if (row->correct) calibration_sample_sum(&sample, SUM_NLL_CORRECT, sample.nll); /* at most log classes */
     calibration_sample_sum(&sample, SUM_BRIER, row->squares - 2 * row->label_probability + 1);
-    calibration_sample_sum(&sample, SUM_ENTROPY, log_sum - row->weighted / row->sum);
+    const double entropy = log_sum - row->weighted / row->sum;
+    calibration_sample_sum(&sample, SUM_ENTROPY, entropy);
+    if (row->correct) calibration_sample_sum(&sample, SUM_ENTROPY_CORRECT, entropy);
     calibration_sample_count(&sample, row->before_label < 5, COUNT_TOP5);
     return sample;
 }
