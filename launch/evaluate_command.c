@@ -64,6 +64,16 @@ const char evaluate_help[] =
     "                             matrix_scaling:lambda=10:mu=2,histogram_binning:scheme=equal_mass\n"
     "  --save-calibrator FILE     writes the one method of --recalibrate, as fitted, as JSON\n"
     "  --calibrator FILE          measures the test set after such a calibrator, too\n"
+    "  --all-measures             more: SmoothECE with its curve and band, debiased errors, the kernel "
+    "calibration error\n"
+    "                             with its tests, parts of the Brier score, consistency bars, the worst "
+    "classes\n"
+    "  --smooth-ece D             continuous (default), or relplot: as that package has it\n"
+    "  --kernel FORM[:WIDTH]      laplacian (default) or gaussian; the width is the median distance unless "
+    "given\n"
+    "  --kernel-samples N         at most so many samples, drawn at random, since its work grows with their "
+    "square "
+    "(1000)\n"
     "  --bins B                   bins of the calibration errors (15)\n"
     "  --bootstrap R              resamples for the 90% intervals (1000); 0 for none\n"
     "  --classwise-intervals W    yes, no, or auto (default): up to 2000 classes\n"
@@ -81,6 +91,9 @@ typedef struct {
     const char *probabilities, *validation_probabilities, *ood_probabilities;
     const char *confidence, *correct, *class_names;
     const char *recalibrate, *save_calibrator, *calibrator_file;
+    bool all_measures;
+    const char *smooth_ece, *kernel;
+    MoreOptions more;
     Calibrator calibrator;
     int64_t ignore_label;
     ClassNames class_name;
@@ -100,6 +113,37 @@ static Status read_choice(const char *text, BootstrapChoice *choice)
         return OK;
     }
     return fail(STATUS_USAGE, "--classwise-intervals takes yes, no or auto, not %s", text);
+}
+
+/* laplacian[:WIDTH] or gaussian[:WIDTH] */
+static Status read_kernel(const char *text, MoreOptions *more)
+{
+    for (int form = 0; form < KERNELS; ++form) {
+        const size_t length = strlen(kernel_names[form]);
+        if (strncmp(text, kernel_names[form], length) != 0) continue;
+        char *end = NULL;
+        more->kernel = (KernelForm)form;
+        if (text[length] == '\0') return OK;
+        more->kernel_width = text[length] == ':' ? strtod(text + length + 1, &end) : 0;
+        if (end != NULL && *end == '\0' && more->kernel_width > 0 && more->kernel_width < 1e9) return OK;
+    }
+    return fail(STATUS_USAGE, "--kernel takes laplacian or gaussian, with a width as in gaussian:0.2, not %s",
+                text);
+}
+
+static Status read_more(Arguments *arguments)
+{
+    const bool asked = arguments->smooth_ece != NULL || arguments->kernel != NULL;
+    if (asked && !arguments->all_measures)
+        return fail(STATUS_USAGE, "--smooth-ece and --kernel are about measures that --all-measures makes");
+    if (arguments->smooth_ece != NULL) {
+        arguments->more.relplot = strcmp(arguments->smooth_ece, "relplot") == 0;
+        if (!arguments->more.relplot && strcmp(arguments->smooth_ece, "continuous") != 0)
+            return fail(STATUS_USAGE, "--smooth-ece takes continuous or relplot, not %s",
+                        arguments->smooth_ece);
+    }
+    if (arguments->kernel != NULL) TRY(read_kernel(arguments->kernel, &arguments->more));
+    return OK;
 }
 
 /* NAME[:KEY=VALUE...][,NAME...] */
@@ -141,6 +185,10 @@ static Status read_options(int argc, char **argv, const char *words[], OptionLis
         {"correct", "a file", .text = &arguments->correct},
         {"class-names", "a file", .text = &arguments->class_names},
         {"recalibrate", "names of methods", .text = &arguments->recalibrate},
+        {"all-measures", .flag = &arguments->all_measures},
+        {"smooth-ece", "continuous or relplot", .text = &arguments->smooth_ece},
+        {"kernel", "a kernel", .text = &arguments->kernel},
+        {"kernel-samples", .number = &arguments->more.kernel_samples, .low = 2, .high = 20000},
         {"save-calibrator", "a file", .text = &arguments->save_calibrator},
         {"calibrator", "a file", .text = &arguments->calibrator_file},
         {"ignore-label", .number = &arguments->ignore_label, .low = INT64_MIN, .high = INT64_MAX},
@@ -158,6 +206,7 @@ static Status read_options(int argc, char **argv, const char *words[], OptionLis
     arguments->evaluate.seed = (uint64_t)seed;
     if (arguments->grid != NULL) TRY(temperature_grid_parse(arguments->grid, &arguments->evaluate.grid));
     if (arguments->classwise != NULL) TRY(read_choice(arguments->classwise, &arguments->evaluate.classwise));
+    TRY(read_more(arguments));
     if (arguments->recalibrate != NULL)
         TRY(read_recalibrations(arguments->recalibrate, &arguments->evaluate));
     static const char folder[] = "dataset.folder=";
@@ -175,7 +224,8 @@ static Status read_options(int argc, char **argv, const char *words[], OptionLis
 static Status parse(int argc, char **argv, Arguments *arguments)
 {
     const char **words;
-    *arguments = (Arguments){.ignore_label = -100, .evaluate = evaluate_defaults()};
+    *arguments =
+        (Arguments){.ignore_label = -100, .more = {.kernel_samples = 1000}, .evaluate = evaluate_defaults()};
     TRY(memory_new(&words, 2 * (size_t)argc, sizeof *words, "arguments"));
     OptionList ood = {.value = words + argc};
     Status status = read_options(argc, argv, words, &ood, arguments);
@@ -392,6 +442,7 @@ static Status evaluate_either(World *world, Arguments *arguments, OodResult *ood
 {
     arguments->evaluate.threads = comm_threads(world);
     arguments->evaluate.progress = true;
+    if (arguments->all_measures) arguments->evaluate.more = &arguments->more;
     TRY(comm_agree(world, world->rank == 0 ? check_output(arguments) : OK));
     if (arguments->calibrator_file != NULL) {
         TRY(comm_agree(world, calibrator_read(arguments->calibrator_file, &arguments->calibrator)));

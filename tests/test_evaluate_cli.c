@@ -528,6 +528,93 @@ static void test_recalibration(void **state)
     }
 }
 
+/* All measures, at any number of ranks; JSON and table say which definition it is. */
+static void test_all_measures(void **state)
+{
+    (void)state;
+    static char output[ROOM], want[ROOM];
+    const char *sets = arguments();
+    assert_runs(shell(want,
+                      "%s evaluate %s --bootstrap 50 --all-measures --recalibrate isotonic --json more.json "
+                      "2>problem",
+                      plumb, sets));
+    assert_runs(shell(output,
+                      MPIRUN " 3 %s evaluate %s --bootstrap 50 --all-measures --recalibrate isotonic --json "
+                             "other.json 2>problem && cmp more.json other.json",
+                      plumb, sets));
+    assert_string_equal(output, want);
+    assert_non_null(strstr(want, "SmoothECE by its continuous definition; laplacian kernel of width"));
+    assert_non_null(strstr(want, "classes by their ECE"));
+    cJSON *root = parse_file("more.json");
+    const cJSON *before = cJSON_GetObjectItemCaseSensitive(root, "before");
+    const cJSON *more = cJSON_GetObjectItemCaseSensitive(before, "more"),
+                *smooth = cJSON_GetObjectItemCaseSensitive(more, "smooth_ece"),
+                *curve = cJSON_GetObjectItemCaseSensitive(smooth, "curve");
+    /* An overconfident network: the same ECE at any bins, and at none. */
+    const double ece = cJSON_GetObjectItemCaseSensitive(before, "ece")->valuedouble;
+    assert_number(smooth, "value", ece, 0.02);
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(curve, "accuracy")), 101);
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(curve, "lower")), 101);
+    assert_number(more, "binned_errors.top_label.equal_width.plug_in_p1", ece, 1e-6);
+    assert_number(more, "binned_errors.top_label.equal_width.debiased_p2",
+                  cJSON_GetObjectItemCaseSensitive(before, "ece_l2_debiased")->valuedouble, 1e-6);
+    assert_number(more, "brier_decomposition.multiclass_class_by_class.brier",
+                  cJSON_GetObjectItemCaseSensitive(before, "brier")->valuedouble, 1e-9);
+    assert_number(more, "kernel_calibration_error.asymptotic.p", 0, 0);
+    assert_number(more, "kernel_calibration_error.samples", 1000, 0);
+    const cJSON *worst = cJSON_GetObjectItemCaseSensitive(more, "worst_classes"), *of;
+    double last = 1, sum = 0;
+    cJSON_ArrayForEach(of, worst)
+    {
+        const double error = cJSON_GetObjectItemCaseSensitive(of, "ece")->valuedouble;
+        assert_true(error <= last);
+        last = error;
+        sum += error / 10;
+    }
+    assert_int_equal(cJSON_GetArraySize(worst), 10);
+    assert_number(before, "classwise_ece_all", sum, 1e-6);
+    const cJSON *bin = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(before, "bins"), 14);
+    const double low = cJSON_GetObjectItemCaseSensitive(bin, "consistency_lower")->valuedouble,
+                 high = cJSON_GetObjectItemCaseSensitive(bin, "consistency_upper")->valuedouble,
+                 mean = cJSON_GetObjectItemCaseSensitive(bin, "confidence")->valuedouble;
+    assert_true(low < mean && mean < high && high - low < 0.02);
+    assert_true(cJSON_GetObjectItemCaseSensitive(bin, "accuracy")->valuedouble < low);
+    const cJSON *isotonic = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(root, "recalibrated"), 0);
+    assert_true(cJSON_IsObject(cJSON_GetObjectItemCaseSensitive(isotonic, "more")));
+    cJSON_Delete(root);
+
+    /* relplot's definition, another kernel; and of confidences what they allow. */
+    assert_runs(
+        shell(output,
+              "%s evaluate --probabilities both.npy --labels binary.npy --bootstrap 20 --all-measures "
+              "--smooth-ece relplot --kernel gaussian:0.2 --class-names names.txt --json few.json 2>problem",
+              plumb));
+    assert_non_null(strstr(output, "SmoothECE as relplot has it; gaussian kernel of width 0.2, 4 samples"));
+    assert_non_null(strstr(output, "\ndog  "));
+    assert_runs(shell(output,
+                      MPIRUN
+                      " 2 %s evaluate --confidence confidence.npy --correct correct.npy --bootstrap 20 "
+                      "--all-measures --json few.json 2>problem",
+                      plumb));
+    assert_non_null(strstr(output, "SmoothECE %"));
+    assert_null(strstr(output, "classes by their ECE"));
+    static const struct {
+        const char *arguments, *text;
+    } wrong[] = {
+        {"--all-measures --smooth-ece half", "--smooth-ece takes continuous or relplot, not half"},
+        {"--all-measures --kernel linear", "--kernel takes laplacian or gaussian"},
+        {"--all-measures --kernel gaussian:-1", "--kernel takes laplacian or gaussian"},
+        {"--kernel gaussian", "are about measures that --all-measures makes"},
+        {"--all-measures --kernel-samples 1", "--kernel-samples takes a whole number from 2"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; ++i) {
+        assert_int_equal(
+            shell(output, "%s evaluate " KEPT " --bootstrap 0 %s 2>&1", plumb, wrong[i].arguments),
+            STATUS_USAGE);
+        assert_non_null(strstr(output, wrong[i].text));
+    }
+}
+
 /* What a definition leaves nothing of is not printed as a good value, and what is infinite is. */
 static void test_meaningless(void **state)
 {
@@ -939,6 +1026,7 @@ int main(void)
         cmocka_unit_test(test_given_probabilities),
         cmocka_unit_test(test_ignored),
         cmocka_unit_test(test_recalibration),
+        cmocka_unit_test(test_all_measures),
         cmocka_unit_test(test_meaningless),
         cmocka_unit_test(test_small_measures),
         cmocka_unit_test(test_outputs),

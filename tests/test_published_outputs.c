@@ -67,6 +67,32 @@ static void check(const char *id, const cJSON *want, const char *key, double got
     ++compared;
 }
 
+/* One rank has all rows: this is no measure that ranks share. */
+static void check_joint(const char *id, const cJSON *files, const cJSON *published)
+{
+    static const char key[] = "ece_joint_uniform10";
+    if (cJSON_GetObjectItemCaseSensitive(published, key) == NULL) return;
+    const SetFiles names = {.values = path_in(files, "test_probs"),
+                            .labels = path_in(files, "test_labels"),
+                            .probabilities = true,
+                            .ignore_label = -100};
+    const World alone = {.rank = 0, .size = 1};
+    FileSet set;
+    assert_ok(file_set_open(&alone, &names, &set));
+    const int64_t rows = set.set.count, classes = set.set.classes;
+    double *p = calloc((size_t)(rows * classes), sizeof *p), error;
+    int64_t *label = calloc((size_t)rows, sizeof *label);
+    assert_true(p != NULL && label != NULL);
+    assert_ok(logits_probabilities(&set.set, 1, 2, p));
+    for (int64_t i = 0; i < rows; ++i)
+        label[i] = logits_label(&set.set, i);
+    assert_ok(binned_error_joint(&(ProbabilitySet){p, label, rows, classes}, 10, &error));
+    check(id, published, key, error, tolerance);
+    free(p);
+    free(label);
+    file_set_close(&set);
+}
+
 static void check_case(const cJSON *network)
 {
     const char *id = cJSON_GetObjectItemCaseSensitive(network, "id")->valuestring;
@@ -75,6 +101,7 @@ static void check_case(const cJSON *network)
     const cJSON *computed =
         cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(network, "computed"), "test");
     static const int bins[] = {10, 15, 20};
+    check_joint(id, files, published);
     for (int i = 0; i < 3; ++i) {
         char key[32];
         measure(files, bins[i]);

@@ -76,20 +76,47 @@ static BootstrapOptions bootstrap_options(const EvaluateOptions *options, Evalua
                               .context = progress};
 }
 
-/* The metrics of the test set at one temperature, with their intervals. */
-static Status evaluate_stage(Collective *collective, const EvaluateOptions *options, const Logits *test,
-                             double temperature, EvaluateProgress *progress, Calibration *measured,
-                             BootstrapIntervals *interval)
+/* Where the measures at one temperature go. */
+typedef struct {
+    Calibration *measured;
+    BootstrapIntervals *interval;
+    MoreMeasures *more;
+} Stage;
+
+static Stage stage_of(EvaluationResult *result, int stage)
 {
-    CalibrationScores scores = {0};
-    TRY(calibration_measure(collective, test, temperature, options->bins, options->threads, measured,
-                            &scores));
-    Status status = OK;
+    return (Stage){&result->measured[stage], &result->interval[stage], &result->more[stage]};
+}
+
+/* Intervals, and all measures if they are wanted. set: NULL of confidences. */
+static Status evaluate_scores(World *world, Collective *collective, const EvaluateOptions *options,
+                              const Logits *set, double temperature, const CalibrationScores *scores,
+                              EvaluateProgress *progress, const Stage *stage)
+{
     if (options->replicates > 0) {
         const BootstrapOptions bootstrap = bootstrap_options(options, progress);
-        status = bootstrap_intervals(collective, test, temperature, measured, &scores, &bootstrap,
-                                     options->threads, interval);
+        TRY(bootstrap_intervals(collective, set, temperature, stage->measured, scores, &bootstrap,
+                                options->threads, stage->interval));
     }
+    if (options->more == NULL) return OK;
+    MoreOptions more = *options->more;
+    more.bins = options->bins;
+    more.seed = options->seed;
+    more.threads = options->threads;
+    more.replicates = options->replicates;
+    return evaluate_more(world, collective, &more, set, temperature, stage->measured, scores, stage->more);
+}
+
+/* The metrics of the test set at one temperature, with their intervals. */
+static Status evaluate_stage(World *world, Collective *collective, const EvaluateOptions *options,
+                             const Logits *test, double temperature, EvaluateProgress *progress,
+                             const Stage *stage)
+{
+    CalibrationScores scores = {0};
+    TRY(calibration_measure(collective, test, temperature, options->bins, options->threads, stage->measured,
+                            &scores));
+    const Status status =
+        evaluate_scores(world, collective, options, test, temperature, &scores, progress, stage);
     calibration_scores_free(&scores);
     progress->stage += 1;
     return status;
@@ -98,37 +125,37 @@ static Status evaluate_stage(Collective *collective, const EvaluateOptions *opti
 Status evaluate_confidences(World *world, Collective *collective, const EvaluateOptions *options,
                             const ConfidenceSet *set, int64_t total, EvaluationResult *result)
 {
-    Calibration *measured = &result->measured[EVALUATE_BEFORE];
     CalibrationScores scores = {0};
-    *result = (EvaluationResult){
-        .samples = total, .replicates = options->replicates, .has_intervals = options->replicates > 0};
-    TRY(calibration_measure_confidences(collective, set, options->bins, options->threads, measured, &scores));
+    *result = (EvaluationResult){.samples = total,
+                                 .replicates = options->replicates,
+                                 .has_intervals = options->replicates > 0,
+                                 .has_more = options->more != NULL};
+    const Stage stage = stage_of(result, EVALUATE_BEFORE);
+    TRY(calibration_measure_confidences(collective, set, options->bins, options->threads, stage.measured,
+                                        &scores));
     EvaluateProgress progress;
     evaluate_progress_start(&progress, options->progress && world->rank == 0, 1);
-    Status status = OK;
-    if (options->replicates > 0) {
-        const BootstrapOptions bootstrap = bootstrap_options(options, &progress);
-        status = bootstrap_intervals(collective, NULL, 1, measured, &scores, &bootstrap, options->threads,
-                                     &result->interval[EVALUATE_BEFORE]);
-    }
+    const Status status = evaluate_scores(world, collective, options, NULL, 1, &scores, &progress, &stage);
     evaluate_progress_end(&progress);
     calibration_scores_free(&scores);
     return status;
 }
 
 /* What scaling by the validation set does to the test set. */
-static Status evaluate_scaled(Collective *collective, const EvaluateOptions *options, const Logits *test,
-                              EvaluateProgress *progress, EvaluationResult *result)
+static Status evaluate_scaled(World *world, Collective *collective, const EvaluateOptions *options,
+                              const Logits *test, EvaluateProgress *progress, EvaluationResult *result)
 {
     const TemperatureSearch *search = &result->search;
+    const Stage by_ece = stage_of(result, EVALUATE_AFTER_ECE), by_nll = stage_of(result, EVALUATE_AFTER_NLL);
     progress->stages -= search->best_ece == search->best_nll;
-    TRY(evaluate_stage(collective, options, test, search->temperature[search->best_ece], progress,
-                       &result->measured[EVALUATE_AFTER_ECE], &result->interval[EVALUATE_AFTER_ECE]));
-    result->measured[EVALUATE_AFTER_NLL] = result->measured[EVALUATE_AFTER_ECE];
-    result->interval[EVALUATE_AFTER_NLL] = result->interval[EVALUATE_AFTER_ECE];
+    TRY(evaluate_stage(world, collective, options, test, search->temperature[search->best_ece], progress,
+                       &by_ece));
+    *by_nll.measured = *by_ece.measured;
+    *by_nll.interval = *by_ece.interval;
+    *by_nll.more = *by_ece.more;
     if (search->best_ece == search->best_nll) return OK;
-    return evaluate_stage(collective, options, test, search->temperature[search->best_nll], progress,
-                          &result->measured[EVALUATE_AFTER_NLL], &result->interval[EVALUATE_AFTER_NLL]);
+    return evaluate_stage(world, collective, options, test, search->temperature[search->best_nll], progress,
+                          &by_nll);
 }
 
 /* ---- calibrators ---- */
@@ -156,8 +183,8 @@ static Status evaluate_calibrated(World *world, Collective *collective, const Ev
         after.type = FLOAT64;
         after.values = probability;
         after.probabilities = true;
-        status = evaluate_stage(collective, options, &after, 1, progress, &recalibrated->measured,
-                                &recalibrated->interval);
+        const Stage stage = {&recalibrated->measured, &recalibrated->interval, &recalibrated->more};
+        status = evaluate_stage(world, collective, options, &after, 1, progress, &stage);
     }
     free(probability);
     return status;
@@ -206,20 +233,21 @@ Status evaluate_logits(World *world, Collective *collective, const EvaluateOptio
                                  .replicates = options->replicates,
                                  .has_temperature = validation != NULL,
                                  .has_intervals = options->replicates > 0,
-                                 .has_ood = ood != NULL};
+                                 .has_ood = ood != NULL,
+                                 .has_more = options->more != NULL};
     TRY(check_sets(world, threads, test, validation, ood));
     TRY(look_for_probabilities(collective, sets, result));
     EvaluateProgress progress;
     const int calibrators = options->recalibrations + (options->calibrator != NULL);
     evaluate_progress_start(&progress, options->progress && world->rank == 0,
                             (validation != NULL ? 3 : 1) + calibrators);
-    Status status = evaluate_stage(collective, options, test, 1, &progress,
-                                   &result->measured[EVALUATE_BEFORE], &result->interval[EVALUATE_BEFORE]);
+    const Stage before = stage_of(result, EVALUATE_BEFORE);
+    Status status = evaluate_stage(world, collective, options, test, 1, &progress, &before);
     if (status == OK && validation != NULL)
         status = temperature_search(collective, validation, options->grid, options->bins, threads,
                                     &result->search);
     if (status == OK && validation != NULL)
-        status = evaluate_scaled(collective, options, test, &progress, result);
+        status = evaluate_scaled(world, collective, options, test, &progress, result);
     if (status == OK)
         status = evaluate_recalibrations(world, collective, options, test, validation, &progress, result);
     evaluate_progress_end(&progress);

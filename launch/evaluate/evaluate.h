@@ -4,6 +4,7 @@
 
 #include "comm/comm.h"
 #include "engine/device/collective.h"
+#include "launch/evaluate/evaluate_more.h"
 #include "losses/calibration/bootstrap.h"
 #include "losses/calibration/calibration.h"
 #include "losses/calibration/calibrator.h"
@@ -29,7 +30,8 @@ typedef struct {
     CalibratorSettings recalibrate[EVALUATE_MOST_RECALIBRATIONS]; /* fitted to the validation set */
     int recalibrations;
     const Calibrator *calibrator; /* applied as it is; NULL: none */
-    char **save; /* receives the first one that was fitted, as a file's text; NULL: not wanted */
+    const MoreOptions *more; /* all measures; NULL: the usual ones. bins, seed and the like are those above */
+    char **save;             /* receives the first one that was fitted, as a file's text; NULL: not wanted */
 } EvaluateOptions;
 EvaluateOptions evaluate_defaults(void);
 
@@ -45,6 +47,7 @@ typedef struct {
     bool finished;
     Calibration measured;
     BootstrapIntervals interval;
+    MoreMeasures more;
 } Recalibration;
 
 typedef struct {
@@ -53,10 +56,11 @@ typedef struct {
     int64_t ignore_label;
     const char *const *class_name;     /* [classes]; NULL: they have no names */
     bool probabilities[EVALUATE_SETS]; /* does the set look like what softmax gives? */
-    bool has_temperature, has_intervals, has_ood;
+    bool has_temperature, has_intervals, has_ood, has_more;
     TemperatureSearch search; /* of the validation set */
     Calibration measured[EVALUATE_STAGES];
     BootstrapIntervals interval[EVALUATE_STAGES];
+    MoreMeasures more[EVALUATE_STAGES];
     EvaluatedLosses loss; /* in the order of evaluated_loss_names */
     OodScores ood;
     int recalibrations;

@@ -1,4 +1,5 @@
 /* What evaluation found, as JSON for programs and as a table for people. */
+#include "launch/evaluate/evaluate_report.h"
 #include "engine/base/memory.h"
 #include "launch/evaluate/evaluate.h"
 #include "launch/evaluate/ood_sets.h"
@@ -61,9 +62,7 @@ static bool has_value(const Metric *metric, const Calibration *measured)
 
 /* ---- JSON ---- */
 
-/* cJSON reports a lack of memory by returning NULL; `ok` collects that. A number that is not finite becomes
- * null, as JSON has none. */
-static void add_number(cJSON *object, const char *key, double value, bool *ok)
+void report_add_number(cJSON *object, const char *key, double value, bool *ok)
 {
     const cJSON *item =
         isfinite(value) ? cJSON_AddNumberToObject(object, key, value) : cJSON_AddNullToObject(object, key);
@@ -87,9 +86,10 @@ static void add_bootstrap(cJSON *root, const EvaluationResult *result, bool *ok)
     }
     const int64_t groups = result->interval[EVALUATE_BEFORE].groups;
     cJSON *object = cJSON_AddObjectToObject(root, "bootstrap");
-    add_number(object, "resamples", (double)result->replicates, ok);
-    add_number(object, "level", 0.9, ok);
-    add_number(object, "groups", groups > 0 ? (double)groups : NAN, ok); /* null: single samples are drawn */
+    report_add_number(object, "resamples", (double)result->replicates, ok);
+    report_add_number(object, "level", 0.9, ok);
+    report_add_number(object, "groups", groups > 0 ? (double)groups : NAN,
+                      ok); /* null: single samples are drawn */
 }
 
 /* What the files had beside what is measured. */
@@ -98,9 +98,9 @@ static void add_ignored(cJSON *root, const EvaluationResult *result, bool *ok)
     static const char *const sets[EVALUATE_SETS] = {"test", "validation", NULL};
     if (result->ignored[EVALUATE_TEST] == 0 && result->ignored[EVALUATE_VALIDATION] == 0) return;
     cJSON *object = cJSON_AddObjectToObject(root, "ignored");
-    add_number(object, "label", (double)result->ignore_label, ok);
+    report_add_number(object, "label", (double)result->ignore_label, ok);
     for (int set = 0; set < EVALUATE_SETS; ++set)
-        if (sets[set] != NULL) add_number(object, sets[set], (double)result->ignored[set], ok);
+        if (sets[set] != NULL) report_add_number(object, sets[set], (double)result->ignored[set], ok);
 }
 
 static void add_class_names(cJSON *root, const EvaluationResult *result, bool *ok)
@@ -138,6 +138,7 @@ static void add_notes(cJSON *root, const EvaluationResult *result, bool *ok)
 typedef struct {
     const Calibration *measured;
     const BootstrapIntervals *interval; /* NULL: there are none */
+    const MoreMeasures *more;           /* likewise */
 } Measured;
 
 static bool has_interval(const Metric *metric, const Measured *of)
@@ -148,20 +149,26 @@ static bool has_interval(const Metric *metric, const Measured *of)
 
 static Measured stage_of(const EvaluationResult *result, int stage)
 {
-    return (Measured){&result->measured[stage], result->has_intervals ? &result->interval[stage] : NULL};
+    return (Measured){&result->measured[stage], result->has_intervals ? &result->interval[stage] : NULL,
+                      result->has_more ? &result->more[stage] : NULL};
 }
 
-static void add_bins(cJSON *object, const Calibration *measured, bool *ok)
+static void add_bins(cJSON *object, const Measured *of, bool *ok)
 {
+    const Calibration *measured = of->measured;
     cJSON *bins = cJSON_AddArrayToObject(object, "bins");
     for (int b = 0; b < measured->bins; ++b) {
         const CalibrationBin *bin = &measured->bin[b];
         cJSON *item = cJSON_CreateObject();
-        add_number(item, "lower", bin->lower, ok);
-        add_number(item, "upper", bin->upper, ok);
-        add_number(item, "count", (double)bin->count, ok);
-        add_number(item, "confidence", bin->confidence, ok);
-        add_number(item, "accuracy", bin->accuracy, ok);
+        report_add_number(item, "lower", bin->lower, ok);
+        report_add_number(item, "upper", bin->upper, ok);
+        report_add_number(item, "count", (double)bin->count, ok);
+        report_add_number(item, "confidence", bin->confidence, ok);
+        report_add_number(item, "accuracy", bin->accuracy, ok);
+        if (of->more != NULL) {
+            report_add_number(item, "consistency_lower", of->more->consistency[b][0], ok);
+            report_add_number(item, "consistency_upper", of->more->consistency[b][1], ok);
+        }
         if (!cJSON_AddItemToArray(bins, item)) {
             cJSON_Delete(item);
             *ok = false;
@@ -192,16 +199,17 @@ static void add_intervals(cJSON *object, const Measured *of, bool *ok)
     }
 }
 
-static void add_measured(cJSON *object, const Measured *of, bool *ok)
+static void add_measured(cJSON *object, const EvaluationResult *result, const Measured *of, bool *ok)
 {
     const Calibration *measured = of->measured;
     for (int i = 0; i < METRICS; ++i)
-        add_number(object, metrics[i].key,
-                   has_value(&metrics[i], measured) ? value_of(&metrics[i], measured) : NAN, ok);
+        report_add_number(object, metrics[i].key,
+                          has_value(&metrics[i], measured) ? value_of(&metrics[i], measured) : NAN, ok);
     cJSON *s99 = cJSON_AddObjectToObject(object, "s99");
-    add_number(s99, "fraction", measured->s99_fraction, ok);
-    add_number(s99, "accuracy", measured->s99_accuracy, ok);
-    add_bins(object, measured, ok);
+    report_add_number(s99, "fraction", measured->s99_fraction, ok);
+    report_add_number(s99, "accuracy", measured->s99_accuracy, ok);
+    add_bins(object, of, ok);
+    if (of->more != NULL) report_more_json(object, result, of->more, ok);
     add_intervals(object, of, ok);
 }
 
@@ -212,7 +220,7 @@ static void add_stage(cJSON *root, const EvaluationResult *result, int stage, bo
         return;
     }
     const Measured of = stage_of(result, stage);
-    add_measured(cJSON_AddObjectToObject(root, stage_keys[stage]), &of, ok);
+    add_measured(cJSON_AddObjectToObject(root, stage_keys[stage]), result, &of, ok);
 }
 
 static void add_recalibrations(cJSON *root, const EvaluationResult *result, bool *ok)
@@ -221,7 +229,8 @@ static void add_recalibrations(cJSON *root, const EvaluationResult *result, bool
     cJSON *list = cJSON_AddArrayToObject(root, "recalibrated");
     for (int i = 0; i < result->recalibrations; ++i) {
         const Recalibration *recalibrated = &result->recalibrated[i];
-        const Measured of = {&recalibrated->measured, result->has_intervals ? &recalibrated->interval : NULL};
+        const Measured of = {&recalibrated->measured, result->has_intervals ? &recalibrated->interval : NULL,
+                             result->has_more ? &recalibrated->more : NULL};
         char name[EVALUATION_NAME];
         cJSON *item = cJSON_CreateObject();
         evaluation_recalibration_name(recalibrated, name);
@@ -229,12 +238,12 @@ static void add_recalibrations(cJSON *root, const EvaluationResult *result, bool
               cJSON_AddStringToObject(item, "method", calibrator_name(recalibrated->settings.method)) != NULL;
         *ok = *ok && cJSON_AddStringToObject(item, "name", name) != NULL;
         *ok = *ok && cJSON_AddBoolToObject(item, "given", recalibrated->is_given) != NULL;
-        add_number(item, "validation_samples", (double)recalibrated->samples, ok);
-        add_number(item, "objective", recalibrated->objective, ok);
-        add_number(item, "accuracy_before", 1 - result->measured[EVALUATE_BEFORE].error, ok);
-        add_number(item, "accuracy", 1 - recalibrated->measured.error, ok);
-        add_number(item, "missing_classes", (double)recalibrated->missing, ok);
-        add_measured(item, &of, ok);
+        report_add_number(item, "validation_samples", (double)recalibrated->samples, ok);
+        report_add_number(item, "objective", recalibrated->objective, ok);
+        report_add_number(item, "accuracy_before", 1 - result->measured[EVALUATE_BEFORE].error, ok);
+        report_add_number(item, "accuracy", 1 - recalibrated->measured.error, ok);
+        report_add_number(item, "missing_classes", (double)recalibrated->missing, ok);
+        add_measured(item, result, &of, ok);
         if (!cJSON_AddItemToArray(list, item)) {
             cJSON_Delete(item);
             *ok = false;
@@ -247,8 +256,8 @@ Status evaluation_json(const EvaluationResult *result, char **text)
     bool ok = true;
     *text = NULL;
     cJSON *root = cJSON_CreateObject();
-    add_number(root, "samples", (double)result->samples, &ok);
-    add_number(root, "classes", result->classes > 0 ? (double)result->classes : NAN, &ok);
+    report_add_number(root, "samples", (double)result->samples, &ok);
+    report_add_number(root, "classes", result->classes > 0 ? (double)result->classes : NAN, &ok);
     add_ignored(root, result, &ok);
     add_class_names(root, result, &ok);
     if (result->has_temperature) {
@@ -263,12 +272,12 @@ Status evaluation_json(const EvaluationResult *result, char **text)
     add_recalibrations(root, result, &ok);
     cJSON *losses = cJSON_AddObjectToObject(root, "losses");
     for (int i = 0; i < EVALUATED_LOSSES; ++i)
-        add_number(losses, evaluated_loss_names[i],
-                   evaluation_has_loss(result, i) ? result->loss.value[i] : NAN, &ok);
+        report_add_number(losses, evaluated_loss_names[i],
+                          evaluation_has_loss(result, i) ? result->loss.value[i] : NAN, &ok);
     if (result->has_ood) {
         cJSON *ood = cJSON_AddObjectToObject(root, "ood");
-        add_number(ood, "auroc_entropy", result->ood.auroc_entropy, &ok);
-        add_number(ood, "auroc_confidence", result->ood.auroc_confidence, &ok);
+        report_add_number(ood, "auroc_entropy", result->ood.auroc_entropy, &ok);
+        report_add_number(ood, "auroc_confidence", result->ood.auroc_confidence, &ok);
     }
     if (result->outside != NULL) {
         cJSON *sets;
@@ -288,10 +297,7 @@ Status evaluation_json(const EvaluationResult *result, char **text)
 
 /* ---- the table ---- */
 
-enum { TITLE_WIDTH = 22, CELL = 64 };
-
-/* So many decimals, but of a small number three digits, whatever their place; "-": it has no value. */
-static int decimals_for(double value, int decimals)
+int report_decimals(double value, int decimals)
 {
     enum { DIGITS = 3, MOST = 12 };
     const double size = fabs(value);
@@ -300,7 +306,7 @@ static int decimals_for(double value, int decimals)
     return wanted < decimals ? decimals : wanted > MOST ? MOST : wanted;
 }
 
-static void format_number(double value, int decimals, char *text, size_t size)
+void report_format_number(double value, int decimals, char *text, size_t size)
 {
     const double wide = 1e9;
     if (isnan(value))
@@ -312,22 +318,23 @@ static void format_number(double value, int decimals, char *text, size_t size)
 }
 
 /* One number, with its interval if it has one: "4.51", "4.51 [4.20, 4.83]". */
-static void format_cell(const Metric *metric, const Measured *of, char cell[CELL])
+static void format_cell(const Metric *metric, const Measured *of, char cell[REPORT_CELL])
 {
     const double scale = metric->unit == PLAIN ? 1 : 100;
     const double value = scale * value_of(metric, of->measured);
-    const int decimals = decimals_for(value, metric->unit == PLAIN ? 4 : 2);
-    format_number(has_value(metric, of->measured) ? value : NAN, decimals, cell, CELL);
+    const int decimals = report_decimals(value, metric->unit == PLAIN ? 4 : 2);
+    report_format_number(has_value(metric, of->measured) ? value : NAN, decimals, cell, REPORT_CELL);
     if (!has_interval(metric, of)) return;
     const Interval interval = interval_of(metric, of->interval);
     const size_t used = strlen(cell);
-    (void)snprintf(cell + used, CELL - used, " [%.*f, %.*f]", decimals, scale * interval.lower, decimals,
-                   scale * interval.upper);
+    (void)snprintf(cell + used, REPORT_CELL - used, " [%.*f, %.*f]", decimals, scale * interval.lower,
+                   decimals, scale * interval.upper);
 }
 
-static void print_row(FILE *file, int width, int stages, const char *title, char cells[EVALUATE_STAGES][CELL])
+static void print_row(FILE *file, int width, int stages, const char *title,
+                      char cells[EVALUATE_STAGES][REPORT_CELL])
 {
-    (void)fprintf(file, "%-*s", TITLE_WIDTH, title);
+    (void)fprintf(file, "%-*s", REPORT_TITLE, title);
     for (int stage = 0; stage < stages; ++stage)
         (void)fprintf(file, "  %*s", width, cells[stage]);
     (void)fputc('\n', file);
@@ -336,11 +343,13 @@ static void print_row(FILE *file, int width, int stages, const char *title, char
 static void print_stages(const EvaluationResult *result, FILE *file)
 {
     const int stages = result->has_temperature ? EVALUATE_STAGES : 1, width = result->has_intervals ? 22 : 16;
-    char cells[EVALUATE_STAGES][CELL];
+    char cells[EVALUATE_STAGES][REPORT_CELL];
     if (result->has_temperature) {
-        (void)snprintf(cells[0], CELL, "before");
-        (void)snprintf(cells[1], CELL, "T = %.4g by ECE", evaluation_temperature(result, EVALUATE_AFTER_ECE));
-        (void)snprintf(cells[2], CELL, "T = %.4g by NLL", evaluation_temperature(result, EVALUATE_AFTER_NLL));
+        (void)snprintf(cells[0], REPORT_CELL, "before");
+        (void)snprintf(cells[1], REPORT_CELL, "T = %.4g by ECE",
+                       evaluation_temperature(result, EVALUATE_AFTER_ECE));
+        (void)snprintf(cells[2], REPORT_CELL, "T = %.4g by NLL",
+                       evaluation_temperature(result, EVALUATE_AFTER_NLL));
         print_row(file, width, stages, "", cells);
     }
     for (int i = 0; i < METRICS; ++i) {
@@ -353,48 +362,53 @@ static void print_stages(const EvaluationResult *result, FILE *file)
         print_row(file, width, stages, title, cells);
     }
     for (int stage = 0; stage < stages; ++stage)
-        (void)snprintf(cells[stage], CELL, "%.2f", 100 * result->measured[stage].s99_fraction);
+        (void)snprintf(cells[stage], REPORT_CELL, "%.2f", 100 * result->measured[stage].s99_fraction);
     print_row(file, width, stages, "S99, samples %", cells);
     for (int stage = 0; stage < stages; ++stage) {
         const double accuracy = result->measured[stage].s99_accuracy;
-        (void)snprintf(cells[stage], CELL, "%s", "-");
-        if (isfinite(accuracy)) (void)snprintf(cells[stage], CELL, "%.2f", 100 * accuracy);
+        (void)snprintf(cells[stage], REPORT_CELL, "%s", "-");
+        if (isfinite(accuracy)) (void)snprintf(cells[stage], REPORT_CELL, "%.2f", 100 * accuracy);
     }
     print_row(file, width, stages, "  accuracy %", cells);
 }
 
 /* A row for each calibrator, under that of the network itself. */
-static void print_recalibration(const char *title, int width, const Calibration *measured, FILE *file)
+static void print_recalibration(const char *title, int width, const Calibration *measured,
+                                const MoreMeasures *more, FILE *file)
 {
     static const size_t offsets[] = {offsetof(Calibration, nll), offsetof(Calibration, brier),
                                      offsetof(Calibration, ece), offsetof(Calibration, ada_ece),
                                      offsetof(Calibration, classwise_ece)};
-    const Measured of = {measured, NULL};
+    const Measured of = {measured, NULL, NULL};
     (void)fprintf(file, "%-*s  %11.2f", width, title, 100 * (1 - measured->error));
     for (size_t i = 0; i < sizeof offsets / sizeof *offsets; ++i) {
-        char cell[CELL] = "";
+        char cell[REPORT_CELL] = "";
         for (int metric = 0; metric < METRICS; ++metric)
             if (metrics[metric].offset == offsets[i]) format_cell(&metrics[metric], &of, cell);
         (void)fprintf(file, "  %11s", cell);
     }
+    if (more != NULL) (void)fprintf(file, "  %11.2f", 100 * more->smooth.value);
     (void)fputc('\n', file);
 }
 
 static void print_recalibrations(const EvaluationResult *result, FILE *file)
 {
     char name[EVALUATION_NAME];
-    int width = TITLE_WIDTH;
+    int width = REPORT_TITLE;
     if (result->recalibrations == 0) return;
     for (int i = 0; i < result->recalibrations; ++i) {
         evaluation_recalibration_name(&result->recalibrated[i], name);
         if ((int)strlen(name) > width) width = (int)strlen(name);
     }
-    (void)fprintf(file, "\n%-*s  %11s  %11s  %11s  %11s  %11s  %11s\n", width, "recalibrated", "accuracy %",
-                  "NLL", "Brier", "ECE %", "AdaECE %", "Classwise %");
-    print_recalibration("before", width, &result->measured[EVALUATE_BEFORE], file);
+    (void)fprintf(file, "\n%-*s  %11s  %11s  %11s  %11s  %11s  %11s%s\n", width, "recalibrated", "accuracy %",
+                  "NLL", "Brier", "ECE %", "AdaECE %", "Classwise %",
+                  result->has_more ? "  SmoothECE %" : "");
+    print_recalibration("before", width, &result->measured[EVALUATE_BEFORE],
+                        result->has_more ? &result->more[EVALUATE_BEFORE] : NULL, file);
     for (int i = 0; i < result->recalibrations; ++i) {
         evaluation_recalibration_name(&result->recalibrated[i], name);
-        print_recalibration(name, width, &result->recalibrated[i].measured, file);
+        print_recalibration(name, width, &result->recalibrated[i].measured,
+                            result->has_more ? &result->recalibrated[i].more : NULL, file);
     }
 }
 
@@ -430,18 +444,19 @@ void evaluation_print(const EvaluationResult *result, FILE *file)
 {
     print_head(result, file);
     print_stages(result, file);
+    if (result->has_more) report_more_print(result, file);
     print_recalibrations(result, file);
     if (result->classes > 0) (void)fprintf(file, "\nlosses, mean over the samples\n");
     for (int i = 0; i < EVALUATED_LOSSES && result->classes > 0; ++i) {
-        char text[CELL];
+        char text[REPORT_CELL];
         const double value = result->loss.value[i];
-        format_number(evaluation_has_loss(result, i) ? value : NAN, decimals_for(value, 6), text,
-                      sizeof text);
-        (void)fprintf(file, "%-*s  %s\n", TITLE_WIDTH, evaluated_loss_names[i], text);
+        report_format_number(evaluation_has_loss(result, i) ? value : NAN, report_decimals(value, 6), text,
+                             sizeof text);
+        (void)fprintf(file, "%-*s  %s\n", REPORT_TITLE, evaluated_loss_names[i], text);
     }
     if (result->has_ood)
-        (void)fprintf(file, "\nout of distribution\n%-*s  %.2f\n%-*s  %.2f\n", TITLE_WIDTH,
-                      "AUROC by entropy %", 100 * result->ood.auroc_entropy, TITLE_WIDTH,
+        (void)fprintf(file, "\nout of distribution\n%-*s  %.2f\n%-*s  %.2f\n", REPORT_TITLE,
+                      "AUROC by entropy %", 100 * result->ood.auroc_entropy, REPORT_TITLE,
                       "AUROC by confidence %", 100 * result->ood.auroc_confidence);
     if (result->outside != NULL) ood_result_print(result->outside, file);
     EvaluationNotes notes;

@@ -348,6 +348,26 @@ Status calibrator_apply(const Calibrator *calibrator, const Logits *set, int thr
     return OK;
 }
 
+Status logits_probabilities(const Logits *set, double temperature, int threads, double *probability)
+{
+    double weight = 1 / temperature;
+    const Calibrator scaling = {
+        .settings = {.method = CALIBRATOR_TEMPERATURE}, .classes = set->classes, .weight = &weight};
+    if (temperature != 1) return calibrator_apply(&scaling, set, threads, probability);
+    const int64_t padded = row_padded(set->classes);
+    const int team = threads_for(threads, set->count);
+    double *workspace;
+    TRY(memory_new(&workspace, (size_t)team * 2 * (size_t)padded, sizeof *workspace, "rows"));
+#pragma omp parallel for schedule(static) num_threads(team)
+    for (int64_t row = 0; row < set->count; ++row)
+        memcpy(
+            probability + row * set->classes,
+            load_row(set, ROWS_OF_PROBABILITIES, row, workspace + omp_get_thread_num() * 2 * padded, padded),
+            (size_t)set->classes * sizeof *probability);
+    free(workspace);
+    return OK;
+}
+
 /* ---- several ranks ---- */
 
 /* All ranks' rows, in their order: each fills its own places, and the sum with the zeros of the others is exact. */

@@ -91,6 +91,9 @@ CHECKED Status calibrator_fit_shared(Collective *, const CalibratorSettings *, c
  * where the calibrator wants logits. */
 CHECKED Status calibrator_apply(const Calibrator *, const Logits *, int threads, double *probability);
 
+/* The probabilities themselves, at a temperature, as calibration_measure has them. Not collective. */
+CHECKED Status logits_probabilities(const Logits *, double temperature, int threads, double *probability);
+
 /* A JSON file, with a version; `name` for messages. A reader checks all it reads. */
 CHECKED Status calibrator_write(const Calibrator *, char **text); /* released with free() */
 CHECKED Status calibrator_parse(const char *name, const char *text, Calibrator *);

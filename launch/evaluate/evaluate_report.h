@@ -1,0 +1,23 @@
+/* What the files that report an evaluation share. Internal to launch/evaluate/. */
+#ifndef PLUMB_LAUNCH_EVALUATE_EVALUATE_REPORT_H
+#define PLUMB_LAUNCH_EVALUATE_EVALUATE_REPORT_H
+
+#include "launch/evaluate/evaluate.h"
+
+#include <cJSON.h>
+
+enum { REPORT_TITLE = 22, REPORT_CELL = 64 };
+
+/* cJSON reports a lack of memory by returning NULL; `ok` collects that. A number that is not finite becomes
+ * null, as JSON has none. */
+void report_add_number(cJSON *object, const char *key, double value, bool *ok);
+/* So many decimals, but of a small number three digits, whatever their place. */
+int report_decimals(double value, int decimals);
+/* "-": it has no value. */
+void report_format_number(double value, int decimals, char *text, size_t size);
+
+/* The measures of evaluate_more.h: one object in that of a stage, and a table of all stages. */
+void report_more_json(cJSON *stage, const EvaluationResult *, const MoreMeasures *, bool *ok);
+void report_more_print(const EvaluationResult *, FILE *);
+
+#endif
