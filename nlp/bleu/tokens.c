@@ -136,12 +136,11 @@ static Status tokens_compound_split(BleuTokens *tokens)
     const char *at = tokens->text, *end = tokens->text + tokens->size;
     size_t made = 0, bytes, next;
     while (at < end) {
-        const bool space = character_is_space(character_at(at, end, &bytes));
+        const bool space = character_is_space_at(at, end, &bytes);
         memcpy(tokens->other + made, at, bytes);
         made += bytes;
         at += bytes;
-        if (space || end - at < 2 || *at != '-' || character_is_space(character_at(at + 1, end, &next)))
-            continue;
+        if (space || end - at < 2 || *at != '-' || character_is_space_at(at + 1, end, &next)) continue;
         memcpy(tokens->other + made, split, sizeof split - 1);
         made += sizeof split - 1;
         memcpy(tokens->other + made, at + 1, next);
@@ -184,10 +183,10 @@ Status bleu_tokens_split(BleuTokens *tokens)
     const char *at = tokens->text, *end = tokens->text + tokens->size;
     size_t bytes;
     while (at < end) {
-        while (at < end && character_is_space(character_at(at, end, &bytes)))
+        while (at < end && character_is_space_at(at, end, &bytes))
             at += bytes;
         const char *start = at;
-        while (at < end && !character_is_space(character_at(at, end, &bytes)))
+        while (at < end && !character_is_space_at(at, end, &bytes))
             at += bytes;
         if (at == start) break;
         TRY(memory_grow(&tokens->token, &tokens->token_room, (size_t)tokens->count + 1, sizeof *tokens->token,
