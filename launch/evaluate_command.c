@@ -12,7 +12,7 @@
 
 const char evaluate_help[] =
     "usage: plumb evaluate RUN [dataset.folder=DIR] [--split test|validation] [--checkpoint "
-    "best|last|EPOCH]\n"
+    "NAME]\n"
     "                      [--ood SET ...] [OPTION ...]\n"
     "       plumb evaluate --logits F.npy --labels F.npy [--validation-logits F.npy --validation-labels "
     "F.npy]\n"
@@ -29,7 +29,10 @@ const char evaluate_help[] =
     "\n"
     "  dataset.folder=DIR         of a run: where its data are, if not where they were when it trained\n"
     "  --split NAME               of a run: test (default) or validation\n"
-    "  --checkpoint NAME          of a run: best, last (default) or the number of an epoch that was kept\n"
+    "  --checkpoint NAME          of a run: best, last (default) or the number of an epoch that was kept;\n"
+    "                             best-MEASURE (checkpoint.best), step:NUMBER (checkpoint.keep_steps), "
+    "average\n"
+    "                             (plumb average), or a file.safetensors of parameters of such a network\n"
     "  --ood NAME[=WHERE]         of a run of images: AUROC of telling its test images from others; may come "
     "several times:\n"
     "                             svhn=FOLDER (test_32x32.mat), cifar10_c=FILE[:SEVERITY] (.npy; 5),\n"

@@ -42,9 +42,9 @@ static void list_datasets(void)
 static void list_settings(void)
 {
     static const char *const types[] = {
-        [SETTING_FLAG] = "true|false",  [SETTING_INTEGER] = "integer",   [SETTING_REAL] = "real",
-        [SETTING_TEXT] = "text",        [SETTING_INTEGERS] = "integers", [SETTING_REALS] = "reals",
-        [SETTING_ROWS] = "list of maps"};
+        [SETTING_FLAG] = "true|false", [SETTING_INTEGER] = "integer",   [SETTING_REAL] = "real",
+        [SETTING_TEXT] = "text",       [SETTING_INTEGERS] = "integers", [SETTING_REALS] = "reals",
+        [SETTING_TEXTS] = "texts",     [SETTING_ROWS] = "list of maps"};
     int count;
     const Setting *setting = settings_table(&count);
     for (int i = 0; i < count; ++i) {
@@ -54,7 +54,7 @@ static void list_settings(void)
                                                           : s->default_value;
         (void)printf("%-39s %-14s %s", s->name, value, s->help);
         /* The choices of a text say more than its type. */
-        if (s->check != NULL && s->type == SETTING_TEXT)
+        if (s->check != NULL && (s->type == SETTING_TEXT || s->type == SETTING_TEXTS))
             (void)printf(" [%s]\n", s->check);
         else if (s->check != NULL)
             (void)printf(" [%s %s]\n", types[s->type], s->check);

@@ -113,8 +113,12 @@ static const Setting settings[] = {
     {"checkpoint.epochs", SETTING_INTEGER, "1", "0..", "save every so many epochs, as long as that takes at most 2 % of the time; 0: never by epochs"},
     {"checkpoint.minutes", SETTING_REAL, "10", "0..", "and when so many minutes have passed; 0: never by time"},
 
-    {"checkpoint.best", SETTING_TEXT, "auto", "auto|error|nll|brier|ece|ada_ece|classwise_ece|mce", "keep the model whose validation split has the lowest of this; auto: the task's (error)"},
+    {"checkpoint.best", SETTING_TEXTS, "auto", "auto|error|nll|brier|ece|ada_ece|classwise_ece|mce", "keep the model whose validation split has the lowest of this; auto: the task's (error). Of a list, one model for each: best, best-nll, ..."},
     {"checkpoint.keep", SETTING_INTEGER, "0", "0..", "also keep the model of every so many epochs; 0: only best and last"},
+    {"checkpoint.keep_steps", SETTING_INTEGER, "0", "0..", "and the model of every so many steps; 0: none"},
+    {"checkpoint.keep_last", SETTING_INTEGER, "0", "0..1000000", "of models that are kept so, only the newest so many of each kind; 0: all"},
+    {"early_stop.patience", SETTING_INTEGER, "0", "0..", "end training after so many evaluations in which the validation split has not become better; 0: never"},
+    {"early_stop.measure", SETTING_TEXT, "auto", "auto|error|nll|brier|ece|ada_ece|classwise_ece|mce", "by this; auto: the task's (error)"},
     {"compat.early_schedule", SETTING_FLAG, "false", NULL, "learning-rate steps one epoch early, as the published code under torch >= 1.1"},
     {"compat.validation_is_test", SETTING_FLAG, "false", NULL, "tiny_imagenet: validate on the test images, as the published code"},
     {"compat.vocabulary_of_all_splits", SETTING_FLAG, "false", NULL, "newsgroups: count words of test documents too, as the published code"},

@@ -19,6 +19,7 @@ static const Setting table[] = {
     {"m", SETTING_REALS, "[1]", NULL, ""},     {"r", SETTING_ROWS, "[]", NULL, ""},
     {"r[].n", SETTING_REAL, NULL, "0..", ""},  {"r[].t", SETTING_TEXT, "", NULL, ""},
     {"r[].f", SETTING_FLAG, "true", NULL, ""}, {"r[].l", SETTING_INTEGERS, "[]", NULL, ""},
+    {"x", SETTING_TEXTS, "u", NULL, ""},
 };
 enum { COUNT = sizeof table / sizeof *table };
 

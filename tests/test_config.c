@@ -127,6 +127,7 @@ static const Setting table[] = {
     {"schedule.epochs", SETTING_INTEGERS, "[150, 250]", "0..", "epochs"},
     {"model.blocks", SETTING_INTEGERS, "[]", "1..", "blocks"},
     {"optimizer.learning_rate", SETTING_REAL, "0.1", "..10", "rate"},
+    {"best", SETTING_TEXTS, "auto", "auto|error|nll|a, b", "one or several"},
     {"optimizer.nesterov", SETTING_FLAG, "false", NULL, "nesterov"},
     {"optimizer.groups", SETTING_ROWS, "[]", NULL, "groups"},
     {"optimizer.groups[].parameters", SETTING_TEXT, NULL, NULL, "which"},
@@ -335,6 +336,41 @@ static void wrong_overrides_are_usage_errors(void **state)
     config_free(config);
 }
 
+/* One text is a list of one, and is written as one: runs that were begun when the setting took one text go on. */
+static void texts_are_one_or_several(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *word, *yaml;
+        int count;
+        const char *last;
+    } cases[] = {
+        {NULL, "\nbest: auto\n", 1, "auto"},
+        {"best=nll", "\nbest: nll\n", 1, "nll"},
+        {"best=[nll]", "\nbest: nll\n", 1, "nll"},
+        {"best=[error, nll]", "\nbest: [error, nll]\n", 2, "nll"},
+        {"best=[nll, 'a, b']", "\nbest: [nll, \"a, b\"]\n", 2, "a, b"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        Config *config;
+        const char *const *texts;
+        char *yaml;
+        assert_ok(config_load(table, COUNT, NULL, cases[i].word != NULL, &cases[i].word, &config));
+        assert_int_equal(config_texts(config, "best", &texts), cases[i].count);
+        assert_string_equal(texts[cases[i].count - 1], cases[i].last);
+        assert_ok(config_resolved(config, &yaml));
+        assert_non_null(strstr(yaml, cases[i].yaml));
+        free(yaml);
+        config_free(config);
+    }
+    Config *config;
+    assert_fails(load(put("c.yaml", "best: [nll, eror]\n"), &config), STATUS_INPUT, "c.yaml:1: best: ");
+    assert_fails(load(put("c.yaml", "best: {a: b}\n"), &config), STATUS_INPUT,
+                 "a text or a list of texts, as [a, b], but a map");
+    assert_fails(load(put("c.yaml", "best: [[nll]]\n"), &config), STATUS_INPUT,
+                 "item 1 of the list is not a text");
+}
+
 /* Nobody means both; which of them wins is not to be guessed. */
 static void a_setting_twice_on_the_command_line_is_an_error(void **state)
 {
@@ -518,6 +554,13 @@ static void assert_same_rows(const Config *a, const Config *b, int first, int la
             assert_int_equal(config_reals(a, name, &reals_a), config_reals(b, name, &reals_b));
             assert_memory_equal(reals_a, reals_b, (size_t)config_reals(a, name, &reals_a) * 8);
             break;
+        case SETTING_TEXTS: {
+            const char *const *texts_a, *const *texts_b;
+            assert_int_equal(config_texts(a, name, &texts_a), config_texts(b, name, &texts_b));
+            for (int t = 0; t < config_texts(a, name, &texts_a); ++t)
+                assert_string_equal(texts_a[t], texts_b[t]);
+            break;
+        }
         case SETTING_ROWS:
             assert_int_equal(config_rows(a, name), config_rows(b, name));
             for (int r = 0; r < config_rows(a, name); ++r)
@@ -759,6 +802,7 @@ int main(void)
         SCRATCH(files_bases_and_overrides_apply_in_order),
         SCRATCH(wrong_settings_name_file_line_and_nearest),
         SCRATCH(wrong_overrides_are_usage_errors),
+        SCRATCH(texts_are_one_or_several),
         cmocka_unit_test(a_setting_twice_on_the_command_line_is_an_error),
         cmocka_unit_test(overrides_out_of_a_file_name_it),
         SCRATCH(circles_of_bases_are_named),

@@ -23,6 +23,7 @@ typedef enum {
     SETTING_TEXT,
     SETTING_INTEGERS,
     SETTING_REALS,
+    SETTING_TEXTS, /* a list of texts, or one text, which is a list of one */
     SETTING_ROWS /* a list of maps; what a map may hold are the rows of the table behind this one, which are named
                     "THIS[].KEY". Such a list is given as a whole, also on the command line:
                     'optimizer.groups=[{parameters: "*.bias", weight_decay: 0}]' */
@@ -67,6 +68,7 @@ double config_real(const Config *, const char *name);
 const char *config_text(const Config *, const char *name);
 int config_integers(const Config *, const char *name, const int64_t **values); /* returns the count */
 int config_reals(const Config *, const char *name, const double **values);
+int config_texts(const Config *, const char *name, const char *const **values);
 /* The maps of a list of maps: how many, and each as a config of its own, whose names are the keys. Its settings are read
  * with the functions here, config_error and config_is_set too, and are part of config_check_all_read. */
 int config_rows(const Config *, const char *name);

@@ -91,6 +91,13 @@ int config_reals(const Config *config, const char *name, const double **values)
     return value->count;
 }
 
+int config_texts(const Config *config, const char *name, const char *const **values)
+{
+    const ConfigValue *value = value_of(config, name, SETTING_TEXTS);
+    *values = (const char *const *)value->texts;
+    return value->count;
+}
+
 int config_rows(const Config *config, const char *name)
 {
     return value_of(config, name, SETTING_ROWS)->count;

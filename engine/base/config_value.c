@@ -39,6 +39,9 @@ void config_value_clear(ConfigValue *value)
     for (int i = 0; i < value->count && value->rows != NULL; ++i)
         config_free(value->rows[i]);
     free(value->rows);
+    for (int i = 0; i < value->count && value->texts != NULL; ++i)
+        free(value->texts[i]);
+    free(value->texts);
     memset(value, 0, sizeof *value);
 }
 
@@ -202,8 +205,10 @@ Status config_value_check_kind(const Setting *setting, Origin origin, const Yaml
         [SETTING_TEXT] = "a text",
         [SETTING_INTEGERS] = "a list of whole numbers, as [150, 250]",
         [SETTING_REALS] = "a list of numbers, as [0.2, 0.5]",
+        [SETTING_TEXTS] = "a text or a list of texts, as [a, b]",
         [SETTING_ROWS] = "a list of maps, as [{key: value}]",
     };
+    if (setting->type == SETTING_TEXTS && node->kind != YAML_MAP) return OK;
     if (node->kind == (is_list(setting->type) ? YAML_LIST : YAML_SCALAR)) return OK;
     return config_value_error(origin, setting->name, "must be %s, but %s was given", types[setting->type],
                               kinds[node->kind]);
@@ -303,6 +308,28 @@ static Status print_list(const ConfigValue *value, char **out)
     return OK;
 }
 
+/* A list of one as the text alone. */
+static Status print_texts(const ConfigValue *value, char **out)
+{
+    if (value->count == 1) return quote(value->texts[0], out);
+    TRY(text_copy("[", out));
+    for (int i = 0; i < value->count; ++i) {
+        char *quoted, *longer = NULL;
+        Status status = quote(value->texts[i], &quoted);
+        if (status == OK) {
+            status = text_format(&longer, "%s%s%s", *out, i > 0 ? ", " : "", quoted);
+            free(quoted);
+        }
+        free(*out);
+        *out = longer;
+        TRY(status);
+    }
+    char *open = *out;
+    const Status status = text_format(out, "%s]", open);
+    free(open);
+    return status;
+}
+
 static Status print_value(SettingType type, ConfigValue *value)
 {
     char real[32];
@@ -316,6 +343,8 @@ static Status print_value(SettingType type, ConfigValue *value)
         return text_copy(real, &value->yaml);
     case SETTING_TEXT:
         return quote(value->text, &value->yaml);
+    case SETTING_TEXTS:
+        return print_texts(value, &value->yaml);
     default:
         return print_list(value, &value->yaml);
     }
@@ -346,6 +375,23 @@ static Status read_items(const Setting *setting, const YamlNode *node, Origin or
     return OK;
 }
 
+static Status read_texts(const Setting *setting, const YamlNode *node, Origin origin, ConfigValue *value)
+{
+    const YamlNode *const one[1] = {node};
+    const bool list = node->kind == YAML_LIST;
+    const YamlNode *const *items = list ? (const YamlNode *const *)node->item : one;
+    const int count = list ? node->count : 1;
+    TRY(memory_new(&value->texts, (size_t)count, sizeof *value->texts, setting->name));
+    value->count = count;
+    for (int i = 0; i < count; ++i) {
+        if (items[i]->kind != YAML_SCALAR)
+            return config_value_error(origin, setting->name, "item %d of the list is not a text", i + 1);
+        TRY(check_choice(setting, origin, items[i]->text));
+        TRY(text_copy(items[i]->text, &value->texts[i]));
+    }
+    return OK;
+}
+
 static Status read_value(const Setting *setting, const YamlNode *node, Origin origin, ConfigValue *value)
 {
     TRY(config_value_check_kind(setting, origin, node));
@@ -356,6 +402,9 @@ static Status read_value(const Setting *setting, const YamlNode *node, Origin or
     case SETTING_TEXT:
         TRY(check_choice(setting, origin, node->text));
         TRY(text_copy(node->text, &value->text));
+        break;
+    case SETTING_TEXTS:
+        TRY(read_texts(setting, node, origin, value));
         break;
     default:
         TRY(read_items(setting, node, origin, value));

@@ -21,6 +21,7 @@ typedef struct {
     char *text;
     int64_t *integers; /* count items; also a lone integer */
     double *reals;     /* count items; also a lone real */
+    char **texts;      /* count items */
     Config **rows;     /* count items of a list of maps */
 } ConfigValue;
 

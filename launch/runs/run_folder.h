@@ -3,7 +3,8 @@
  *   config.yaml                  the resolved config
  *   environment.json             machine, versions, ranks
  *   metrics.jsonl                one object an epoch
- *   checkpoints/                 step-NNNNNNNNNN.*, best.*, epoch-NNNN.*
+ *   checkpoints/                 step-NNNNNNNNNN.*, best.*, best-MEASURE.*, epoch-NNNN.*, kept-NNNNNNNNNN.* (kept_models.h),
+ *                                average.*
  *   test.logits.npy, test.labels.npy, validation.*
  *                                predictions of the end
  *   extensions.jsonl             when the run was given more epochs (run_extension.h)

@@ -4,6 +4,7 @@
 #include "engine/base/memory.h"
 #include "engine/base/npy.h"
 #include "engine/plan/checkpoint.h"
+#include "launch/runs/kept_models.h"
 #include "launch/settings.h"
 #include "launch/train/saver.h"
 
@@ -207,37 +208,25 @@ static Status load_last(Session *session, const RunFolder *run, const char *stem
     return OK;
 }
 
-/* *file: what was loaded, for safetensors_close. */
+/* A file from anywhere: its names must be the network's. */
+static Status load_file(Session *session, const char *path, SafeFile **file)
+{
+    TRY(safetensors_open(path, file));
+    if (safetensors_metadata(*file, "vocabulary") != NULL) {
+        Status status = task_check_vocabulary(session->data, *file);
+        if (status != OK) return status_context(status, "%s", path);
+    }
+    return checkpoint_load_weights(session->store, path, "", NULL);
+}
+
+/* *file: what was loaded, for safetensors_close, also after an error. */
 static Status load_checkpoint(Session *session, const RunFolder *run, const char *which, SafeFile **file)
 {
     char stem[64];
-    if (strcmp(which, "last") == 0) {
-        TRY(run_folder_latest(run, stem));
-        if (stem[0] == '\0') return fail(STATUS_INPUT, "%s holds no checkpoint", run->checkpoints);
-        return load_last(session, run, stem, file);
-    } else if (strcmp(which, "best") == 0) {
-        (void)snprintf(stem, sizeof stem, "best");
-        char metrics[PATH_MAX];
-        TRY(file_join(metrics, run->path, "metrics.jsonl"));
-        if (!checkpoint_exists(run->checkpoints, stem) && !file_exists(metrics))
-            return fail(STATUS_INPUT, "%s has no best checkpoint yet: no epoch has ended", run->path);
-        if (!checkpoint_exists(run->checkpoints, stem))
-            return fail(STATUS_INPUT,
-                        "%s has no best checkpoint: it is kept when there is a validation split and "
-                        "evaluate.every is not 0",
-                        run->path);
-    } else {
-        char *end;
-        const long epoch = strtol(which, &end, 10);
-        if (*end != '\0' || end == which || epoch < 1)
-            return fail(STATUS_USAGE, "--checkpoint takes best, last or an epoch's number, not %s", which);
-        (void)snprintf(stem, sizeof stem, "epoch-%04ld", epoch);
-        if (!checkpoint_exists(run->checkpoints, stem))
-            return fail(STATUS_INPUT,
-                        "%s did not keep the model of epoch %ld: set checkpoint.keep before training",
-                        run->path, epoch);
-    }
-    return saver_load(session, run->checkpoints, stem, file);
+    if (kept_model_is_file(which)) return load_file(session, which, file);
+    TRY(kept_model_find(run, which, stem));
+    return strcmp(which, "last") == 0 ? load_last(session, run, stem, file)
+                                      : saver_load(session, run->checkpoints, stem, file);
 }
 
 /* While a job trains, checkpoints come and go: ranks that read one after the other may find different ones. */

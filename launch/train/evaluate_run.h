@@ -28,7 +28,7 @@ CHECKED Status evaluate_trained(Session *, const RunFolder *, bool quiet);
 typedef struct {
     const char *run;
     Split split;
-    const char *checkpoint; /* "best", "last" or an epoch's number */
+    const char *checkpoint; /* KEPT_MODEL_NAMES (launch/runs/kept_models.h) */
     const char *data;       /* the folder of the data; NULL: where they were when the run trained */
     EvaluateOptions options;
     OodChoices ood; /* what came of them is in the run's ood.json too */

@@ -157,10 +157,39 @@ static Status read_schedule(const Config *config, const ModelOptions *model, Sch
     return OK;
 }
 
-static const Measure *read_best(const Config *config, const Task *task)
+static const Measure *measure_of(const char *name, const Task *task)
 {
-    const char *name = config_text(config, "checkpoint.best");
     return measure_find(strcmp(name, "auto") == 0 ? task->best : name);
+}
+
+Status experiment_read_best(const Config *config, const Task *task, const Measure *best[MEASURES_MOST],
+                            int *count)
+{
+    const char *const *names;
+    *count = 0;
+    const int named = config_texts(config, "checkpoint.best", &names);
+    if (named == 0)
+        return config_error(config, "checkpoint.best", "names no measure; leave it away for the task's own");
+    for (int i = 0; i < named; ++i) {
+        const Measure *measure = measure_of(names[i], task);
+        for (int k = 0; k < *count; ++k)
+            if (best[k] == measure)
+                return config_error(config, "checkpoint.best", "%s is named twice", measure->name);
+        best[(*count)++] = measure;
+    }
+    return OK;
+}
+
+static Status read_early_stop(const Config *config, Experiment *experiment)
+{
+    experiment->early_stop.patience = config_integer(config, "early_stop.patience");
+    if (experiment->early_stop.patience == 0) return OK;
+    experiment->early_stop.measure =
+        measure_of(config_text(config, "early_stop.measure"), experiment->data->task);
+    if (experiment->evaluate.every == 0 && experiment->evaluate.every_steps == 0)
+        return config_error(config, "early_stop.patience",
+                            "needs evaluations: set evaluate.every or evaluate.every_steps");
+    return OK;
 }
 
 /* The default of epochs is no limit for somebody who counts steps. */
@@ -205,7 +234,12 @@ static Status read_training(const Config *config, Experiment *experiment)
     if (experiment->data->task->outside != NULL) TRY(read_ood(config, &experiment->evaluate.ood));
     experiment->checkpoint.epochs = config_integer(config, "checkpoint.epochs");
     experiment->checkpoint.keep = config_integer(config, "checkpoint.keep");
-    experiment->checkpoint.best = read_best(config, experiment->data->task);
+    experiment->checkpoint.keep_steps = config_integer(config, "checkpoint.keep_steps");
+    if (experiment->checkpoint.keep > 0 || experiment->checkpoint.keep_steps > 0)
+        experiment->checkpoint.keep_last = config_integer(config, "checkpoint.keep_last");
+    TRY(experiment_read_best(config, experiment->data->task, experiment->checkpoint.best,
+                             &experiment->checkpoint.best_count));
+    TRY(read_early_stop(config, experiment));
     experiment->checkpoint.minutes = config_real(config, "checkpoint.minutes");
     return read_schedule(config, &experiment->model, &experiment->schedule);
 }

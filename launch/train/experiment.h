@@ -49,16 +49,27 @@ typedef struct Experiment {
         OodChoices ood; /* at the end; their texts are the config's */
     } evaluate;
     struct {
-        int64_t epochs, keep;
+        int64_t epochs;
         double minutes;
-        const Measure *best; /* of the validation split */
+        int64_t keep, keep_steps, keep_last;
+        const Measure *best[MEASURES_MOST]; /* of the validation split: by each the best model is kept */
+        int best_count;
     } checkpoint;
+    struct {
+        int64_t patience;       /* evaluations; 0: training does not end early */
+        const Measure *measure; /* of the validation split */
+    } early_stop;
 } Experiment;
 
 /* Reads all settings that a run of this config uses, and no others: config_check_all_read then finds those that have no
  * effect. Opens nothing. STATUS_INPUT names file and line. Release with experiment_free, also after an error. */
 CHECKED Status experiment_read(const Config *, TaskShare, Experiment *);
 void experiment_free(Experiment *);
+
+/* The measures of checkpoint.best, whose models are kept as "best" (the first) and "best-NAME"; count of them. STATUS_INPUT for one
+ * that is named twice. */
+CHECKED Status experiment_read_best(const Config *, const Task *, const Measure *best[MEASURES_MOST],
+                                    int *count);
 
 /* That the file of starting weights, if there is to be one, is there and is such a file. */
 CHECKED Status experiment_check_init(const Experiment *);

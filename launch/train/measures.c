@@ -1,5 +1,6 @@
 #include "launch/train/measures.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -12,6 +13,8 @@ static const Measure measures[] = {
     {"classwise_ece", offsetof(Calibration, classwise_ece), false},
     {"mce", offsetof(Calibration, mce), false},
 };
+
+static_assert(sizeof measures / sizeof measures[0] <= MEASURES_MOST, "room for all of them");
 
 const Measure *measure_find(const char *name)
 {

@@ -13,6 +13,8 @@ typedef struct {
     bool higher_is_better;
 } Measure;
 
+enum { MEASURES_MOST = 16 };
+
 /* NULL if there is none of that name. */
 const Measure *measure_find(const char *name);
 double measure_value(const Measure *, const Calibration *);

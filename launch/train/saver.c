@@ -3,61 +3,130 @@
 #include "engine/base/file.h"
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
+#include "launch/runs/kept_models.h"
 #include "launch/runs/run_extension.h"
 #include "launch/train/progress.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* ---- writing ---- */
 
-/* A model for evaluation ("best", "epoch-0010"), which was what it is at that position. Rank 0. */
-static Status write_model(const Saver *saver, HostCopy *model, const Position *position, const char *stem)
+/* A checkpoint's metadata: texts beside their keys. */
+enum { ROWS_MOST = 16 + MEASURES_MOST };
+typedef struct {
+    SafeMetadata row[ROWS_MOST];
+    char key[ROWS_MOST][64], text[ROWS_MOST][40];
+    int count;
+} Rows;
+
+static __attribute__((format(printf, 3, 4))) void add_row(Rows *rows, const char *key, const char *format,
+                                                          ...)
 {
-    char step[32], epoch[32], vocabulary[VOCABULARY_TEXT];
+    va_list arguments;
+    const int at = rows->count++;
+    (void)snprintf(rows->key[at], sizeof rows->key[at], "%s", key);
+    va_start(arguments, format);
+    (void)vsnprintf(rows->text[at], sizeof rows->text[at], format, arguments);
+    va_end(arguments);
+    rows->row[at] = (SafeMetadata){rows->key[at], rows->text[at]};
+}
+
+/* A model for evaluation ("best", "epoch-0010"), which was what it is at that position. measure: by which it is the best; NULL:
+ * that is not why it is kept. Rank 0. */
+static Status write_model(const Saver *saver, HostCopy *model, const Position *position, const char *stem,
+                          const Measure *measure)
+{
+    char vocabulary[VOCABULARY_TEXT];
+    Rows rows = {.count = 0};
     task_vocabulary_text(saver->session->data, vocabulary);
-    (void)snprintf(step, sizeof step, "%" PRId64, position->step);
-    (void)snprintf(epoch, sizeof epoch, "%" PRId64, position->epoch + 1);
-    const SafeMetadata metadata[] = {{"step", step}, {"epoch", epoch}, {"vocabulary", vocabulary}};
-    return checkpoint_write_model(model, saver->run->checkpoints, stem, metadata,
-                                  vocabulary[0] != '\0' ? 3 : 2);
+    add_row(&rows, "step", "%" PRId64, position->step);
+    add_row(&rows, "epoch", "%" PRId64, position->epoch + 1);
+    if (measure != NULL) add_row(&rows, "measure", "%s", measure->name);
+    if (vocabulary[0] != '\0') add_row(&rows, "vocabulary", "%s", vocabulary);
+    return checkpoint_write_model(model, saver->run->checkpoints, stem, rows.row, rows.count);
+}
+
+static void best_key(const Measure *measure, char key[64])
+{
+    (void)snprintf(key, 64, "best_%s", measure->name);
 }
 
 /* Rank 0. */
 static Status write_checkpoint(const Saver *saver, const Position *position)
 {
-    const char *best = saver->session->experiment.checkpoint.best->name;
-    char stem[64], ranks[16], best_key[64], vocabulary[VOCABULARY_TEXT], text[5 + LOSS_SUMS][40];
+    static const char *const sums[LOSS_SUMS] = {"loss_sum", "weight_sum", "correct_sum"};
+    const Experiment *experiment = &saver->session->experiment;
+    char stem[64], key[64], vocabulary[VOCABULARY_TEXT];
+    Rows rows = {.count = 0};
     task_vocabulary_text(saver->session->data, vocabulary);
-    (void)snprintf(ranks, sizeof ranks, "%d", saver->session->world->size);
     (void)snprintf(stem, sizeof stem, "step-%010" PRId64, position->step);
-    (void)snprintf(best_key, sizeof best_key, "best_%s", best);
-    (void)snprintf(text[0], sizeof text[0], "%" PRId64, position->step);
-    (void)snprintf(text[1], sizeof text[1], "%" PRId64, position->epoch);
-    (void)snprintf(text[2], sizeof text[2], "%" PRId64, position->batch);
-    (void)snprintf(text[3], sizeof text[3], "%016" PRIx64, saver->config_hash);
-    (void)snprintf(text[4], sizeof text[4], "%a", position->best);
+    add_row(&rows, "step", "%" PRId64, position->step);
+    add_row(&rows, "epoch", "%" PRId64, position->epoch);
+    add_row(&rows, "batch", "%" PRId64, position->batch);
+    add_row(&rows, "config", "%016" PRIx64, saver->config_hash);
+    for (int i = 0; i < experiment->checkpoint.best_count; ++i) {
+        best_key(experiment->checkpoint.best[i], key);
+        add_row(&rows, key, "%a", position->best[i]);
+    }
     for (int i = 0; i < LOSS_SUMS; ++i)
-        (void)snprintf(text[5 + i], sizeof text[5 + i], "%a", position->sums[i]);
-    const SafeMetadata metadata[] = {
-        {"step", text[0]},   {"epoch", text[1]},        {"batch", text[2]},      {"config", text[3]},
-        {best_key, text[4]}, {"loss_sum", text[5]},     {"weight_sum", text[6]}, {"correct_sum", text[7]},
-        {"ranks", ranks},    {"vocabulary", vocabulary}};
-    const int rows = (int)(sizeof metadata / sizeof metadata[0]) - (vocabulary[0] == '\0' ? 1 : 0);
-    TRY(checkpoint_save(saver->session->store, saver->run->checkpoints, stem, metadata, rows));
+        add_row(&rows, sums[i], "%a", position->sums[i]);
+    add_row(&rows, "ranks", "%d", saver->session->world->size);
+    if (experiment->early_stop.patience > 0) {
+        add_row(&rows, "early_stop_best", "%a", position->stop_best);
+        add_row(&rows, "early_stop_waited", "%" PRId64, position->stop_waited);
+    }
+    if (vocabulary[0] != '\0') add_row(&rows, "vocabulary", "%s", vocabulary);
+    TRY(checkpoint_save(saver->session->store, saver->run->checkpoints, stem, rows.row, rows.count));
     return run_folder_prune(saver->run, stem);
+}
+
+/* "best" by the first measure of the list, "best-nll" by a further one. */
+static void best_stem(const Measure *const best[], int index, char stem[64])
+{
+    (void)snprintf(stem, 64, index == 0 ? "best" : "best-%s", best[index]->name);
+}
+
+/* A copy goes with the last that refers to it. */
+static void drop_best(Saver *saver, int index)
+{
+    BestModel *model = &saver->best[index];
+    bool shared = false;
+    for (int i = 0; i < MEASURES_MOST; ++i)
+        shared = shared || (i != index && saver->best[i].copy == model->copy);
+    if (!shared) host_copy_free(model->copy);
+    *model = (BestModel){.copy = NULL};
+}
+
+static void drop_all_best(Saver *saver)
+{
+    for (int i = 0; i < MEASURES_MOST; ++i)
+        drop_best(saver, i);
+}
+
+/* Rank 0. */
+static Status write_best(const Saver *saver)
+{
+    for (int i = 0; i < MEASURES_MOST; ++i) {
+        const BestModel *model = &saver->best[i];
+        char stem[64];
+        if (model->copy == NULL) continue;
+        const Measure *const *best = saver->session->experiment.checkpoint.best;
+        best_stem(best, i, stem);
+        TRY(write_model(saver, model->copy, &model->position, stem, best[i]));
+    }
+    return OK;
 }
 
 /* The best model first: of what the checkpoint says was found there is always a file. */
 Status saver_save(Saver *saver, const Position *position)
 {
     const double started = progress_clock();
-    Status status = OK;
-    if (saver->best != NULL) status = write_model(saver, saver->best, &saver->best_position, "best");
-    host_copy_free(saver->best);
-    saver->best = NULL;
+    Status status = write_best(saver);
+    drop_all_best(saver);
     if (status == OK && saver->session->world->rank == 0) status = write_checkpoint(saver, position);
     saver->step = position->step;
     saver->last = progress_clock();
@@ -79,30 +148,46 @@ bool saver_is_overdue(const Saver *saver, double minutes)
     return saver->session->world->rank == 0 && minutes > 0 && progress_clock() - saver->last > 60 * minutes;
 }
 
-Status saver_keep_best(Saver *saver, const Position *position)
+Status saver_keep_best(Saver *saver, const Position *position, const bool by[MEASURES_MOST])
+{
+    Session *session = saver->session;
+    HostCopy *copy = NULL;
+    Status status = OK;
+    for (int i = 0; i < MEASURES_MOST; ++i)
+        if (by[i]) drop_best(saver, i);
+    if (session->world->rank == 0) status = checkpoint_copy_model(session->store, &copy);
+    for (int i = 0; i < MEASURES_MOST && copy != NULL; ++i)
+        if (by[i]) saver->best[i] = (BestModel){.copy = copy, .position = *position};
+    return comm_agree(session->world, status);
+}
+
+static Status keep_model(Saver *saver, const Position *position, const char *stem, KeptKind kind)
 {
     Session *session = saver->session;
     Status status = OK;
-    host_copy_free(saver->best);
-    saver->best = NULL;
-    saver->best_position = *position;
-    if (session->world->rank == 0) status = checkpoint_copy_model(session->store, &saver->best);
+    if (session->world->rank == 0) {
+        HostCopy *model;
+        status = checkpoint_copy_model(session->store, &model);
+        if (status == OK) status = write_model(saver, model, position, stem, NULL);
+        host_copy_free(model);
+        const int64_t last = session->experiment.checkpoint.keep_last;
+        if (status == OK && last > 0) status = kept_models_prune(saver->run, kind, last);
+    }
     return comm_agree(session->world, status);
 }
 
 Status saver_keep_epoch(Saver *saver, const Position *position)
 {
-    Session *session = saver->session;
     char stem[64];
-    (void)snprintf(stem, sizeof stem, "epoch-%04" PRId64, position->epoch + 1);
-    Status status = OK;
-    if (session->world->rank == 0) {
-        HostCopy *model;
-        status = checkpoint_copy_model(session->store, &model);
-        if (status == OK) status = write_model(saver, model, position, stem);
-        host_copy_free(model);
-    }
-    return comm_agree(session->world, status);
+    kept_model_stem(KEPT_EPOCH, position->epoch + 1, stem);
+    return keep_model(saver, position, stem, KEPT_EPOCH);
+}
+
+Status saver_keep_step(Saver *saver, const Position *position)
+{
+    char stem[64];
+    kept_model_stem(KEPT_STEP, position->step, stem);
+    return keep_model(saver, position, stem, KEPT_STEP);
 }
 
 /* ---- reading ---- */
@@ -129,20 +214,25 @@ static Status metadata_real(const SafeFile *file, const char *key, double *value
 
 static Status read_position(const SafeFile *file, const Saver *saver, Position *position)
 {
-    char best[64];
+    const Experiment *experiment = &saver->session->experiment;
     TRY(metadata_integer(file, "step", &position->step));
     TRY(metadata_integer(file, "epoch", &position->epoch));
     TRY(metadata_integer(file, "batch", &position->batch));
-    (void)snprintf(best, sizeof best, "best_%s", saver->session->experiment.checkpoint.best->name);
     TRY(metadata_real(file, "loss_sum", &position->sums[LOSS_SUM]));
     TRY(metadata_real(file, "weight_sum", &position->sums[LOSS_WEIGHT]));
     TRY(metadata_real(file, "correct_sum", &position->sums[LOSS_CORRECT]));
     const char *config = safetensors_metadata(file, "config");
     bool is_config = false;
-    if (config != NULL)
-        TRY(run_extension_is_config(saver->run, saver->session->experiment.config, config, &is_config));
+    if (config != NULL) TRY(run_extension_is_config(saver->run, experiment->config, config, &is_config));
     if (!is_config) return fail(STATUS_INPUT, "the checkpoint was written with another config");
-    return metadata_real(file, best, &position->best);
+    for (int i = 0; i < experiment->checkpoint.best_count; ++i) {
+        char key[64];
+        best_key(experiment->checkpoint.best[i], key);
+        TRY(metadata_real(file, key, &position->best[i]));
+    }
+    if (experiment->early_stop.patience == 0) return OK;
+    TRY(metadata_real(file, "early_stop_best", &position->stop_best));
+    return metadata_integer(file, "early_stop_waited", &position->stop_waited);
 }
 
 /* All ranks start from the same parameters: equal seeds and files, but a rank on another host may have other
@@ -249,7 +339,12 @@ static Status restore(Saver *saver, Position *position)
 Status saver_open(Saver *saver, Session *session, RunFolder *run, Position *position)
 {
     *saver = (Saver){.session = session, .run = run};
-    *position = (Position){.best = measure_worst(session->experiment.checkpoint.best)};
+    const Experiment *experiment = &session->experiment;
+    *position = (Position){.step = 0};
+    for (int i = 0; i < experiment->checkpoint.best_count; ++i)
+        position->best[i] = measure_worst(experiment->checkpoint.best[i]);
+    if (experiment->early_stop.measure != NULL)
+        position->stop_best = measure_worst(experiment->early_stop.measure);
     TRY(run_config_hash(session->experiment.config, &saver->config_hash));
     TRY(restore(saver, position));
     TRY(share_parameters(session));
@@ -268,6 +363,6 @@ Status saver_open(Saver *saver, Session *session, RunFolder *run, Position *posi
 
 void saver_close(Saver *saver)
 {
-    if (saver->best != NULL) status_free(write_model(saver, saver->best, &saver->best_position, "best"));
-    host_copy_free(saver->best);
+    if (saver->session != NULL) status_free(write_best(saver));
+    drop_all_best(saver);
 }

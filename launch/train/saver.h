@@ -12,18 +12,27 @@ typedef struct {
     int64_t step;           /* steps done */
     int64_t epoch, batch;   /* the next step is this batch of this epoch */
     double sums[LOSS_SUMS]; /* of the epoch so far */
-    double best; /* the validation split's best measure so far; infinite before the first evaluation */
+    /* The validation split's best measures so far, those of checkpoint.best; infinite before the first evaluation. */
+    double best[MEASURES_MOST];
+    /* Of early_stop.measure, and evaluations since. */
+    double stop_best;
+    int64_t stop_waited;
 } Position;
+
+/* A model that is the best, if it is not written yet. */
+typedef struct {
+    HostCopy *copy; /* rank 0's; several may be one */
+    Position position;
+} BestModel;
 
 typedef struct {
     Session *session;
     RunFolder *run;
     uint64_t config_hash;
-    char restored[64];   /* stem of the checkpoint that it went on from; empty: none */
-    int64_t step;        /* that was saved last, or gone on from */
-    double last, needed; /* when that was, on the progress clock, and how many seconds it took */
-    HostCopy *best;      /* rank 0's: the best model, if it is not written yet */
-    Position best_position;
+    char restored[64];             /* stem of the checkpoint that it went on from; empty: none */
+    int64_t step;                  /* that was saved last, or gone on from */
+    double last, needed;           /* when that was, on the progress clock, and how many seconds it took */
+    BestModel best[MEASURES_MOST]; /* by each measure of checkpoint.best */
 } Saver;
 
 /* Loads a checkpoint (checkpoint_load) of the vocabulary that the session's data have; of another one it is a
@@ -44,10 +53,12 @@ CHECKED Status saver_save_if_worth_it(Saver *, const Position *);
 /* Is it so many minutes since the last time? What rank 0 says counts. 0 minutes: never. */
 bool saver_is_overdue(const Saver *, double minutes);
 
-/* The model is the best so far: it is written before the next checkpoint is, unless a better one comes. A job that is
- * killed before finds it again. */
-CHECKED Status saver_keep_best(Saver *, const Position *);
-/* Writes the model of the epoch that ends at this position, to stay. */
+/* The model is the best so far by those measures of checkpoint.best that are marked: it is written before the next checkpoint is,
+ * unless a better one comes. A job that is killed before finds it again. */
+CHECKED Status saver_keep_best(Saver *, const Position *, const bool by[MEASURES_MOST]);
+/* Writes the model of this position, to stay unless checkpoint.keep_last says otherwise: that of the epoch that ends here, or
+ * of the step. */
 CHECKED Status saver_keep_epoch(Saver *, const Position *);
+CHECKED Status saver_keep_step(Saver *, const Position *);
 
 #endif

@@ -233,20 +233,48 @@ static Status finish_steps(Trainer *trainer)
 
 static bool is_due(int64_t every, int64_t epoch) { return every > 0 && (epoch + 1) % every == 0; }
 
-/* The model is kept if the validation split says that it is the best so far. */
+/* The model is kept where the validation split says that it is the best so far. */
 static Status keep_if_best(Trainer *trainer, const EpochMetrics *metrics)
 {
-    const Measure *best = trainer->session->experiment.checkpoint.best;
+    const Experiment *experiment = &trainer->session->experiment;
+    const Calibration *validation = &metrics->split[SPLIT_VALIDATION];
+    Position *position = &trainer->position;
+    bool by[MEASURES_MOST] = {false}, any = false;
     if (!metrics->has[SPLIT_VALIDATION]) return OK;
-    const double value = measure_value(best, &metrics->split[SPLIT_VALIDATION]);
-    if (!measure_is_better(best, value, trainer->position.best)) return OK;
-    trainer->position.best = value;
-    return saver_keep_best(&trainer->saver, &trainer->position);
+    for (int i = 0; i < experiment->checkpoint.best_count; ++i) {
+        const Measure *measure = experiment->checkpoint.best[i];
+        const double value = measure_value(measure, validation);
+        if (!measure_is_better(measure, value, position->best[i])) continue;
+        position->best[i] = value;
+        any = by[i] = true;
+    }
+    return any ? saver_keep_best(&trainer->saver, position, by) : OK;
+}
+
+/* Counts the evaluations since the last in which the validation split was the best so far. */
+static void count_for_early_stop(Trainer *trainer, const EpochMetrics *metrics)
+{
+    const Experiment *experiment = &trainer->session->experiment;
+    const Measure *measure = experiment->early_stop.measure;
+    Position *position = &trainer->position;
+    if (experiment->early_stop.patience == 0 || !metrics->has[SPLIT_VALIDATION]) return;
+    const double value = measure_value(measure, &metrics->split[SPLIT_VALIDATION]);
+    ++position->stop_waited;
+    if (measure_is_better(measure, value, position->stop_best)) {
+        position->stop_best = value;
+        position->stop_waited = 0;
+    }
+    if (position->stop_waited == experiment->early_stop.patience)
+        log_info("training ends early: the %s of the validation split was not better in %" PRId64
+                 " evaluations (early_stop)",
+                 measure->name, position->stop_waited);
 }
 
 static bool is_over(const Trainer *trainer)
 {
     const Experiment *experiment = &trainer->session->experiment;
+    const int64_t patience = experiment->early_stop.patience;
+    if (patience > 0 && trainer->position.stop_waited >= patience) return true;
     return trainer->position.epoch >= experiment->epochs || trainer->position.step >= experiment->steps;
 }
 
@@ -288,7 +316,17 @@ static Status report_epoch(Trainer *trainer, const EpochWork *work, bool evaluat
             free(line);
         }
     }
+    if (evaluate) count_for_early_stop(trainer, &metrics);
     return comm_agree(session->world, status);
+}
+
+/* The model after a step, if it is to be kept. */
+static Status keep_step(Trainer *trainer)
+{
+    const int64_t every = trainer->session->experiment.checkpoint.keep_steps;
+    if (every == 0 || trainer->position.step % every != 0) return OK;
+    TRY(finish_steps(trainer));
+    return saver_keep_step(&trainer->saver, &trainer->position);
 }
 
 static Status end_epoch(Trainer *trainer, const EpochWork *work)
@@ -298,6 +336,7 @@ static Status end_epoch(Trainer *trainer, const EpochWork *work)
     const int64_t epoch = position->epoch;
     TRY(report_epoch(trainer, work, is_due(experiment->evaluate.every, epoch)));
     if (is_due(experiment->checkpoint.keep, epoch)) TRY(saver_keep_epoch(&trainer->saver, position));
+    TRY(keep_step(trainer));
     for (int i = 0; i < LOSS_SUMS; ++i)
         position->sums[i] = 0;
     ++position->epoch;
@@ -314,13 +353,14 @@ static Status look_within_epoch(Trainer *trainer, EpochWork *work)
     const Experiment *experiment = &trainer->session->experiment;
     const Position *position = &trainer->position;
     const int64_t every = experiment->evaluate.every_steps;
-    const bool over = is_over(trainer);
-    if (!over && (every == 0 || position->step % every != 0)) return OK;
-    TRY(finish_steps(trainer));
-    TRY(report_epoch(trainer, work, every > 0 || experiment->evaluate.every > 0));
-    work->samples = 0;
-    work->started = progress_clock();
-    return over ? saver_save(&trainer->saver, position) : OK;
+    if (is_over(trainer) || (every > 0 && position->step % every == 0)) {
+        TRY(finish_steps(trainer));
+        TRY(report_epoch(trainer, work, every > 0 || experiment->evaluate.every > 0));
+        work->samples = 0;
+        work->started = progress_clock();
+    }
+    TRY(keep_step(trainer));
+    return is_over(trainer) ? saver_save(&trainer->saver, position) : OK;
 }
 
 /* A signal on any rank, or time to save, as all ranks see it. */
@@ -409,6 +449,8 @@ static Status train(Trainer *trainer)
     trainer->record = experiment->record && !trainer->options.log_view;
     trainer->mean = experiment->loss.reduction == REDUCTION_MEAN;
     warn_of_late_step(experiment->config, &trainer->schedule, trainer->epochs);
+    if (experiment->early_stop.patience > 0 && session->data->count[SPLIT_VALIDATION] == 0)
+        return config_error(experiment->config, "early_stop.patience", "there is no validation split");
     for (int i = 0; i < 2; ++i)
         TRY(comm_agree(session->world, memory_new(&trainer->report[i].of_part, (size_t)feed->source->parts,
                                                   sizeof *trainer->report[i].of_part, "reports of steps")));
