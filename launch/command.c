@@ -8,6 +8,7 @@
 #include "launch/list.h"
 #include "launch/report/report.h"
 #include "launch/sweep/sweep.h"
+#include "launch/theory.h"
 #include "launch/train/train_command.h"
 
 #include <stdio.h>
@@ -20,6 +21,7 @@ static const Command commands[] = {
     {"sweep", "train every run of a sweep file", sweep_help, command_sweep},
     {"report", "one HTML page of runs side by side", report_help, command_report},
     {"bleu", "BLEU, chrF and TER of translations, as sacreBLEU has them", bleu_help, command_bleu},
+    {"theory", "the paper's propositions as numbers and figures", theory_help, command_theory},
     {"doctor", "what the ranks run on, how fast it is, what is wrong with it", doctor_help, command_doctor},
     {"list", "models, losses, data sets and settings", list_help, command_list},
 };

@@ -12,6 +12,25 @@ double theory_factor(double p, double gamma)
     return pow(complement, gamma) * focal_growth(p, complement, -log(p), gamma);
 }
 
+double theory_norm(const float values[], int64_t count)
+{
+    double squares = 0;
+    for (int64_t i = 0; i < count; ++i)
+        squares += (double)values[i] * (double)values[i];
+    return sqrt(squares);
+}
+
+double theory_deviation(const float focal[], const float plain[], double factor, int64_t count)
+{
+    double difference = 0, whole = 0;
+    for (int64_t i = 0; i < count; ++i) {
+        const double one = (double)focal[i] - factor * (double)plain[i];
+        difference += one * one;
+        whole += (double)plain[i] * (double)plain[i];
+    }
+    return difference > 0 ? sqrt(difference / whole) : 0;
+}
+
 /* ln(q g(p) / p), the slope of one side of the expected loss. The probability is given by its log-odds x, since neither p nor 1 - p may
  * be had from the other. */
 static double log_slope(double q, double x, double gamma)

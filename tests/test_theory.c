@@ -42,6 +42,16 @@ static void test_factor(void **state)
     assert_float_equal(theory_factor(0.5, 2), 0.25 + 0.5 * log(2), 1e-15);
 }
 
+static void test_deviation(void **state)
+{
+    (void)state;
+    const float plain[] = {3, 4}, half[] = {1.5F, 2}, other[] = {1.5F, 3}, none[] = {0, 0};
+    assert_true(theory_deviation(half, plain, 0.5, 2) == 0);
+    assert_float_equal(theory_deviation(other, plain, 0.5, 2), 1.0 / 5, 1e-15);
+    assert_true(theory_deviation(none, none, 0.5, 2) == 0);
+    assert_true(theory_deviation(half, none, 0.5, 2) > 1e9);
+}
+
 static void test_minimiser(void **state)
 {
     (void)state;
@@ -223,13 +233,10 @@ static void test_linear_experiment(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_factor),
-        cmocka_unit_test(test_minimiser),
-        cmocka_unit_test(test_proposition_2),
-        cmocka_unit_test(test_golden_norms),
-        cmocka_unit_test(test_norm_by_hand),
-        cmocka_unit_test(test_bins),
-        cmocka_unit_test(test_linear_experiment),
+        cmocka_unit_test(test_factor),       cmocka_unit_test(test_deviation),
+        cmocka_unit_test(test_minimiser),    cmocka_unit_test(test_proposition_2),
+        cmocka_unit_test(test_golden_norms), cmocka_unit_test(test_norm_by_hand),
+        cmocka_unit_test(test_bins),         cmocka_unit_test(test_linear_experiment),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
