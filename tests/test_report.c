@@ -511,6 +511,7 @@ static void test_page(void **state)
     assert_has(html, "Temperature scaling made the test ECE worse");
     assert_has(html, "from 2.22&nbsp;% (flsd_53) to 8.11&nbsp;% (cross_entropy)");
     assert_has(html, "10,000 test samples of 10 classes");
+    assert_int_equal(count_of(html, "where nine of ten calibrated networks would lie"), 1);
     assert_int_equal(count_of(html, "aria-label=\"Reliability diagram before"), 2);
     assert_int_equal(count_of(html, "aria-label=\"Reliability diagram after"), 2);
     assert_int_equal(count_of(html, "<svg"), 4 + 6 + 2);

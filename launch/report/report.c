@@ -310,6 +310,7 @@ static Status write_reliability(FILE *page, const Pages *pages)
         "<ul class=\"legend\"><li><span class=\"key bar\"></span>accuracy (pale: fewer than 10 samples)</li>"
         "<li><span class=\"key over\"></span>overconfident: mean confidence above accuracy</li>"
         "<li><span class=\"key under\"></span>underconfident: mean confidence below accuracy</li>"
+        "<li><span class=\"key consistency\"></span>where nine of ten calibrated networks would lie</li>"
         "<li><span class=\"key solid\"></span>accuracy of all samples</li>"
         "<li><span class=\"key dashed\"></span>mean confidence of all samples</li></ul>\n",
         page);

@@ -2,6 +2,7 @@
 
 #include "launch/report/figure_script.h"
 #include "launch/report/html.h"
+#include "losses/calibration/binned_errors.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -70,7 +71,26 @@ static void write_boxes(FILE *script, const char *name, const RunMeasure *measur
     (void)fputs("END\n", script);
 }
 
-static void write_reliability(FILE *script, const RunMeasure *measure, int colour)
+/* Between which accuracies nine of ten resamples of a calibrated network would lie: x, low, high. */
+static Status write_consistency(FILE *script, const RunMeasure *measure, double total)
+{
+    static const double levels[2] = {0.05, 0.95};
+    (void)fputs("$consistency << END\n", script);
+    int written = 0;
+    for (int i = 0; i < measure->bins; ++i) {
+        const CalibrationBin *bin = &measure->bin[i];
+        double quantile[2];
+        if (bin->count < FIGURE_FEW_SAMPLES) continue;
+        TRY(consistency_quantiles((int64_t)total, bin->count, bin->confidence, 2, levels, quantile));
+        (void)fprintf(script, "%.6f %.6f %.6f\n", bin->confidence, quantile[0], quantile[1]);
+        ++written;
+    }
+    if (written == 0) (void)fputs("-1 -1 -1\n", script); /* outside the axes */
+    (void)fputs("END\n", script);
+    return OK;
+}
+
+static Status write_reliability(FILE *script, const RunMeasure *measure, int colour)
 {
     char buffer[16];
     const char *run = figure_colour(colour, buffer);
@@ -83,6 +103,7 @@ static void write_reliability(FILE *script, const RunMeasure *measure, int colou
     write_boxes(script, "over", measure, 1, FIGURE_FEW_SAMPLES, INT64_MAX, over_of);
     write_boxes(script, "under", measure, 1, FIGURE_FEW_SAMPLES, INT64_MAX, under_of);
     write_boxes(script, "share", measure, fmax(total, 1), 1, INT64_MAX, share_of);
+    TRY(write_consistency(script, measure, total));
     figure_style(script);
     (void)fputs("set multiplot\nset xrange [0:1]\nset xtics 0,0.2,1\n", script);
 
@@ -99,7 +120,9 @@ static void write_reliability(FILE *script, const RunMeasure *measure, int colou
         " $over using 1:2:3:4:5:6 with boxxyerror lc rgb " GNUPLOT_OVER " fs transparent solid 0.22 noborder,"
         " $over using 1:2:3:4:5:6 with boxxyerror lc rgb " GNUPLOT_OVER " fs transparent pattern 4 noborder,"
         " $under using 1:2:3:4:5:6 with boxxyerror lc rgb " GNUPLOT_UNDER
-        " fs transparent pattern 5 noborder\n",
+        " fs transparent pattern 5 noborder, "
+        "$consistency using 1:2:(0):($3-$2) with vectors heads size screen 0.008,90 lw 1.1 lc "
+        "rgb " GNUPLOT_INK "\n",
         run, run);
 
     figure_margins(script, RELIABILITY_WIDTH, RELIABILITY_HEIGHT, RELIABILITY_LEFT, RELIABILITY_RIGHT,
@@ -120,6 +143,7 @@ static void write_reliability(FILE *script, const RunMeasure *measure, int colou
                   1 - measure->error, 1 - measure->error);
     (void)fprintf(script, "plot $share using 1:2:3:4:5:6 with boxxyerror lc rgb %s fs solid 0.85 noborder\n",
                   run);
+    return OK;
 }
 
 Status figure_reliability(const RunMeasure *measure, int colour, const char *id, const char *label,
@@ -127,8 +151,12 @@ Status figure_reliability(const RunMeasure *measure, int colour, const char *id,
 {
     FigureScript script;
     TRY(figure_script_open(&script));
-    write_reliability(script.file, measure, colour);
-    return figure_script_draw(&script, RELIABILITY_WIDTH, RELIABILITY_HEIGHT, id, label, svg);
+    const Status status = write_reliability(script.file, measure, colour);
+    if (status == OK)
+        return figure_script_draw(&script, RELIABILITY_WIDTH, RELIABILITY_HEIGHT, id, label, svg);
+    (void)fclose(script.file);
+    free(script.text);
+    return status;
 }
 
 /* ---- intervals ---- */

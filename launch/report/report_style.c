@@ -46,6 +46,7 @@ const char report_style[] =
     "color-mix(in srgb,var(--over) 22%,transparent)}"
     ".key.under{background:repeating-linear-gradient(-45deg,var(--under) 0 1px,transparent 1px 5px),var(--muted)}"
     ".key.solid,.key.dashed,.key.diagonal{height:0;vertical-align:.3em;border-top:1.5px solid var(--ink)}"
+    ".key.consistency{width:0;height:.9em;margin:0 .9em 0 .6em;border-left:1.5px solid var(--ink)}"
     ".key.dashed,.key.diagonal{border-top-style:dashed}"
     ".dot{display:inline-block;width:.7em;height:.7em;border:1.5px solid var(--ink);border-radius:50%;margin-right:.45em}"
     ".dot.full{background:var(--ink)}\n"

@@ -333,7 +333,7 @@ typedef struct {
 
 static Status law_of_count(int64_t total, int64_t count, CountLaw *law)
 {
-    enum { MOST_NUMBERS = 2048 };
+    enum { MOST_NUMBERS = 1024 };
     const double share = (double)count / (double)total, spread = sqrt((double)count * (1 - share));
     const double reach = 9 * spread + 20;
     int64_t last = count + (int64_t)reach;
@@ -357,6 +357,15 @@ static Status law_of_count(int64_t total, int64_t count, CountLaw *law)
     return OK;
 }
 
+/* P(Binomial(m, p) <= most); where that is as good as normal, with a correction for the steps. */
+static double binomial_below(double most, double p, int64_t m)
+{
+    const double mean = (double)m * p, variance = mean * (1 - p), as_normal = 2000;
+    if (most >= (double)m) return 1;
+    if (variance > as_normal) return erfc((mean - most - 0.5) / sqrt(2 * variance)) / 2;
+    return gsl_cdf_binomial_P((unsigned)most, p, (unsigned)m);
+}
+
 /* The probability that the share of hits is at most x. */
 static double law_below(const CountLaw *law, double confidence, double x)
 {
@@ -364,9 +373,8 @@ static double law_below(const CountLaw *law, double confidence, double x)
     for (int64_t i = 0; i < law->numbers; ++i) {
         const int64_t m = law->first + i * law->stride;
         const double most = floor(x * (double)m + 1e-9);
-        if (law->probability[i] < 1e-18 || most < 0) continue;
-        sum += law->probability[i] *
-               (most >= (double)m ? 1 : gsl_cdf_binomial_P((unsigned)most, confidence, (unsigned)m));
+        if (law->probability[i] < 1e-13 || most < 0) continue;
+        sum += law->probability[i] * binomial_below(most, confidence, m);
     }
     return sum;
 }
@@ -382,7 +390,7 @@ Status consistency_quantiles(int64_t total, int64_t count, double confidence, in
     confidence = fmin(fmax(confidence, 0), 1); /* a mean may be off by a rounding */
     for (int i = 0; i < levels; ++i) {
         double low = -1e-3, high = 1; /* not enough below low, enough below high */
-        while (high - low > 1e-12) {
+        while (high - low > 1e-10) {
             const double middle = (low + high) / 2;
             if (law_below(&law, confidence, middle) >= level[i])
                 high = middle;
