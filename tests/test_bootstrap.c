@@ -139,7 +139,7 @@ static Logits made_logits(bool rounded)
 static Logits share_of(const Logits *whole)
 {
     Logits share = *whole;
-    share_of_rank(MADE, world->rank, world->size, &share.first, &share.count);
+    share_of_rank(whole->total, world->rank, world->size, &share.first, &share.count);
     share.values = made_values[share.first];
     share.labels = made_labels + share.first;
     return share;
@@ -269,6 +269,63 @@ static void test_groups_against_samples(void **state)
     calibration_scores_free(&scores);
 }
 
+/* Every sample four times, on whichever rank: drawn together they say no more than once. */
+static void test_clusters(void **state)
+{
+    (void)state;
+    enum { COUNT = 600, TIMES = 4 };
+    Logits whole = made_logits(false);
+    whole.count = whole.total = COUNT;
+    const Logits mine = share_of(&whole);
+    static Calibration measured, repeated;
+    CalibrationScores scores, more = {.count = 0};
+    BootstrapOptions options = {.replicates = 500, .seed = 3, .level = 0.9, .bins = 15, .clusters = COUNT};
+    BootstrapIntervals one_by_one, once, together, apart;
+    assert_ok(calibration_measure(collective, &mine, 1, options.bins, 0, &measured, &scores));
+    more.signed_confidence = malloc((size_t)scores.count * TIMES * sizeof(double) + 1);
+    int32_t *cluster = malloc((size_t)scores.count * sizeof *cluster + 1);
+    int32_t *cluster_of_more = malloc((size_t)scores.count * TIMES * sizeof *cluster + 1);
+    assert_true(more.signed_confidence != NULL && cluster != NULL && cluster_of_more != NULL);
+    for (int64_t i = 0; i < scores.count; ++i) {
+        cluster[i] = (int32_t)(mine.first + i);
+        for (int t = 0; t < TIMES; ++t) {
+            cluster_of_more[more.count] = cluster[i];
+            more.signed_confidence[more.count++] = scores.signed_confidence[i];
+        }
+    }
+    repeated = measured;
+    repeated.samples = (int64_t)COUNT * TIMES;
+    assert_ok(bootstrap_intervals(collective, NULL, 1, &measured, &scores, &options, 1, &one_by_one));
+    options.cluster = cluster;
+    assert_ok(bootstrap_intervals(collective, NULL, 1, &measured, &scores, &options, 1, &once));
+    options.cluster = cluster_of_more;
+    assert_ok(bootstrap_intervals(collective, NULL, 1, &repeated, &more, &options, 2, &together));
+    options.cluster = NULL;
+    assert_ok(bootstrap_intervals(collective, NULL, 1, &repeated, &more, &options, 1, &apart));
+    assert_int_equal(once.groups, COUNT);
+    const double width = once.ece.upper - once.ece.lower;
+    assert_close(&together.ece.lower, &once.ece.lower, 1, 1e-9, 0, "clusters of four");
+    assert_close(&together.ece.upper, &once.ece.upper, 1, 1e-9, 0, "clusters of four");
+    assert_true(fabs(one_by_one.ece.upper - one_by_one.ece.lower - width) < 0.25 * width);
+    assert_true(apart.ece.upper - apart.ece.lower <
+                0.65 * width); /* as if they said something of their own */
+    /* The same bits on one rank. */
+    CalibrationScores all;
+    int32_t number[COUNT];
+    for (int i = 0; i < COUNT; ++i)
+        number[i] = i;
+    assert_ok(calibration_measure(alone, &whole, 1, options.bins, 0, &measured, &all));
+    options.cluster = number;
+    assert_ok(bootstrap_intervals(alone, NULL, 1, &measured, &all, &options, 1, &apart));
+    assert_memory_equal(&apart.ece, &once.ece, sizeof once.ece);
+    assert_memory_equal(&apart.ada_ece, &once.ada_ece, sizeof once.ada_ece);
+    calibration_scores_free(&all);
+    calibration_scores_free(&scores);
+    calibration_scores_free(&more);
+    free(cluster);
+    free(cluster_of_more);
+}
+
 static void count_progress(void *context, double done)
 {
     double *last = context;
@@ -394,7 +451,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_resamples),  cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_groups),     cmocka_unit_test(test_groups_against_samples),
         cmocka_unit_test(test_choices),    cmocka_unit_test(test_width),
-        cmocka_unit_test(test_edge_cases),
+        cmocka_unit_test(test_edge_cases), cmocka_unit_test(test_clusters),
     };
     const int failures = cmocka_run_group_tests(tests, NULL, NULL);
     if (failures > 0) return 1; /* the ranks may be out of step: leave it to mpirun to end the others */

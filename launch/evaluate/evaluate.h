@@ -57,6 +57,8 @@ typedef struct {
     const char *const *class_name;     /* [classes]; NULL: they have no names */
     bool probabilities[EVALUATE_SETS]; /* does the set look like what softmax gives? */
     bool has_temperature, has_intervals, has_ood, has_more;
+    bool streamed;    /* the logits were not kept: no losses */
+    int64_t clusters; /* what the intervals resample, if that is not the samples: sentences; 0: samples */
     TemperatureSearch search; /* of the validation set */
     Calibration measured[EVALUATE_STAGES];
     BootstrapIntervals interval[EVALUATE_STAGES];

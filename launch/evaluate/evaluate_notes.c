@@ -105,7 +105,7 @@ static void note_meaningless(const EvaluationResult *result, EvaluationNotes *no
                  when[stage], 100 * (double)measured->ada_ece_left_out / (double)measured->samples,
                  measured->adaptive_bin[0].lower);
     }
-    if (result->classes > 0 && !evaluation_has_loss(result, EVALUATED_LOSSES - 1))
+    if (result->classes > 0 && !result->streamed && !evaluation_has_loss(result, EVALUATED_LOSSES - 1))
         add_note(notes,
                  "mmce_weighted says nothing: it compares right with wrong predictions, and all are %s",
                  result->measured[EVALUATE_BEFORE].error == 0 ? "right" : "wrong");
@@ -126,7 +126,7 @@ static void note_probabilities(const EvaluationResult *result, EvaluationNotes *
 bool evaluation_has_loss(const EvaluationResult *result, int loss)
 {
     const double error = result->measured[EVALUATE_BEFORE].error;
-    if (result->classes == 0) return false;
+    if (result->classes == 0 || result->streamed) return false;
     return loss != EVALUATED_LOSSES - 1 || (error > 0 && error < 1);
 }
 

@@ -257,6 +257,7 @@ Status evaluation_json(const EvaluationResult *result, char **text)
     *text = NULL;
     cJSON *root = cJSON_CreateObject();
     report_add_number(root, "samples", (double)result->samples, &ok);
+    if (result->clusters > 0) report_add_number(root, "sentences", (double)result->clusters, &ok);
     report_add_number(root, "classes", result->classes > 0 ? (double)result->classes : NAN, &ok);
     add_ignored(root, result, &ok);
     add_class_names(root, result, &ok);
@@ -427,12 +428,14 @@ static void print_head(const EvaluationResult *result, FILE *file)
                       (long long)result->ignored[EVALUATE_VALIDATION], (long long)result->ignore_label);
     if (result->has_intervals) {
         (void)fprintf(
-            file, ", [90%% intervals by the bootstrap: resamples have larger\ncalibration errors, so one may "
-                  "lie above its value");
-        if (intervals->groups > 0)
-            (void)fprintf(
-                file, "; %lld resamples of %lld groups of samples chosen at\nrandom, not of single samples",
-                (long long)result->replicates, (long long)intervals->groups);
+            file,
+            ", [90%% intervals by the bootstrap%s: resamples have larger\ncalibration errors, so one may "
+            "lie above its value",
+            result->clusters > 0 ? " over sentences" : "");
+        if (intervals->groups > 0 && result->clusters != intervals->groups)
+            (void)fprintf(file, "; %lld resamples of %lld groups of %s chosen at\nrandom, not of single ones",
+                          (long long)result->replicates, (long long)intervals->groups,
+                          result->clusters > 0 ? "sentences" : "samples");
         if (intervals->bytes > much)
             (void)fprintf(file, "; %.1f GB of memory a rank", 1e-9 * intervals->bytes);
         (void)fprintf(file, "]");
@@ -446,8 +449,8 @@ void evaluation_print(const EvaluationResult *result, FILE *file)
     print_stages(result, file);
     if (result->has_more) report_more_print(result, file);
     print_recalibrations(result, file);
-    if (result->classes > 0) (void)fprintf(file, "\nlosses, mean over the samples\n");
-    for (int i = 0; i < EVALUATED_LOSSES && result->classes > 0; ++i) {
+    if (result->classes > 0 && !result->streamed) (void)fprintf(file, "\nlosses, mean over the samples\n");
+    for (int i = 0; i < EVALUATED_LOSSES && result->classes > 0 && !result->streamed; ++i) {
         char text[REPORT_CELL];
         const double value = result->loss.value[i];
         report_format_number(evaluation_has_loss(result, i) ? value : NAN, report_decimals(value, 6), text,

@@ -28,12 +28,12 @@ typedef struct TaskData {
     const Task *task;
     const char *dataset;        /* its name */
     int64_t classes;            /* of the logits */
-    int64_t batch;              /* samples a step, over all ranks */
+    int64_t batch;              /* samples a step, over all ranks; of translation tokens */
     int64_t count[SPLIT_COUNT]; /* samples of each split; 0 until loaded */
     uint64_t
         vocabulary_hash; /* of the words behind the ids; a checkpoint is of one vocabulary. 0: there is none */
     const uint8_t *masked; /* [classes]: 1 for classes that evaluation leaves out; NULL: none */
-    /* Labels in the split's order, [count]; NULL until loaded. */
+    /* Labels in the split's order, [count]; NULL until loaded, and of tokens, whose logits are measured as they come. */
     const int32_t *label[SPLIT_COUNT];
 } TaskData;
 
@@ -73,6 +73,9 @@ struct Task {
     Status (*write_files)(const TaskData *, const char *folder);
     /* That the loaded data fit what write_files wrote of the run that is to be measured on them; may be NULL. */
     Status (*check_files)(const TaskData *, const char *folder);
+    /* The name of such a file by whose path a setting can be replaced, so that the run is evaluated without what it was
+     * made of; NULL: there is none. */
+    const char *(*run_file)(const Config *, const char **setting);
     void (*free)(TaskData *);
 
     /* The shapes of a rank's parts, the largest first; how many. Needs no samples. */
@@ -112,6 +115,6 @@ typedef struct {
 CHECKED Status task_read_batches(const Config *, TaskShare, TaskBatches *);
 
 /* The tasks. */
-extern const Task images_task, documents_task, trees_task;
+extern const Task images_task, documents_task, trees_task, translation_task;
 
 #endif

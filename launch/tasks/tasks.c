@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const Task *const tasks[] = {&images_task, &documents_task, &trees_task};
+static const Task *const tasks[] = {&images_task, &documents_task, &trees_task, &translation_task};
 enum { TASKS = sizeof tasks / sizeof tasks[0], MOST_DATASETS = 64 };
 
 const Task *const *tasks_table(int *count)

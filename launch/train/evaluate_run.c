@@ -6,6 +6,7 @@
 #include "engine/plan/checkpoint.h"
 #include "launch/runs/kept_models.h"
 #include "launch/settings.h"
+#include "launch/train/evaluate_stream.h"
 #include "launch/train/saver.h"
 
 #include <stdio.h>
@@ -144,6 +145,12 @@ Status evaluate_network(Session *session, Split split, const EvaluateOptions *op
     Predictions test = {.logits = NULL}, validation = {.logits = NULL};
     const bool has_validation = split != SPLIT_VALIDATION && session->data->count[SPLIT_VALIDATION] > 0;
     Status status;
+    if (session->data->label[split] == NULL) {
+        if (outside != NULL && outside->choices->count > 0)
+            return fail(STATUS_UNSUPPORTED, "samples from elsewhere are measured for images only, not for %s",
+                        session->data->task->unit);
+        return evaluate_stream(session, split, options, result);
+    }
     TRY_ELSE(done, predict(session, split, folder, &test));
     if (has_validation) TRY_ELSE(done, predict(session, SPLIT_VALIDATION, folder, &validation));
     TRY_ELSE(done, evaluate_logits(session->world, session->host_collective, options, &test.set,
@@ -243,44 +250,64 @@ static Status load_same_checkpoint(Session *session, const RunFolder *run, const
     return status;
 }
 
-/* "dataset.folder=PATH", which is read as YAML; release with free(). */
-static Status folder_override(const char *folder, char **word)
+/* "NAME=PATH", which is read as YAML; release with free(). */
+static Status path_override(const char *name, const char *path, char **word)
 {
-    static const char start[] = "dataset.folder=\"";
-    TRY(memory_new(word, sizeof start + 2 * strlen(folder) + 1, 1, "the data's folder"));
-    char *end = *word + sprintf(*word, "%s", start);
-    for (; *folder != '\0'; ++folder) {
-        if (*folder == '"' || *folder == '\\') *end++ = '\\';
-        *end++ = *folder;
+    TRY(memory_new(word, strlen(name) + 2 * strlen(path) + 4, 1, "a setting"));
+    char *end = *word + sprintf(*word, "%s=\"", name);
+    for (; *path != '\0'; ++path) {
+        if (*path == '"' || *path == '\\') *end++ = '\\';
+        *end++ = *path;
     }
     *end++ = '"';
     *end = '\0';
     return OK;
 }
 
+/* The run's config with these words, instead of *config. */
+static Status reload(const char *path, int count, const char *const words[], Config **config)
+{
+    int settings;
+    const Setting *table = settings_table(&settings);
+    config_free(*config);
+    *config = NULL;
+    return config_load(table, settings, path, count, words, config);
+}
+
+/* What a run holds of its data is taken from there: its subwords. */
+static Status own_file_override(const RunFolder *run, const Config *config, char **word)
+{
+    const Task *task;
+    char path[PATH_MAX];
+    *word = NULL;
+    TRY(task_find(config, &task));
+    if (task->run_file == NULL) return OK;
+    const char *setting, *name = task->run_file(config, &setting);
+    TRY(file_join(path, run->path, name));
+    return file_exists(path) ? path_override(setting, path, word) : OK;
+}
+
 /* The run's config, with the data where they are now. */
 static Status load_config(const World *world, const RunFolder *run, const char *data, Config **config)
 {
-    char path[PATH_MAX], batch[64], found[PATH_MAX];
-    int settings;
-    const Setting *table = settings_table(&settings);
+    char path[PATH_MAX], batch[64], found[PATH_MAX], *folder = NULL, *own = NULL;
     TRY(file_join(path, run->path, "config.yaml"));
     /* The batch of training need not fit this number of ranks; evaluation does not depend on it. */
     (void)snprintf(batch, sizeof batch, "evaluate_batch=%d",
                    128 / world->size * world->size > 0 ? 128 / world->size * world->size : world->size);
-    const char *overrides[] = {batch, "micro_batches=1", NULL};
-    TRY(config_load(table, settings, path, 2, overrides, config));
+    const char *words[4] = {batch, "micro_batches=1"};
+    int count = 2;
+    TRY(reload(path, count, words, config));
     if (data == NULL && run_folder_find_data(run, config_text(*config, "dataset.folder"),
                                              config_text(*config, "dataset.name"), found))
         data = found;
-    if (data == NULL) return OK;
-    config_free(*config);
-    *config = NULL;
-    char *word;
-    TRY(folder_override(data, &word));
-    overrides[2] = word;
-    const Status status = config_load(table, settings, path, 3, overrides, config);
-    free(word);
+    Status status = own_file_override(run, *config, &own);
+    if (status == OK && data != NULL) status = path_override("dataset.folder", data, &folder);
+    if (own != NULL) words[count++] = own;
+    if (folder != NULL) words[count++] = folder;
+    if (status == OK && count > 2) status = reload(path, count, words, config);
+    free(own);
+    free(folder);
     return status;
 }
 

@@ -166,19 +166,36 @@ static Status describe_share(const Session *session, const TaskData *data, const
     return OK;
 }
 
+int64_t session_most_rows(const Session *session, Split split)
+{
+    const Feed *feed = &session->evaluate[split];
+    int64_t rows = 0;
+    for (int i = 0; i < feed->programs; ++i)
+        if (feed->program[i].shape.rows > rows) rows = feed->program[i].shape.rows;
+    return rows;
+}
+
+/* Room for the labels and weights of a part. */
+static Status open_rows(Session *session, Split split)
+{
+    Feed *feed = &session->evaluate[split];
+    const size_t rows = (size_t)session_most_rows(session, split);
+    if (feed->labels != NULL) return OK;
+    TRY(device_allocate(session->device, rows * sizeof(int32_t), "labels", (void **)&feed->labels));
+    return device_allocate(session->device, rows * sizeof(float), "weights", (void **)&feed->weights);
+}
+
 /* Opened before the first step, since memory that is freed later would make recordings be made anew. */
 static Status open_calibration(Session *session, Split split)
 {
     Feed *feed = &session->evaluate[split];
-    const int64_t rows = feed->program[0].shape.rows;
-    TRY(device_allocate(session->device, (size_t)rows * sizeof(int32_t), "labels", (void **)&feed->labels));
-    TRY(device_allocate(session->device, (size_t)rows * sizeof(float), "weights", (void **)&feed->weights));
+    TRY(open_rows(session, split));
     const CalibrationSetup setup = {.name = split_name(split),
                                     .classes = session->data->classes,
                                     .masked = session->data->masked,
                                     .temperature = 1,
                                     .bins = session->experiment.evaluate.bins,
-                                    .most_rows = rows};
+                                    .most_rows = session_most_rows(session, split)};
     return calibration_pass_open(session->device, &setup, &feed->calibration);
 }
 
@@ -458,25 +475,44 @@ Status session_outside_logits(Session *session, TaskData *outside, Logits *out, 
 typedef struct {
     Device *device;
     const Feed *feed;
-} Measured;
+    TakeRows *take;
+    void *taker;
+} Streamed;
 
 /* Which rows count, and as what, comes with the batch. */
-static Status take_calibration(void *taker, const float *logits, const BatchPart *part)
+static Status take_stream(void *taker, const float *logits, const BatchPart *part)
 {
-    const Measured *measured = taker;
-    const Feed *feed = measured->feed;
+    const Streamed *stream = taker;
+    const Feed *feed = stream->feed;
     const BatchShape *shape = &feed->program[part->shape].shape;
     const int64_t *sample = part->field[batch_shape_find(shape, "sample")];
-    TRY(device_upload(measured->device, feed->labels, part->field[batch_shape_find(shape, "target")],
+    TRY(device_upload(stream->device, feed->labels, part->field[batch_shape_find(shape, "target")],
                       (size_t)shape->rows * sizeof *feed->labels));
-    TRY(device_upload(measured->device, feed->weights, part->field[batch_shape_find(shape, "weight")],
+    TRY(device_upload(stream->device, feed->weights, part->field[batch_shape_find(shape, "weight")],
                       (size_t)shape->rows * sizeof *feed->weights));
     const LogitRows rows = {.logits = logits,
                             .labels = feed->labels,
                             .weights = feed->weights,
                             .rows = shape->rows,
                             .first = sample[0]};
-    return calibration_pass_add(feed->calibration, &rows);
+    TRY(stream->take(stream->taker, &rows, part, shape));
+    return OK;
+}
+
+Status session_stream(Session *session, Split split, TakeRows *take, void *taker)
+{
+    Streamed stream = {
+        .device = session->device, .feed = &session->evaluate[split], .take = take, .taker = taker};
+    TRY(comm_agree(session->world, open_rows(session, split)));
+    return evaluate_share(session, &session->evaluate[split], take_stream, &stream);
+}
+
+static Status take_calibration(void *pass, const LogitRows *rows, const BatchPart *part,
+                               const BatchShape *shape)
+{
+    (void)part;
+    (void)shape;
+    return calibration_pass_add(pass, rows);
 }
 
 Status session_calibration(Session *session, Split split, Calibration *result)
@@ -484,8 +520,7 @@ Status session_calibration(Session *session, Split split, Calibration *result)
     CalibrationPass *pass = session->evaluate[split].calibration;
     Status status = comm_agree(session->world, calibration_pass_begin(pass));
     if (status != OK) return status;
-    Measured measured = {session->device, &session->evaluate[split]};
-    status = evaluate_share(session, &session->evaluate[split], take_calibration, &measured);
+    status = session_stream(session, split, take_calibration, pass);
     if (status == OK) status = calibration_pass_collect(pass);
     TRY(comm_agree(session->world, status));
     TRY(calibration_pass_measure(pass, session->host_collective, result));

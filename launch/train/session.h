@@ -62,6 +62,14 @@ CHECKED Status session_logits(Session *, Split, Logits *out, float **logits, int
  * session that trains calls it when its last step is done. */
 CHECKED Status session_outside_logits(Session *, TaskData *outside, Logits *out, float **logits);
 
+/* Rows of a part as the network makes them, in the device's memory until the next part; their labels and weights came with
+ * the batch. */
+typedef Status TakeRows(void *taker, const LogitRows *, const BatchPart *, const BatchShape *);
+/* Collective. The same run, of which nothing is kept: `take` is given the rows of every part of this rank's share. */
+CHECKED Status session_stream(Session *, Split, TakeRows *take, void *taker);
+/* The most rows of a part of the split. */
+int64_t session_most_rows(const Session *, Split);
+
 /* Collective, of a session for training. The same pass, of which only the calibration at temperature 1 is kept: the
  * logits stay where the device makes them. */
 CHECKED Status session_calibration(Session *, Split, Calibration *);

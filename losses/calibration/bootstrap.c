@@ -55,9 +55,38 @@ static int compare_scores(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
+typedef struct {
+    double score;
+    int32_t cluster;
+} Clustered;
+
+static int compare_clustered(const void *a, const void *b)
+{
+    const Clustered *left = a, *right = b;
+    const int by_score = compare_scores(&left->score, &right->score);
+    return by_score != 0 ? by_score : (left->cluster > right->cluster) - (left->cluster < right->cluster);
+}
+
+static Status sort_clustered(BootstrapSet *set)
+{
+    Clustered *sorted;
+    TRY(memory_new(&sorted, (size_t)set->samples, sizeof *sorted, "sorted confidences"));
+    for (int64_t i = 0; i < set->samples; ++i)
+        sorted[i] = (Clustered){set->score[i], set->cluster[i]};
+    qsort(sorted, (size_t)set->samples, sizeof *sorted, compare_clustered);
+    for (int64_t i = 0; i < set->samples; ++i) {
+        set->score[i] = sorted[i].score;
+        set->cluster[i] = sorted[i].cluster;
+        set->order[i] = i;
+    }
+    free(sorted);
+    return OK;
+}
+
 static Status sort_samples(BootstrapSet *set)
 {
     const size_t samples = (size_t)set->samples;
+    if (set->cluster != NULL) return sort_clustered(set);
     if (set->logits == NULL) {
         qsort(set->score, samples, sizeof *set->score, compare_scores);
         for (int64_t i = 0; i < set->samples; ++i)
@@ -89,6 +118,20 @@ static Status find_first(Collective *collective, int64_t count, int64_t *first)
     return status;
 }
 
+static Status gather_clusters(Collective *collective, int64_t count, int64_t first, BootstrapSet *set)
+{
+    const BootstrapOptions *options = set->options;
+    TRY(memory_new(&set->cluster, (size_t)set->samples, sizeof *set->cluster, "clusters of samples"));
+    for (int64_t i = 0; i < count; ++i) {
+        if (options->cluster[i] < 0 || options->cluster[i] >= options->clusters)
+            return fail(STATUS_INTERNAL, "bootstrap: cluster %d of %lld", options->cluster[i],
+                        (long long)options->clusters);
+        set->cluster[first + i] = options->cluster[i];
+    }
+    TRY(collective_sum(collective, (Span){set->cluster, set->samples, INT32}, NULL));
+    return collective_join(collective, NULL);
+}
+
 /* Every rank fills its places and leaves zeros elsewhere: the sum over ranks is exact. */
 static Status gather_samples(Collective *collective, const CalibrationScores *scores, BootstrapSet *set)
 {
@@ -99,6 +142,7 @@ static Status gather_samples(Collective *collective, const CalibrationScores *sc
     memcpy(set->score + first, scores->signed_confidence, (size_t)scores->count * sizeof *set->score);
     TRY(collective_sum(collective, (Span){set->score, set->samples, FLOAT64}, NULL));
     TRY(collective_join(collective, NULL));
+    if (set->options->cluster != NULL) TRY(gather_clusters(collective, scores->count, first, set));
     return sort_samples(set);
 }
 
@@ -129,6 +173,7 @@ static Interval interval_of(double *values, const BootstrapOptions *options)
 static bool wants_groups(const BootstrapSet *set)
 {
     const BootstrapChoice choice = set->options->by_groups;
+    if (set->options->cluster != NULL) return true;
     if (choice != BOOTSTRAP_AS_FITS) return choice == BOOTSTRAP_YES;
     const double work = (double)set->samples * (double)set->options->replicates * ((double)set->classes + 32);
     /* Neither depends on ranks and threads: the intervals must not. */
@@ -151,6 +196,8 @@ Status bootstrap_intervals(Collective *collective, const Logits *logits, double 
     if (replicates < 1 || replicates > INT32_MAX)
         return fail(STATUS_USAGE, "%lld bootstrap replicates: it must be 1 to %d", (long long)replicates,
                     INT32_MAX);
+    if (options->cluster != NULL && logits != NULL)
+        return fail(STATUS_INTERNAL, "bootstrap: clusters are of samples whose logits were not kept");
     if (options->bins < 1 || options->bins > CALIBRATION_MAX_BINS)
         return fail(STATUS_USAGE, "%d bins: it must be 1 to %d", options->bins, CALIBRATION_MAX_BINS);
     BootstrapSet set = {.samples = measured->samples,
@@ -174,12 +221,15 @@ Status bootstrap_intervals(Collective *collective, const Logits *logits, double 
         .ada_ece = interval_of(values + BOOTSTRAP_ADA_ECE * replicates, options),
         .classwise_ece = interval_of(values + BOOTSTRAP_CLASSWISE_ECE * replicates, options),
         .has_classwise = set.classes > 0,
-        .groups = groups ? BOOTSTRAP_GROUPS : 0,
+        .groups = !groups                                                       ? 0
+                  : set.cluster != NULL && options->clusters < BOOTSTRAP_GROUPS ? options->clusters
+                                                                                : BOOTSTRAP_GROUPS,
         .bytes =
             16 * (double)set.samples + (groups ? bootstrap_groups_bytes : bootstrap_samples_bytes)(&set)};
 done:
     free(values);
     free(set.score);
     free(set.order);
+    free(set.cluster);
     return status;
 }

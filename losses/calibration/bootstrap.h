@@ -47,6 +47,11 @@ typedef struct {
     int bins;
     BootstrapChoice classwise; /* an interval of Classwise-ECE: as it fits is up to BOOTSTRAP_MOST_CLASSES */
     BootstrapChoice by_groups;
+    /* Samples that belong together, such as the tokens of a sentence, are drawn together: cluster[i] (0 .. clusters - 1
+     * over all ranks) of this rank's sample i. NULL: each sample for itself. Up to BOOTSTRAP_GROUPS clusters each are
+     * drawn; of more, groups of them. */
+    const int32_t *cluster;
+    int64_t clusters;
     /* Called now and then with the share that is done, by one thread at a time; NULL: not. */
     void (*progress)(void *context, double done);
     void *context;

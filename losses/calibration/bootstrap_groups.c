@@ -21,6 +21,7 @@ enum {
 
 typedef struct {
     const BootstrapSet *set;
+    int64_t groups;          /* at most GROUPS; fewer if there are fewer clusters */
     uint16_t *group;         /* [samples] */
     uint16_t *sorted_group;  /* [samples]: in the order of confidence */
     double *sorted_score;    /* [samples] */
@@ -67,21 +68,29 @@ static void groups_release(Groups *groups)
     free(groups->cell);
 }
 
-/* Every GROUPS-th sample of a random order: whatever order a file has, the groups do not know. */
+/* Every GROUPS-th item (sample or cluster) of a random order: whatever order a file has, the groups do not know. */
 static Status choose_groups(const BootstrapSet *set, Groups *groups)
 {
-    const int64_t samples = set->samples;
+    const int64_t items = set->cluster != NULL ? set->options->clusters : set->samples;
     int64_t *shuffled;
-    TRY(memory_new(&shuffled, (size_t)samples, sizeof *shuffled, "groups of samples"));
-    for (int64_t i = 0; i < samples; ++i)
-        shuffled[i] = i;
-    random_shuffle(set->options->seed, RANDOM_BOOTSTRAP, UINT64_MAX, shuffled, samples);
-    for (int64_t i = 0; i < samples; ++i) {
-        groups->group[shuffled[i]] = (uint16_t)(i % GROUPS);
-        groups->size[i % GROUPS] += 1;
+    uint16_t *of_item;
+    groups->groups = set->cluster != NULL && items < GROUPS ? items : GROUPS;
+    TRY(memory_new(&shuffled, (size_t)items, sizeof *shuffled, "groups of samples"));
+    Status status = memory_new(&of_item, (size_t)items, sizeof *of_item, "groups of samples");
+    if (status == OK) {
+        for (int64_t i = 0; i < items; ++i)
+            shuffled[i] = i;
+        random_shuffle(set->options->seed, RANDOM_BOOTSTRAP, UINT64_MAX, shuffled, items);
+        for (int64_t i = 0; i < items; ++i)
+            of_item[shuffled[i]] = (uint16_t)(i % groups->groups);
+        for (int64_t i = 0; i < set->samples; ++i) {
+            groups->group[i] = of_item[set->cluster != NULL ? set->cluster[i] : i];
+            groups->size[groups->group[i]] += 1;
+        }
     }
+    free(of_item);
     free(shuffled);
-    return OK;
+    return status;
 }
 
 static Status groups_prepare(const BootstrapSet *set, Groups *groups)
@@ -115,9 +124,10 @@ double bootstrap_groups_bytes(const BootstrapSet *set)
     return 12 * (double)set->samples + tile;
 }
 
-static void draw_counts(const BootstrapSet *set, int64_t block, Workspace *work)
+/* Counts of groups that there are not stay 0. */
+static void draw_counts(const Groups *groups, int64_t block, Workspace *work)
 {
-    bootstrap_draw(set->options->seed, block * REPLICATES, GROUPS, work->count);
+    bootstrap_draw(groups->set->options->seed, block * REPLICATES, groups->groups, work->count);
 }
 
 /* ---- ECE ---- */
@@ -340,7 +350,7 @@ static void run_blocks(Collective *collective, const Groups *groups, bool classw
         Workspace *mine = &work[omp_get_thread_num()];
         int64_t drawn[REPLICATES];
         Lane ece = {0}, other = {0};
-        draw_counts(set, block, mine);
+        draw_counts(groups, block, mine);
         count_drawn(groups, mine, drawn);
         if (classwise) {
             replicate_tile(groups, mine, other);

@@ -18,6 +18,7 @@ typedef struct {
     double temperature;
     const Logits *logits; /* this rank's rows, for classwise_ece */
     double *score;        /* [samples] of all ranks: signed confidences */
+    int32_t *cluster;     /* [samples] of all ranks; NULL: each sample is one */
     int64_t *order;       /* [samples]: by ascending confidence, equal ones by index */
     double edge[CALIBRATION_MAX_BINS + 1];
     const BootstrapOptions *options;

@@ -1,0 +1,163 @@
+#include "launch/train/evaluate_stream.h"
+
+#include "engine/base/memory.h"
+
+#include <stdlib.h>
+
+/* What the rows of a split are given to. */
+typedef struct {
+    CalibrationPass *pass[EVALUATE_STAGES]; /* NULL: the stage is one of the others */
+    int32_t *cluster;                       /* of the rows that count, in the order in which they come */
+    size_t clusters, capacity;
+} Stages;
+
+/* The sample that each row with a weight belongs to. Rows of a sample lie side by side. */
+static Status note_clusters(Stages *stages, const BatchPart *part, const BatchShape *shape)
+{
+    const int field = batch_shape_find(shape, "sample");
+    const int64_t samples = shape_count(shape->field[field].shape), a_sample = shape->rows / samples;
+    const int64_t *sample = part->field[field];
+    const float *weight = part->field[batch_shape_find(shape, "weight")];
+    TRY(memory_grow(&stages->cluster, &stages->capacity, stages->clusters + (size_t)shape->rows,
+                    sizeof *stages->cluster, "sentences of tokens"));
+    for (int64_t row = 0; row < shape->rows; ++row)
+        if (weight[row] != 0) stages->cluster[stages->clusters++] = (int32_t)sample[row / a_sample];
+    return OK;
+}
+
+static Status take_stages(void *taker, const LogitRows *rows, const BatchPart *part, const BatchShape *shape)
+{
+    Stages *stages = taker;
+    for (int stage = 0; stage < EVALUATE_STAGES; ++stage)
+        if (stages->pass[stage] != NULL) TRY(calibration_pass_add(stages->pass[stage], rows));
+    return note_clusters(stages, part, shape);
+}
+
+static Status take_search(void *pass, const LogitRows *rows, const BatchPart *part, const BatchShape *shape)
+{
+    (void)part;
+    (void)shape;
+    return temperature_pass_add(pass, rows);
+}
+
+static Status search(Session *session, const EvaluateOptions *options, TemperatureSearch *found)
+{
+    const TemperatureSetup setup = {.name = split_name(SPLIT_VALIDATION),
+                                    .classes = session->data->classes,
+                                    .masked = session->data->masked,
+                                    .grid = options->grid,
+                                    .bins = options->bins,
+                                    .most_rows = session_most_rows(session, SPLIT_VALIDATION)};
+    TemperaturePass *pass = NULL;
+    Status status;
+    TRY_ELSE(done, comm_agree(session->world, temperature_pass_open(session->device, &setup, &pass)));
+    temperature_pass_begin(pass);
+    TRY_ELSE(done, comm_agree(session->world, session_stream(session, SPLIT_VALIDATION, take_search, pass)));
+    TRY_ELSE(done, temperature_pass_search(pass, session->host_collective, found));
+done:
+    temperature_pass_close(pass);
+    return status;
+}
+
+static Status open_stage(Session *session, Split split, const EvaluateOptions *options, double temperature,
+                         CalibrationPass **pass)
+{
+    const CalibrationSetup setup = {.name = split_name(split),
+                                    .classes = session->data->classes,
+                                    .masked = session->data->masked,
+                                    .temperature = temperature,
+                                    .bins = options->bins,
+                                    .most_rows = session_most_rows(session, split)};
+    TRY(calibration_pass_open(session->device, &setup, pass));
+    return calibration_pass_begin(*pass);
+}
+
+/* One pass a temperature. */
+static Status open_stages(Session *session, Split split, const EvaluateOptions *options,
+                          const EvaluationResult *result, Stages *stages)
+{
+    TRY(open_stage(session, split, options, 1, &stages->pass[EVALUATE_BEFORE]));
+    if (!result->has_temperature) return OK;
+    TRY(open_stage(session, split, options, evaluation_temperature(result, EVALUATE_AFTER_ECE),
+                   &stages->pass[EVALUATE_AFTER_ECE]));
+    if (result->search.best_ece == result->search.best_nll) return OK;
+    return open_stage(session, split, options, evaluation_temperature(result, EVALUATE_AFTER_NLL),
+                      &stages->pass[EVALUATE_AFTER_NLL]);
+}
+
+static Status run_stages(Session *session, Split split, Stages *stages)
+{
+    TRY(session_stream(session, split, take_stages, stages));
+    for (int stage = 0; stage < EVALUATE_STAGES; ++stage)
+        if (stages->pass[stage] != NULL) TRY(calibration_pass_collect(stages->pass[stage]));
+    return OK;
+}
+
+static Status measure_stage(Session *session, const EvaluateOptions *options, const Stages *stages,
+                            EvaluateProgress *progress, int stage, EvaluationResult *result)
+{
+    CalibrationPass *pass = stages->pass[stage];
+    TRY(calibration_pass_measure(pass, session->host_collective, &result->measured[stage]));
+    if (options->replicates > 0) {
+        const BootstrapOptions bootstrap = {.replicates = options->replicates,
+                                            .seed = options->seed,
+                                            .level = 0.9,
+                                            .bins = options->bins,
+                                            .cluster = stages->cluster,
+                                            .clusters = result->clusters,
+                                            .progress = evaluate_progress,
+                                            .context = progress};
+        TRY(bootstrap_intervals(session->host_collective, NULL, evaluation_temperature(result, stage),
+                                &result->measured[stage], calibration_pass_scores(pass), &bootstrap,
+                                options->threads, &result->interval[stage]));
+    }
+    progress->stage += 1;
+    return OK;
+}
+
+static Status measure_stages(Session *session, const EvaluateOptions *options, const Stages *stages,
+                             EvaluationResult *result)
+{
+    int wanted = 0;
+    for (int stage = 0; stage < EVALUATE_STAGES; ++stage)
+        wanted += stages->pass[stage] != NULL;
+    EvaluateProgress progress;
+    evaluate_progress_start(&progress, options->progress && session->world->rank == 0, wanted);
+    Status status = OK;
+    for (int stage = 0; stage < EVALUATE_STAGES && status == OK; ++stage)
+        if (stages->pass[stage] != NULL)
+            status = measure_stage(session, options, stages, &progress, stage, result);
+    evaluate_progress_end(&progress);
+    TRY(status);
+    result->samples = result->measured[EVALUATE_BEFORE].samples;
+    if (result->has_temperature && stages->pass[EVALUATE_AFTER_NLL] == NULL) {
+        result->measured[EVALUATE_AFTER_NLL] = result->measured[EVALUATE_AFTER_ECE];
+        result->interval[EVALUATE_AFTER_NLL] = result->interval[EVALUATE_AFTER_ECE];
+    }
+    return OK;
+}
+
+Status evaluate_stream(Session *session, Split split, const EvaluateOptions *options,
+                       EvaluationResult *result)
+{
+    Stages stages = {.cluster = NULL};
+    Status status;
+    if (session->evaluate[split].source == NULL)
+        return fail(STATUS_INPUT, "the %s split of %s is empty", split_name(split), session->data->dataset);
+    *result = (EvaluationResult){.classes = session->data->classes,
+                                 .replicates = options->replicates,
+                                 .has_temperature = split != SPLIT_VALIDATION &&
+                                                    session->evaluate[SPLIT_VALIDATION].source != NULL,
+                                 .has_intervals = options->replicates > 0,
+                                 .streamed = true,
+                                 .clusters = session->data->count[split]};
+    if (result->has_temperature) TRY(search(session, options, &result->search));
+    TRY_ELSE(done, comm_agree(session->world, open_stages(session, split, options, result, &stages)));
+    TRY_ELSE(done, comm_agree(session->world, run_stages(session, split, &stages)));
+    TRY_ELSE(done, measure_stages(session, options, &stages, result));
+done:
+    for (int stage = 0; stage < EVALUATE_STAGES; ++stage)
+        calibration_pass_close(stages.pass[stage]);
+    free(stages.cluster);
+    return status;
+}

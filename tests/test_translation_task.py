@@ -1,0 +1,181 @@
+"""Translation as a user trains it, on a small made corpus: ranks, parts, resume, evaluation, subwords, what goes wrong."""
+
+import json
+import math
+import os
+import random
+import shutil
+
+from jobs import (INPUT, USAGE, Job, Suite, checkpoint, contents, main, metrics, numbers, safetensors)
+
+CONFIG = """epochs: 2
+batch_tokens: 160
+batch_shapes: 4
+dataset: {{name: parallel, folder: {folder}, cache: {cache}}}
+subwords: {{size: 60}}
+model: {{name: transformer, width: 16, feed_forward_width: 32, heads: 2, layers: 1, residual_dropout: 0.1}}
+loss: {{name: label_smoothing, alpha: 0.1, reduction: mean}}
+optimizer: {{name: adam, learning_rate: 0.01, beta2: 0.98, epsilon: 1.0e-9, weight_decay: 0, clip_norm: 0}}
+schedule: {{name: constant}}
+evaluate: {{bootstrap: 20}}
+threads: 1
+"""
+WORDS = {"red": "rot", "green": "gruen", "cat": "katze", "dog": "hund", "sees": "sieht", "big": "gross", "\u00e4pple": "apfel"}
+
+
+def write_corpus(folder, seed):
+    draw = random.Random(seed)
+    os.makedirs(folder, exist_ok=True)
+    for name, count in (("train", 220), ("val", 30), ("test", 40)):
+        sides = ([], [])
+        for _ in range(count):
+            words = [draw.choice(list(WORDS)) for _ in range(draw.randrange(1, 9))]
+            sides[0].append(" ".join(words))
+            sides[1].append(" ".join(WORDS[word] for word in reversed(words)))
+        for side, language in zip(sides, ("en", "de")):
+            with open(f"{folder}/{name}.{language}", "w", encoding="utf-8") as file:
+                file.write("\n".join(side) + "\n")
+
+
+class TranslationTask(Suite):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.data = f"{cls.scratch}/corpus"
+        cls.cache = f"{cls.scratch}/cache"
+        write_corpus(cls.data, 1)
+        text = CONFIG.format(folder=cls.data, cache=cls.cache)
+        cls.config = cls.write_class("pairs.yaml", text)
+        cls.without_subwords = cls.write_class("without.yaml", text.replace("subwords: {size: 60}\n", ""))
+
+    def assertAlike(self, run, other, tolerance):
+        for a, b in zip(metrics(run), metrics(other), strict=True):
+            for (name, x), (_, y) in zip(numbers(a), numbers(b), strict=True):
+                self.assertTrue(math.isclose(x, y, rel_tol=tolerance, abs_tol=tolerance) or math.isnan(x) and math.isnan(y),
+                                f"epoch {a['epoch']}{name}: {x} and {y}")
+
+    def test_learns(self):
+        run = self.train(self.config, "epochs=12", "model.residual_dropout=0")
+        curve = metrics(run)
+        self.assertLess(curve[-1]["test"]["nll"], 0.6 * curve[0]["test"]["nll"])
+        self.assertTrue(os.path.exists(f"{run}/subwords.model"))
+        self.assertFalse(os.path.exists(f"{run}/test.logits.npy"))
+
+    def test_ranks_and_parts(self):
+        """The same batches of sentences, shared in other ways."""
+        alone = self.undisturbed(self.config)
+        for ranks, settings in ((2, ()), (3, ()), (0, ("part_tokens=40",)), (2, ("part_tokens=30",))):
+            with self.subTest(ranks=ranks, settings=settings):
+                self.assertAlike(alone, self.train(self.config, *settings, ranks=ranks), 2e-3)
+
+    def test_goes_on_with_the_same_bits(self):
+        """Also from the middle of an epoch."""
+        for ranks in (0, 2):
+            with self.subTest(ranks=ranks):
+                run = self.train(self.config, "steps=7", ranks=ranks)
+                self.train(self.config, "steps=17", ranks=ranks, run=run)
+                whole = self.train(self.config, "steps=17", ranks=ranks)
+                self.assertEqual(safetensors(checkpoint(run))[0], safetensors(checkpoint(whole))[0])
+                self.assertEqual(metrics(run)[-1]["test"], metrics(whole)[-1]["test"])
+
+    def test_evaluate_measures_the_same_at_any_number_of_ranks(self):
+        run = self.undisturbed(self.config)
+        want = json.loads(contents(f"{run}/evaluation.json"))
+        self.assertEqual(want["sentences"], 40)
+        with open(f"{self.data}/test.de", encoding="utf-8") as file:
+            self.assertGreater(want["samples"], sum(len(line.split()) + 1 for line in file) - 1)
+        last = metrics(run)[-1]["test"]
+        for measure in ("error", "nll", "ece"):
+            self.assertAlmostEqual(want["before"][measure], last[measure], places=6)
+        for ranks in (0, 3):
+            path = self.folder() + ".json"
+            self.assertEnds(Job(["evaluate", run, "--checkpoint", "last", "--json", path], ranks).wait(), 0)
+            found = json.loads(contents(path))
+            self.assertEqual(found["temperature"], want["temperature"])
+            for stage in ("before", "after_ece", "after_nll"):
+                for measure in ("error", "nll", "ece"):
+                    self.assertAlmostEqual(found[stage][measure], want[stage][measure], places=6)
+            low, high = found["before"]["intervals"]["ece"] if "intervals" in found["before"] else (0, 1)
+            self.assertLess(low, high)
+
+    def test_evaluate_needs_no_training_corpus(self):
+        """The run has its subwords."""
+        folder = f"{self.scratch}/moved"
+        shutil.copytree(self.data, folder)
+        run = self.undisturbed(self.config)
+        for language in ("en", "de"):
+            os.remove(f"{folder}/train.{language}")
+        self.assertEnds(Job(["evaluate", run, f"dataset.folder={folder}", "--bootstrap", "0"]).wait(), 0)
+
+    def test_other_subwords_are_refused(self):
+        run = self.undisturbed(self.config)
+        other = self.train(self.config, "subwords.size=50", "epochs=1")
+        copy = f"{self.scratch}/copy"
+        shutil.copytree(run, copy)
+        shutil.copy(f"{other}/subwords.model", f"{copy}/subwords.model")
+        job = Job(["evaluate", copy, "--bootstrap", "0"]).wait()
+        self.assertEnds(job, INPUT)
+        self.assertIn("another vocabulary", job.errors, self.said(job))
+        with open(f"{copy}/subwords.model", "wb"):
+            pass
+        job = Job(["evaluate", copy, "--bootstrap", "0"]).wait()
+        self.assertEnds(job, INPUT)
+        self.assertIn("subwords.model is empty", job.errors, self.said(job))
+
+    def test_kinds_of_subwords(self):
+        for settings, file in ((("subwords.type=none",), "vocabulary.txt"), (("subwords.type=unigram", "subwords.size=35"), "subwords.model"),
+                               (("subwords.normalisation=identity", "dataset.source=de", "dataset.target=en"), "subwords.model")):
+            with self.subTest(settings=settings):
+                run = self.train(self.config, "epochs=1", *settings)
+                self.assertTrue(os.path.exists(f"{run}/{file}"))
+                self.assertEnds(Job(["evaluate", run, "--bootstrap", "0"]).wait(), 0)
+        again = self.train(self.without_subwords, "epochs=1", f"subwords.file={self.undisturbed(self.config)}/subwords.model")
+        self.assertEqual(contents(f"{again}/subwords.model"), contents(f"{self.undisturbed(self.config)}/subwords.model"))
+
+    def test_numbers_are_made(self):
+        run = self.train(self.config, "dataset.name=numbers", "dataset.train_limit=300", "dataset.test_limit=50",
+                         "dataset.validation_limit=50", "subwords.size=120", "epochs=1")
+        lines = [contents(f"{run}/test.{language}").decode().splitlines() for language in ("en", "de")]
+        self.assertEqual([len(side) for side in lines], [1000, 1000])
+        self.assertTrue(all(" " not in line for line in lines[1]))
+
+    def test_left_out_and_said(self):
+        folder = f"{self.scratch}/long"
+        shutil.copytree(self.data, folder)
+        for language, lines in (("en", "cat " * 100 + "\n\n"), ("de", "katze\nhund\n")):
+            with open(f"{folder}/train.{language}", "a", encoding="utf-8") as file:
+                file.write(lines)
+        self.train(self.config, f"dataset.folder={folder}", "epochs=1", "dataset.longest_sentence=60")
+        self.assertIn("1 pairs are left out: a side is longer than dataset.longest_sentence, 60", self.job.errors)
+        self.assertIn("1 pairs are left out: a side has no text", self.job.errors)
+
+    def test_what_does_not_fit(self):
+        for name, file, data, text in (("counts", "train.de", b"eins\nzwei\n", "train.de has 2: line 2 is the last that both have"),
+                                       ("bytes", "val.en", b"ok\n\xff\n", "val.en:2:1: the byte 0xFF"),
+                                       ("empty", "test.de", b"", "test.de is empty"),
+                                       ("absent", "test.de", None, "has no file test.de")):
+            folder = f"{self.scratch}/{name}"
+            shutil.copytree(self.data, folder)
+            os.remove(f"{folder}/{file}")
+            if data is not None:
+                with open(f"{folder}/{file}", "wb") as out:
+                    out.write(data)
+            with self.subTest(corpus=name):
+                job = Job(["train", self.config, f"dataset.folder={folder}", "--run", self.folder()], 2).wait()
+                self.assertEnds(job, INPUT)
+                self.assertIn(text, job.errors, self.said(job))
+        job = Job(["train", self.without_subwords, "subwords.file=/nowhere", "--run", self.folder()]).wait()
+        self.assertEnds(job, INPUT)
+        self.assertIn("there is no file /nowhere", job.errors, self.said(job))
+        for settings, text in (("dataset.folder=", "say where the files"), ("subwords.size=20000", "at most "),
+                               ("batch_tokens=10", "longer than a batch of 10"), ("dataset.target=en", "source and target are both en"),
+                               ("model.name=global_pooling_cnn", "does not take tokens"),
+                               ("batch=128", "batch"), ("subwords.type=words", "unigram")):
+            with self.subTest(settings=settings):
+                job = Job(["train", self.config, settings, "--run", self.folder()]).wait()
+                self.assertEnds(job, USAGE if "type" in settings else INPUT)
+                self.assertIn(text, job.errors, self.said(job))
+
+
+if __name__ == "__main__":
+    main()
