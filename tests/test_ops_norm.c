@@ -3,6 +3,7 @@
 
 #include "tests/op_test.h"
 
+#include "engine/ops/dropout.h"
 #include "engine/ops/ops.h"
 
 #include <math.h>
@@ -389,12 +390,135 @@ static void test_layer_norm(void **state)
     op_test_cases(layer_norm_cases, COUNT(layer_norm_cases), test_device());
 }
 
+/* ---- layer_norm of a sum, fused ---- */
+
+typedef struct {
+    double dropout;
+    bool swapped; /* add(dropout(made), x) */
+    bool both;    /* the sum is read elsewhere, too: y + sum comes out */
+} ResidualRow;
+
+static Value build_residual(Graph *graph, const OpCase *op_case, const Value in[])
+{
+    const ResidualRow *row = op_case->parameters;
+    const Value made = dropout(graph, "drop", in[1], row->dropout);
+    const Value sum = row->swapped ? add(graph, made, in[0]) : add(graph, in[0], made);
+    Value y = layer_norm(graph, "layer", sum, 0);
+    if (row->both) y = add(graph, y, sum);
+    assert_int_equal(graph_fuse(graph), 1);
+    return y;
+}
+
+/* What element e of `made` is multiplied by. */
+static double residual_mask(const OpCase *op_case, Shape shape, int64_t e)
+{
+    const ResidualRow *row = op_case->parameters;
+    const int64_t *clock = op_case->clock, elements = shape_count(shape) / shape.extent[0];
+    if (row->dropout == 0) return 1;
+    const uint64_t sample = (uint64_t)(clock[CLOCK_FIRST_SAMPLE] + e / elements);
+    const RandomBlock block = random_block(
+        dropout_seed((uint64_t)clock[CLOCK_SEED], random_name_key("drop")), RANDOM_DROPOUT,
+        (uint64_t)clock[CLOCK_STEP], (sample << DROPOUT_ROW_BITS) + (uint64_t)(e % elements / DROPOUT_WORDS));
+    const bool kept = block.word[e % elements % DROPOUT_WORDS] >> 8 >= dropout_threshold(row->dropout);
+    return kept ? 1 / (1 - row->dropout) : 0;
+}
+
+/* The layer norm's own part: its x is the sum. Release in[0] with free_norm_part. */
+static OpReference norm_part(const OpCase *op_case, const OpReference *r)
+{
+    const int64_t count = shape_count(r->shape);
+    OpReference part = *r;
+    part.in[0].data = calloc((size_t)count, sizeof(double));
+    part.in[0].gradient = calloc((size_t)count, sizeof(double));
+    assert_true(part.in[0].data != NULL && part.in[0].gradient != NULL);
+    for (int64_t e = 0; e < count; ++e)
+        part.in[0].data[e] = r->in[0].data[e] + r->in[1].data[e] * residual_mask(op_case, r->shape, e);
+    part.in[1] = r->in[2];
+    part.in[2] = r->in[3];
+    return part;
+}
+
+static void free_norm_part(OpReference *part)
+{
+    free(part->in[0].data);
+    free(part->in[0].gradient);
+}
+
+static void reference_residual(const OpCase *op_case, OpReference *r)
+{
+    OpReference part = norm_part(op_case, r);
+    reference_layer_norm(op_case, &part);
+    for (int64_t e = 0; e < shape_count(r->shape) && ((const ResidualRow *)op_case->parameters)->both; ++e)
+        r->out[e] += part.in[0].data[e];
+    free_norm_part(&part);
+}
+
+static void gradient_residual(const OpCase *op_case, OpReference *r)
+{
+    OpReference part = norm_part(op_case, r);
+    gradient_layer_norm(op_case, &part);
+    for (int64_t e = 0; e < shape_count(r->shape); ++e) {
+        const double d =
+            part.in[0].gradient[e] + (((const ResidualRow *)op_case->parameters)->both ? r->upstream[e] : 0);
+        r->in[0].gradient[e] += d;
+        r->in[1].gradient[e] += d * residual_mask(op_case, r->shape, e);
+    }
+    free_norm_part(&part);
+}
+
+#define RESIDUAL(text, extents, ...)                                                                         \
+    {                                                                                                        \
+        .name = "residual_norm " text, .build = build_residual, .reference = reference_residual,             \
+        .gradient = gradient_residual, .clock = {3, 0, 8, 6, 0},                                             \
+        .in = {{.name = "x", .rank = 3, .extent = extents}, {.name = "made", .rank = 3, .extent = extents}}, \
+        .parameters = &(const ResidualRow)                                                                   \
+        {                                                                                                    \
+            __VA_ARGS__                                                                                      \
+        }                                                                                                    \
+    }
+#define EXTENTS(...)                                                                                         \
+    {                                                                                                        \
+        __VA_ARGS__                                                                                          \
+    }
+
+static const OpCase residual_cases[] = {
+    RESIDUAL("of a sum", EXTENTS(2, 3, 20), .both = false),
+    RESIDUAL("of a sum that is read elsewhere", EXTENTS(3, 5, 33), .both = true),
+    RESIDUAL("with dropout", EXTENTS(3, 5, 64), .dropout = 0.3),
+    RESIDUAL("with dropout, odd", EXTENTS(2, 7, 37), .dropout = 0.5, .swapped = true),
+    RESIDUAL("with dropout, read elsewhere", EXTENTS(3, 4, 130), .dropout = 0.1, .both = true),
+    RESIDUAL("with dropout, many rows", EXTENTS(41, 17, 96), .dropout = 0.1),
+    RESIDUAL("with dropout, wide", EXTENTS(2, 2, 1030), .dropout = 0.2, .both = true),
+};
+
+static void test_residual_norm(void **state)
+{
+    (void)state;
+    op_test_cases(residual_cases, COUNT(residual_cases), test_device());
+}
+
+/* What reads the sum before the norm stands against it. */
+static void test_no_fusion(void **state)
+{
+    (void)state;
+    Graph *graph;
+    assert_ok(graph_create(GRAPH_TRAIN, FLOAT32, &graph));
+    const Shape shape = shape_of(FLOAT32, 2, (int64_t[]){3, 4});
+    const Value a = graph_input(graph, "a", shape), sum = add(graph, a, graph_input(graph, "b", shape));
+    const Value early = relu(graph, sum);
+    graph_keep(graph, add(graph, early, layer_norm(graph, "norm", sum, 0)));
+    graph_keep(graph, layer_norm(graph, "other", a, 0)); /* of no sum */
+    assert_int_equal(graph_fuse(graph), 0);
+    assert_ok(graph_finish(graph));
+    graph_free(graph);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_batch_norm),
-        cmocka_unit_test(test_batch_norm_in_float32),
-        cmocka_unit_test(test_layer_norm),
+        cmocka_unit_test(test_batch_norm), cmocka_unit_test(test_batch_norm_in_float32),
+        cmocka_unit_test(test_layer_norm), cmocka_unit_test(test_residual_norm),
+        cmocka_unit_test(test_no_fusion),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

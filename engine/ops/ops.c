@@ -50,6 +50,8 @@ static const Op *const table[] = {
     &relu_op,
     &relu_backward_op,
     &reshape_op,
+    &residual_norm_op,
+    &residual_norm_backward_op,
     &slice_op,
     &slice_backward_op,
     &softmax_op,

@@ -49,6 +49,8 @@ extern const Op positions_backward_op;
 extern const Op relu_op;
 extern const Op relu_backward_op;
 extern const Op reshape_op;
+extern const Op residual_norm_op;
+extern const Op residual_norm_backward_op;
 extern const Op slice_op;
 extern const Op slice_backward_op;
 extern const Op softmax_op;
