@@ -3,6 +3,7 @@
 #include "launch/evaluate/evaluate.h"
 #include "launch/evaluate/evaluate_files.h"
 #include "launch/options.h"
+#include "launch/report/evaluation_page.h"
 #include "launch/train/evaluate_run.h"
 
 #include <errno.h>
@@ -85,6 +86,10 @@ const char evaluate_help[] =
     "  --json FILE                writes the result as JSON, in fractions; - for the standard output, and "
     "then the\n"
     "                             table goes to the standard error\n"
+    "  --html FILE                writes a page with the table, reliability diagrams and, with "
+    "--all-measures, the "
+    "curve of\n"
+    "                             SmoothECE\n"
     "\n"
     "The result is the same to the bit for any number of ranks: mpirun -n R plumb evaluate ...\n";
 
@@ -95,7 +100,7 @@ typedef struct {
     const char *confidence, *correct, *class_names;
     const char *recalibrate, *save_calibrator, *calibrator_file;
     bool all_measures;
-    const char *smooth_ece, *kernel;
+    const char *smooth_ece, *kernel, *html;
     MoreOptions more;
     Calibrator calibrator;
     int64_t ignore_label;
@@ -188,6 +193,7 @@ static Status read_options(int argc, char **argv, const char *words[], OptionLis
         {"correct", "a file", .text = &arguments->correct},
         {"class-names", "a file", .text = &arguments->class_names},
         {"recalibrate", "names of methods", .text = &arguments->recalibrate},
+        {"html", "a file", .text = &arguments->html},
         {"all-measures", .flag = &arguments->all_measures},
         {"smooth-ece", "continuous or relplot", .text = &arguments->smooth_ece},
         {"kernel", "a kernel", .text = &arguments->kernel},
@@ -398,6 +404,7 @@ static bool to_output(const Arguments *arguments)
 static Status check_output(const Arguments *arguments)
 {
     if (arguments->save_calibrator != NULL) TRY(file_check_writable(arguments->save_calibrator));
+    if (arguments->html != NULL) TRY(file_check_writable(arguments->html));
     if (arguments->json == NULL || to_output(arguments)) return OK;
     return file_check_writable(arguments->json);
 }
@@ -415,12 +422,23 @@ static Status write_json(const Arguments *arguments, const EvaluationResult *res
     return status;
 }
 
+static const char *title_of(const Arguments *arguments)
+{
+    const char *const names[] = {arguments->run, arguments->logits, arguments->probabilities,
+                                 arguments->confidence};
+    for (size_t i = 0; i < sizeof names / sizeof *names; ++i)
+        if (names[i] != NULL) return names[i];
+    return "an evaluation";
+}
+
 /* The table is printed whatever becomes of the files. */
 static Status write_result(const Arguments *arguments, const EvaluationResult *result, const char *calibrator)
 {
     Status status = OK;
     if (calibrator != NULL) status = file_write(arguments->save_calibrator, calibrator, strlen(calibrator));
     if (status == OK && arguments->json != NULL) status = write_json(arguments, result);
+    if (status == OK && arguments->html != NULL)
+        status = evaluation_page_write(arguments->html, title_of(arguments), result);
     evaluation_print(result, to_output(arguments) ? stderr : stdout);
     return status;
 }

@@ -591,6 +591,30 @@ static void test_all_measures(void **state)
               plumb));
     assert_non_null(strstr(output, "SmoothECE as relplot has it; gaussian kernel of width 0.2, 4 samples"));
     assert_non_null(strstr(output, "\ndog  "));
+
+    /* As a page: a diagram and a curve for each stage, and the table. */
+    static char page[1 << 20];
+    char path[8192];
+    assert_runs(shell(output,
+                      "%s evaluate %s --bootstrap 20 --all-measures --recalibrate 'histogram:bins=5' --html "
+                      "page.html 2>problem",
+                      plumb, sets));
+    (void)snprintf(path, sizeof path, "%s/page.html", scratch);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    page[fread(page, 1, sizeof page - 1, file)] = '\0';
+    assert_int_equal(fclose(file), 0);
+    int figures = 0;
+    for (const char *at = page; (at = strstr(at, "aria-label=\"Reliability diagram: ECE")) != NULL; ++at)
+        ++figures;
+    for (const char *at = page; (at = strstr(at, "aria-label=\"Curve of SmoothECE: ")) != NULL; ++at)
+        ++figures;
+    assert_int_equal(figures, 2 * 4);
+    assert_non_null(strstr(page, "histogram_binning, 5 bins of equal width</figcaption>"));
+    assert_non_null(strstr(page, "Classwise-ECE %"));
+    assert_non_null(strstr(page, "</html>\n"));
+    assert_int_equal(shell(output, "%s evaluate " KEPT " --bootstrap 0 --html nowhere/page.html 2>&1", plumb),
+                     STATUS_IO);
     assert_runs(shell(output,
                       MPIRUN
                       " 2 %s evaluate --confidence confidence.npy --correct correct.npy --bootstrap 20 "
