@@ -3,6 +3,7 @@
 #include "engine/base/log.h"
 #include "launch/average_command.h"
 #include "launch/bleu_command.h"
+#include "launch/data_command.h"
 #include "launch/doctor.h"
 #include "launch/evaluate/evaluate.h"
 #include "launch/list.h"
@@ -18,6 +19,7 @@ static const Command commands[] = {
     {"train", "train a network, or go on with a run", train_help, command_train},
     {"evaluate", "measure calibration, of a run or of any logits", evaluate_help, command_evaluate},
     {"average", "the mean of the last models that a run has kept", average_help, command_average},
+    {"data", "make ready what a training reads, and say what is in it", data_help, command_data},
     {"sweep", "train every run of a sweep file", sweep_help, command_sweep},
     {"report", "one HTML page of runs side by side", report_help, command_report},
     {"bleu", "BLEU, chrF and TER of translations, as sacreBLEU has them", bleu_help, command_bleu},

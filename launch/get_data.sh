@@ -13,6 +13,8 @@ Fetches the data set NAME into FOLDER (default: data/NAME, where plumb looks for
   newsgroups       14 MB   20 Newsgroups by date: 11,314 + 7,532 documents
   newsgroups_19997 17 MB   20 Newsgroups, all 19,997; also into data/newsgroups
   sst               1 MB   Stanford Sentiment Treebank
+  multi30k          1 MB   Multi30k, English and German: 29,000 + 1,014 + 1,000 captions of pictures
+  wmt14             2 GB   WMT14, English and German: Europarl v7, Common Crawl, News Commentary v9, newstest2013, 2014
   glove_6b        862 MB   word vectors of 50 to 300 numbers, lower case (2.1 GB unpacked); into data/glove
   glove_840b        2 GB   word vectors of 300 numbers, with case (5.6 GB unpacked); into data/glove
 
@@ -34,7 +36,7 @@ die() {
 
 # MD5 as published by the data sets' authors or, for the two MNISTs, as torchvision checks them; SHA-256 of the texts as
 # other programs check them: scikit-learn and Hugging Face's datasets (20 Newsgroups), Flux (the treebank), Embeddings.jl and
-# PyTorch-NLP (GloVe).
+# PyTorch-NLP (GloVe), torchtext (Multi30k); MD5 of WMT14 as Sockeye and sacreBLEU do.
 builtin_checksums() {
     case $1 in
     mnist) cat <<'END' ;;
@@ -55,13 +57,25 @@ END
     newsgroups) echo '8f1b2514ca22a5ade8fbb9cfa5727df95fa587f4c87b786e15c759fa66d95610  20news-bydate.tar.gz' ;;
     newsgroups_19997) echo 'ab7bbf82b7831f7dbb1a09d9312f66fa78565c8de25526999b0d66f69d37e414  20news-19997.tar.gz' ;;
     sst) echo '5c613a4f673fc74097d523a2c83f38e0cc462984d847b82c7aaf36b01cbbbfcc  trainDevTestTrees_PTB.zip' ;;
+    multi30k) cat <<'END' ;;
+20140d013d05dd9a72dfde46478663ba05737ce983f478f960c1123c6671be5e  training.tar.gz
+a7aa20e9ebd5ba5adce7909498b94410996040857154dab029851af3a866da8c  validation.tar.gz
+6d1ca1dba99e2c5dd54cae1226ff11c2551e6ce63527ebb072a1f70f72a5cd36  mmt16_task1_test.tar.gz
+END
+    wmt14) cat <<'END' ;;
+c52404583294a1b609e56d45b2ed06f5  training-parallel-europarl-v7.tgz
+7e0acbe86b0d7816300e14650f5b2bd4  training-parallel-commoncrawl.tgz
+92e42b68f9d3c2ae9722e6d1c2623e21  training-parallel-nc-v9.tgz
+88ba3fc60b2278d59277122e1c7dd6e7  dev.tgz
+a8cd784e006feb32ac6f3d9ec7eb389a  test-full.tgz
+END
     glove_6b) echo '617afb2fe6cbd085c235baf7a465b96f4112bd7f7ccb2b2cbd649fed9cbcf2fb  glove.6B.zip' ;;
     glove_840b) echo 'c06db255e65095393609f19a4cfca20bf3a71e20cc53e892aafa490347e3849f  glove.840B.300d.zip' ;;
     esac
 }
 
-# Sets home (address), files (to fetch), inside (the folders and files an archive unpacks to; empty: no archive) and usual
-# (the folder, if none is given).
+# Sets home (address), files (to fetch, below that), inside (the folders and files that the archives make; empty: no archive)
+# and usual (the folder, if none is given). arrange_NAME, if there is such a function, makes `inside` of what was unpacked.
 describe() {
     local idx=(train-images-idx3-ubyte.gz train-labels-idx1-ubyte.gz t10k-images-idx3-ubyte.gz t10k-labels-idx1-ubyte.gz)
     inside=()
@@ -105,6 +119,17 @@ describe() {
         home=https://nlp.stanford.edu/sentiment
         files=(trainDevTestTrees_PTB.zip)
         inside=(trees)
+        ;;
+    multi30k)
+        home=https://raw.githubusercontent.com/neychev/small_DL_repo/master/datasets/Multi30k
+        files=(training.tar.gz validation.tar.gz mmt16_task1_test.tar.gz)
+        inside=(train.en train.de val.en val.de test_2016_flickr.en test_2016_flickr.de)
+        ;;
+    wmt14)
+        home=https://www.statmt.org
+        files=(wmt13/training-parallel-europarl-v7.tgz wmt13/training-parallel-commoncrawl.tgz
+            wmt14/training-parallel-nc-v9.tgz wmt14/dev.tgz wmt14/test-full.tgz)
+        inside=(newstest2013.en newstest2013.de newstest2014.en newstest2014.de train.en train.de)
         ;;
     glove_6b)
         home=https://nlp.stanford.edu/data
@@ -192,9 +217,27 @@ fetch() {
     done
 }
 
+arrange_multi30k() {
+    mv test.en test_2016_flickr.en && mv test.de test_2016_flickr.de
+}
+
+# The lines between <seg> and </seg>, as sacreBLEU takes them.
+segments() { sed -n 's/.*<seg[^>]*>\(.*\)<\/seg>.*/\1/p' "$1"; }
+
+arrange_wmt14() {
+    local side
+    for side in en de; do
+        cat "training/europarl-v7.de-en.$side" "commoncrawl.de-en.$side" "training/news-commentary-v9.de-en.$side" \
+            >"train.$side" && mv "dev/newstest2013.$side" . || return 1
+    done
+    segments test-full/newstest2014-deen-src.en.sgm >newstest2014.en &&
+        segments test-full/newstest2014-deen-ref.de.sgm >newstest2014.de
+}
+
 # obtain FILE: FOLDER/FILE with the right checksum.
 obtain() {
-    local file=$1 target=$folder/$1 part=$folder/.$1.part url=$base/$1 sum started
+    local file=${1##*/} url=$base/$1 sum started
+    local target=$folder/$file part=$folder/.$file.part
     sum=$(expected_sum "$file")
     if [ -f "$target" ]; then
         if is_whole "$target" "$sum"; then return 0; fi
@@ -236,22 +279,28 @@ unpacked() {
     for entry in "${inside[@]}"; do [ -e "$folder/$entry" ] || return 1; done
 }
 
-# unpack ARCHIVE: each of FOLDER/$inside, complete or not at all.
+# unpack ARCHIVE...: makes each of FOLDER/$inside, complete or not at all.
 unpack() {
-    local entry
-    say "unpacking $1"
+    local entry archive
     scratch=$(mktemp -d "$folder/.unpack.XXXXXX")
-    case $1 in
-    *.zip) unzip -q "$folder/$1" -d "$scratch" ;;
-    *) tar -xzf "$folder/$1" -C "$scratch" --no-same-owner ;;
-    esac || die "cannot unpack $folder/$1 (a full disk?)"
+    for archive in "$@"; do
+        say "unpacking $archive"
+        case $archive in
+        *.zip) unzip -q "$folder/$archive" -d "$scratch" ;;
+        *) tar -xzf "$folder/$archive" -C "$scratch" --no-same-owner ;;
+        esac || die "cannot unpack $folder/$archive (a full disk?)"
+    done
+    if declare -F "arrange_$name" >/dev/null; then
+        (cd "$scratch" && "arrange_$name") || die "the archives of $name hold other files than those known"
+    fi
     for entry in "${inside[@]}"; do
-        [ -e "$scratch/$entry" ] || die "$1 holds no $entry"
+        [ -s "$scratch/$entry" ] || [ -d "$scratch/$entry" ] || die "$* holds no $entry"
     done
     for entry in "${inside[@]}"; do # what is there already is whole: it was moved so
         [ -e "$folder/$entry" ] || mv -T "$scratch/$entry" "$folder/$entry"
     done
-    rm -rf "$scratch" "${folder:?}/$1"
+    rm -rf "$scratch"
+    for archive in "$@"; do rm -f "${folder:?}/$archive"; done
 }
 
 case ${1:-} in
@@ -288,5 +337,5 @@ rm -rf "$folder"/.unpack.* # left by one that was killed
 for file in "${files[@]}"; do
     obtain "$file"
 done
-if [ ${#inside[@]} -gt 0 ] && ! unpacked; then unpack "${files[0]}"; fi
+if [ ${#inside[@]} -gt 0 ] && ! unpacked; then unpack "${files[@]##*/}"; fi
 say "$name is in $folder"

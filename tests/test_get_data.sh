@@ -40,7 +40,25 @@ echo "The 300" >make/glove.840B.300d.txt
 (cd make && python3 -m zipfile -c ../serve/glove.6B.zip glove.6B.*.txt && python3 -m zipfile -c ../serve/glove.840B.300d.zip glove.840B.300d.txt)
 mkdir -p make/other && head -c 3000 /dev/urandom >make/other/file
 tar -czf serve/cifar-100-binary.tar.gz -C make other # not the folder that CIFAR-100's archive holds
-(cd serve && md5sum -- *) >checksums
+mkdir -p make/m make/w/training make/w/dev make/w/test-full
+for side in en de; do
+    for part in train val test; do echo "$part $side" >"make/m/$part.$side"; done
+    echo debris >"make/m/._test.$side"
+    for part in training/europarl-v7 commoncrawl training/news-commentary-v9; do echo "$part $side" >"make/w/$part.de-en.$side"; done
+    echo "dev $side" >"make/w/dev/newstest2013.$side"
+done
+printf '<doc>\n<seg id="1">One &amp; two</seg>\n<seg id="2">3</seg>\n</doc>\n' >make/w/test-full/newstest2014-deen-src.en.sgm
+printf '<seg id="1">Eins</seg>\n<seg id="2">Drei</seg>\n' >make/w/test-full/newstest2014-deen-ref.de.sgm
+tar -czf serve/training.tar.gz -C make/m train.en train.de
+tar -czf serve/validation.tar.gz -C make/m val.en val.de
+tar -czf serve/mmt16_task1_test.tar.gz -C make/m ._test.en test.en ._test.de test.de
+tar -czf serve/training-parallel-europarl-v7.tgz -C make/w training/europarl-v7.de-en.en training/europarl-v7.de-en.de
+tar -czf serve/training-parallel-commoncrawl.tgz -C make/w commoncrawl.de-en.en commoncrawl.de-en.de
+tar -czf serve/training-parallel-nc-v9.tgz -C make/w training/news-commentary-v9.de-en.en training/news-commentary-v9.de-en.de
+tar -czf serve/dev.tgz -C make/w dev
+tar -czf serve/test-full.tgz -C make/w test-full
+sums() { find serve -type f -exec "$1" {} + | sed 's#  .*/#  #'; }
+sums md5sum >checksums
 export PLUMB_DATA_CHECKSUMS=$work/checksums
 
 : >log
@@ -187,6 +205,17 @@ check "after one folder the other is still unpacked" diff -r make/20news-bydate-
 check "and the first stays as it is" test -f half/20news-bydate-train/mine
 get good sst
 check "trees are unpacked" diff -r make/trees data/sst/trees
+get good multi30k
+check "three archives are one data set" succeeded
+check "whose files have the names that are looked for" cmp make/m/test.de data/multi30k/test_2016_flickr.de
+check "and nothing else is left" tidy data/multi30k 6
+get good multi30k
+check "which is there the next time" says "multi30k is already in data/multi30k"
+get good wmt14
+check "archives of several folders, too" succeeded
+check "the corpora are one, in their order" test "$(cat data/wmt14/train.de)" = "$(cat make/w/training/europarl-v7.de-en.de make/w/commoncrawl.de-en.de make/w/training/news-commentary-v9.de-en.de)"
+check "segments are lines" test "$(cat data/wmt14/newstest2014.en)" = "$(printf 'One &amp; two\n3')"
+check "and nothing else is left" tidy data/wmt14 6
 get good glove_6b
 check "an archive of files is unpacked" succeeded
 for size in 50 100 200 300; do
@@ -195,7 +224,7 @@ done
 get good glove_840b
 check "and other vectors beside them" cmp make/glove.840B.300d.txt data/glove/glove.840B.300d.txt
 check "and nothing else is left" tidy data/glove 5
-(cd serve && sha256sum -- *) >longer && cp checksums shorter && cp longer checksums
+sums sha256sum >longer && cp checksums shorter && cp longer checksums
 get good sst summed
 check "SHA-256 is another kind of checksum" diff -r make/trees summed/trees
 sed -i 's/^[0-9a-f]*/ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff/' checksums

@@ -139,6 +139,23 @@ class TranslationTask(Suite):
         self.assertEqual([len(side) for side in lines], [1000, 1000])
         self.assertTrue(all(" " not in line for line in lines[1]))
 
+    def test_data_encode(self):
+        cache = f"{self.scratch}/own"
+        for ranks, files in ((2, None), (0, 0)):
+            job = Job(["data", "encode", self.config, f"dataset.cache={cache}"], ranks).wait()
+            self.assertEnds(job, 0)
+            self.assertIn("parallel: 60 subwords, hash ", job.output)
+            self.assertIn("train: 220 pairs of lines, of which the split has 220", job.output)
+            if files is not None:
+                self.assertIn(f"{files} files were written by this rank", job.output)
+        self.assertEqual(sum(name.endswith(".ids") for name in os.listdir(cache)), 3)
+        self.assertEqual(sum(name.endswith(".lock") for name in os.listdir(cache)), 0)
+        for arguments, text in ((["encode"], "CONFIG"), (["decode", self.config], "plumb data encode CONFIG"),
+                                (["encode", self.linear], "fashion_mnist holds no translations")):
+            job = Job(["data", *arguments]).wait()
+            self.assertNotEqual(job.code, 0)
+            self.assertIn(text, job.errors, self.said(job))
+
     def test_left_out_and_said(self):
         folder = f"{self.scratch}/long"
         shutil.copytree(self.data, folder)

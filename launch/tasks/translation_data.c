@@ -29,10 +29,6 @@ static const TranslationDataset datasets[] = {
      "WMT14: 4.5 million sentences of Europarl, Common Crawl and News Commentary; newstest2013 and 2014",
      "data/wmt14",
      {"train", "newstest2013", "newstest2014"}},
-    {"iwslt14_de_en",
-     "IWSLT14: 160,000 sentences of talks, German and English",
-     "data/iwslt14",
-     {"train", "valid", "test"}},
 };
 
 const TranslationDataset *translation_dataset(int index)
@@ -54,9 +50,8 @@ static Status read_files(const Config *config, TranslationData *data)
 {
     static const char *const names[SPLIT_COUNT] = {"dataset.train_files", "dataset.validation_files",
                                                    "dataset.test_files"};
-    const bool backwards = strcmp(data->dataset->name, "iwslt14_de_en") == 0;
-    data->language[SOURCE_SIDE] = text_or(config, "dataset.source", backwards ? "de" : "en");
-    data->language[TARGET_SIDE] = text_or(config, "dataset.target", backwards ? "en" : "de");
+    data->language[SOURCE_SIDE] = text_or(config, "dataset.source", "en");
+    data->language[TARGET_SIDE] = text_or(config, "dataset.target", "de");
     if (strcmp(data->language[SOURCE_SIDE], data->language[TARGET_SIDE]) == 0)
         return config_error(config, "dataset.target", "source and target are both %s",
                             data->language[SOURCE_SIDE]);
