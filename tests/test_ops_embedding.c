@@ -53,6 +53,37 @@ static void gradient_padded(const OpCase *op_case, OpReference *r)
     memset(r->in[1].gradient + e->padding_row * e->width, 0, (size_t)e->width * sizeof(double));
 }
 
+/* A table that is read three times, as a Transformer's is: its gradients add up in one. */
+static Value build_shared(Graph *graph, const OpCase *op_case, const Value in[])
+{
+    const Embedding e = *(const Embedding *)op_case->parameters;
+    const Value first = embedding(graph, "table", in[0], e), second = embedding(graph, "table", in[1], e);
+    return add(graph, add(graph, first, second), embedding(graph, "table", in[2], e));
+}
+
+static void reference_shared(const OpCase *op_case, OpReference *r)
+{
+    const Embedding *e = op_case->parameters;
+    for (int64_t i = 0; i < shape_count(r->in[0].shape); ++i)
+        for (int64_t c = 0; c < e->width; ++c) {
+            r->out[i * e->width + c] = 0;
+            for (int k = 0; k < 3; ++k)
+                r->out[i * e->width + c] +=
+                    scale_of(e) * r->in[3].data[(int64_t)r->in[k].data[i] * e->width + c];
+        }
+}
+
+static void gradient_shared(const OpCase *op_case, OpReference *r)
+{
+    const Embedding *e = op_case->parameters;
+    memset(r->in[3].gradient, 0, (size_t)shape_count(r->in[3].shape) * sizeof(double));
+    for (int k = 0; k < 3; ++k)
+        for (int64_t i = 0; i < shape_count(r->in[0].shape); ++i)
+            for (int64_t c = 0; c < e->width; ++c)
+                r->in[3].gradient[(int64_t)r->in[k].data[i] * e->width + c] +=
+                    scale_of(e) * r->upstream[i * e->width + c];
+}
+
 /* Padding has no part in the loss, so that finite differences say zero, too. */
 static void reference_padded(const OpCase *op_case, OpReference *r)
 {
@@ -88,6 +119,14 @@ static const OpCase cases[] = {
     ROW("more rows than sixteen bits tell apart", many, 3, {2, 3, 50}),
     ROW("by rows", by_rows, 2, {4, 300}),
     ROW("by rows, more indices than rows", few_by_rows, 1, {50}),
+    {.name = "three uses of a table",
+     .build = build_shared,
+     .parameters = &scaled,
+     .in = {{"first", 1, {90}, true, INT32, any_row},
+            {"second", 1, {90}, true, INT32, any_row},
+            {"third", 1, {90}, true, INT32, any_row}},
+     .reference = reference_shared,
+     .gradient = gradient_shared},
     {.name = "padding",
      .build = build,
      .parameters = &padded,
@@ -100,6 +139,31 @@ static void against_float64(void **state)
 {
     (void)state;
     op_test_cases(cases, (int)(sizeof cases / sizeof *cases), test_device());
+}
+
+/* No node of its own adds them. */
+static void gradients_add_up_inside(void **state)
+{
+    (void)state;
+    Graph *graph;
+    assert_ok(graph_create(GRAPH_TRAIN, FLOAT32, &graph));
+    Value in[3];
+    static const char *const names[] = {"first", "second", "third"};
+    for (int k = 0; k < 3; ++k)
+        in[k] = graph_input(graph, names[k], shape_of(INT32, 1, (const int64_t[]){4}));
+    const Value y = build_shared(graph, &(OpCase){.parameters = &small}, in);
+    const Value upstream = graph_input(graph, "upstream", graph_shape(graph, y));
+    graph_differentiate(graph, dot(graph, y, upstream));
+    assert_ok(graph_finish(graph));
+    int backward = 0;
+    for (int n = 0; n < graph_node_count(graph); ++n) {
+        const Node *node = graph_node_at(graph, n);
+        if (node->phase != PHASE_BACKWARD) continue;
+        assert_string_not_equal(node->op->name, "add");
+        backward += strcmp(node->op->name, "embedding_backward") == 0;
+    }
+    assert_int_equal(backward, 3);
+    graph_free(graph);
 }
 
 /* ---- plans ---- */
@@ -230,6 +294,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(against_float64),
+        cmocka_unit_test(gradients_add_up_inside),
         cmocka_unit_test(frozen_tables_cost_nothing),
         cmocka_unit_test(the_padding_starts_at_zero),
         cmocka_unit_test(an_index_that_is_no_row_is_found),

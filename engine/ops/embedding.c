@@ -5,6 +5,9 @@
 #include "engine/ops/ops.h"
 #include "engine/ops/table.h"
 
+/* Of embedding_backward: another gradient of the table, to which this one is added. */
+enum { ADDEND = 2 };
+
 static const EmbeddingAttributes *attributes_of(const Node *node) { return node->attributes; }
 
 static Shape weight_shape(const EmbeddingAttributes *a)
@@ -40,7 +43,7 @@ static Status backward_infer(const Node *node, const Shape in[], Shape out[])
 {
     TRY(expect_backward(node, in));
     out[0] = weight_shape(attributes_of(node));
-    return OK;
+    return in[ADDEND].rank >= 0 ? op_expect_shape(in[ADDEND], out[0], "the addend") : OK;
 }
 
 static Status backward_rows_infer(const Node *node, const Shape in[], Shape out[])
@@ -61,7 +64,7 @@ static void forward_gradient(Graph *graph, const Node *node, const Value d_out[]
     if (!value_exists(d_out[0]) || !wanted[1]) return;
     const bool by_rows = graph_training(graph, node->input[1]) == TRAINED_BY_ROWS;
     d_in[1] = graph_node(graph, by_rows ? &embedding_backward_rows_op : &embedding_backward_op,
-                         (Value[]){d_out[0], node->input[0]}, 2, a, sizeof *a);
+                         (Value[]){d_out[0], node->input[0], NO_VALUE}, by_rows ? 2 : 3, a, sizeof *a);
 }
 
 /* The table is not read but for the rows. */
@@ -93,6 +96,7 @@ const Op embedding_backward_op = {
     .output_count = 1,
     .infer = backward_infer,
     .cost = backward_cost,
+    .addend = ADDEND,
     .kernel = {[DEVICE_CPU] = &embedding_backward_cpu, [DEVICE_CUDA] = &embedding_backward_cuda},
 };
 
@@ -124,6 +128,7 @@ RowSums embedding_row_sums(const Call *call)
                      .index = call->in[1].data,
                      .vector = call->in[0].data,
                      .whole = whole,
+                     .start = whole ? call->in[ADDEND].data : NULL,
                      .sum = call->out[0].data,
                      .row = whole ? NULL : call->out[1].data,
                      .found = whole ? NULL : call->out[2].data,

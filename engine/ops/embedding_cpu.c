@@ -41,5 +41,6 @@ static Status backward(const Call *call)
 }
 
 const Kernel embedding_cpu = {.run = forward};
-const Kernel embedding_backward_cpu = {.prepare = embedding_backward_prepare, .run = backward};
+const Kernel embedding_backward_cpu = {
+    .prepare = embedding_backward_prepare, .run = backward, .in_place = 1U << 2};
 const Kernel embedding_backward_rows_cpu = {.prepare = embedding_backward_prepare, .run = backward};

@@ -48,5 +48,5 @@ Status backward(const Call *call)
 
 /* prepare, run, release, in_place, strided_in, strided_out: as on the CPU. */
 const Kernel embedding_cuda = {nullptr, forward, nullptr, 0, 0, 0};
-const Kernel embedding_backward_cuda = {embedding_backward_prepare, backward, nullptr, 0, 0, 0};
+const Kernel embedding_backward_cuda = {embedding_backward_prepare, backward, nullptr, 1u << 2, 0, 0};
 const Kernel embedding_backward_rows_cuda = {embedding_backward_prepare, backward, nullptr, 0, 0, 0};

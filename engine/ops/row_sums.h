@@ -27,7 +27,8 @@ typedef struct {
     const int32_t *index;
     int64_t list_rows;
     const void *vector; /* [count, columns] */
-    bool whole;         /* sum is the whole table, zero where there is no vector; else [most, columns]: */
+    bool whole; /* sum is the whole table, as `start` where there is no vector; else [most, columns]: */
+    const float *start; /* whole: what the sums are added to, which may be `sum` itself; NULL: zeros */
     float *sum;
     int32_t *row;   /* [most], most = min(count, rows): which rows, ascending, each once. Unless whole */
     int32_t *found; /* [1]: how many. Unless whole */

@@ -64,8 +64,26 @@ static void add_strip(const RowSums *sums, const int32_t *vector, int64_t vector
                 sum[c] += (double)bfloat16_to_float(from[c]);
         }
     }
+    if (sums->whole && sums->start != NULL) {
+        for (int64_t c = 0; c < columns; ++c)
+            to[c] = (float)((double)to[c] + sum[c] * sums->scale);
+        return;
+    }
     for (int64_t c = 0; c < columns; ++c)
         to[c] = (float)(sum[c] * sums->scale);
+}
+
+/* The table without any vector. */
+static void start_table(const RowSums *sums, int threads)
+{
+    const size_t bytes = (size_t)sums->columns * sizeof(float);
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t r = 0; r < sums->rows; ++r) {
+        if (sums->start != NULL)
+            memcpy(sums->sum + r * sums->columns, sums->start + r * sums->columns, bytes);
+        else
+            memset(sums->sum + r * sums->columns, 0, bytes);
+    }
 }
 
 Status row_sums_cpu(Device *device, const RowSums *sums)
@@ -90,9 +108,7 @@ Status row_sums_cpu(Device *device, const RowSums *sums)
         if (i == 0 || row[i] != row[i - 1]) start[found++] = (int32_t)i;
     start[found] = (int32_t)count;
     if (sums->whole) {
-#pragma omp parallel for schedule(static) num_threads(threads)
-        for (int64_t r = 0; r < sums->rows; ++r)
-            memset(sums->sum + r * sums->columns, 0, (size_t)sums->columns * sizeof(float));
+        if (sums->start != sums->sum) start_table(sums, threads);
     } else {
         *sums->found = (int32_t)found;
         for (int64_t i = 0; i < found; ++i)

@@ -126,10 +126,11 @@ __global__ void starts_kernel(RowSums sums, const int32_t *key, int32_t *start, 
     }
 }
 
-__global__ void clear_kernel(float *sum, int64_t count)
+/* The table without any vector. */
+__global__ void start_kernel(float *sum, const float *start, int64_t count)
 {
     for (int64_t i = grid_thread(); i < count; i += grid_threads())
-        sum[i] = 0;
+        sum[i] = start != nullptr ? start[i] : 0;
 }
 
 /* A block a row: WARP columns at a time, LANES of vectors side by side, which are added in order. */
@@ -154,7 +155,8 @@ __global__ void sum_kernel(RowSums sums, const int32_t *key, const int32_t *vect
             if (lane == 0 && c < sums.columns) {
                 for (int l = 1; l < LANES; ++l)
                     sum += part[l * WARP + column];
-                to[c] = static_cast<float>(sum * sums.scale);
+                const double before = sums.whole && sums.start != nullptr ? static_cast<double>(to[c]) : 0;
+                to[c] = static_cast<float>(before + sum * sums.scale);
             }
             __syncthreads();
         }
@@ -183,9 +185,9 @@ Status row_sums_cuda(Device *device, const RowSums *sums)
         next = before;
     }
     TRY(launch(what, starts_kernel, 1, SCAN_THREADS, 0, stream, *sums, now.key, start, found));
-    if (sums->whole)
-        TRY(launch(what, clear_kernel, blocks_for(sums->rows * sums->columns, SCAN_THREADS), SCAN_THREADS, 0,
-                   stream, sums->sum, sums->rows * sums->columns));
+    if (sums->whole && sums->start != sums->sum)
+        TRY(launch(what, start_kernel, blocks_for(sums->rows * sums->columns, SCAN_THREADS), SCAN_THREADS, 0,
+                   stream, sums->sum, sums->start, sums->rows * sums->columns));
     const int64_t most = count < sums->rows ? count : sums->rows;
     auto *const kernel = sums->type == BFLOAT16 ? sum_kernel<Bfloat16> : sum_kernel<float>;
     return launch(what, kernel, blocks_for(most, 1), LANES * WARP, 0, stream, *sums, now.key, now.vector,
