@@ -34,6 +34,24 @@ FILES = {
     "words": ["word %d ." % (i % 7) for i in range(12)],
 }
 
+
+
+def made_words(count, kinds, seed):
+    """Words that repeat: TER tries many shifts."""
+    words = []
+    for _ in range(count):
+        seed = (1103515245 * seed + 12345) % 2**31
+        words.append("w%d" % (seed // 65536 % kinds))
+    return words
+
+
+# TER's limits: 1,000 shifts tried, 10 words in a shift, 50 places, the beam of 25 and its widening.
+LONG = [(made_words(90, 3, 1), made_words(80, 3, 2)), (made_words(60, 2, 3), made_words(60, 2, 4)), (made_words(40, 100, 5), made_words(40, 100, 5)[14:] + made_words(40, 100, 5)[:14]),
+        (made_words(70, 1000, 6), made_words(70, 1000, 6)[55:] + made_words(70, 1000, 6)[:55]), (made_words(120, 1000, 7), made_words(2, 1000, 7)),
+        (made_words(2, 1000, 8), made_words(110, 1000, 8)), (made_words(80, 1000, 9), made_words(30, 1000, 10) + made_words(80, 1000, 9)[:50])]
+FILES["long.ref"] = [" ".join(reference) for reference, _ in LONG]
+FILES["long"] = [" ".join(hypothesis) for _, hypothesis in LONG]
+
 # (arguments, the file whose text comes on the standard input or None, environment)
 RUNS = [("ref -i base " + options, None, {}) for options in (
     "", "-f text", "-b", "-w 4", "-sh -f text", "-tok intl", "-tok intl -lc -w 3", "-tok zh", "-tok char -lc", "-tok none", "-s floor -w 6",
@@ -58,7 +76,8 @@ RUNS += [
     ("blank -i blank -m chrf ter bleu -sl", None, {}), ("blank -i blank -m bleu -sl", None, {}), ("blank -i blank -m ter -sl", None, {}), ("one -i one", None, {}),
     ("one -i one -sl", None, {}), ("one -i one -ci", None, {}), ("pair.hyp -i pair.hyp -f text", None, {}), ("one", "pair", {}), ("pair.hyp", "pair", {}),
     ("pair -nr 2 -i pair.hyp -f text -m bleu ter", None, {}), ("ragged -nr 2 -i one", None, {}), ("pair -nr 3 -i pair.hyp", None, {}), ("ref ref2 -nr 2 -i base", None, {}),
-    ("carriage -i carriage -f text", None, {}), ("carriage", "carriage", {}), ("pair.hyp -f text", "carriage", {}), ("words -i words -w 3", None, {})]
+    ("carriage -i carriage -f text", None, {}), ("carriage", "carriage", {}), ("pair.hyp -f text", "carriage", {}), ("words -i words -w 3", None, {}),
+    ("long.ref -i long -m ter -sl -w 6", None, {}), ("long -i long.ref -m ter -sl -w 6", None, {}), ("long.ref long -i long -m ter chrf bleu -w 6", None, {})]
 
 
 def main():
