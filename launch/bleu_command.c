@@ -322,6 +322,7 @@ static Status run(BleuArguments *arguments)
     work.texts = &texts;
     Status status = arguments->sentences ? print_sentences(&work) : print_corpora(&work);
     bleu_texts_free(&texts);
+    bleu_print_end(arguments);
     return status;
 }
 

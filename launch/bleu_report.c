@@ -102,6 +102,11 @@ static Status coloured(const BleuArguments *arguments, Colour colour, const char
     return text_format(out, "\033[%dm%s\033[0m", (int)colour, text);
 }
 
+void bleu_print_end(const BleuArguments *arguments)
+{
+    if (has_colours(arguments)) (void)fputs("\033[0m", stdout);
+}
+
 /* Characters that are seen. */
 static size_t seen_width(const char *text, size_t size)
 {

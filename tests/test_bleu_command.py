@@ -141,6 +141,34 @@ class AsSacrebleu(Bleu):
         done = subprocess.run([os.path.abspath(PLUMB), "bleu", "ref", "-i", "base", "-f", "text"], cwd=self.texts, capture_output=True, check=True)
         self.assertRegex(done.stdout.decode(), r"\|version:2\.6\.0\+plumb\.\d+\.\d+\.\d+ = ")
 
+    def on_terminal(self, arguments, environment=None):
+        """What a terminal gets, lines ended by LF."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("SACREBLEU") and name != "NO_COLOR"}
+        ours, its = os.openpty()
+        job = subprocess.Popen([os.path.abspath(PLUMB), "bleu"] + arguments.split(), cwd=self.texts, stdin=subprocess.DEVNULL, stdout=its,
+                               stderr=subprocess.DEVNULL, env={**clean, **(environment or {})})
+        os.close(its)
+        shown = b""
+        try:
+            while data := os.read(ours, 65536):
+                shown += data
+        except OSError:  # the terminal's other end is closed
+            pass
+        os.close(ours)
+        self.assertEqual(job.wait(), 0)
+        return shown.replace(b"\r\n", b"\n").decode()
+
+    def test_colours(self):
+        arguments = "ref -i base better worse -pbs -pbsn 50 -f text"
+        plain, shown = self.bleu(arguments)[1], VERSION.sub(b"2.6.0", self.on_terminal(arguments).encode()).decode()
+        self.assertEqual(re.sub("\033\\[\\d+m", "", shown), plain)
+        for part in ("\033[36mSystem\033[0m", "\033[33mBaseline: base\033[0m", "\033[32mNull hypothesis\033[0m:", "are \033[31mhighlighted in red\033[0m."):
+            self.assertIn(part, shown)
+        self.assertTrue(shown.endswith("\033[0m"))
+        for environment, more in (({"NO_COLOR": "1"}, ""), ({}, " -nc")):
+            self.assertNotIn("\033", self.on_terminal(arguments + more, environment))
+        self.assertIn(" \033[36m(μ = ", self.on_terminal("ref -i base -ci -f text"))
+
     def test_several_ranks(self):
         """The first one works, and prints once."""
         job = plumb("bleu", f"{self.texts}/ref", "-i", f"{self.texts}/base", "-b", ranks=2)
