@@ -332,6 +332,7 @@ Status command_bleu(World *world, int argc, char **argv)
     BleuArguments arguments;
     TRY(bleu_arguments_read(argc, argv, &arguments));
     Status status = OK;
+    if (world->size > 1) arguments.colours = false; /* mpirun gives each rank a terminal of its own */
     if (arguments.version)
         (void)puts("plumb bleu " VERSION);
     else
