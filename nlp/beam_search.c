@@ -11,12 +11,10 @@
 /* ---- rules ---- */
 
 static const SearchRules rules_table[] = {
-    {"plumb", PENALTY_WU, true, ENDS_ANYWHERE, STOP_BOUND, STOP_BOUND, LIMIT_FORCED_END, KEEP_BEST},
-    {"tensor2tensor", PENALTY_WU, true, ENDS_ANYWHERE, STOP_BOUND, STOP_BOUND, LIMIT_TENSOR2TENSOR,
-     KEEP_BEST},
-    {"fairseq", PENALTY_POWER, true, ENDS_IN_BEAM, STOP_FINISHED, STOP_FINISHED, LIMIT_FORCED_END,
-     KEEP_FIRST},
-    {"ctranslate2", PENALTY_POWER, false, ENDS_IN_BEAM, STOP_FINISHED, STOP_FIRST, LIMIT_CUT, KEEP_ALL},
+    {"plumb", LENGTH_WU, true, ENDS_ANYWHERE, STOP_BOUND, STOP_BOUND, LIMIT_FORCED_END, KEEP_BEST},
+    {"tensor2tensor", LENGTH_WU, true, ENDS_ANYWHERE, STOP_BOUND, STOP_BOUND, LIMIT_TENSOR2TENSOR, KEEP_BEST},
+    {"fairseq", LENGTH_POWER, true, ENDS_IN_BEAM, STOP_FINISHED, STOP_FINISHED, LIMIT_FORCED_END, KEEP_FIRST},
+    {"ctranslate2", LENGTH_POWER, false, ENDS_IN_BEAM, STOP_FINISHED, STOP_FIRST, LIMIT_CUT, KEEP_ALL},
 };
 enum { RULES = sizeof rules_table / sizeof rules_table[0] };
 
@@ -76,9 +74,9 @@ double search_penalty(const SearchOptions *options, int tokens, bool ended)
 {
     double length = options->rules.count_end || !ended ? tokens : tokens - 1;
     switch (options->rules.penalty) {
-    case PENALTY_WU:
+    case LENGTH_WU:
         return pow((5 + length) / 6, options->alpha);
-    case PENALTY_POWER:
+    case LENGTH_POWER:
         if (length < 1) length = 1; /* of the end token alone */
         return pow(length, options->alpha);
     default:
@@ -88,7 +86,7 @@ double search_penalty(const SearchOptions *options, int tokens, bool ended)
 
 static SearchStop stop_of(const SearchOptions *options)
 {
-    const bool penalty = options->rules.penalty != PENALTY_NONE && options->alpha > 0;
+    const bool penalty = options->rules.penalty != LENGTH_NONE && options->alpha > 0;
     return penalty ? options->rules.stop : options->rules.stop_without_penalty;
 }
 
@@ -614,7 +612,8 @@ static Status give_back(Search *search, const Sentence *sentence)
     *search->taken_last = taken; /* from here on the search frees it */
     search->taken_last = &taken->next;
     SearchResult *result = &taken->result;
-    *result = (SearchResult){.number = sentence->input.number, .steps = sentence->steps};
+    *result = (SearchResult){
+        .number = sentence->input.number, .owner = sentence->input.owner, .steps = sentence->steps};
     const int count =
         sentence->finished_count < search->options.best ? sentence->finished_count : search->options.best;
     if (count == 0)

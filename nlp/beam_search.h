@@ -27,9 +27,9 @@ enum { SEARCH_MOST_BEAM = 64 };
 /* ---- rules ---- */
 
 typedef enum {
-    PENALTY_WU,    /* ((5 + length) / 6)^alpha (Wu et al. 2016) */
-    PENALTY_POWER, /* length^alpha */
-    PENALTY_NONE   /* 1 */
+    LENGTH_WU,    /* ((5 + length) / 6)^alpha (Wu et al. 2016) */
+    LENGTH_POWER, /* length^alpha */
+    LENGTH_NONE   /* 1 */
 } LengthPenalty;
 
 typedef enum {
@@ -147,6 +147,7 @@ int search_most_banned(const SearchOptions *, int most_target);
 
 typedef struct {
     int64_t number;        /* the caller's; sampling is keyed by it */
+    void *owner;           /* the caller's, too: comes back with the result */
     const int32_t *source; /* copied */
     int length;
     const int32_t *prefix; /* each hypothesis begins with these tokens; copied */
@@ -164,6 +165,7 @@ typedef struct {
 
 typedef struct {
     int64_t number;
+    void *owner;
     Hypothesis *list; /* best first; sampling: in the order of the samples */
     int count;
     int steps; /* of the decoder, for this sentence */

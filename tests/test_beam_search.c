@@ -468,8 +468,8 @@ static int by_total(const void *a, const void *b)
 static double plain_score(const SearchOptions *options, const Plain *one)
 {
     const double length = one->length - (one->ended && !options->rules.count_end ? 1 : 0);
-    if (options->rules.penalty == PENALTY_NONE) return one->total;
-    if (options->rules.penalty == PENALTY_WU) return one->total / pow((5 + length) / 6, options->alpha);
+    if (options->rules.penalty == LENGTH_NONE) return one->total;
+    if (options->rules.penalty == LENGTH_WU) return one->total / pow((5 + length) / 6, options->alpha);
     return one->total / pow(length < 1 ? 1 : length, options->alpha);
 }
 
@@ -499,7 +499,7 @@ static int plain_search(const SearchOptions *options, const double *table, int v
                         const SearchInput *input, Plain finished[], int *steps)
 {
     const int beam = options->beam, limit = input->limit;
-    const bool no_penalty = options->alpha == 0 || options->rules.penalty == PENALTY_NONE;
+    const bool no_penalty = options->alpha == 0 || options->rules.penalty == LENGTH_NONE;
     const SearchStop stop = no_penalty ? options->rules.stop_without_penalty : options->rules.stop;
     static Plain live[SEARCH_MOST_BEAM], candidate[SEARCH_MOST_BEAM * 64];
     int live_count = 1, count = 0;
