@@ -11,6 +11,7 @@
 #include "launch/sweep/sweep.h"
 #include "launch/theory.h"
 #include "launch/train/train_command.h"
+#include "launch/translate_command.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -20,6 +21,8 @@ static const Command commands[] = {
     {"evaluate", "measure calibration, of a run or of any logits", evaluate_help, command_evaluate},
     {"average", "the mean of the last models that a run has kept", average_help, command_average},
     {"data", "make ready what a training reads, and say what is in it", data_help, command_data},
+    {"translate", "translate lines by a run", translate_help, command_translate},
+    {"score", "how probable a run finds given translations", score_help, command_score},
     {"sweep", "train every run of a sweep file", sweep_help, command_sweep},
     {"report", "one HTML page of runs side by side", report_help, command_report},
     {"bleu", "BLEU, chrF and TER of translations, as sacreBLEU has them", bleu_help, command_bleu},

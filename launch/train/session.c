@@ -14,35 +14,35 @@
 
 /* Which GPU is this rank's: that of its place on the host. A launcher may instead show each rank its own
  * only. */
-static Status open_gpu(Session *session, int threads)
+static Status open_gpu(const World *world, int threads, Device **device)
 {
     Status why;
     const int count = device_count(DEVICE_CUDA, &why);
     if (count == 0) return why;
-    return device_open(DEVICE_CUDA, session->world->local_rank % count, threads, &session->device);
+    return device_open(DEVICE_CUDA, world->local_rank % count, threads, device);
 }
 
-static Status open_chosen(Session *session)
+static Status open_chosen(const World *world, const Experiment *experiment, Device **device)
 {
-    const DeviceWish wish = session->experiment.device;
-    const int threads =
-        session->experiment.threads != 0 ? session->experiment.threads : comm_threads(session->world);
-    if (wish == DEVICE_WISH_CUDA) return open_gpu(session, threads);
+    const DeviceWish wish = experiment->device;
+    const int threads = experiment->threads != 0 ? experiment->threads : comm_threads(world);
+    if (wish == DEVICE_WISH_CUDA) return open_gpu(world, threads, device);
     if (wish == DEVICE_WISH_AUTO) {
         Status why;
-        if (device_count(DEVICE_CUDA, &why) > 0) return open_gpu(session, threads);
+        if (device_count(DEVICE_CUDA, &why) > 0) return open_gpu(world, threads, device);
         /* Where there is a driver somebody expects it to be used. */
         if (device_has_driver(DEVICE_CUDA) || access("/dev/nvidiactl", F_OK) == 0)
             log_warning("running on the CPU: %s", status_message(why));
         status_free(why);
     }
-    return device_open(DEVICE_CPU, 0, threads, &session->device);
+    return device_open(DEVICE_CPU, 0, threads, device);
 }
 
-static Status open_device(Session *session)
+Status session_open_device(const World *world, const Experiment *experiment, Device **device)
 {
-    TRY(open_chosen(session));
-    device_set_numerics(session->device, session->experiment.numerics);
+    *device = NULL;
+    TRY(open_chosen(world, experiment, device));
+    device_set_numerics(*device, experiment->numerics);
     return OK;
 }
 
@@ -259,7 +259,7 @@ Status session_open(World *world, const Config *config, bool training, bool prof
     TRY_ELSE(failed, comm_agree(world, experiment_read(config, share, experiment)));
     session->data = experiment->data;
     TRY_ELSE(failed, comm_collective(world, experiment->comm.timeout_seconds, &session->host_collective));
-    TRY_ELSE(failed, comm_agree(world, open_device(session)));
+    TRY_ELSE(failed, comm_agree(world, session_open_device(world, experiment, &session->device)));
     TRY_ELSE(failed, comm_agree(world, check_devices(session)));
     TRY_ELSE(failed, comm_device_collective(world, session->device, &experiment->comm, &session->collective));
     TRY_ELSE(failed, comm_agree(world, open_here(session, training, profile)));

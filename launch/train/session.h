@@ -43,6 +43,9 @@ typedef struct {
 CHECKED Status session_open(World *, const Config *, bool training, bool profile, Session *);
 void session_close(Session *);
 
+/* The device that the experiment wishes for: of GPUs that of this rank's place on the host. Not collective. */
+CHECKED Status session_open_device(const World *, const Experiment *, Device **);
+
 /* device_repeat if *record, else enqueue(argument). If the work cannot be recorded and there is one rank, a warning says so,
  * and *record becomes false. */
 CHECKED Status session_repeat(Session *, Recording *, Status (*enqueue)(void *argument), void *argument,

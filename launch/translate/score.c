@@ -1,0 +1,401 @@
+#include "launch/translate/score.h"
+
+#include "engine/base/memory.h"
+#include "engine/plan/plan.h"
+#include "launch/translate/shared_lines.h"
+#include "launch/translate/translation_run.h"
+#include "nlp/lines.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    SHORTEST = 16,      /* the least padded length */
+    PLACES = 1024,      /* padded tokens of a program */
+    ROUND_LINES = 4096, /* for each rank: sorted together */
+    MOST_PROGRAMS = 24  /* doublings of SHORTEST */
+};
+
+/* Teacher forcing for pairs of one padded length. */
+typedef struct {
+    int64_t pairs, length;
+    Graph *graph;
+    Plan *plan;
+    Recording recording;
+    Value source, source_length, target, forced, temperature, banned_start, banned;
+    BestTokens best;
+} ScoreProgram;
+
+typedef struct {
+    int32_t *source, *target; /* the target begins with the start token, and has the end token behind it */
+    int64_t source_length, target_length; /* with the end token */
+    SharedLine *line;
+} Pair;
+
+typedef struct {
+    const ScoreOptions *options;
+    World *world;
+    double temperature;
+    TranslationRun run;
+    SubwordEncoder *encoder;
+    TokenIds ids;
+    Store *store;
+    Arena *arena;
+    Collective *self, *collective;
+    ScoreProgram program[MOST_PROGRAMS]; /* the longest first */
+    int programs;
+    int32_t *ids_source, *ids_target, *forced, *length, *banned_start; /* what a program takes */
+    float *logit, *scale;
+    int file[2];
+    LineReader *reader[2];
+    LineWriter *writer;
+} Scoring;
+
+/* ---- programs ---- */
+
+static Value integers(Graph *graph, const char *name, int rank, int64_t first, int64_t second)
+{
+    return graph_input(graph, name, shape_of(INT32, rank, (int64_t[]){first, second}));
+}
+
+static Status build(const Scoring *s, ScoreProgram *program)
+{
+    const Transformer *network = &s->run.network;
+    const int64_t pairs = program->pairs, length = program->length;
+    TRY(graph_create(GRAPH_EVALUATE, s->run.experiment.compute, &program->graph));
+    Graph *graph = program->graph;
+    program->source = integers(graph, "source", 2, pairs, length);
+    program->source_length = integers(graph, "source_length", 1, pairs, 0);
+    program->target = integers(graph, "target", 2, pairs, length);
+    program->forced = integers(graph, "forced", 1, pairs * length, 0);
+    program->temperature = graph_input(graph, "temperature", shape_of(FLOAT32, 1, (int64_t[]){1}));
+    program->banned_start = integers(graph, "banned_start", 1, pairs * length + 1, 0);
+    program->banned = integers(graph, "banned", 1, 1, 0);
+    const Value memory = transformer_encoder(graph, network, program->source, program->source_length);
+    const Value hidden = transformer_decoder(graph, network, memory, program->source_length, program->target);
+    program->best = best_tokens(graph, transformer_logits(graph, network, hidden),
+                                (BestTokens){.count = 1,
+                                             .temperature = program->temperature,
+                                             .forced = program->forced,
+                                             .banned_start = program->banned_start,
+                                             .banned = program->banned});
+    graph_keep(graph, program->best.logit);
+    graph_keep(graph, program->best.scale);
+    if (s->run.experiment.fuse) (void)graph_fuse(graph);
+    return graph_finish(graph);
+}
+
+static Status make_programs(Scoring *s)
+{
+    const Graph *graph[MOST_PROGRAMS];
+    for (int64_t length = s->options->longest;; length = (length + 1) / 2) {
+        ScoreProgram *program = &s->program[s->programs];
+        program->length = length;
+        program->pairs = PLACES / length > 1 ? PLACES / length : 1;
+        ++s->programs;
+        TRY(build(s, program));
+        graph[s->programs - 1] = program->graph;
+        if (length <= SHORTEST) break;
+    }
+    TRY(store_create(s->run.device, graph, s->programs, 0, &s->store));
+    TRY(arena_create(s->run.device, &s->arena));
+    TRY(collective_self(&s->self));
+    for (int i = 0; i < s->programs; ++i)
+        TRY(plan_create(s->program[i].graph, s->store, s->arena, s->self, s->run.experiment.plan,
+                        &s->program[i].plan));
+    const size_t places = (size_t)(s->options->longest > PLACES ? s->options->longest : PLACES);
+    TRY(memory_new(&s->ids_source, places, sizeof *s->ids_source, "a batch"));
+    TRY(memory_new(&s->ids_target, places, sizeof *s->ids_target, "a batch"));
+    TRY(memory_new(&s->forced, places, sizeof *s->forced, "a batch"));
+    TRY(memory_new(&s->length, places, sizeof *s->length, "a batch"));
+    TRY(memory_new(&s->banned_start, places + 1, sizeof *s->banned_start, "a batch"));
+    TRY(memory_new(&s->logit, places, sizeof *s->logit, "a batch"));
+    return memory_new(&s->scale, 2 * places, sizeof *s->scale, "a batch");
+}
+
+/* ---- opening ---- */
+
+static Status open_files(Scoring *s)
+{
+    const char *const name[] = {s->options->source, s->options->target};
+    for (int i = 0; i < 2; ++i) {
+        s->file[i] = open(name[i], O_RDONLY | O_CLOEXEC);
+        if (s->file[i] < 0) return fail(STATUS_IO, "%s cannot be opened: %s", name[i], strerror(errno));
+        TRY(line_reader_open(s->file[i], name[i], &s->reader[i]));
+    }
+    return line_writer_open(s->options->output, "the standard output", false, &s->writer);
+}
+
+static Status open_here(Scoring *s)
+{
+    const ScoreOptions *options = s->options;
+    s->temperature = options->temperature;
+    if (options->calibrated) TRY(translation_run_temperature(&s->run, &s->temperature));
+    TRY(subword_encoder_new(s->run.subwords, &s->encoder));
+    return make_programs(s);
+}
+
+static Status open_all(Scoring *s)
+{
+    World *world = s->world;
+    TRY(comm_agree(world, world->rank == 0 ? open_files(s) : OK));
+    TRY(translation_run_open(world, s->options->run, &s->run));
+    TRY(comm_agree(world, open_here(s)));
+    TRY(translation_run_load(&s->run, s->options->checkpoint, s->store));
+    if (world->size == 1) return OK;
+    return comm_collective(world, s->run.experiment.comm.timeout_seconds, &s->collective);
+}
+
+static void close_all(Scoring *s)
+{
+    for (int i = 0; i < s->programs; ++i) {
+        device_forget(s->run.device, &s->program[i].recording);
+        plan_free(s->program[i].plan);
+        graph_free(s->program[i].graph);
+    }
+    collective_free(s->self);
+    collective_free(s->collective);
+    arena_free(s->arena);
+    store_free(s->store);
+    for (int i = 0; i < 2; ++i) {
+        line_reader_close(s->reader[i]);
+        if (s->file[i] >= 0) (void)close(s->file[i]);
+    }
+    line_writer_close(s->writer);
+    subword_encoder_free(s->encoder);
+    token_ids_free(&s->ids);
+    int32_t *const arrays[] = {s->ids_source, s->ids_target, s->forced, s->length, s->banned_start};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; ++i)
+        free(arrays[i]);
+    free(s->logit);
+    free(s->scale);
+    translation_run_close(&s->run);
+}
+
+/* ---- pairs ---- */
+
+static Status read_round(Scoring *s, SharedLines *lines, int64_t *read)
+{
+    const int64_t most = (int64_t)ROUND_LINES * s->world->size;
+    while ((int64_t)lines->count < most) {
+        bool got[2] = {false, false}, changed = false;
+        char *copy[2] = {NULL, NULL};
+        size_t size[2];
+        Status status = OK;
+        for (int i = 0; i < 2 && status == OK; ++i) {
+            Line line;
+            status = line_reader_next(s->reader[i], true, &line, &got[i]);
+            if (status == OK && got[i]) status = line_to_utf8(line.text, &copy[i], &size[i], &changed);
+            if (status == OK && got[i] && changed)
+                status = fail(STATUS_INPUT, "%s, line %" PRId64 " is no valid UTF-8",
+                              i == 0 ? s->options->source : s->options->target, *read + 1);
+        }
+        if (status == OK && got[0] != got[1])
+            status = fail(STATUS_INPUT, "%s has %" PRId64 " lines, and %s has more",
+                          got[0] ? s->options->target : s->options->source, *read,
+                          got[0] ? s->options->source : s->options->target);
+        if (status == OK && got[0])
+            status = shared_lines_add(lines, *read, (TextSpan){.data = copy[0], .size = size[0]},
+                                      (TextSpan){.data = copy[1], .size = size[1]});
+        free(copy[0]);
+        free(copy[1]);
+        TRY(status);
+        if (!got[0]) return OK;
+        ++*read;
+    }
+    return OK;
+}
+
+/* The ids of a text, with the start token before them if wanted, and the end token behind them. */
+static Status encode(Scoring *s, const char *text, size_t size, bool start, int64_t number, int32_t **ids,
+                     int64_t *length)
+{
+    TRY(subword_encoder_encode(s->encoder, (TextSpan){.data = text, .size = size}, &s->ids, NULL));
+    const size_t count = s->ids.count;
+    if ((int64_t)count + 1 > s->options->longest)
+        return fail(
+            STATUS_INPUT, "%s, line %" PRId64 " has %zu tokens, more than %" PRId64 ": --longest allows more",
+            start ? s->options->target : s->options->source, number + 1, count, s->options->longest - 1);
+    TRY(memory_new(ids, count + 2, sizeof **ids, "a sentence"));
+    if (start) (*ids)[0] = SUBWORD_START;
+    memcpy(*ids + (start ? 1 : 0), s->ids.id, count * sizeof **ids);
+    (*ids)[count + (start ? 1 : 0)] = SUBWORD_END;
+    *length = (int64_t)count + 1;
+    return OK;
+}
+
+static int64_t longer_side(const Pair *pair)
+{
+    return pair->source_length > pair->target_length ? pair->source_length : pair->target_length;
+}
+
+static int longest_first(const void *a, const void *b)
+{
+    const Pair *left = a, *right = b;
+    if (longer_side(left) != longer_side(right)) return longer_side(left) > longer_side(right) ? -1 : 1;
+    return left->line->number < right->line->number ? -1 : left->line->number > right->line->number;
+}
+
+/* ---- running ---- */
+
+static Status enqueue(void *plan) { return plan_run(plan); }
+
+static Status upload(Scoring *s, ScoreProgram *program, Value input, const void *data)
+{
+    return device_upload(s->run.device, plan_data(program->plan, input), data,
+                         shape_bytes(graph_shape(program->graph, input)));
+}
+
+static Status run_pairs(Scoring *s, ScoreProgram *program, const Pair pairs[], int64_t count)
+{
+    const int64_t length = program->length, places = program->pairs * length;
+    const float temperature = (float)s->temperature;
+    const int32_t nothing = 0;
+    memset(s->ids_source, 0, (size_t)places * sizeof *s->ids_source);
+    memset(s->ids_target, 0, (size_t)places * sizeof *s->ids_target);
+    memset(s->forced, 0, (size_t)places * sizeof *s->forced);
+    memset(s->length, 0, (size_t)program->pairs * sizeof *s->length);
+    for (int64_t i = 0; i < count; ++i) {
+        const Pair *pair = &pairs[i];
+        s->length[i] = (int32_t)pair->source_length;
+        memcpy(s->ids_source + i * length, pair->source, (size_t)pair->source_length * sizeof *s->ids_source);
+        memcpy(s->ids_target + i * length, pair->target, (size_t)pair->target_length * sizeof *s->ids_target);
+        memcpy(s->forced + i * length, pair->target + 1, (size_t)pair->target_length * sizeof *s->forced);
+    }
+    TRY(upload(s, program, program->source, s->ids_source));
+    TRY(upload(s, program, program->source_length, s->length));
+    TRY(upload(s, program, program->target, s->ids_target));
+    TRY(upload(s, program, program->forced, s->forced));
+    TRY(upload(s, program, program->temperature, &temperature));
+    TRY(upload(s, program, program->banned_start, s->banned_start)); /* zeros: nothing is banned */
+    TRY(upload(s, program, program->banned, &nothing));
+    if (s->run.experiment.record)
+        TRY(device_repeat(s->run.device, &program->recording, enqueue, program->plan));
+    else
+        TRY(plan_run(program->plan));
+    TRY(device_download(s->run.device, s->logit, plan_data(program->plan, program->best.logit),
+                        (size_t)places * sizeof *s->logit));
+    TRY(device_download(s->run.device, s->scale, plan_data(program->plan, program->best.scale),
+                        2 * (size_t)places * sizeof *s->scale));
+    return device_synchronize(s->run.device);
+}
+
+/* What is written for pair `i` of the run. */
+static Status write_pair(const Scoring *s, const ScoreProgram *program, const Pair *pair, int64_t i)
+{
+    enum { NUMBER = 32 };
+    SharedLine *line = pair->line;
+    double sum = 0;
+    TRY(memory_new(&line->result, (size_t)pair->target_length * NUMBER + NUMBER, 1, "a score"));
+    for (int64_t k = 0; k < pair->target_length; ++k) {
+        const int64_t row = i * program->length + k;
+        const double greatest = (double)s->scale[2 * row], total = (double)s->scale[2 * row + 1];
+        if (!(total > 0) || isinf(total))
+            return fail(STATUS_NUMERIC, "line %" PRId64 ": the network's logits are no numbers",
+                        line->number + 1);
+        const double one = ((double)s->logit[row] - greatest) / s->temperature - log(total);
+        sum += one;
+        if (s->options->tokens)
+            line->result_size +=
+                (size_t)snprintf(line->result + line->result_size, NUMBER, "%s%.6f", k > 0 ? " " : "", one);
+    }
+    if (!s->options->tokens) line->result_size = (size_t)snprintf(line->result, NUMBER, "%.6f", sum);
+    return OK;
+}
+
+/* Pairs in the order of their length: of each run the shortest program that holds the first. */
+static Status run_sorted(Scoring *s, const Pair pairs[], int64_t count)
+{
+    for (int64_t first = 0, together; first < count; first += together) {
+        ScoreProgram *program = &s->program[0];
+        for (int i = 1; i < s->programs && s->program[i].length >= longer_side(&pairs[first]); ++i)
+            program = &s->program[i];
+        together = count - first < program->pairs ? count - first : program->pairs;
+        TRY(run_pairs(s, program, pairs + first, together));
+        for (int64_t i = 0; i < together; ++i)
+            TRY(write_pair(s, program, &pairs[first + i], i));
+    }
+    return OK;
+}
+
+static Status score_share(Scoring *s, SharedLines *lines)
+{
+    int *rank = NULL;
+    Pair *pair = NULL;
+    int64_t count = 0;
+    Status status = memory_new(&rank, lines->count + 1, sizeof *rank, "lines");
+    if (status == OK) status = memory_new(&pair, lines->count + 1, sizeof *pair, "lines");
+    if (status == OK) status = shared_lines_deal(s->world, lines, rank);
+    for (size_t i = 0; i < lines->count && status == OK; ++i) {
+        SharedLine *line = &lines->line[i];
+        if (rank[i] != s->world->rank) continue;
+        Pair *one = &pair[count++];
+        one->line = line;
+        status =
+            encode(s, line->first, line->first_size, false, line->number, &one->source, &one->source_length);
+        if (status == OK)
+            status = encode(s, line->second, line->second_size, true, line->number, &one->target,
+                            &one->target_length);
+    }
+    if (status == OK) {
+        qsort(pair, (size_t)count, sizeof *pair, longest_first);
+        status = run_sorted(s, pair, count);
+    }
+    for (int64_t i = 0; i < count; ++i) {
+        free(pair[i].source);
+        free(pair[i].target);
+    }
+    free(pair);
+    free(rank);
+    return status;
+}
+
+static Status write_round(Scoring *s, const SharedLines *lines)
+{
+    for (size_t i = 0; i < lines->count; ++i) {
+        if (lines->line[i].result == NULL)
+            return fail(STATUS_INTERNAL, "no rank has scored line %" PRId64, lines->line[i].number + 1);
+        TRY(line_writer_write(s->writer, lines->line[i].result, lines->line[i].result_size));
+    }
+    return line_writer_flush(s->writer);
+}
+
+static Status score_round(Scoring *s, int64_t *read, bool *ended)
+{
+    World *world = s->world;
+    SharedLines lines = {.line = NULL};
+    Status status = world->rank == 0 ? read_round(s, &lines, read) : OK;
+    TRY_ELSE(done, comm_agree(world, status));
+    TRY_ELSE(done, shared_lines_spread(world, s->collective, &lines));
+    *ended = lines.count == 0;
+    TRY_ELSE(done, comm_agree(world, score_share(s, &lines)));
+    TRY_ELSE(done, shared_lines_collect(world, s->collective, &lines));
+    TRY_ELSE(done, comm_agree(world, world->rank == 0 ? write_round(s, &lines) : OK));
+    bool closed;
+    TRY_ELSE(done, comm_any(world, world->rank == 0 && line_writer_closed(s->writer), &closed));
+    *ended = *ended || closed;
+done:
+    shared_lines_free(&lines);
+    return status;
+}
+
+Status score(World *world, const ScoreOptions *options)
+{
+    Scoring s = {.options = options, .world = world, .file = {-1, -1}};
+    int64_t read = 0;
+    Status status;
+    (void)signal(SIGPIPE, SIG_IGN);
+    TRY_ELSE(done, open_all(&s));
+    for (bool ended = false; !ended;)
+        TRY_ELSE(done, score_round(&s, &read, &ended));
+done:
+    close_all(&s);
+    return status;
+}

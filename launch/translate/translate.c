@@ -1,0 +1,372 @@
+#include "launch/translate/translate.h"
+
+#include "engine/base/log.h"
+#include "engine/base/memory.h"
+#include "launch/train/progress.h"
+#include "launch/translate/decoder.h"
+#include "launch/translate/shared_lines.h"
+#include "launch/translate/translation_run.h"
+#include "nlp/lines.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    READ_AHEAD = 16,    /* lines for each sentence at a time, which are sorted together */
+    SENTENCES_CPU = 32, /* at a time */
+    SENTENCES_CUDA = 256,
+    IDLE_SECONDS = 20 /* other ranks hear of rank 0 so often while there is no input */
+};
+
+typedef struct {
+    const TranslateOptions *options;
+    World *world;
+    TranslationRun run;
+    Decoder *decoder;
+    Translator *translator;
+    Collective *collective; /* of several ranks */
+    LineReader *reader, *prefixes;
+    LineWriter *writer; /* rank 0's */
+    int prefix_file;
+    int64_t read, written; /* lines */
+    int64_t invalid, first_invalid, cut_bytes;
+    double started, drawn;
+    bool terminal; /* progress is shown */
+} Translation;
+
+/* ---- opening ---- */
+
+static Status open_decoder(Translation *t, SearchOptions *search)
+{
+    const TranslateOptions *options = t->options;
+    TranslationRun *run = &t->run;
+    const bool cpu = device_kind(run->device) == DEVICE_CPU;
+    const int64_t sentences = options->sentences > 0 ? options->sentences
+                              : cpu                  ? SENTENCES_CPU
+                                                     : SENTENCES_CUDA;
+    const int most_source = (int)options->longest;
+    const int most_target = translator_limit(&options->lines, most_source, INT32_MAX / 2);
+    if (options->deterministic) device_set_numerics(run->device, (DeviceNumerics){.deterministic = true});
+    const DecoderOptions decoder = {.network = run->network,
+                                    .compute = run->experiment.compute,
+                                    .slots = (int)sentences,
+                                    .beam = search->beam,
+                                    .candidates = search->method == SEARCH_SAMPLE   ? 0
+                                                  : search->method == SEARCH_GREEDY ? 1
+                                                                                    : 2 * search->beam,
+                                    .most_source = most_source,
+                                    .most_target = most_target,
+                                    .most_banned = search_most_banned(search, most_target),
+                                    .deterministic = options->deterministic,
+                                    .record = run->experiment.record,
+                                    .fuse = run->experiment.fuse,
+                                    .plan = run->experiment.plan};
+    return decoder_create(&decoder, run->device, &t->decoder);
+}
+
+static Status open_lines(Translation *t)
+{
+    const TranslateOptions *options = t->options;
+    const bool at_once = options->stream || isatty(options->input) == 1;
+    TRY(line_reader_open(options->input, "the standard input", &t->reader));
+    TRY(line_writer_open(options->output, "the standard output", at_once, &t->writer));
+    if (options->prefix == NULL) return OK;
+    t->prefix_file = open(options->prefix, O_RDONLY | O_CLOEXEC);
+    if (t->prefix_file < 0)
+        return fail(STATUS_IO, "%s cannot be opened: %s", options->prefix, strerror(errno));
+    return line_reader_open(t->prefix_file, options->prefix, &t->prefixes);
+}
+
+static Status open_translator(Translation *t)
+{
+    TranslatorOptions lines = t->options->lines;
+    if (t->options->calibrated) TRY(translation_run_temperature(&t->run, &lines.search.temperature));
+    TRY(search_check(&lines.search));
+    TRY(open_decoder(t, &lines.search));
+    return translator_create(&lines, t->run.subwords, decoder_network(t->decoder), &t->translator);
+}
+
+static Status open_all(Translation *t)
+{
+    World *world = t->world;
+    TRY(translation_run_open(world, t->options->run, &t->run));
+    TRY(comm_agree(world, open_translator(t)));
+    TRY(translation_run_load(&t->run, t->options->checkpoint, decoder_store(t->decoder)));
+    if (world->size > 1) TRY(comm_collective(world, t->run.experiment.comm.timeout_seconds, &t->collective));
+    return comm_agree(world, world->rank == 0 ? open_lines(t) : OK);
+}
+
+static void close_all(Translation *t)
+{
+    line_writer_close(t->writer);
+    line_reader_close(t->reader);
+    line_reader_close(t->prefixes);
+    if (t->prefix_file >= 0) (void)close(t->prefix_file);
+    collective_free(t->collective);
+    translator_free(t->translator);
+    decoder_free(t->decoder);
+    translation_run_close(&t->run);
+}
+
+/* ---- lines in ---- */
+
+/* The next line as UTF-8, with its prefix. Both are to be released with free(). *got false: see line_reader_next. */
+static Status read_line(Translation *t, bool wait, TextSpan *text, TextSpan *prefix, bool *got)
+{
+    Line line, beginning;
+    char *copy = NULL;
+    size_t size;
+    bool changed, has_prefix;
+    *text = *prefix = (TextSpan){.data = NULL};
+    TRY(line_reader_next(t->reader, wait, &line, got));
+    if (!*got) return OK;
+    if (t->read == 0) { /* a mark that some editors write */
+        const size_t mark = text_mark_bytes(line.text.data, line.text.size);
+        line.text.data += mark;
+        line.text.size -= mark;
+    }
+    ++t->read;
+    t->cut_bytes += line.cut;
+    TRY(line_to_utf8(line.text, &copy, &size, &changed));
+    *text = (TextSpan){.data = copy, .size = size};
+    if (changed && t->invalid++ == 0) t->first_invalid = t->read;
+    if (t->prefixes == NULL) return OK;
+    TRY(line_reader_next(t->prefixes, true, &beginning, &has_prefix));
+    if (!has_prefix)
+        return fail(STATUS_INPUT, "%s has %" PRId64 " lines; line %" PRId64 " of the input has no prefix",
+                    t->options->prefix, t->read - 1, t->read);
+    TRY(line_to_utf8(beginning.text, &copy, &size, &changed));
+    *prefix = (TextSpan){.data = copy, .size = size};
+    return OK;
+}
+
+static void free_lines(TextSpan *text, TextSpan *prefix)
+{
+    free((void *)text->data);
+    free((void *)prefix->data);
+}
+
+/* ---- progress ---- */
+
+static void draw(Translation *t, bool last)
+{
+    const double now = progress_clock();
+    if (!t->terminal || (!last && now - t->drawn < 0.5)) return;
+    const TranslatorCounts counts = translator_counts(t->translator);
+    const double seconds = now - t->started > 1e-9 ? now - t->started : 1e-9;
+    t->drawn = now;
+    (void)fprintf(stderr, "\r%" PRId64 " lines, %.1f lines/s, %.0f tokens/s%s\033[K%s", t->written,
+                  (double)t->written / seconds, (double)(counts.tokens * t->world->size) / seconds,
+                  t->world->size > 1 ? " (estimated)" : "", last ? "\n" : "");
+}
+
+/* ---- one rank ---- */
+
+/* Takes lines until the search has enough to choose from, as far as they are there. wait: for the first. */
+static Status read_ahead(Translation *t, bool wait)
+{
+    const int64_t most = (int64_t)READ_AHEAD * decoder_network(t->decoder)->slots;
+    bool got = true;
+    for (int64_t i = 0; i < most && got; ++i) {
+        TextSpan text, prefix;
+        Status status = read_line(t, wait && i == 0, &text, &prefix, &got);
+        if (status == OK && got) status = translator_add(t->translator, t->read - 1, text, prefix);
+        free_lines(&text, &prefix);
+        TRY(status);
+    }
+    return translator_begin(t->translator);
+}
+
+static Status write_done(Translation *t)
+{
+    const int64_t before = t->written;
+    for (;;) {
+        bool got;
+        char *text;
+        size_t size;
+        TRY(translator_next(t->translator, &got, &text, &size));
+        if (!got) break;
+        const Status status = line_writer_write(t->writer, text, size);
+        free(text);
+        TRY(status);
+        ++t->written;
+    }
+    return t->written > before ? line_writer_flush(t->writer) : OK;
+}
+
+static Status translate_alone(Translation *t)
+{
+    const int slots = decoder_network(t->decoder)->slots;
+    while (!line_writer_closed(t->writer)) {
+        const bool idle = translator_active(t->translator) == 0 && translator_waiting(t->translator) == 0;
+        if (idle && line_reader_ended(t->reader)) return OK;
+        if (translator_waiting(t->translator) < slots && !line_reader_ended(t->reader))
+            TRY(read_ahead(t, idle));
+        TRY(translator_step(t->translator));
+        TRY(write_done(t));
+        draw(t, false);
+    }
+    return OK;
+}
+
+/* ---- several ranks ---- */
+
+/* Rank 0: the lines of a round. Without any after IDLE_SECONDS, so that the others know that it lives. */
+static Status read_round(Translation *t, SharedLines *lines)
+{
+    const int64_t most = (int64_t)READ_AHEAD * decoder_network(t->decoder)->slots * t->world->size;
+    const bool stream = t->options->stream || isatty(t->options->input) == 1;
+    const double began = progress_clock();
+    bool got = true;
+    while ((int64_t)lines->count < most && !line_reader_ended(t->reader)) {
+        TextSpan text, prefix;
+        Status status = read_line(t, false, &text, &prefix, &got);
+        if (status == OK && got) status = shared_lines_add(lines, t->read - 1, text, prefix);
+        free_lines(&text, &prefix);
+        TRY(status);
+        if (got) continue;
+        if ((stream && lines->count > 0) || progress_clock() - began > IDLE_SECONDS) return OK;
+        TRY(line_reader_wait(t->reader, 1));
+    }
+    return OK;
+}
+
+static Status translate_share(Translation *t, SharedLines *lines, const int rank[])
+{
+    for (size_t i = 0; i < lines->count; ++i) {
+        const SharedLine *line = &lines->line[i];
+        if (rank[i] == t->world->rank)
+            TRY(translator_add(t->translator, line->number,
+                               (TextSpan){.data = line->first, .size = line->first_size},
+                               (TextSpan){.data = line->second, .size = line->second_size}));
+    }
+    TRY(translator_begin(t->translator));
+    while (translator_waiting(t->translator) + translator_active(t->translator) > 0)
+        TRY(translator_step(t->translator));
+    for (size_t i = 0; i < lines->count; ++i) {
+        bool got;
+        if (rank[i] != t->world->rank) continue;
+        TRY(translator_next(t->translator, &got, &lines->line[i].result, &lines->line[i].result_size));
+        if (!got)
+            return fail(STATUS_INTERNAL, "line %" PRId64 " has no translation", lines->line[i].number + 1);
+    }
+    return OK;
+}
+
+static Status write_round(Translation *t, const SharedLines *lines)
+{
+    for (size_t i = 0; i < lines->count; ++i, ++t->written) {
+        const SharedLine *line = &lines->line[i];
+        if (line->result == NULL)
+            return fail(STATUS_INTERNAL, "no rank has translated line %" PRId64, line->number + 1);
+        TRY(line_writer_write(t->writer, line->result, line->result_size));
+    }
+    return line_writer_flush(t->writer);
+}
+
+/* Collective. *ended: that was the last one. */
+static Status translate_round(Translation *t, bool *ended)
+{
+    World *world = t->world;
+    SharedLines lines = {.line = NULL};
+    int *rank = NULL;
+    Status status = world->rank == 0 ? read_round(t, &lines) : OK;
+    TRY_ELSE(done, comm_agree(world, status));
+    TRY_ELSE(done, shared_lines_spread(world, t->collective, &lines));
+    status = memory_new(&rank, lines.count + 1, sizeof *rank, "lines");
+    if (status == OK) status = shared_lines_deal(world, &lines, rank);
+    if (status == OK) status = translate_share(t, &lines, rank);
+    TRY_ELSE(done, comm_agree(world, status));
+    TRY_ELSE(done, shared_lines_collect(world, t->collective, &lines));
+    status = world->rank == 0 ? write_round(t, &lines) : OK;
+    TRY_ELSE(done, comm_agree(world, status));
+    const bool mine = world->rank == 0 && (line_writer_closed(t->writer) || line_reader_ended(t->reader));
+    status = comm_any(world, mine, ended);
+    draw(t, false);
+done:
+    free(rank);
+    shared_lines_free(&lines);
+    return status;
+}
+
+static Status translate_together(Translation *t)
+{
+    for (bool ended = false; !ended;)
+        TRY(translate_round(t, &ended));
+    return OK;
+}
+
+/* ---- the end ---- */
+
+/* What all ranks have counted, on all of them. */
+static Status sum_counts(World *world, TranslatorCounts *counts)
+{
+    if (world->size == 1) return OK;
+    TranslatorCounts *all, sum = {.first_long = -1};
+    TRY(memory_new(&all, (size_t)world->size, sizeof *all, "counts of ranks"));
+    Status status = comm_gather(world, counts, sizeof *counts, all, "counts of ranks");
+    for (int r = 0; r < world->size && status == OK; ++r) {
+        sum.lines += all[r].lines;
+        sum.blank += all[r].blank;
+        sum.cut += all[r].cut;
+        sum.split += all[r].split;
+        sum.at_limit += all[r].at_limit;
+        sum.source_tokens += all[r].source_tokens;
+        sum.tokens += all[r].tokens;
+        if (all[r].first_long >= 0 && (sum.first_long < 0 || all[r].first_long < sum.first_long)) {
+            sum.first_long = all[r].first_long;
+            sum.longest = all[r].longest;
+        }
+    }
+    free(all);
+    *counts = sum;
+    return status;
+}
+
+static void report(const Translation *t, const TranslatorCounts *counts)
+{
+    if (t->invalid > 0)
+        log_warning("%" PRId64 " lines were no valid UTF-8 (the first is line %" PRId64
+                    "): what was wrong in them became U+FFFD",
+                    t->invalid, t->first_invalid);
+    if (t->cut_bytes > 0)
+        log_warning("%" PRId64 " lines had more than %d bytes: what is behind was left out", t->cut_bytes,
+                    LINE_MOST_BYTES);
+    if (counts->cut > 0)
+        log_warning("%" PRId64 " lines were longer than %" PRId64
+                    " tokens and were cut (the first is line %" PRId64 ", with %" PRId64
+                    " tokens): --long split translates such lines in parts, --longest allows more",
+                    counts->cut, t->options->longest - 1, counts->first_long + 1, counts->longest);
+    if (counts->split > 0)
+        log_warning("%" PRId64 " lines were longer than %" PRId64
+                    " tokens and were translated in parts (the first is line %" PRId64 ", with %" PRId64
+                    " tokens)",
+                    counts->split, t->options->longest - 1, counts->first_long + 1, counts->longest);
+    if (counts->at_limit > 0)
+        log_warning("%" PRId64 " translations are as long as --max-length lets them be", counts->at_limit);
+}
+
+Status translate(World *world, const TranslateOptions *options)
+{
+    Translation t = {.options = options, .world = world, .prefix_file = -1};
+    TranslatorCounts counts;
+    Status status;
+    (void)signal(SIGPIPE, SIG_IGN); /* a reader that has gone is an end, not an accident */
+    TRY_ELSE(done, open_all(&t));
+    t.terminal = world->rank == 0 && isatty(STDERR_FILENO) == 1;
+    t.started = t.drawn = progress_clock();
+    TRY_ELSE(done, world->size == 1 ? translate_alone(&t) : translate_together(&t));
+    if (t.written > 0) draw(&t, true);
+    counts = translator_counts(t.translator);
+    TRY_ELSE(done, sum_counts(world, &counts));
+    if (world->rank == 0) report(&t, &counts);
+done:
+    close_all(&t);
+    return status;
+}

@@ -1,0 +1,150 @@
+#include "launch/translate/translation_run.h"
+
+#include "engine/base/safetensors.h"
+#include "engine/plan/checkpoint.h"
+#include "launch/runs/json_file.h"
+#include "launch/settings.h"
+#include "launch/train/session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- opening ---- */
+
+static Status check_folder(const char *path)
+{
+    char config[PATH_MAX];
+    if (!file_exists(path)) return fail(STATUS_IO, "there is no run %s", path);
+    TRY(file_join(config, path, "config.yaml"));
+    if (!file_exists(config))
+        return fail(STATUS_INPUT, "%s is no run: a run is a folder that plumb train made, with a config.yaml",
+                    path);
+    return OK;
+}
+
+static Status read_config(TranslationRun *run)
+{
+    char path[PATH_MAX];
+    int settings;
+    const Setting *table = settings_table(&settings);
+    TRY(file_join(path, run->folder.path, "config.yaml"));
+    TRY(config_load(table, settings, path, 0, NULL, &run->config));
+    const Task *task;
+    TRY(task_find(run->config, &task));
+    if (task->input != MODEL_OF_TRANSLATION)
+        return fail(STATUS_INPUT, "%s translates nothing: it is a run on %s (%s)", run->folder.path,
+                    task->name, config_text(run->config, "dataset.name"));
+    const TaskShare share = {.rank = run->world->rank, .ranks = run->world->size, .training = false};
+    return experiment_read(run->config, share, &run->experiment);
+}
+
+static Status read_subwords(TranslationRun *run)
+{
+    static const SubwordsKind kinds[] = {SUBWORDS_PIECES, SUBWORDS_WORDS};
+    char path[PATH_MAX];
+    for (int i = 0; i < 2; ++i) {
+        TRY(file_join(path, run->folder.path, subwords_file_name(kinds[i])));
+        if (file_exists(path)) return subwords_read(path, kinds[i], &run->subwords);
+    }
+    return fail(STATUS_INPUT, "%s holds no subwords (%s or %s): the run has not begun to train",
+                run->folder.path, subwords_file_name(SUBWORDS_PIECES), subwords_file_name(SUBWORDS_WORDS));
+}
+
+static Status open_here(TranslationRun *run, const char *path)
+{
+    TRY(check_folder(path));
+    TRY(run_folder_attach(path, &run->folder));
+    TRY(read_config(run));
+    TRY(read_subwords(run));
+    run->network = run->experiment.model.transformer;
+    run->network.vocabulary = subwords_size(run->subwords);
+    run->experiment.data->vocabulary_hash = subwords_hash(run->subwords);
+    return session_open_device(run->world, &run->experiment, &run->device);
+}
+
+Status translation_run_open(World *world, const char *path, TranslationRun *run)
+{
+    *run = (TranslationRun){.world = world};
+    return comm_agree(world, open_here(run, path));
+}
+
+void translation_run_close(TranslationRun *run)
+{
+    device_close(run->device);
+    subwords_free(run->subwords);
+    experiment_free(&run->experiment);
+    config_free(run->config);
+    *run = (TranslationRun){.world = NULL};
+}
+
+/* ---- checkpoints ---- */
+
+static Status find_stem(const TranslationRun *run, const char *which, char stem[64])
+{
+    const RunFolder *folder = &run->folder;
+    char *end;
+    const long epoch = strtol(which, &end, 10);
+    if (strcmp(which, "last") == 0) {
+        TRY(run_folder_latest(folder, stem));
+        if (stem[0] == '\0') return fail(STATUS_INPUT, "%s holds no checkpoint", folder->checkpoints);
+        return OK;
+    }
+    if (end != which && *end == '\0' && epoch > 0)
+        (void)snprintf(stem, 64, "epoch-%04ld", epoch);
+    else if (strchr(which, '/') == NULL)
+        (void)snprintf(stem, 64, "%s", which);
+    else
+        return fail(STATUS_USAGE, "--checkpoint takes last, best, an epoch's number or a file's stem, not %s",
+                    which);
+    if (!checkpoint_exists(folder->checkpoints, stem))
+        return fail(STATUS_INPUT, "%s holds no checkpoint %s", folder->checkpoints, stem);
+    return OK;
+}
+
+static Status load(TranslationRun *run, const char *which, Store *store, char checksum[64])
+{
+    char stem[64], name[128], path[PATH_MAX];
+    SafeFile *file;
+    TRY(find_stem(run, which, stem));
+    (void)snprintf(name, sizeof name, "%s.model.safetensors", stem);
+    TRY(file_join(path, run->folder.checkpoints, name));
+    TRY(safetensors_open(path, &file));
+    Status status = task_check_vocabulary(run->experiment.data, file);
+    const char *its = safetensors_metadata(file, "checksum");
+    (void)snprintf(checksum, 64, "%s", its != NULL ? its : "");
+    safetensors_close(file);
+    if (status != OK) return status_context(status, "%s", path);
+    return checkpoint_load_weights(store, path, "", NULL);
+}
+
+Status translation_run_load(TranslationRun *run, const char *checkpoint, Store *store)
+{
+    char checksum[64] = "";
+    TRY(comm_agree(run->world, load(run, checkpoint, store, checksum)));
+    return comm_check_equal(run->world, checksum, sizeof checksum, "the checkpoint");
+}
+
+/* ---- the temperature ---- */
+
+Status translation_run_temperature(const TranslationRun *run, double *temperature)
+{
+    char path[PATH_MAX];
+    TRY(file_join(path, run->folder.path, "evaluation.json"));
+    if (!file_exists(path))
+        return fail(STATUS_INPUT,
+                    "%s has no evaluation yet, which would choose a temperature (--temperature calibrated)",
+                    run->folder.path);
+    cJSON *document;
+    TRY(json_file_read(path, &document));
+    const cJSON *chosen = cJSON_GetObjectItemCaseSensitive(document, "temperature");
+    const cJSON *number = cJSON_GetObjectItemCaseSensitive(chosen, "ece");
+    Status status = OK;
+    if (cJSON_IsNumber(number) && number->valuedouble > 0)
+        *temperature = number->valuedouble;
+    else
+        status = fail(STATUS_INPUT, "%s: the evaluation chose no temperature: there was no validation split",
+                      path);
+    cJSON_Delete(document);
+    return status;
+}

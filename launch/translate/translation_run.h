@@ -1,0 +1,34 @@
+/* A run that translates, opened for use: its settings, its subwords, a device, and a checkpoint for a store. */
+#ifndef PLUMB_LAUNCH_TRANSLATE_TRANSLATION_RUN_H
+#define PLUMB_LAUNCH_TRANSLATE_TRANSLATION_RUN_H
+
+#include "comm/comm.h"
+#include "engine/plan/store.h"
+#include "launch/runs/run_folder.h"
+#include "launch/train/experiment.h"
+#include "nlp/subwords.h"
+
+typedef struct {
+    World *world;
+    RunFolder folder;
+    Config *config;
+    Experiment experiment;
+    Subwords *subwords;
+    Transformer network; /* with its vocabulary */
+    Device *device;
+} TranslationRun;
+
+/* STATUS_INPUT for a folder that is no run, and for a run of another task, which it names. Collective. Release with
+ * translation_run_close, also after an error. */
+CHECKED Status translation_run_open(World *, const char *path, TranslationRun *);
+void translation_run_close(TranslationRun *);
+
+/* Loads "last", "best", an epoch's number or the stem of a file of the run ("average-last-5"), trained with the run's
+ * subwords, into a store of the network. Collective: all ranks have the same one. */
+CHECKED Status translation_run_load(TranslationRun *, const char *checkpoint, Store *);
+
+/* The temperature that the run's evaluation chose on the validation split, by its calibration error. STATUS_INPUT if there
+ * was no evaluation, or no temperature in it. */
+CHECKED Status translation_run_temperature(const TranslationRun *, double *temperature);
+
+#endif

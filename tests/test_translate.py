@@ -1,0 +1,274 @@
+"""Translating as a user does, with a small network that has learned a made corpus: one line for one in, in order and the same
+whatever is translated together; what is too long, blank, wrong or cut off."""
+
+import json
+import os
+import random
+import subprocess
+import threading
+
+from jobs import INPUT, IO, PLUMB, USAGE, Job, Suite, main
+
+CONFIG = """epochs: 20
+batch_tokens: 160
+batch_shapes: 4
+dataset: {{name: parallel, folder: {folder}, cache: {cache}}}
+subwords: {{size: 60}}
+model: {{name: transformer, width: 16, feed_forward_width: 32, heads: 2, layers: 1, residual_dropout: 0}}
+loss: {{name: label_smoothing, alpha: 0.1, reduction: mean}}
+optimizer: {{name: adam, learning_rate: 0.01, beta2: 0.98, epsilon: 1.0e-9, weight_decay: 0, clip_norm: 0}}
+schedule: {{name: constant}}
+evaluate: {{bootstrap: 20}}
+threads: 1
+"""
+WORDS = {"red": "rot", "green": "gruen", "cat": "katze", "dog": "hund", "sees": "sieht", "big": "gross", "\u00e4pple": "apfel"}
+
+
+def write_corpus(folder, seed):
+    """The words of a line in their other language, the last first."""
+    draw = random.Random(seed)
+    os.makedirs(folder, exist_ok=True)
+    for name, count in (("train", 220), ("val", 30), ("test", 40)):
+        sides = ([], [])
+        for _ in range(count):
+            words = [draw.choice(list(WORDS)) for _ in range(draw.randrange(1, 9))]
+            sides[0].append(" ".join(words))
+            sides[1].append(" ".join(WORDS[word] for word in reversed(words)))
+        for side, language in zip(sides, ("en", "de")):
+            with open(f"{folder}/{name}.{language}", "w", encoding="utf-8") as file:
+                file.write("\n".join(side) + "\n")
+
+
+class Translate(Suite):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.data = f"{cls.scratch}/corpus"
+        write_corpus(cls.data, 1)
+        cls.config = cls.write_class("pairs.yaml", CONFIG.format(folder=cls.data, cache=f"{cls.scratch}/cache"))
+        cls.run_folder = f"{cls.scratch}/translator"
+        job = Job(["train", cls.config, "--run", cls.run_folder]).wait()
+        if job.code != 0:
+            raise AssertionError(job.said())
+        with open(f"{cls.data}/test.en", encoding="utf-8") as file:
+            lines = file.read().splitlines()
+        # Blank lines between, and one that is much longer than the others.
+        cls.lines = [line for i, text in enumerate(lines) for line in ([text, ""] if i % 5 == 0 else [text])]
+        cls.lines.insert(7, " ".join(["dog", "sees", "red", "cat"] * 8))
+        cls.text = "\n".join(cls.lines) + "\n"
+
+    def translate(self, *options, text=None, ranks=0, code=0):
+        """(output, errors) as text."""
+        command = [PLUMB, "translate", self.run_folder, *options]
+        if ranks > 0:
+            command = ["mpirun", "-n", str(ranks), *command]
+        variables = dict(os.environ, OMP_NUM_THREADS="1", OMPI_MCA_rmaps_base_oversubscribe="1",
+                         OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+        data = (self.text if text is None else text)
+        data = data if isinstance(data, bytes) else data.encode()
+        done = subprocess.run(command, input=data, capture_output=True, env=variables, timeout=300, check=False)
+        errors = done.stderr.decode(errors="replace")
+        self.assertEqual(done.returncode, code, errors)
+        return done.stdout.decode(), errors
+
+    def assertSameTranslations(self, one, other, exact):
+        """Lines "score TAB text"; scores to 1e-5, or the same."""
+        self.assertEqual(one.count("\n"), other.count("\n"))
+        for a, b in zip(one.split("\n"), other.split("\n"), strict=True):
+            a, b = a.split("\t"), b.split("\t")
+            self.assertEqual(a[1::2], b[1::2])
+            for x, y in zip(a[0::2], b[0::2], strict=True):
+                self.assertTrue(x == y if exact or not x else abs(float(x) - float(y)) < 1e-5, (x, y))
+
+    def test_one_line_for_one_line(self):
+        output, errors = self.translate()
+        lines = output.split("\n")
+        self.assertEqual(len(lines), len(self.lines) + 1)
+        for source, translation in zip(self.lines, lines):
+            self.assertEqual(source == "", translation == "", (source, translation))
+        words = [w for line in lines for w in line.split()]
+        self.assertGreater(sum(w in WORDS.values() for w in words), 0.6 * len(words))
+        self.assertEqual(errors, "")
+
+    def test_batches_and_ranks_change_nothing(self):
+        want, _ = self.translate("--scores", "--nbest", "4", "--batch", "7")
+        for batch in (1, 2, 64):
+            with self.subTest(batch=batch):
+                self.assertSameTranslations(self.translate("--scores", "--nbest", "4", "--batch", str(batch))[0], want, False)
+        for ranks in (1, 2, 3):
+            with self.subTest(ranks=ranks):
+                self.assertSameTranslations(self.translate("--scores", "--nbest", "4", ranks=ranks)[0], want, False)
+        want, _ = self.translate("--scores", "--deterministic", "--batch", "1")
+        self.assertSameTranslations(self.translate("--scores", "--deterministic")[0], want, True)
+        self.assertSameTranslations(self.translate("--scores", "--deterministic", ranks=2)[0], want, True)
+
+    def test_the_first_of_many_is_the_best(self):
+        best, _ = self.translate()
+        many, _ = self.translate("--nbest", "3", "--beam", "4")
+        self.assertEqual([line.split("\t")[0] for line in many.split("\n")], best.split("\n"))
+
+    def test_greedy_text_is_the_same_at_any_temperature(self):
+        want, _ = self.translate("--greedy", "--scores")
+        for temperature in ("0.5", "2", "calibrated"):
+            got, _ = self.translate("--greedy", "--scores", "--temperature", temperature)
+            self.assertEqual([line.split("\t")[1:] for line in got.split("\n")],
+                             [line.split("\t")[1:] for line in want.split("\n")])
+        self.assertNotEqual(self.translate("--greedy", "--scores", "--temperature", "2")[0], want)
+
+    def test_samples_are_the_same_again(self):
+        options = ("--sample", "--nbest", "2", "--deterministic", "--top-k", "20", "--top-p", "0.95")
+        want, _ = self.translate(*options, "--seed", "5")
+        self.assertEqual(self.translate(*options, "--seed", "5", "--batch", "3")[0], want)
+        self.assertEqual(self.translate(*options, "--seed", "5", ranks=2)[0], want)
+        self.assertNotEqual(self.translate(*options, "--seed", "6")[0], want)
+
+    def test_json(self):
+        output, _ = self.translate("--json", "--nbest", "2")
+        plain, _ = self.translate("--scores")
+        for number, (line, source, other) in enumerate(zip(output.splitlines(), self.lines, plain.splitlines(), strict=True)):
+            entry = json.loads(line)
+            self.assertEqual((entry["line"], entry["source"]), (number + 1, source))
+            self.assertEqual(len(entry["hypotheses"]), 2 if source else 0)
+            for hypothesis in entry["hypotheses"]:
+                self.assertEqual(len(hypothesis["tokens"]), len(hypothesis["token_log_probabilities"]))
+                self.assertAlmostEqual(sum(hypothesis["token_log_probabilities"]), hypothesis["log_probability"], places=6)
+            if source:
+                self.assertEqual(f"{entry['hypotheses'][0]['score']:.6f}\t{entry['hypotheses'][0]['text']}", other)
+
+    def test_score_is_what_the_search_says(self):
+        """Teacher forcing over whole sentences and the steps of the search are two ways to the same numbers."""
+        output, _ = self.translate("--json")
+        entries = [e for e in map(json.loads, output.splitlines()) if e["hypotheses"]]
+        self.write("source", "".join(e["source"] + "\n" for e in entries))
+        self.write("target", "".join(e["hypotheses"][0]["text"] + "\n" for e in entries))
+        files = ["--source", f"{self.scratch}/source", "--target", f"{self.scratch}/target"]
+        for ranks in (0, 2):
+            whole = Job(["score", self.run_folder, *files], ranks=ranks).wait()
+            tokens = Job(["score", self.run_folder, *files, "--tokens"], ranks=ranks).wait()
+            self.assertEnds(whole, 0)
+            same = 0
+            for entry, score, each in zip(entries, whole.output.splitlines(), tokens.output.splitlines(), strict=True):
+                each = [float(x) for x in each.split()]
+                self.assertAlmostEqual(sum(each), float(score), delta=1e-4)
+                best = entry["hypotheses"][0]
+                if len(each) == len(best["tokens"]):  # the text may be split in another way than the search has built it
+                    same += abs(float(score) - best["log_probability"]) < 1e-4
+            self.assertGreater(same, 0.7 * len(entries))
+
+    def test_odd_lines(self):
+        text = "\ufeffdog red\n\n \u00a0\u2003\t\r\ncat".encode() + b"\xff\xc3 dog\n" + "red\tcat\rdog\u2028big\u0085cat\0dog\n".encode()
+        text += ("cat dog " * 300).encode() + b"\ndog red"
+        output, errors = self.translate(text=text)
+        lines = output.split("\n")
+        self.assertEqual(len(lines), 8)
+        self.assertEqual(lines[1:3], ["", ""])
+        self.assertTrue(all(lines[i] for i in (0, 3, 4, 5, 6)))
+        self.assertEqual(lines[0], lines[6])
+        self.assertIn("1 lines were no valid UTF-8 (the first is line 4)", errors)
+        self.assertIn("1 lines were longer than 255 tokens and were cut (the first is line 6, with", errors)
+        parts, errors = self.translate("--long", "split", "--longest", "20", text=text)
+        self.assertGreater(len(parts.split("\n")[5]), 2 * len(lines[5]))
+        self.assertIn("were translated in parts", errors)
+        self.assertEqual(self.translate(text="")[0], "")
+        self.assertEqual(self.translate(text="\n\n")[0], "\n\n")
+        self.assertEqual(self.translate(text="\n\ndog", ranks=2)[0].count("\n"), 3)
+
+    def test_rules(self):
+        """Limits, lengths and prefixes."""
+        short, errors = self.translate("--max-length", "3", "--json")
+        for line in short.splitlines():
+            for hypothesis in json.loads(line)["hypotheses"]:
+                self.assertLessEqual(len(hypothesis["tokens"]), 3)
+                self.assertEqual(hypothesis["tokens"][-1], "</s>")
+        self.assertIn("as long as --max-length lets them be", errors)
+        longer, _ = self.translate("--min-length", "12", "--json", "--no-repeat", "3", text="dog\n")
+        tokens = json.loads(longer)["hypotheses"][0]["tokens"]
+        self.assertGreater(len(tokens), 12)
+        triples = list(zip(tokens, tokens[1:], tokens[2:]))
+        self.assertEqual(len(triples), len(set(triples)))
+        self.write("prefix", "gross\n\nrot\n")
+        begun, _ = self.translate("--prefix", f"{self.scratch}/prefix", text="dog red\ndog red\ndog red\n")
+        begun = begun.splitlines()
+        self.assertTrue(begun[0].startswith("gross") and begun[2].startswith("rot"), begun)
+        _, errors = self.translate("--prefix", f"{self.scratch}/prefix", text="a\n" * 4, code=INPUT)
+        self.assertIn("has 3 lines; line 4 of the input has no prefix", errors)
+        for rules in ("tensor2tensor", "fairseq", "ctranslate2"):
+            self.assertEqual(self.translate("--rules", rules)[0].count("\n"), len(self.lines))
+
+    def open_pipe(self, *options, ranks=0):
+        command = ["mpirun", "-n", str(ranks)] if ranks else []
+        variables = dict(os.environ, OMP_NUM_THREADS="1", OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+                         OMPI_MCA_rmaps_base_oversubscribe="1")
+        return subprocess.Popen([*command, PLUMB, "translate", self.run_folder, *options], stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables)
+
+    def test_answers_before_the_input_ends(self):
+        for ranks, options in ((0, ()), (2, ("--stream",))):
+            with self.subTest(ranks=ranks), self.open_pipe(*options, ranks=ranks) as process:
+                guard = threading.Timer(120, process.kill)
+                guard.start()
+                for text in ("dog red", "", "cat sees dog"):
+                    process.stdin.write(text.encode() + b"\n")
+                    process.stdin.flush()
+                    self.assertEqual(process.stdout.readline().strip() == b"", text == "")
+                process.stdin.close()
+                self.assertEqual(process.stdout.read(), b"")
+                self.assertEqual(process.wait(), 0)
+                guard.cancel()
+
+    def test_a_closed_pipe_is_an_end(self):
+        script = f"yes 'dog red cat' | '{PLUMB}' translate '{self.run_folder}' --batch 2 | head -n 2; echo ${{PIPESTATUS[1]}}"
+        done = subprocess.run(["bash", "-c", script], stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False)
+        lines = done.stdout.decode().splitlines()
+        self.assertEqual((len(lines), lines[-1], done.stderr), (3, "0", b""))
+
+    def test_full_disk(self):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([PLUMB, "translate", self.run_folder], input=b"dog\n", stdout=full, stderr=subprocess.PIPE,
+                                  timeout=120, check=False)
+        self.assertEqual(done.returncode, IO)
+        self.assertIn(b"the standard output cannot be written: No space left", done.stderr)
+
+    def test_what_is_refused(self):
+        for words, code, message in (
+                ((), USAGE, "plumb translate needs a run"),
+                ((f"{self.scratch}/nothing",), IO, "there is no run"),
+                ((self.data,), INPUT, "is no run"),
+                ((self.run_folder, "--beam", "65"), USAGE, "from 1 to 64"),
+                ((self.run_folder, "--nbest", "5"), USAGE, "a beam of 4"),
+                ((self.run_folder, "--max-length", "5y"), USAGE, "--max-length takes A+Bx"),
+                ((self.run_folder, "--temperature", "0"), USAGE, "temperature"),
+                ((self.run_folder, "--rules", "moses"), USAGE, "--rules takes"),
+                ((self.run_folder, "--greedy", "--sample"), USAGE, "two ways"),
+                ((self.run_folder, "--top-k", "3"), USAGE, "for --sample"),
+                ((self.run_folder, "--checkpoint", "epoch-9999"), INPUT, "holds no checkpoint epoch-9999")):
+            with self.subTest(words=words):
+                job = Job(["translate", *words]).wait()
+                self.assertEnds(job, code)
+                self.assertIn(message, job.errors)
+        self.write("one", "dog\n")
+        self.write("two", "hund\nrot\n")
+        job = Job(["score", self.run_folder, "--source", f"{self.scratch}/one", "--target", f"{self.scratch}/two"]).wait()
+        self.assertEnds(job, INPUT)
+        self.assertIn("one has 1 lines, and", job.errors)
+
+    def test_another_vocabulary_is_refused(self):
+        """A checkpoint goes with its subwords."""
+        other = f"{self.scratch}/other"
+        job = Job(["train", self.config, "--run", other, "epochs=1", "subwords.size=50"]).wait()
+        self.assertEnds(job, 0)
+        os.replace(f"{other}/subwords.model", f"{other}/subwords.kept")
+        with open(f"{self.run_folder}/subwords.model", "rb") as file, open(f"{other}/subwords.model", "wb") as to:
+            to.write(file.read())
+        job = Job(["translate", other]).wait()
+        self.assertEnds(job, INPUT)
+        self.assertIn("another vocabulary", job.errors)
+        with open(f"{other}/subwords.model", "wb"):
+            pass
+        job = Job(["translate", other]).wait()
+        self.assertEnds(job, INPUT)
+        self.assertIn("subwords.model", job.errors)
+
+
+if __name__ == "__main__":
+    main()
