@@ -30,10 +30,10 @@ typedef struct {
     bool adds;
 } Product;
 
-VECTOR_INLINE void product_tile(const Product *p, int64_t row, int64_t vector, int vectors)
+VECTOR_INLINE void product_tile(const Product *p, int64_t row, int64_t vector, int rows, int vectors)
 {
-    Vector sum[TILE_ROWS][TILE_VECTORS];
-    for (int r = 0; r < TILE_ROWS; ++r)
+    Vector sum[2 * TILE_ROWS][TILE_VECTORS];
+    for (int r = 0; r < rows; ++r)
         for (int v = 0; v < vectors; ++v)
             sum[r][v] = p->adds ? vector_load(p->c + (row + r) * p->c_row, (vector + v) * LANES, LANES, false)
                                 : vector_all(0);
@@ -42,25 +42,29 @@ VECTOR_INLINE void product_tile(const Product *p, int64_t row, int64_t vector, i
         Vector right[TILE_VECTORS];
         for (int v = 0; v < vectors; ++v)
             right[v] = vector_load(b, k * p->b_row + v * LANES, LANES, false);
-        for (int r = 0; r < TILE_ROWS; ++r) {
+        for (int r = 0; r < rows; ++r) {
             const float left = a[r * p->a_row + k * p->a_depth];
             for (int v = 0; v < vectors; ++v)
                 sum[r][v] += left * right[v];
         }
     }
-    for (int r = 0; r < TILE_ROWS; ++r)
+    for (int r = 0; r < rows; ++r)
         for (int v = 0; v < vectors; ++v)
             vector_store(p->c + (row + r) * p->c_row, (vector + v) * LANES, LANES, false, sum[r][v]);
 }
 
+/* Tiles of one vector are twice as high, so that enough sums are under way at a time. */
 static void product(Product p)
 {
-    for (int64_t row = 0; row < p.rows; row += TILE_ROWS) {
-        int64_t v = 0;
-        for (; v + TILE_VECTORS <= p.vectors; v += TILE_VECTORS)
-            product_tile(&p, row, v, TILE_VECTORS);
-        for (; v < p.vectors; ++v)
-            product_tile(&p, row, v, 1);
+    int64_t v = 0;
+    for (; v + TILE_VECTORS <= p.vectors; v += TILE_VECTORS)
+        for (int64_t row = 0; row < p.rows; row += TILE_ROWS)
+            product_tile(&p, row, v, TILE_ROWS, TILE_VECTORS);
+    for (; v < p.vectors; ++v) {
+        int64_t row = 0;
+        for (; row + 2 * TILE_ROWS <= p.rows; row += 2 * TILE_ROWS)
+            product_tile(&p, row, v, 2 * TILE_ROWS, 1);
+        if (row < p.rows) product_tile(&p, row, v, TILE_ROWS, 1);
     }
 }
 
@@ -214,25 +218,63 @@ static void load_rows(const Job *j, const Task *t, int64_t column, float *to)
                  1);
 }
 
-/* The same keys or values with key beside key, in blocks; zero up to whole blocks. */
-static void load_across(const Job *j, const Task *t, int64_t column, float *to)
+/* Swaps rows and columns of LANES vectors: in each round, of lanes that are `half` apart in two vectors that are. */
+VECTOR_INLINE void transpose(Vector row[LANES])
 {
-    float row[KEYS];
-    for (int64_t begin = 0; begin < t->count; begin += KEYS) {
-        float *block = to + begin * j->size.width;
-        const int64_t there = t->count - begin < KEYS ? t->count - begin : KEYS;
-        for (int64_t c = 0; c < j->size.width; c += LANES) {
-            const int lanes = j->size.width - c < LANES ? (int)(j->size.width - c) : LANES;
-            for (int64_t k = 0; k < there; ++k) {
-                load_row(row, j->key_value, key_place(j, t, t->first + begin + k, column) + c, lanes, j->bf16,
-                         1);
-                for (int i = 0; i < lanes; ++i)
-                    block[(c + i) * KEYS + k] = row[i];
-            }
-            for (int i = 0; i < lanes && there < KEYS; ++i)
-                memset(block + (c + i) * KEYS + there, 0, (size_t)(KEYS - there) * sizeof *block);
+#ifdef __clang__
+    float from[LANES][LANES], to[LANES][LANES];
+    memcpy(from, row, sizeof from);
+    for (int r = 0; r < LANES; ++r)
+        for (int c = 0; c < LANES; ++c)
+            to[c][r] = from[r][c];
+    memcpy(row, to, sizeof to);
+#else
+#pragma GCC unroll 4
+    for (int half = 1; half < LANES; half *= 2) {
+        IntVector first = {0}, second = {0}; /* lanes of the second vector count from LANES on */
+        for (int lane = 0; lane < LANES; ++lane) {
+            first[lane] = (lane & half) == 0 ? lane : lane - half + LANES;
+            second[lane] = (lane & half) == 0 ? lane + half : lane + LANES;
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < LANES; ++r) {
+            if ((r & half) != 0) continue;
+            const Vector a = row[r], b = row[r + half];
+            row[r] = __builtin_shuffle(a, b, first);
+            row[r + half] = __builtin_shuffle(a, b, second);
         }
     }
+#endif
+}
+
+/* The same keys or values with key beside key, in blocks of KEYS; zero up to whole vectors. */
+VECTOR_INLINE void load_across_typed(const Job *j, const Task *t, int64_t column, float *to, bool bf16)
+{
+    const int64_t width = j->size.width;
+    for (int64_t begin = 0; begin < t->count; begin += LANES) {
+        float *block = to + begin / KEYS * KEYS * width + begin % KEYS;
+        const int there = t->count - begin < LANES ? (int)(t->count - begin) : LANES;
+        for (int64_t c = 0; c < width; c += LANES) {
+            const int lanes = width - c < LANES ? (int)(width - c) : LANES;
+            Vector row[LANES];
+            for (int k = 0; k < LANES; ++k)
+                row[k] = k < there
+                             ? vector_load(j->key_value, key_place(j, t, t->first + begin + k, column) + c,
+                                           lanes, bf16)
+                             : vector_all(0);
+            transpose(row);
+            for (int i = 0; i < lanes; ++i)
+                vector_store(block, (c + i) * KEYS, LANES, false, row[i]);
+        }
+    }
+}
+
+static void load_across(const Job *j, const Task *t, int64_t column, float *to)
+{
+    if (j->bf16)
+        load_across_typed(j, t, column, to, true);
+    else
+        load_across_typed(j, t, column, to, false);
 }
 
 static int64_t seen_by(const Job *j, const Task *t, int64_t query)
