@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* Logits of fewer elements stay in cache, where nothing is to be won. */
-enum { WORTH_IT = 1 << 20 };
+enum { WORTH_IT = 1 << 18 };
 
 static bool shape_is(Shape shape, DType type, int rank, int64_t rows, int64_t columns)
 {
