@@ -84,6 +84,18 @@ class TranslationTask(Suite):
         self.assertEqual(want["sentences"], 40)
         with open(f"{self.data}/test.de", encoding="utf-8") as file:
             self.assertGreater(want["samples"], sum(len(line.split()) + 1 for line in file) - 1)
+        for kind in ("token", "position in the sentence", "tenth by frequency"):
+            groups = [group for group in want["groups"][kind].values() if group["samples"] > 0]
+            self.assertGreater(len(groups), 1)
+            self.assertEqual(sum(group["samples"] for group in groups), want["samples"])
+            for stage in ("before", "after_ece"):
+                for measure in ("error", "mean_confidence"):
+                    mean = sum(group["samples"] * group[stage][measure] for group in groups) / want["samples"]
+                    self.assertAlmostEqual(mean, want[stage][measure], places=6)
+                parts = sum(group["samples"] * group[stage]["ece"] for group in groups) / want["samples"]
+                self.assertGreater(parts, want[stage]["ece"] - 1e-9)  # gaps of parts do not cancel
+        self.assertEqual(want["groups"]["token"]["end of sentence"]["samples"], 40)
+        self.assertEqual(want["groups"]["position in the sentence"]["1"]["samples"], 40)
         last = metrics(run)[-1]["test"]
         for measure in ("error", "nll", "ece"):
             self.assertAlmostEqual(want["before"][measure], last[measure], places=6)
@@ -92,6 +104,8 @@ class TranslationTask(Suite):
             self.assertEnds(Job(["evaluate", run, "--checkpoint", "last", "--json", path], ranks).wait(), 0)
             found = json.loads(contents(path))
             self.assertEqual(found["temperature"], want["temperature"])
+            self.assertEqual([group["samples"] for group in found["groups"]["tenth by frequency"].values()],
+                             [group["samples"] for group in want["groups"]["tenth by frequency"].values()])
             for stage in ("before", "after_ece", "after_nll"):
                 for measure in ("error", "nll", "ece"):
                     self.assertAlmostEqual(found[stage][measure], want[stage][measure], places=6)

@@ -4,6 +4,7 @@
 
 #include "comm/comm.h"
 #include "engine/device/collective.h"
+#include "launch/evaluate/evaluate_groups.h"
 #include "launch/evaluate/evaluate_more.h"
 #include "losses/calibration/bootstrap.h"
 #include "losses/calibration/calibration.h"
@@ -59,6 +60,9 @@ typedef struct {
     bool has_temperature, has_intervals, has_ood, has_more;
     bool streamed;    /* the logits were not kept: no losses */
     int64_t clusters; /* what the intervals resample, if that is not the samples: sentences; 0: samples */
+    int group_kinds;  /* ways in which the samples are parted */
+    GroupKind group_kind[GROUP_KINDS_MOST];
+    GroupMeasures group[GROUP_KINDS_MOST][EVALUATE_STAGES][GROUPS_MOST];
     TemperatureSearch search; /* of the validation set */
     Calibration measured[EVALUATE_STAGES];
     BootstrapIntervals interval[EVALUATE_STAGES];

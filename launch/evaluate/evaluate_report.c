@@ -271,6 +271,7 @@ Status evaluation_json(const EvaluationResult *result, char **text)
     for (int stage = 0; stage < EVALUATE_STAGES; ++stage)
         add_stage(root, result, stage, &ok);
     add_recalibrations(root, result, &ok);
+    if (result->group_kinds > 0) report_groups_json(root, result, &ok);
     cJSON *losses = cJSON_AddObjectToObject(root, "losses");
     for (int i = 0; i < EVALUATED_LOSSES; ++i)
         report_add_number(losses, evaluated_loss_names[i],
@@ -448,6 +449,7 @@ void evaluation_print(const EvaluationResult *result, FILE *file)
     print_head(result, file);
     print_stages(result, file);
     if (result->has_more) report_more_print(result, file);
+    report_groups_print(result, file);
     print_recalibrations(result, file);
     if (result->classes > 0 && !result->streamed) (void)fprintf(file, "\nlosses, mean over the samples\n");
     for (int i = 0; i < EVALUATED_LOSSES && result->classes > 0 && !result->streamed; ++i) {

@@ -19,5 +19,8 @@ void report_format_number(double value, int decimals, char *text, size_t size);
 /* The measures of evaluate_more.h: one object in that of a stage, and a table of all stages. */
 void report_more_json(cJSON *stage, const EvaluationResult *, const MoreMeasures *, bool *ok);
 void report_more_print(const EvaluationResult *, FILE *);
+/* The groups of evaluate_groups.h: one object in that of the result, and a table a kind. */
+void report_groups_json(cJSON *root, const EvaluationResult *, bool *ok);
+void report_groups_print(const EvaluationResult *, FILE *);
 
 #endif

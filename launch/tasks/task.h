@@ -37,6 +37,15 @@ typedef struct TaskData {
     const int32_t *label[SPLIT_COUNT];
 } TaskData;
 
+enum { GROUPS_MOST = 10 };
+
+/* A way to part the rows of an evaluation. */
+typedef struct {
+    const char *name; /* "position" */
+    int groups;
+    const char *group[GROUPS_MOST]; /* "1", "2-3", ... */
+} GroupKind;
+
 typedef struct {
     const char *name; /* "cifar10" */
     const char *help;
@@ -90,6 +99,10 @@ struct Task {
      * and `from` say (engine/data/images/outside.h), with a note of what they are. `own` is loaded, placed, and outlives them.
      * Release with task_data_free. Not collective; NULL: the task has none. */
     Status (*outside)(TaskData *own, Device *, const char *name, const char *from, TaskNote *, TaskData **);
+    /* In which ways evaluation parts the rows that it measures; how many ways. May be NULL. */
+    int (*group_kinds)(const GroupKind **);
+    /* The group of a row of the part, whose weight is 1. After load. */
+    int (*group)(const TaskData *, Split, int kind, const BatchShape *, const BatchPart *, int64_t row);
     /* Binds the inputs that lie on the device for the whole run; may be NULL. After place. */
     void (*bind)(const TaskData *, Split, const Graph *, Plan *);
 };

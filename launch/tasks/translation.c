@@ -23,7 +23,19 @@ typedef struct {
     int64_t tokens; /* of a batch */
     int shapes;     /* the most of training */
     TokenShapes train, evaluate[SPLIT_COUNT];
+    uint8_t *tenth[SPLIT_COUNT]; /* [classes] of evaluated splits: the group of frequency that an id is in */
 } TranslationTask;
+
+enum { BY_TOKEN, BY_POSITION, BY_FREQUENCY };
+static const GroupKind kinds[] = {
+    [BY_TOKEN] = {"token", 2, {"end of sentence", "all others"}},
+    [BY_POSITION] = {"position in the sentence",
+                     7,
+                     {"1", "2-3", "4-7", "8-15", "16-31", "32-63", "64 and more"}},
+    [BY_FREQUENCY] = {"tenth by frequency",
+                      10,
+                      {"1, most frequent", "2", "3", "4", "5", "6", "7", "8", "9", "10, rarest"}},
+};
 
 static bool list_dataset(int index, TaskDataset *out)
 {
@@ -88,6 +100,56 @@ static Status choose_evaluation_shapes(TranslationTask *task, const TranslationS
     return token_shapes_choose(split->length, split->count, &options, shapes);
 }
 
+typedef struct {
+    int64_t count;
+    int32_t id;
+} IdCount;
+
+static int frequent_first(const void *a, const void *b)
+{
+    const IdCount *left = a, *right = b;
+    if (left->count != right->count) return left->count > right->count ? -1 : 1;
+    return left->id < right->id ? -1 : left->id > right->id;
+}
+
+/* How often each id is among the split's target tokens, the end token included. */
+static Status count_targets(const TranslationSplit *split, IdCount count[])
+{
+    int32_t *id;
+    TRY(memory_new(&id, (size_t)split->longest + 1, sizeof *id, "a sentence"));
+    for (int64_t i = 0; i < split->count; ++i) {
+        const int64_t length = encoded_length(&split->corpus, TARGET_SIDE, split->pair[i]);
+        encoded_ids(&split->corpus, TARGET_SIDE, split->pair[i], id);
+        for (int64_t t = 0; t < length; ++t)
+            ++count[id[t]].count;
+        ++count[SUBWORD_END].count;
+    }
+    free(id);
+    return OK;
+}
+
+/* Ids by their frequency among the split's targets, in groups of about as many tokens; an id is in one group. */
+static Status find_tenths(const TranslationSplit *split, int64_t classes, uint8_t **tenth)
+{
+    enum { TENTHS = 10 };
+    IdCount *count;
+    TRY(memory_new(tenth, (size_t)classes, 1, "frequencies of subwords"));
+    TRY(memory_new(&count, (size_t)classes, sizeof *count, "frequencies of subwords"));
+    for (int32_t id = 0; id < classes; ++id)
+        count[id].id = id;
+    Status status = count_targets(split, count);
+    int64_t all = 0, before = 0;
+    for (int64_t k = 0; k < classes; ++k)
+        all += count[k].count;
+    qsort(count, (size_t)classes, sizeof *count, frequent_first);
+    for (int64_t k = 0; k < classes; ++k) {
+        (*tenth)[count[k].id] = (uint8_t)(before < all ? before * TENTHS / all : TENTHS - 1);
+        before += count[k].count;
+    }
+    free(count);
+    return status;
+}
+
 static Status load(TaskData *data, const Config *config)
 {
     TranslationTask *task = (TranslationTask *)data;
@@ -98,8 +160,9 @@ static Status load(TaskData *data, const Config *config)
     for (int split = 0; split < SPLIT_COUNT; ++split) {
         const TranslationSplit *loaded = &task->corpora.split[split];
         data->count[split] = loaded->count;
-        if (split != SPLIT_TRAIN && loaded->count > 0)
-            TRY(choose_evaluation_shapes(task, loaded, &task->evaluate[split]));
+        if (split == SPLIT_TRAIN || loaded->count == 0) continue;
+        TRY(choose_evaluation_shapes(task, loaded, &task->evaluate[split]));
+        TRY(find_tenths(loaded, data->classes, &task->tenth[split]));
     }
     if (task->train.count > 0)
         log_info("%" PRId64 " subwords; batches of %" PRId64 " tokens of either side, padded to %d lengths",
@@ -122,6 +185,8 @@ static const char *run_file(const Config *config, const char **setting)
 static void release(TaskData *data)
 {
     TranslationTask *task = (TranslationTask *)data;
+    for (int split = 0; split < SPLIT_COUNT; ++split)
+        free(task->tenth[split]);
     translation_data_free(&task->corpora);
     free(task);
 }
@@ -178,6 +243,33 @@ static Value build(Graph *graph, const TaskData *data, const ModelOptions *model
     return model_build(graph, model, inputs, data->classes);
 }
 
+/* ---- groups of tokens ---- */
+
+static int group_kinds(const GroupKind **out)
+{
+    *out = kinds;
+    return sizeof kinds / sizeof *kinds;
+}
+
+/* 1, 2-3, 4-7, ... */
+static int group_of_position(int64_t position)
+{
+    int group = 0;
+    while (group < kinds[BY_POSITION].groups - 1 && position + 1 >= (int64_t)2 << group)
+        ++group;
+    return group;
+}
+
+static int group(const TaskData *data, Split split, int kind, const BatchShape *shape, const BatchPart *part,
+                 int64_t row)
+{
+    const TranslationTask *task = (const TranslationTask *)data;
+    const int32_t id = ((const int32_t *)part->field[batch_shape_find(shape, "target")])[row];
+    if (kind == BY_TOKEN) return id == SUBWORD_END ? 0 : 1;
+    if (kind == BY_FREQUENCY) return task->tenth[split][id];
+    return group_of_position(row % shape->field[batch_shape_find(shape, "target_input")].shape.extent[1]);
+}
+
 const Task translation_task = {.name = "translation",
                                .unit = "tokens",
                                .input = MODEL_OF_TRANSLATION,
@@ -191,4 +283,6 @@ const Task translation_task = {.name = "translation",
                                .free = release,
                                .shapes = shapes,
                                .source = source,
-                               .build = build};
+                               .build = build,
+                               .group_kinds = group_kinds,
+                               .group = group};

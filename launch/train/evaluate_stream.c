@@ -3,25 +3,44 @@
 #include "engine/base/memory.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* What the rows of a split are given to. */
 typedef struct {
     CalibrationPass *pass[EVALUATE_STAGES]; /* NULL: the stage is one of the others */
     int32_t *cluster;                       /* of the rows that count, in the order in which they come */
     size_t clusters, capacity;
+    const TaskData *data;
+    Split split;
+    int kinds;                        /* ways to part the rows */
+    uint8_t *group[GROUP_KINDS_MOST]; /* of the same rows */
+    size_t group_capacity[GROUP_KINDS_MOST];
 } Stages;
 
-/* The sample that each row with a weight belongs to. Rows of a sample lie side by side. */
-static Status note_clusters(Stages *stages, const BatchPart *part, const BatchShape *shape)
+static Status make_room(Stages *stages, int64_t rows)
+{
+    const size_t needed = stages->clusters + (size_t)rows;
+    for (int kind = 0; kind < stages->kinds; ++kind)
+        TRY(memory_grow(&stages->group[kind], &stages->group_capacity[kind], needed, 1, "groups of tokens"));
+    return memory_grow(&stages->cluster, &stages->capacity, needed, sizeof *stages->cluster,
+                       "sentences of tokens");
+}
+
+/* The sample that each row with a weight belongs to, and its groups. Rows of a sample lie side by side. */
+static Status note_rows(Stages *stages, const BatchPart *part, const BatchShape *shape)
 {
     const int field = batch_shape_find(shape, "sample");
     const int64_t samples = shape_count(shape->field[field].shape), a_sample = shape->rows / samples;
     const int64_t *sample = part->field[field];
     const float *weight = part->field[batch_shape_find(shape, "weight")];
-    TRY(memory_grow(&stages->cluster, &stages->capacity, stages->clusters + (size_t)shape->rows,
-                    sizeof *stages->cluster, "sentences of tokens"));
-    for (int64_t row = 0; row < shape->rows; ++row)
-        if (weight[row] != 0) stages->cluster[stages->clusters++] = (int32_t)sample[row / a_sample];
+    TRY(make_room(stages, shape->rows));
+    for (int64_t row = 0; row < shape->rows; ++row) {
+        if (weight[row] == 0) continue;
+        for (int kind = 0; kind < stages->kinds; ++kind)
+            stages->group[kind][stages->clusters] =
+                (uint8_t)stages->data->task->group(stages->data, stages->split, kind, shape, part, row);
+        stages->cluster[stages->clusters++] = (int32_t)sample[row / a_sample];
+    }
     return OK;
 }
 
@@ -30,7 +49,7 @@ static Status take_stages(void *taker, const LogitRows *rows, const BatchPart *p
     Stages *stages = taker;
     for (int stage = 0; stage < EVALUATE_STAGES; ++stage)
         if (stages->pass[stage] != NULL) TRY(calibration_pass_add(stages->pass[stage], rows));
-    return note_clusters(stages, part, shape);
+    return note_rows(stages, part, shape);
 }
 
 static Status take_search(void *pass, const LogitRows *rows, const BatchPart *part, const BatchShape *shape)
@@ -97,7 +116,12 @@ static Status measure_stage(Session *session, const EvaluateOptions *options, co
                             EvaluateProgress *progress, int stage, EvaluationResult *result)
 {
     CalibrationPass *pass = stages->pass[stage];
+    const CalibrationScores *scores = calibration_pass_scores(pass);
     TRY(calibration_pass_measure(pass, session->host_collective, &result->measured[stage]));
+    for (int kind = 0; kind < stages->kinds; ++kind)
+        TRY(groups_measure(session->host_collective, scores->signed_confidence, stages->group[kind],
+                           scores->count, result->group_kind[kind].groups, options->bins,
+                           result->group[kind][stage]));
     if (options->replicates > 0) {
         const BootstrapOptions bootstrap = {.replicates = options->replicates,
                                             .seed = options->seed,
@@ -108,8 +132,8 @@ static Status measure_stage(Session *session, const EvaluateOptions *options, co
                                             .progress = evaluate_progress,
                                             .context = progress};
         TRY(bootstrap_intervals(session->host_collective, NULL, evaluation_temperature(result, stage),
-                                &result->measured[stage], calibration_pass_scores(pass), &bootstrap,
-                                options->threads, &result->interval[stage]));
+                                &result->measured[stage], scores, &bootstrap, options->threads,
+                                &result->interval[stage]));
     }
     progress->stage += 1;
     return OK;
@@ -133,6 +157,9 @@ static Status measure_stages(Session *session, const EvaluateOptions *options, c
     if (result->has_temperature && stages->pass[EVALUATE_AFTER_NLL] == NULL) {
         result->measured[EVALUATE_AFTER_NLL] = result->measured[EVALUATE_AFTER_ECE];
         result->interval[EVALUATE_AFTER_NLL] = result->interval[EVALUATE_AFTER_ECE];
+        for (int kind = 0; kind < stages->kinds; ++kind)
+            memcpy(result->group[kind][EVALUATE_AFTER_NLL], result->group[kind][EVALUATE_AFTER_ECE],
+                   sizeof result->group[kind][EVALUATE_AFTER_NLL]);
     }
     return OK;
 }
@@ -140,7 +167,9 @@ static Status measure_stages(Session *session, const EvaluateOptions *options, c
 Status evaluate_stream(Session *session, Split split, const EvaluateOptions *options,
                        EvaluationResult *result)
 {
-    Stages stages = {.cluster = NULL};
+    const Task *task = session->data->task;
+    const GroupKind *kinds = NULL;
+    Stages stages = {.data = session->data, .split = split};
     Status status;
     if (session->evaluate[split].source == NULL)
         return fail(STATUS_INPUT, "the %s split of %s is empty", split_name(split), session->data->dataset);
@@ -151,6 +180,9 @@ Status evaluate_stream(Session *session, Split split, const EvaluateOptions *opt
                                  .has_intervals = options->replicates > 0,
                                  .streamed = true,
                                  .clusters = session->data->count[split]};
+    if (task->group_kinds != NULL) stages.kinds = result->group_kinds = task->group_kinds(&kinds);
+    for (int kind = 0; kind < stages.kinds; ++kind)
+        result->group_kind[kind] = kinds[kind];
     if (result->has_temperature) TRY(search(session, options, &result->search));
     TRY_ELSE(done, comm_agree(session->world, open_stages(session, split, options, result, &stages)));
     TRY_ELSE(done, comm_agree(session->world, run_stages(session, split, &stages)));
@@ -158,6 +190,8 @@ Status evaluate_stream(Session *session, Split split, const EvaluateOptions *opt
 done:
     for (int stage = 0; stage < EVALUATE_STAGES; ++stage)
         calibration_pass_close(stages.pass[stage]);
+    for (int kind = 0; kind < stages.kinds; ++kind)
+        free(stages.group[kind]);
     free(stages.cluster);
     return status;
 }
