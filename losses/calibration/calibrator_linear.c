@@ -117,21 +117,6 @@ done:
     return status;
 }
 
-/* sum over rows of p_i (delta_ij - p_j) a b / count */
-static double curvature(const Fit *fit, int64_t i, int64_t j, const double *a, int64_t a_step,
-                        const double *b, int64_t b_step)
-{
-    const int64_t count = fit->rows->count, classes = fit->rows->classes;
-    double sum = 0;
-    for (int64_t row = 0; row < count; ++row) {
-        const double *p = fit->p + row * classes;
-        sum += p[i] * ((i == j) - p[j]) * a[row * a_step] * b[row * b_step];
-    }
-    return sum / (double)count;
-}
-
-static const double one = 1;
-
 /* ---- temperature: u = w x ---- */
 
 static void map_temperature(const Fit *fit, const double *at, const double *x, double *u)
@@ -202,19 +187,35 @@ static void add_vector(const Fit *fit, const double *x, const double *r, double 
     }
 }
 
+/* Row i of the blocks (w, w), (b, w) and (b, b), in one pass over the rows. */
+static void hessian_vector_row(const Fit *fit, int64_t i, double *restrict ww, double *restrict bw,
+                               double *restrict bb)
+{
+    const int64_t count = fit->rows->count, classes = fit->rows->classes;
+    for (int64_t row = 0; row < count; ++row) {
+        const double *restrict p = fit->p + row * classes, *restrict x = fit->rows->x + row * classes;
+        const double b = p[i] / (double)count, w = b * x[i];
+#pragma omp simd
+        for (int64_t j = 0; j < classes; ++j) {
+            const double product = p[j] * x[j];
+            ww[j] -= w * product;
+            bw[j] -= b * product;
+            bb[j] -= b * p[j];
+        }
+        ww[i] += w * x[i];
+        bw[i] += b * x[i];
+        bb[i] += b;
+    }
+}
+
 static void hessian_vector(const Fit *fit, double *hessian)
 {
     const int64_t classes = fit->rows->classes, parameters = fit->parameters;
-    const double *x = fit->rows->x;
 #pragma omp parallel for schedule(dynamic) num_threads(threads_for(fit->rows->threads, classes))
-    for (int64_t i = 0; i < classes; ++i)
-        for (int64_t j = 0; j < classes; ++j) {
-            double *bias_row = hessian + (classes + i) * parameters;
-            bias_row[j] = curvature(fit, i, j, &one, 0, x + j, classes);
-            if (j > i) continue;
-            hessian[i * parameters + j] = curvature(fit, i, j, x + i, classes, x + j, classes);
-            bias_row[classes + j] = curvature(fit, i, j, &one, 0, &one, 0);
-        }
+    for (int64_t i = 0; i < classes; ++i) {
+        double *bias_row = hessian + (classes + i) * parameters;
+        hessian_vector_row(fit, i, hessian + i * parameters, bias_row, bias_row + classes);
+    }
 }
 
 /* at = weights, then biases. */
