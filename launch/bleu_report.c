@@ -20,7 +20,7 @@ typedef struct {
 static Status put(Text *text, const char *data, size_t size)
 {
     TRY(memory_grow(&text->data, &text->room, text->size + size + 1, 1, "a report"));
-    memcpy(text->data + text->size, data, size);
+    if (size > 0) memcpy(text->data + text->size, data, size);
     text->size += size;
     text->data[text->size] = '\0';
     return OK;
