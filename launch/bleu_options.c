@@ -1,7 +1,9 @@
 #include "launch/bleu_options.h"
 
 #include "engine/base/config.h"
+#include "engine/base/file.h"
 #include "engine/base/memory.h"
+#include "nlp/bleu/spm.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -19,7 +21,7 @@ typedef struct {
     const char *test_set, *echo, *download, *origlang, *subset; /* sacreBLEU's alone */
     bool list, citation;
     const char *language_pair, *encoding, *num_refs;
-    const char *smoothing, *tokenizer, *format;
+    const char *smoothing, *tokenizer, *model, *format;
     double smoothing_value;
     bool has_smoothing_value, lowercase, effective_order, compound_split;
     int64_t chrf_characters, chrf_words, chrf_beta;
@@ -91,6 +93,7 @@ static const Row rows[] = {
     {"--format", "-f", TAKES_ONE, TO_TEXT, WORD(format), 0},
     {"--version", "-V", TAKES_NOTHING, TO_FLAG, OUT(version), 0},
     /* Not sacreBLEU's. */
+    {"--spm-model", NULL, TAKES_ONE, TO_TEXT, WORD(model), 0},
     {"--effective-order", NULL, TAKES_NOTHING, TO_FLAG, WORD(effective_order), 0},
     {"--compound-split", NULL, TAKES_NOTHING, TO_FLAG, WORD(compound_split), 0},
 };
@@ -357,6 +360,52 @@ static Status refuse_what_is_sacrebleus(const Words *words)
     return OK;
 }
 
+/* sacreBLEU's own models: it downloads them to a folder of its own, where they are found. */
+static const struct {
+    const char *tokenizer, *signature, *file;
+} models[] = {{"spm", "flores101", "sacrebleu_tokenizer_spm.model"},
+              {"flores101", "flores101", "sacrebleu_tokenizer_spm.model"},
+              {"flores200", "flores200", "flores200sacrebleuspm"},
+              {"spBLEU-1K", "spBLEU-1K", "spbleu-1k_tokenizer_spm.model"}};
+enum { MODELS = sizeof models / sizeof *models };
+
+static Status find_model(const char *file, char **path)
+{
+    const char *folder = getenv("SACREBLEU"), *home = getenv("HOME");
+    if (folder != NULL) return text_format(path, "%s/models/%s", folder, file);
+    return text_format(path, "%s/.sacrebleu/models/%s", home != NULL ? home : "", file);
+}
+
+/* A model of sacreBLEU's, by its name there; of none: *pieces stays NULL. */
+static Status read_known_model(const char *tokenizer, BleuPieces **pieces)
+{
+    for (int m = 0; m < MODELS && tokenizer != NULL; ++m) {
+        if (strcmp(models[m].tokenizer, tokenizer) != 0) continue;
+        char *path;
+        TRY(find_model(models[m].file, &path));
+        Status status =
+            file_exists(path)
+                ? bleu_pieces_read(path, pieces)
+                : fail(STATUS_INPUT,
+                       "the model of the tokeniser %s is not in %s, where sacreBLEU puts it: have "
+                       "sacreBLEU download it, or give another one by --spm-model FILE",
+                       tokenizer, path);
+        free(path);
+        TRY(status);
+        return bleu_pieces_label(*pieces, models[m].signature);
+    }
+    return OK;
+}
+
+static Status read_model(const Words *words, BleuPieces **pieces)
+{
+    if (words->model == NULL) return read_known_model(words->tokenizer, pieces);
+    if (words->compound_split || (words->tokenizer != NULL && strcmp(words->tokenizer, "spm") != 0))
+        return fail(STATUS_USAGE, "plumb bleu: --spm-model goes with --tokenize spm only, not with %s",
+                    words->compound_split ? "--compound-split" : words->tokenizer);
+    return bleu_pieces_read(words->model, pieces);
+}
+
 /* --tokenize, or what the target language asks for. */
 static Status read_tokenizer(const Words *words, BleuTokenizer *tokenizer)
 {
@@ -386,10 +435,12 @@ static Status read_tokenizer(const Words *words, BleuTokenizer *tokenizer)
     if (strcmp(name, "ja-mecab") == 0 || strcmp(name, "ko-mecab") == 0)
         return fail(STATUS_UNSUPPORTED,
                     "plumb bleu has no tokeniser %s: tokenise the texts before, or use char", name);
-    const char *names[BLEU_TOKENIZERS];
+    const char *names[BLEU_TOKENIZERS + MODELS];
     int count = 0, chosen;
     for (int t = 0; t < BLEU_TOKENS_COMPOUND_SPLIT; ++t)
         names[count++] = bleu_tokenizer_name((BleuTokenizer)t);
+    for (int m = 0; m < MODELS; ++m)
+        names[count++] = models[m].tokenizer;
     TRY(choose("--tokenize", name, names, count, &chosen));
     *tokenizer = (BleuTokenizer)chosen;
     return OK;
@@ -409,7 +460,10 @@ static Status read_bleu(const BleuArguments *out, const Words *words, Metric *me
                                  .value = words->has_smoothing_value ? words->smoothing_value : -1,
                                  .effective_order = words->effective_order || out->sentences};
     metric->tokenization.lowercase = words->lowercase;
-    return read_tokenizer(words, &metric->tokenization.tokenizer);
+    metric->tokenization.pieces = out->pieces;
+    if (out->pieces == NULL) return read_tokenizer(words, &metric->tokenization.tokenizer);
+    metric->tokenization.tokenizer = BLEU_TOKENS_SPM;
+    return OK;
 }
 
 static Status read_chrf(const Words *words, Metric *metric)
@@ -508,6 +562,7 @@ static Status understand(Reading *reading)
     BleuArguments *out = &reading->out;
     if (out->version) return OK;
     TRY(refuse_what_is_sacrebleus(words));
+    TRY(read_model(words, &out->pieces));
     TRY(read_metrics(words, out));
     TRY(read_format(words, out));
     TRY(read_reference_fields(words, out));
@@ -534,5 +589,6 @@ void bleu_arguments_free(BleuArguments *arguments)
 {
     free((void *)arguments->reference);
     free((void *)arguments->input);
+    bleu_pieces_free(arguments->pieces);
     *arguments = (BleuArguments){.references = 0};
 }

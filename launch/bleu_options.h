@@ -17,7 +17,8 @@ typedef struct {
     /* Metrics: in the order of the command line, none twice */
     Metric metric[METRIC_KINDS];
     int metrics, metrics_named;
-    bool force; /* do not look for tokenised text */
+    BleuPieces *pieces; /* of the tokeniser spm, or NULL */
+    bool force;         /* do not look for tokenised text */
     /* Modes */
     bool sentences, confidence, paired_randomisation, paired_bootstrap, detail;
     int64_t confidence_samples, randomisation_trials, bootstrap_samples, jobs;

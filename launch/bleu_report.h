@@ -22,7 +22,4 @@ CHECKED Status bleu_print_table(const BleuArguments *, const char *const names[]
 /* On a terminal: what sets its colours back, as sacreBLEU ends its output there. */
 void bleu_print_end(const BleuArguments *);
 
-/* Python's repr of a float: the fewest digits that read as the same number. */
-void python_repr(double, char text[40]);
-
 #endif

@@ -212,6 +212,22 @@ Status sentencepiece_normalise(const SentencePiece *model, TextSpan text, TakeTe
     });
 }
 
+Status sentencepiece_pieces(const SentencePiece *model, TextSpan text, TakeText *take, void *context)
+{
+    return guarded([&]() -> Status {
+        std::vector<std::string> pieces;
+        const auto status = model->processor.Encode(view(text), &pieces);
+        if (!status.ok())
+            return fail(STATUS_INPUT, "SentencePiece cannot encode: %s", message(status).c_str());
+        std::string joined;
+        for (const std::string &piece : pieces) {
+            if (!joined.empty()) joined += ' ';
+            joined += piece;
+        }
+        return take(context, span(joined));
+    });
+}
+
 Status sentencepiece_train(const SentencePieceTraining *training, NextLine *next, void *context, char **bytes,
                            size_t *size)
 {

@@ -37,6 +37,10 @@ CHECKED Status sentencepiece_decode(const SentencePiece *, const int32_t *id, si
  * after the other, with U+0020 between words and none in front. Thread-safe. */
 CHECKED Status sentencepiece_normalise(const SentencePiece *, TextSpan text, TakeText *take, void *context);
 
+/* Calls `take` once with the pieces of the text, a blank between them; one that the model does not know is the text that
+ * stood there. Thread-safe. */
+CHECKED Status sentencepiece_pieces(const SentencePiece *, TextSpan text, TakeText *take, void *context);
+
 typedef struct {
     const char *type;          /* "bpe" or "unigram" */
     int64_t size;              /* pieces, special ones included */

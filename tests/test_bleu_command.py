@@ -101,6 +101,40 @@ class AsSacrebleu(Bleu):
         if compared == 0:
             self.skipTest("no set has command lines of sacreBLEU")
 
+    def test_pieces(self):
+        """A model that stands where sacreBLEU keeps its own; the numbers are what sacreBLEU printed with it."""
+        rows = (("news14_en.ref0.txt news14_en.ref1.txt -i news14_en.hyp.txt -tok flores101 -w 9 -f text",
+                 "BLEU|nrefs:2|case:mixed|eff:no|tok:flores101|smooth:exp|version:2.6.0 = 76.772605472 90.4/81.0/72.9/65.0 "
+                 "(BP = 1.000 ratio = 1.013 hyp_len = 2434 ref_len = 2402)\n"),
+                ("flickr17_de.ref0.txt -i flickr17_de.hyp.txt -tok spm -lc -sh -w 9 -f text",
+                 "BLEU|#:1|c:lc|e:no|tok:flores101|s:exp|v:2.6.0 = 68.434446817 85.7/73.7/63.5/54.7 "
+                 "(BP = 1.000 ratio = 1.015 hyp_len = 2614 ref_len = 2576)\n"),
+                ("tricky.ref0.txt -i tricky.hyp.txt -tok flores200 -w 9 -f text",
+                 "BLEU|nrefs:1|case:mixed|eff:no|tok:flores200|smooth:exp|version:2.6.0 = 61.384886333 79.3/64.0/55.9/50.0 "
+                 "(BP = 1.000 ratio = 1.079 hyp_len = 367 ref_len = 340)\n"))
+        found = [(folder, case) for folder, manifest in golden_sets() for case in manifest["cases"] if case["kind"] == "subwords"]
+        found = [(folder, case) for folder, case in found if os.path.exists(f"{folder}/bleu/tricky.ref0.txt")
+                 and case["id"] == "sentencepiece/multi30k_joint_8000"]
+        if not found:
+            self.skipTest("no set has this SentencePiece model")
+        folder, case = found[0]
+        model = os.path.join(folder, case["inputs"]["model"])
+        home = self.folder()
+        os.makedirs(f"{home}/.sacrebleu/models")
+        for name in ("sacrebleu_tokenizer_spm.model", "flores200sacrebleuspm"):
+            shutil.copy(model, f"{home}/.sacrebleu/models/{name}")
+        for arguments, wanted in rows:
+            for environment in ({"HOME": home}, {"SACREBLEU": f"{home}/.sacrebleu"}):
+                self.assertEqual(self.bleu(arguments, environment=environment, folder=f"{folder}/bleu")[:2], (0, wanted))
+        output = self.bleu(rows[2][0].replace("-tok flores200", f"--spm-model {model}"), folder=f"{folder}/bleu")[1]
+        self.assertRegex(output, r"\|tok:spm-[0-9a-f]{16}\|")
+        self.assertEqual(output.split(" = ")[1:], rows[2][1].split(" = ")[1:])
+        self.assertRefuses(f"ref -i base -tok intl --spm-model {model}", USAGE, "goes with --tokenize spm only")
+
+    def test_no_model(self):
+        self.assertRefuses("ref -i base -tok spBLEU-1K", INPUT, "spbleu-1k_tokenizer_spm.model, where sacreBLEU puts it", environment={"HOME": "/nowhere"})
+        self.assertRefuses("ref -i base --spm-model ref", INPUT, "ref is no SentencePiece model")
+
     def test_version(self):
         code, output, _ = self.bleu("--version")
         self.assertEqual((code, output), (0, "plumb bleu 2.6.0\n"))
@@ -228,7 +262,7 @@ class OnItsOwn(Bleu):
                 ("-t wmt14/full -l en-de", UNSUPPORTED, "knows no test sets and downloads nothing"),
                 ("--list", UNSUPPORTED, "test sets"), ("ref -i base -e latin1", UNSUPPORTED, "iconv"),
                 ("ref -i base -tok ja-mecab", UNSUPPORTED, "no tokeniser ja-mecab"), ("ref -i base -l en-ja", UNSUPPORTED, "no tokeniser ja-mecab"),
-                ("ref -i base -tok 14a", USAGE, "--tokenize is one of 13a, none, char, zh, intl, not '14a'"),
+                ("ref -i base -tok 14a", USAGE, "--tokenize is one of 13a, none, char, zh, intl, spm, flores101, flores200, spBLEU-1K, not '14a'"),
                 ("ref -i base --tokenise intl", USAGE, "did you mean --tokenize?"), ("ref -i base --c", USAGE, "several options"),
                 ("ref -i base -w", USAGE, "--width needs a value"), ("ref -i base -pbs -par", USAGE, "exclude each other"),
                 ("ref -i base -cc 0", USAGE, "1 to 64"), ("-i base", USAGE, "needs a file of references"), ("ref -i", USAGE, "--input needs a file"),

@@ -10,7 +10,7 @@ from jobs import (INPUT, INTERRUPTED, IO, PLUMB, UNSUPPORTED, USAGE, Job, Suite,
                   wait_for, write_safetensors)
 
 DRIVER = os.environ.get("PLUMB_DRIVER_STAND_IN", "")  # folder of a libcuda.so.1 that reports PLUMB_TEST_GPUS
-COMMANDS = ("train", "evaluate", "sweep", "report", "list")
+COMMANDS = ("train", "bleu", "evaluate", "sweep", "report", "list")
 
 
 class Help(Suite):

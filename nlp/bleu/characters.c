@@ -31,7 +31,7 @@ bool character_is_space(uint32_t code)
 TextSpan text_without_space_at_start(TextSpan text)
 {
     size_t bytes;
-    while (text.size > 0 && character_is_space(character_at(text.data, text.data + text.size, &bytes))) {
+    while (text.size > 0 && character_is_space_at(text.data, text.data + text.size, &bytes)) {
         text.data += bytes;
         text.size -= bytes;
     }
@@ -54,7 +54,7 @@ TextSpan text_without_space_at_end(TextSpan text)
     while (text.size > 0) {
         const char *end = text.data + text.size, *at = character_before(text.data, end);
         size_t bytes;
-        if (!character_is_space(character_at(at, end, &bytes))) break;
+        if (!character_is_space_at(at, end, &bytes)) break;
         text.size = (size_t)(at - text.data);
     }
     return text;

@@ -65,7 +65,7 @@ static void bleu_say(const Metric *metric, Signature *signature)
                        bleu_smoothing_value(options));
     say(signature, "case", "c", metric->tokenization.lowercase ? "lc" : "mixed");
     say(signature, "eff", "e", yes(options->effective_order));
-    say(signature, "tok", "tok", bleu_tokenizer_name(metric->tokenization.tokenizer));
+    say(signature, "tok", "tok", bleu_tokenization_name(&metric->tokenization));
     say(signature, "smooth", "s", smoothing);
 }
 

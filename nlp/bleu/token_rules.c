@@ -25,6 +25,7 @@ void rule_replace(BleuTokens *tokens, const char *from, const char *to)
 {
     const size_t from_size = strlen(from), to_size = strlen(to);
     char *at = tokens->text, *end = tokens->text + tokens->size;
+    if (memchr(at, from[0], tokens->size) == NULL) return; /* of most lines */
     while ((at = memmem(at, (size_t)(end - at), from, from_size)) != NULL) {
         memcpy(at, to, to_size);
         memmove(at + to_size, at + from_size, (size_t)(end - at) - from_size);
@@ -51,20 +52,23 @@ Status rule_surround(BleuTokens *tokens)
 /* ---- Western punctuation ---- */
 
 /* [{-~[-` -&(-+:-@/], the blank among them */
-static bool stands_apart(char c)
-{
-    return (c >= '{' && c <= '~') || (c >= '[' && c <= '`') || (c >= ' ' && c <= '&') ||
-           (c >= '(' && c <= '+') || (c >= ':' && c <= '@') || c == '/';
-}
+static const bool stands_apart[256] = {
+    [' '] = 1,  ['!'] = 1, ['"'] = 1, ['#'] = 1, ['$'] = 1, ['%'] = 1, ['&'] = 1, ['('] = 1,
+    [')'] = 1,  ['*'] = 1, ['+'] = 1, ['/'] = 1, [':'] = 1, [';'] = 1, ['<'] = 1, ['='] = 1,
+    ['>'] = 1,  ['?'] = 1, ['@'] = 1, ['['] = 1, [']'] = 1, ['^'] = 1, ['_'] = 1, ['`'] = 1,
+    ['\\'] = 1, ['{'] = 1, ['|'] = 1, ['}'] = 1, ['~'] = 1,
+};
 
 static size_t punctuation(const char *in, size_t size, char *out)
 {
     size_t made = 0;
     for (size_t i = 0; i < size; ++i) {
-        const bool apart = stands_apart(in[i]);
-        if (apart) out[made++] = ' ';
+        const bool apart = stands_apart[(unsigned char)in[i]];
+        out[made] = ' ';
+        made += apart;
         out[made++] = in[i];
-        if (apart) out[made++] = ' ';
+        out[made] = ' '; /* goes if it is not wanted */
+        made += apart;
     }
     return made;
 }
@@ -128,6 +132,7 @@ Status rule_points(BleuTokens *tokens)
 {
     TRY(apply(tokens, point_behind_no_digit));
     TRY(apply(tokens, point_before_no_digit));
+    if (memchr(tokens->text, '-', tokens->size) == NULL) return OK;
     return apply(tokens, dash_behind_digit);
 }
 

@@ -2,6 +2,7 @@
 
 #include "engine/base/memory.h"
 #include "nlp/bleu/characters.h"
+#include "nlp/bleu/spm.h"
 #include "nlp/bleu/token_rules.h"
 #include "nlp/bleu/unicode.h"
 
@@ -18,8 +19,9 @@ void bleu_tokens_free(BleuTokens *tokens)
 
 /* ---- Tokenisers ---- */
 
-static Status tokens_13a(BleuTokens *tokens)
+static Status tokens_13a(const BleuTokenization *how, BleuTokens *tokens)
 {
+    (void)how;
     rule_replace(tokens, "<skipped>", "");
     rule_replace(tokens, "-\n", "");
     rule_replace(tokens, "\n", " ");
@@ -31,8 +33,9 @@ static Status tokens_13a(BleuTokens *tokens)
     return rule_western(tokens);
 }
 
-static Status tokens_none(BleuTokens *tokens)
+static Status tokens_none(const BleuTokenization *how, BleuTokens *tokens)
 {
+    (void)how;
     (void)tokens;
     return OK;
 }
@@ -43,7 +46,11 @@ static bool any(uint32_t code)
     return true;
 }
 
-static Status tokens_char(BleuTokens *tokens) { return rule_apart(tokens, any); }
+static Status tokens_char(const BleuTokenization *how, BleuTokens *tokens)
+{
+    (void)how;
+    return rule_apart(tokens, any);
+}
 
 /* sacreBLEU writes two ranges beyond U+FFFF with four digits: '\u20000' is U+2000 and a zero. Compared with one character,
  * these say U+2001 to U+2A6D and U+2F81 to U+2FA1, while the ideographs that were meant are left out. */
@@ -60,8 +67,9 @@ static bool is_chinese(uint32_t code)
     return false;
 }
 
-static Status tokens_zh(BleuTokens *tokens)
+static Status tokens_zh(const BleuTokenization *how, BleuTokens *tokens)
 {
+    (void)how;
     TRY(rule_apart(tokens, is_chinese));
     return rule_western(tokens);
 }
@@ -117,8 +125,9 @@ static size_t punctuation_before_no_number(const char *in, size_t size, char *ou
 
 static bool is_symbol(uint32_t code) { return unicode_class(code) == UNICODE_SYMBOL; }
 
-static Status tokens_intl(BleuTokens *tokens)
+static Status tokens_intl(const BleuTokenization *how, BleuTokens *tokens)
 {
+    (void)how;
     TRY(rule_room(tokens, 3));
     rule_take(tokens, punctuation_behind_no_number(tokens->text, tokens->size, tokens->other));
     TRY(rule_room(tokens, 3));
@@ -129,19 +138,19 @@ static Status tokens_intl(BleuTokens *tokens)
 /* ---- Compounds apart, in text that is tokenised already ---- */
 
 /* (\S)-(\S) -> \1 ##AT##-##AT## \2, as in the scripts with which the numbers of Vaswani et al. are compared. */
-static Status tokens_compound_split(BleuTokens *tokens)
+static Status tokens_compound_split(const BleuTokenization *how, BleuTokens *tokens)
 {
+    (void)how;
     static const char split[] = " ##AT##-##AT## ";
     TRY(rule_room(tokens, sizeof split)); /* of three characters, at the least */
     const char *at = tokens->text, *end = tokens->text + tokens->size;
     size_t made = 0, bytes, next;
     while (at < end) {
-        const bool space = character_is_space(character_at(at, end, &bytes));
+        const bool space = character_is_space_at(at, end, &bytes);
         memcpy(tokens->other + made, at, bytes);
         made += bytes;
         at += bytes;
-        if (space || end - at < 2 || *at != '-' || character_is_space(character_at(at + 1, end, &next)))
-            continue;
+        if (space || end - at < 2 || *at != '-' || character_is_space_at(at + 1, end, &next)) continue;
         memcpy(tokens->other + made, split, sizeof split - 1);
         made += sizeof split - 1;
         memcpy(tokens->other + made, at + 1, next);
@@ -152,9 +161,15 @@ static Status tokens_compound_split(BleuTokens *tokens)
     return OK;
 }
 
+static Status tokens_spm(const BleuTokenization *how, BleuTokens *tokens)
+{
+    if (how->pieces == NULL) return fail(STATUS_INTERNAL, "the tokeniser spm without a model");
+    return bleu_pieces_split(how->pieces, tokens);
+}
+
 static const struct {
     const char *name;
-    Status (*apply)(BleuTokens *);
+    Status (*apply)(const BleuTokenization *, BleuTokens *);
     bool strips_start; /* white space at the start of the line, too */
 } tokenizers[BLEU_TOKENIZERS] = {
     [BLEU_TOKENS_13A] = {"13a", tokens_13a, false},
@@ -163,9 +178,15 @@ static const struct {
     [BLEU_TOKENS_ZH] = {"zh", tokens_zh, true},
     [BLEU_TOKENS_INTL] = {"intl", tokens_intl, false},
     [BLEU_TOKENS_COMPOUND_SPLIT] = {"none-compound-split", tokens_compound_split, false},
+    [BLEU_TOKENS_SPM] = {"spm", tokens_spm, false},
 };
 
 const char *bleu_tokenizer_name(BleuTokenizer tokenizer) { return tokenizers[tokenizer].name; }
+
+const char *bleu_tokenization_name(const BleuTokenization *how)
+{
+    return how->pieces != NULL ? bleu_pieces_name(how->pieces) : bleu_tokenizer_name(how->tokenizer);
+}
 
 Status bleu_tokens_set(BleuTokens *tokens, TextSpan line, bool lowercase)
 {
@@ -184,10 +205,10 @@ Status bleu_tokens_split(BleuTokens *tokens)
     const char *at = tokens->text, *end = tokens->text + tokens->size;
     size_t bytes;
     while (at < end) {
-        while (at < end && character_is_space(character_at(at, end, &bytes)))
+        while (at < end && character_is_space_at(at, end, &bytes))
             at += bytes;
         const char *start = at;
-        while (at < end && !character_is_space(character_at(at, end, &bytes)))
+        while (at < end && !character_is_space_at(at, end, &bytes))
             at += bytes;
         if (at == start) break;
         TRY(memory_grow(&tokens->token, &tokens->token_room, (size_t)tokens->count + 1, sizeof *tokens->token,
@@ -203,6 +224,6 @@ Status bleu_tokenize(const BleuTokenization *how, TextSpan line, BleuTokens *tok
     line = text_without_space_at_end(line);
     if (tokenizers[tokenizer].strips_start) line = text_without_space_at_start(line);
     TRY(bleu_tokens_set(tokens, line, how->lowercase));
-    TRY(tokenizers[tokenizer].apply(tokens));
+    TRY(tokenizers[tokenizer].apply(how, tokens));
     return bleu_tokens_split(tokens);
 }

@@ -11,15 +11,20 @@ typedef enum {
     BLEU_TOKENS_ZH,   /* Chinese characters apart, and the rules of 13a; see the table in the .c file */
     BLEU_TOKENS_INTL, /* of mteval-v14.pl: punctuation and symbols of all scripts */
     BLEU_TOKENS_COMPOUND_SPLIT, /* tokenised text, words with a hyphen in three: no tokeniser of sacreBLEU's */
+    BLEU_TOKENS_SPM,            /* pieces of a SentencePiece model: see spm.h */
     BLEU_TOKENIZERS
 } BleuTokenizer;
+
+typedef struct BleuPieces BleuPieces;
 
 /* How lines become tokens. */
 typedef struct {
     BleuTokenizer tokenizer;
     bool lowercase;
+    const BleuPieces *pieces; /* of BLEU_TOKENS_SPM */
 } BleuTokenization;
-const char *bleu_tokenizer_name(BleuTokenizer); /* as -tok and signatures have it: "13a" */
+const char *bleu_tokenizer_name(BleuTokenizer);               /* as -tok has it: "13a" */
+const char *bleu_tokenization_name(const BleuTokenization *); /* as signatures have it */
 
 /* The tokens of one line. Zeroed it is empty; what was in it is overwritten, its memory used again. */
 typedef struct {
