@@ -188,7 +188,8 @@ BleuScore bleu_score_of(const double row[BLEU_WIDTH], const BleuOptions *options
                 : number_divide(number_multiply(number_of(100.0), correct, numpy), total, numpy);
         score.precision[n] = precision.value;
     }
-    double logarithms = 0;
+    double logarithms =
+        0; /* one after the other, as Python's sum does it up to 3.11; later ones may differ in the last bit */
     for (int n = 0; n < orders; ++n)
         logarithms += score.precision[n] == 0 ? -9999999999.0 : log(score.precision[n]);
     score.score = score.brevity_penalty * exp(logarithms / orders);
