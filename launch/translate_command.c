@@ -42,7 +42,7 @@ const char translate_help[] =
     "  --min-length N       tokens before the end may come (0)\n"
     "  --no-repeat N        no N tokens in a row come twice\n"
     "  --prefix FILE        line for line, what translations begin with\n"
-    "  --longest N          tokens of a source, its end token among them (256)\n"
+    "  --longest N          tokens of a source, its end token among them (as in training)\n"
     "  --long W             longer lines: cut (default), or split into parts\n"
     "  --checkpoint C       last (default), best, an epoch's number, or a file of the run's checkpoints\n"
     "  --batch N            sentences at a time (CPU 32, GPU 256); it changes no translation\n"
@@ -59,10 +59,10 @@ const char score_help[] =
     "\n"
     "  --tokens             that of each token, parted by spaces\n"
     "  --temperature T      logits are divided by it (1); calibrated: by what the run's evaluation chose\n"
-    "  --longest N          tokens of a line, its end token among them (256)\n"
+    "  --longest N          tokens of a line, its end token among them (as in training)\n"
     "  --checkpoint C       last (default), best, an epoch's number, or a file of the run's checkpoints\n";
 
-enum { LONGEST = 256, MOST_LONGEST = 1 << 20, MOST_BATCH = 1 << 16 };
+enum { MOST_LONGEST = 1 << 20, MOST_BATCH = 1 << 16 };
 
 /* ---- words ---- */
 
@@ -250,7 +250,6 @@ Status command_translate(World *world, int argc, char **argv)
         .lines = {.search = search_defaults(SUBWORD_PADDING, SUBWORD_START, SUBWORD_END),
                   .limit_constant = 50,
                   .limit_factor = 1},
-        .longest = LONGEST,
         .input = STDIN_FILENO,
         .output = STDOUT_FILENO};
     const char **words;
@@ -286,8 +285,7 @@ static Status parse_score(int argc, char **argv, const char *words[], ScoreOptio
 
 Status command_score(World *world, int argc, char **argv)
 {
-    ScoreOptions options = {
-        .checkpoint = "last", .temperature = 1, .longest = LONGEST, .output = STDOUT_FILENO};
+    ScoreOptions options = {.checkpoint = "last", .temperature = 1, .output = STDOUT_FILENO};
     const char **words;
     TRY(memory_new(&words, (size_t)argc, sizeof *words, "arguments"));
     const Status status = parse_score(argc, argv, words, &options);

@@ -336,9 +336,12 @@ static Status start_waiting(Search *search)
 
 /* ---- what the network is asked ---- */
 
+/* Each token once in a row. */
 static Status ban(Search *search, SearchRow *row, int32_t token)
 {
     const size_t count = (size_t)search->step.banned_count;
+    for (size_t i = (size_t)row->banned; i < count; ++i)
+        if (search->banned[i] == token) return OK;
     TRY(memory_grow(&search->banned, &search->banned_capacity, count + 1, sizeof *search->banned,
                     "banned tokens"));
     search->banned[count] = token;

@@ -111,7 +111,7 @@ typedef struct {
     int32_t token;    /* the last one */
     int32_t forced;   /* >= 0: only this continuation is wanted */
     int64_t
-        banned; /* the tokens SearchStep.banned[banned .. banned + banned_count - 1] are not to be given */
+        banned; /* the tokens SearchStep.banned[banned .. banned + banned_count - 1] are not to be given; each is there once */
     int32_t banned_count;
 } SearchRow;
 

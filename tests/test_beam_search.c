@@ -108,6 +108,9 @@ static Status take_step(void *context, SearchStep *step)
         /* Rows of a sentence stand together, in order; a sentence begins with one. */
         assert_int_equal(row->beam,
                          i > 0 && step->row[i - 1].slot == row->slot ? step->row[i - 1].beam + 1 : 0);
+        for (int k = 0; k < row->banned_count; ++k) /* each is there once */
+            for (int l = 0; l < k; ++l)
+                assert_int_not_equal(step->banned[row->banned + k], step->banned[row->banned + l]);
         if (row->position == 0) {
             assert_int_equal(row->beam, 0);
             assert_int_equal(row->token, START);
@@ -629,7 +632,7 @@ static void test_a_plain_search_finds_the_same(void **state)
             options.beam = options.best = beams[which / 12 % 5];
             options.alpha = alphas[which / 4 % 3];
             options.minimum = kind == 1 ? 3 : 0;
-            options.no_repeat = kind == 2 ? 2 : 0;
+            options.no_repeat = kind >= 2 ? kind - 1 : 0; /* 2 of what the prefix has twice, too */
             make_inputs(inputs, source, prefix, kind == 3 ? 3 : 0);
             test.network = interface(&test, WORDS, 1 + which % 4);
             compare_with_plain(&options, &test, inputs, TABLES);

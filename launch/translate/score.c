@@ -43,6 +43,7 @@ typedef struct {
     const ScoreOptions *options;
     World *world;
     double temperature;
+    int64_t longest; /* tokens of a side, its end token among them */
     TranslationRun run;
     SubwordEncoder *encoder;
     TokenIds ids;
@@ -95,7 +96,7 @@ static Status build(const Scoring *s, ScoreProgram *program)
 static Status make_programs(Scoring *s)
 {
     const Graph *graph[MOST_PROGRAMS];
-    for (int64_t length = s->options->longest;; length = (length + 1) / 2) {
+    for (int64_t length = s->longest;; length = (length + 1) / 2) {
         ScoreProgram *program = &s->program[s->programs];
         program->length = length;
         program->pairs = PLACES / length > 1 ? PLACES / length : 1;
@@ -110,7 +111,7 @@ static Status make_programs(Scoring *s)
     for (int i = 0; i < s->programs; ++i)
         TRY(plan_create(s->program[i].graph, s->store, s->arena, s->self, s->run.experiment.plan,
                         &s->program[i].plan));
-    const size_t places = (size_t)(s->options->longest > PLACES ? s->options->longest : PLACES);
+    const size_t places = (size_t)(s->longest > PLACES ? s->longest : PLACES);
     TRY(memory_new(&s->ids_source, places, sizeof *s->ids_source, "a batch"));
     TRY(memory_new(&s->ids_target, places, sizeof *s->ids_target, "a batch"));
     TRY(memory_new(&s->forced, places, sizeof *s->forced, "a batch"));
@@ -137,6 +138,7 @@ static Status open_here(Scoring *s)
 {
     const ScoreOptions *options = s->options;
     s->temperature = options->temperature;
+    s->longest = translation_run_longest(&s->run, options->longest);
     if (options->calibrated) TRY(translation_run_temperature(&s->run, &s->temperature));
     TRY(subword_encoder_new(s->run.subwords, &s->encoder));
     return make_programs(s);
@@ -219,13 +221,13 @@ static Status encode(Scoring *s, const char *text, size_t size, bool start, int6
 {
     TRY(subword_encoder_encode(s->encoder, (TextSpan){.data = text, .size = size}, &s->ids, NULL));
     const size_t count = s->ids.count;
-    if ((int64_t)count + 1 > s->options->longest)
-        return fail(
-            STATUS_INPUT, "%s, line %" PRId64 " has %zu tokens, more than %" PRId64 ": --longest allows more",
-            start ? s->options->target : s->options->source, number + 1, count, s->options->longest - 1);
+    if ((int64_t)count + 1 > s->longest)
+        return fail(STATUS_INPUT,
+                    "%s, line %" PRId64 " has %zu tokens, more than %" PRId64 ": --longest allows more",
+                    start ? s->options->target : s->options->source, number + 1, count, s->longest - 1);
     TRY(memory_new(ids, count + 2, sizeof **ids, "a sentence"));
     if (start) (*ids)[0] = SUBWORD_START;
-    memcpy(*ids + (start ? 1 : 0), s->ids.id, count * sizeof **ids);
+    if (count > 0) memcpy(*ids + (start ? 1 : 0), s->ids.id, count * sizeof **ids);
     (*ids)[count + (start ? 1 : 0)] = SUBWORD_END;
     *length = (int64_t)count + 1;
     return OK;

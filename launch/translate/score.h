@@ -13,8 +13,9 @@ typedef struct {
     double temperature;
     bool calibrated; /* the temperature is the run's */
     bool tokens;     /* of each token, the end token included, not of the line */
-    int64_t longest; /* tokens of a side, its end token among them: longer lines are an error */
-    int output;      /* descriptor */
+    int64_t
+        longest; /* tokens of a side, its end token among them: longer lines are an error; 0: those of training */
+    int output; /* descriptor */
 } ScoreOptions;
 
 /* Writes for each pair of lines the natural logarithm of the probability of the target, its end token included, given the

@@ -21,6 +21,7 @@ enum {
     READ_AHEAD = 16,    /* lines for each sentence at a time, which are sorted together */
     SENTENCES_CPU = 32, /* at a time */
     SENTENCES_CUDA = 256,
+    MOST_TARGET = 1 << 24,
     IDLE_SECONDS = 20 /* other ranks hear of rank 0 so often while there is no input */
 };
 
@@ -34,6 +35,7 @@ typedef struct {
     LineReader *reader, *prefixes;
     LineWriter *writer; /* rank 0's */
     int prefix_file;
+    int64_t longest;       /* tokens of a source, its end token among them */
     int64_t read, written; /* lines */
     int64_t invalid, first_invalid, cut_bytes;
     double started, drawn;
@@ -50,8 +52,10 @@ static Status open_decoder(Translation *t, SearchOptions *search)
     const int64_t sentences = options->sentences > 0 ? options->sentences
                               : cpu                  ? SENTENCES_CPU
                                                      : SENTENCES_CUDA;
-    const int most_source = (int)options->longest;
-    const int most_target = translator_limit(&options->lines, most_source, INT32_MAX / 2);
+    t->longest = translation_run_longest(run, options->longest);
+    const int most_source = (int)t->longest;
+    const int most_target =
+        translator_limit(&options->lines, most_source, (int)translation_run_longest(run, MOST_TARGET));
     if (options->deterministic) device_set_numerics(run->device, (DeviceNumerics){.deterministic = true});
     const DecoderOptions decoder = {.network = run->network,
                                     .compute = run->experiment.compute,
@@ -342,12 +346,12 @@ static void report(const Translation *t, const TranslatorCounts *counts)
         log_warning("%" PRId64 " lines were longer than %" PRId64
                     " tokens and were cut (the first is line %" PRId64 ", with %" PRId64
                     " tokens): --long split translates such lines in parts, --longest allows more",
-                    counts->cut, t->options->longest - 1, counts->first_long + 1, counts->longest);
+                    counts->cut, t->longest - 1, counts->first_long + 1, counts->longest);
     if (counts->split > 0)
         log_warning("%" PRId64 " lines were longer than %" PRId64
                     " tokens and were translated in parts (the first is line %" PRId64 ", with %" PRId64
                     " tokens)",
-                    counts->split, t->options->longest - 1, counts->first_long + 1, counts->longest);
+                    counts->split, t->longest - 1, counts->first_long + 1, counts->longest);
     if (counts->at_limit > 0)
         log_warning("%" PRId64 " translations are as long as --max-length lets them be", counts->at_limit);
 }

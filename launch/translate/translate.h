@@ -11,7 +11,7 @@ typedef struct {
     TranslatorOptions lines;
     bool calibrated;    /* the temperature is the run's */
     int64_t sentences;  /* at a time on each rank; 0: as fits the device */
-    int64_t longest;    /* tokens of a source, its end token among them */
+    int64_t longest;    /* tokens of a source, its end token among them; 0: those of training */
     bool deterministic; /* the same bits whatever is translated together */
     bool stream;        /* several ranks wait for no further line: what is there is shared out */
     int input, output;  /* descriptors */

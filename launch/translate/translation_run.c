@@ -78,6 +78,13 @@ void translation_run_close(TranslationRun *run)
     *run = (TranslationRun){.world = NULL};
 }
 
+int64_t translation_run_longest(const TranslationRun *run, int64_t wished)
+{
+    const Positions *positions = &run->network.positions;
+    if (wished == 0) wished = config_integer(run->config, "dataset.longest_sentence");
+    return positions->kind == POSITIONS_LEARNED && positions->most < wished ? positions->most : wished;
+}
+
 /* ---- checkpoints ---- */
 
 static Status find_stem(const TranslationRun *run, const char *which, char stem[64])

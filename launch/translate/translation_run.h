@@ -23,6 +23,10 @@ typedef struct {
 CHECKED Status translation_run_open(World *, const char *path, TranslationRun *);
 void translation_run_close(TranslationRun *);
 
+/* Tokens of a sentence with its end token: as many as wished for, 0: as training allowed; but no more than the network has
+ * positions, where these are learned. */
+int64_t translation_run_longest(const TranslationRun *, int64_t wished);
+
 /* Loads "last", "best", an epoch's number or the stem of a file of the run ("average-last-5"), trained with the run's
  * subwords, into a store of the network. Collective: all ranks have the same one. */
 CHECKED Status translation_run_load(TranslationRun *, const char *checkpoint, Store *);

@@ -171,7 +171,8 @@ static Status encode(Translator *translator, Job *job, TextSpan line, TextSpan p
         TRY(subword_encoder_encode(translator->encoder, prefix, &translator->ids, NULL));
         job->prefix_length = (int)translator->ids.count;
         TRY(memory_new(&job->prefix, translator->ids.count + 1, sizeof *job->prefix, "a prefix"));
-        memcpy(job->prefix, translator->ids.id, translator->ids.count * sizeof *job->prefix);
+        if (job->prefix_length > 0)
+            memcpy(job->prefix, translator->ids.id, translator->ids.count * sizeof *job->prefix);
     }
     TRY(subword_encoder_encode(translator->encoder, line, &translator->ids, NULL));
     return make_parts(translator, job); /* none where normalisation leaves nothing of the line */
