@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { WIDTH = 380, HEIGHT = 280, LEFT = 50, RIGHT = 10, TOP = 10, BOTTOM = 44 };
+enum { WIDTH = 380, HEIGHT = 280, LEFT = 50, RIGHT = 22, TOP = 10, BOTTOM = 44 };
 
 /* The axes of a figure; extra: further commands. */
 static void write_axes(FILE *script, const char *across, const char *up, const char *extra)
@@ -96,11 +96,12 @@ static Status write_network(FILE *page, const TheoryNetwork *network)
     }
     for (int g = 0; g < THEORY_GAMMAS; ++g)
         (void)fprintf(script.file,
-                      "%s (1-x)**%g - %g*x*(1-x)**%g*log(x) with lines lw 1 lc rgb %s, $n%d using 1:2 with "
+                      "%s (x > 0 && x < 1 ? (1-x)**%g - %g*x*(1-x)**%g*log(x) : NaN) with lines lw 1 lc rgb "
+                      "%s, $n%d using 1:2 with "
                       "points pt 7 ps 0.5 lc "
                       "rgb %s",
-                      g == 0 ? "plot [1e-6:1-1e-6]" : ",", network->gamma[g], network->gamma[g],
-                      network->gamma[g] - 1, figure_colour(g + 1, buffer), g, figure_colour(g + 1, buffer));
+                      g == 0 ? "plot" : ",", network->gamma[g], network->gamma[g], network->gamma[g] - 1,
+                      figure_colour(g + 1, buffer), g, figure_colour(g + 1, buffer));
     (void)fputc('\n', script.file);
     (void)snprintf(note, sizeof note, "points: %s of %s, sample by sample; lines: g. Largest deviation %.0e",
                    network->layer, network->network, largest);
@@ -154,8 +155,8 @@ static Status write_boundaries(FILE *page, const Theory *theory)
         write_points(script.file, "test", theory->data.test, LINEAR_TEST, label);
         write_points(script.file, "train", theory->data.train, LINEAR_TRAIN, label);
     }
-    (void)fputs("plot $test0 using 1:2 with points pt 7 ps 0.15 lc rgb " GNUPLOT_GRID
-                ", $test1 using 1:2 with points pt 7 ps 0.15 lc rgb " GNUPLOT_MUTED
+    (void)fputs("plot $test0 using 1:2 with points pt 7 ps 0.15 lc rgb " GNUPLOT_MUTED
+                ", $test1 using 1:2 with points pt 6 ps 0.2 lc rgb " GNUPLOT_MUTED
                 ", $train0 using 1:2 with points pt 7 ps 0.4 lc rgb " GNUPLOT_INK
                 ", $train1 using 1:2 with points pt 6 ps 0.4 lc rgb " GNUPLOT_INK,
                 script.file);
@@ -163,12 +164,12 @@ static Status write_boundaries(FILE *page, const Theory *theory)
         const LinearResult *result = &theory->linear[r];
         const double a = result->weight[0][0] - result->weight[1][0],
                      b = result->weight[0][1] - result->weight[1][1], c = result->bias[0] - result->bias[1];
-        (void)fprintf(script.file, ", (%.8g)*x + (%.8g) with lines lw 1.6 lc rgb %s", -a / b, -c / b,
-                      figure_colour(r, buffer));
+        (void)fprintf(script.file, ", (%.8g)*x + (%.8g) with lines lw %.1f lc rgb %s", -a / b, -c / b,
+                      1.2 + 1.6 * (THEORY_LINEAR - 1 - r), figure_colour(r, buffer));
     }
     (void)fputc('\n', script.file);
     return place(page, &script, "boundaries", "C.2 Decision boundaries",
-                 "large: training points; small: test points");
+                 "large: training points; small: test points; open: the second class");
 }
 
 /* ---- the page ---- */

@@ -137,6 +137,7 @@ class OodTask(Suite):
         job = Job(["train", self.config, setting, "--run", run]).wait()
         self.assertEnds(job, 0)
         self.assertIn("svhn: there is no file /nowhere; plumb evaluate RUN --ood measures it later", job.errors)
+        self.assertIn("evaluate.ood: svhn: there is no file /nowhere: it is left out unless it is there when training ends", job.errors)
         self.assertIn("grey: 25 samples", job.output)
         self.assertEqual(set(self.sets(run)), {"grey", "gaussian_noise"})
         after = areas(self.sets(run)["grey"])

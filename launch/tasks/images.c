@@ -349,4 +349,5 @@ const Task images_task = {.name = "images",
                           .source = source,
                           .build = build,
                           .outside = outside,
+                          .outside_check = outside_check,
                           .bind = bind};

@@ -99,6 +99,8 @@ struct Task {
      * and `from` say (engine/data/images/outside.h), with a note of what they are. `own` is loaded, placed, and outlives them.
      * Release with task_data_free. Not collective; NULL: the task has none. */
     Status (*outside)(TaskData *own, Device *, const char *name, const char *from, TaskNote *, TaskData **);
+    /* That they seem to be there, before anything is read. With `outside`. */
+    Status (*outside_check)(const char *name, const char *from);
     /* In which ways evaluation parts the rows that it measures; how many ways. May be NULL. */
     int (*group_kinds)(const GroupKind **);
     /* The group of a row of the part, whose weight is 1. After load. */

@@ -230,12 +230,27 @@ static Status load_starting_weights(Session *session)
     return OK;
 }
 
+/* Sets for the end of training that are not there now may be there then; somebody should know. */
+static void look_for_outside(const Session *session)
+{
+    const OodChoices *choices = &session->experiment.evaluate.ood;
+    for (int i = 0; i < choices->count && session->world->rank == 0; ++i) {
+        const OodChoice *choice = &choices->choice[i];
+        Status status = session->data->task->outside_check(choice->name, choice->from);
+        if (status != OK)
+            log_warning("evaluate.ood: %s: it is left out unless it is there when training ends",
+                        status_message(status));
+        status_free(status);
+    }
+}
+
 /* What one rank may find wrong alone: its files, its memory. */
 static Status open_here(Session *session, bool training, bool profile)
 {
     const Experiment *experiment = &session->experiment;
     const Task *task = session->data->task;
     if (training) TRY(experiment_check_init(experiment)); /* before the long work of planning */
+    if (training) look_for_outside(session);
     TRY(task->load(session->data, experiment->config));
     if (task->place != NULL) TRY(task->place(session->data, session->device));
     if (training) TRY(build_feed(session, session->data, SPLIT_TRAIN, true, &session->train));

@@ -130,11 +130,16 @@ static void take_svhn(const MatlabArray *array, uint8_t *pixels)
                         array->data[y + height * (x + width * (c + channels * n))];
 }
 
+static Status find_svhn(const Wish *wish, char path[PATH_MAX])
+{
+    return find_file(wish, wish->from, "test_32x32.mat", path);
+}
+
 static Status open_svhn(const Wish *wish, Outside **outside)
 {
     char path[PATH_MAX];
     MatlabArray array;
-    TRY(find_file(wish, wish->from, "test_32x32.mat", path));
+    TRY(find_svhn(wish, path));
     TRY(matlab_read(path, "X", &array));
     Status status =
         array.rank == 4 || array.rank == 3
@@ -196,18 +201,25 @@ static Status take_block(const Wish *wish, const char *path, const Npy *array, i
     return OK;
 }
 
-static Status open_cifar10_c(const Wish *wish, Outside **outside)
+static Status find_cifar10_c(const Wish *wish, char path[PATH_MAX], int *severity)
 {
-    char from[PATH_MAX], path[PATH_MAX];
-    int severity = NOISE_SEVERITIES;
+    char from[PATH_MAX];
+    *severity = NOISE_SEVERITIES;
     TRY(file_join(from, "", wish->from));
     char *colon = strrchr(from, ':');
     if (colon != NULL && strchr(colon, '/') == NULL && !file_exists(from)) {
-        TRY(read_severity(wish, colon + 1, &severity));
+        TRY(read_severity(wish, colon + 1, severity));
         *colon = '\0';
     }
+    return find_file(wish, from, "gaussian_noise.npy", path);
+}
+
+static Status open_cifar10_c(const Wish *wish, Outside **outside)
+{
+    char path[PATH_MAX];
+    int severity;
     Npy array;
-    TRY(find_file(wish, from, "gaussian_noise.npy", path));
+    TRY(find_cifar10_c(wish, path, &severity));
     TRY(npy_open(path, &array));
     Status status = take_block(wish, path, &array, severity, outside);
     npy_close(&array);
@@ -219,6 +231,12 @@ static Status open_cifar10_c(const Wish *wish, Outside **outside)
 }
 
 /* ---- noise that is made ---- */
+
+static Status find_noise(const Wish *wish, int *severity)
+{
+    *severity = NOISE_SEVERITIES;
+    return wish->from[0] != '\0' ? read_severity(wish, wish->from, severity) : OK;
+}
 
 static Status prepare_own(Dataset *own)
 {
@@ -235,8 +253,8 @@ static Status open_noise(const Wish *wish, Outside **outside)
     Dataset *own = wish->own;
     const DataSplit *test = &own->split[SPLIT_TEST];
     const size_t bytes = image_bytes(own);
-    int severity = NOISE_SEVERITIES;
-    if (wish->from[0] != '\0') TRY(read_severity(wish, wish->from, &severity));
+    int severity;
+    TRY(find_noise(wish, &severity));
     TRY(make_room(wish, test->count, outside));
     Status status = prepare_own(own);
     if (status != OK) {
@@ -288,16 +306,21 @@ static Status read_files(const Wish *wish, const NameList *files, Outside **outs
     return OK;
 }
 
-static Status open_folder(const Wish *wish, Outside **outside)
+static Status find_folder(const Wish *wish)
 {
-    NameList files = {.name = NULL};
     if (wish->from[0] == '\0')
         return fail(
             STATUS_USAGE,
             "--ood %s=FOLDER: say which folder of images (or svhn=FOLDER, cifar10_c=FILE, gaussian_noise)",
             wish->name);
-    if (!is_folder(wish->from))
-        return fail(STATUS_INPUT, "%s: there is no folder %s", wish->name, wish->from);
+    return is_folder(wish->from) ? OK
+                                 : fail(STATUS_INPUT, "%s: there is no folder %s", wish->name, wish->from);
+}
+
+static Status open_folder(const Wish *wish, Outside **outside)
+{
+    NameList files = {.name = NULL};
+    TRY(find_folder(wish));
     Status status = home_list_images(wish->from, "", &files);
     if (status == OK) status = read_files(wish, &files, outside);
     name_list_free(&files);
@@ -306,22 +329,60 @@ static Status open_folder(const Wish *wish, Outside **outside)
     return OK;
 }
 
+/* ---- all kinds ---- */
+
+static Status check_svhn(const Wish *wish)
+{
+    char path[PATH_MAX];
+    return find_svhn(wish, path);
+}
+
+static Status check_cifar10_c(const Wish *wish)
+{
+    char path[PATH_MAX];
+    int severity;
+    return find_cifar10_c(wish, path, &severity);
+}
+
+static Status check_noise(const Wish *wish)
+{
+    int severity;
+    return find_noise(wish, &severity);
+}
+
+/* The last row is that of all other names. */
+static const struct Kind {
+    const char *name;
+    Status (*check)(const Wish *);
+    Status (*open)(const Wish *, Outside **);
+} kinds[] = {{"svhn", check_svhn, open_svhn},
+             {"cifar10_c", check_cifar10_c, open_cifar10_c},
+             {"gaussian_noise", check_noise, open_noise},
+             {NULL, find_folder, open_folder}};
+
+static const struct Kind *kind_of(const char *name)
+{
+    const struct Kind *kind = kinds;
+    while (kind->name != NULL && strcmp(kind->name, name) != 0)
+        ++kind;
+    return kind;
+}
+
+Status outside_check(const char *name, const char *from)
+{
+    const Wish wish = {.name = name, .from = from};
+    return kind_of(name)->check(&wish);
+}
+
 Status outside_open(Dataset *own, const char *name, const char *from, uint64_t seed, bool *made,
                     char note[OUTSIDE_NOTE], Dataset **dataset)
 {
-    static const struct {
-        const char *name;
-        Status (*open)(const Wish *, Outside **);
-    } kinds[] = {{"svhn", open_svhn}, {"cifar10_c", open_cifar10_c}, {"gaussian_noise", open_noise}};
     const Wish wish = {own, name, from, seed, made, note};
-    Status (*open)(const Wish *, Outside **) = open_folder;
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; ++i)
-        if (strcmp(kinds[i].name, name) == 0) open = kinds[i].open;
     Outside *outside = NULL;
     *made = false;
     *dataset = NULL;
     if (strlen(name) >= MOST_NAME) return fail(STATUS_USAGE, "--ood: the name %.40s... is too long", name);
-    TRY(open(&wish, &outside));
+    TRY(kind_of(name)->open(&wish, &outside));
     *dataset = &outside->dataset;
     return OK;
 }

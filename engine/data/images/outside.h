@@ -19,4 +19,7 @@ enum { OUTSIDE_NOTE = 256 };
 CHECKED Status outside_open(Dataset *own, const char *name, const char *from, uint64_t seed, bool *made,
                             char note[OUTSIDE_NOTE], Dataset **);
 
+/* That there is a file or folder of that name, and such a severity: what can be known before the images are read. */
+CHECKED Status outside_check(const char *name, const char *from);
+
 #endif
