@@ -1,6 +1,7 @@
 /* The Transformer against golden values: attention with its projections, layers of both stacks, whole networks with their losses
  * and gradients, and five steps of training. And decoding step by step against the decoder over whole sentences. */
 #include "tests/golden.h"
+#include "tests/network.h"
 #include "tests/scratch.h"
 
 #include "engine/base/random.h"
@@ -152,10 +153,10 @@ typedef struct {
 typedef struct {
     int count;
     Named tensor[96];
-} Tensors;
+} NamedTensors;
 
 /* Where a parameter of ours stands in which of them. */
-static Named *find_place(Tensors *t, const StoreEntry *entry, bool in_decoder, int64_t *offset)
+static Named *find_place(NamedTensors *t, const StoreEntry *entry, bool in_decoder, int64_t *offset)
 {
     char name[160];
     int widths;
@@ -174,7 +175,7 @@ static Named *find_place(Tensors *t, const StoreEntry *entry, bool in_decoder, i
     return NULL;
 }
 
-static void load_parameters(const Machine *m, Tensors *t, bool in_decoder)
+static void load_parameters(const Machine *m, NamedTensors *t, bool in_decoder)
 {
     for (int i = 0; i < store_count(m->store); ++i) {
         const StoreEntry *entry = store_at(m->store, i);
@@ -185,7 +186,7 @@ static void load_parameters(const Machine *m, Tensors *t, bool in_decoder)
 }
 
 /* Into `got`; all of every tensor must come. */
-static void collect(const Machine *m, Tensors *t, bool in_decoder, bool gradients)
+static void collect(const Machine *m, NamedTensors *t, bool in_decoder, bool gradients)
 {
     int64_t want = 0, found = 0;
     for (int i = 0; i < t->count; ++i)
@@ -295,7 +296,7 @@ static void reorder(double *values, Shape shape, const int64_t *order, bool back
 }
 
 /* The case's parameters, from their files. */
-static void read_tensors(const GoldenCase *golden, Tensors *t)
+static void read_tensors(const GoldenCase *golden, NamedTensors *t)
 {
     const cJSON *role;
     t->count = 0;
@@ -332,7 +333,7 @@ static void layer_check(Layer *l, Value y)
     for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; ++i)
         graph_keep(graph, graph_gradient(graph, graph_find(graph, inputs[i])));
     machine_open(&l->m);
-    Tensors t;
+    NamedTensors t;
     read_tensors(l->golden, &t);
     load_parameters(&l->m, &t, l->decoder);
     const Value memory = graph_find(graph, "memory");
@@ -490,7 +491,7 @@ typedef struct {
     int64_t sentences, source_positions, target_positions;
     double *source, *length, *target, *target_length, *label, *weight;
     double tokens;
-} Batch;
+} Sentences;
 
 static double *copied(GoldenArray *array)
 {
@@ -508,7 +509,7 @@ static double *lengths_of(const double *ids, int64_t rows, int64_t columns)
 }
 
 /* The inputs source, decoder_input and decoder_output, with `suffix`. */
-static Batch batch_of(const GoldenCase *golden, const char *suffix)
+static Sentences batch_of(const GoldenCase *golden, const char *suffix)
 {
     char path[3][64];
     const char *const roles[3] = {"source", "decoder_input", "decoder_output"};
@@ -517,9 +518,9 @@ static Batch batch_of(const GoldenCase *golden, const char *suffix)
         (void)snprintf(path[i], sizeof path[i], "inputs/%s%s", roles[i], suffix);
         array[i] = golden_array(golden, path[i]);
     }
-    Batch b = {.sentences = array[0].extent[0],
-               .source_positions = array[0].extent[1],
-               .target_positions = array[1].extent[1]};
+    Sentences b = {.sentences = array[0].extent[0],
+                   .source_positions = array[0].extent[1],
+                   .target_positions = array[1].extent[1]};
     b.source = copied(&array[0]);
     b.target = copied(&array[1]);
     b.label = copied(&array[2]);
@@ -533,7 +534,7 @@ static Batch batch_of(const GoldenCase *golden, const char *suffix)
     return b;
 }
 
-static void batch_free(Batch *b)
+static void batch_free(Sentences *b)
 {
     double *const all[] = {b->source, b->length, b->target, b->target_length, b->label, b->weight};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; ++i)
@@ -571,7 +572,8 @@ typedef struct {
     Value source, length, target, label, weight, memory, logits, sums;
 } Inputs;
 
-static Graph *build(const Transformer *t, const Batch *b, const LossHead *head, GraphMode mode, Inputs *in)
+static Graph *build(const Transformer *t, const Sentences *b, const LossHead *head, GraphMode mode,
+                    Inputs *in)
 {
     Graph *graph;
     assert_ok(graph_create(mode, FLOAT32, &graph));
@@ -593,7 +595,7 @@ static Graph *build(const Transformer *t, const Batch *b, const LossHead *head, 
     return graph;
 }
 
-static void fill(const Machine *m, int graph, const Inputs *in, const Batch *b)
+static void fill(const Machine *m, int graph, const Inputs *in, const Sentences *b)
 {
     put_input(m, graph, in->source, b->source);
     put_input(m, graph, in->length, b->length);
@@ -603,7 +605,7 @@ static void fill(const Machine *m, int graph, const Inputs *in, const Batch *b)
 }
 
 /* The tensors of the case's index, of which `values` and `got` are one array each. */
-static void index_tensors(const GoldenCase *golden, const double *values, double *got, Tensors *t)
+static void index_tensors(const GoldenCase *golden, const double *values, double *got, NamedTensors *t)
 {
     cJSON *index = golden_document(golden, "inputs/index");
     const cJSON *item;
@@ -638,14 +640,14 @@ static void check_real(const GoldenCase *golden, const char *role, const double 
 
 /* The loss of each token is that of the batch in which it alone has weight. */
 static void check_tokens(const GoldenCase *golden, const Machine *m, int graph, const Inputs *in,
-                         const Batch *b, const char *role)
+                         const Sentences *b, const char *role)
 {
     const int64_t rows = b->sentences * b->target_positions;
     double *weight = allocate(rows, sizeof *weight), *loss = allocate(rows, sizeof *loss);
     for (int64_t r = 0; r < rows; ++r) {
         if (b->weight[r] == 0) continue;
         weight[r] = 1;
-        Batch alone = *b;
+        Sentences alone = *b;
         alone.weight = weight;
         fill(m, graph, in, &alone);
         weight[r] = 0;
@@ -667,14 +669,14 @@ static double norm_of(const double *values, int64_t count)
     return sqrt(sum);
 }
 
-static void check_loss(const GoldenCase *golden, const Batch *b, const GoldenArray *weights, int loss)
+static void check_loss(const GoldenCase *golden, const Sentences *b, const GoldenArray *weights, int loss)
 {
     const Transformer t = transformer_of(golden);
     const int64_t rows = b->sentences * b->target_positions;
     char path[128];
     Machine m = {.count = 2};
     Inputs in, forward;
-    Tensors tensors;
+    NamedTensors tensors;
     double *got = allocate(weights->count, sizeof *got);
     m.graph[0] = build(&t, b, &losses[loss].head, GRAPH_TRAIN, &in);
     m.graph[1] = build(&t, b, &losses[loss].head, GRAPH_EVALUATE, &forward);
@@ -713,7 +715,7 @@ static void test_networks(void **state)
     int cases = 0;
     for (const GoldenCase *golden = NULL;
          (golden = golden_next("network_small", "params/positions", golden)) != NULL; ++cases) {
-        Batch b = batch_of(golden, "");
+        Sentences b = batch_of(golden, "");
         GoldenArray weights = golden_array(golden, "inputs/weights");
         for (int loss = 0; loss < LOSSES; ++loss) {
             char path[128];
@@ -777,9 +779,9 @@ static void check_trace(const GoldenCase *golden)
     GoldenArray weights = golden_array(golden, "inputs/weights"),
                 after = golden_array(golden, "expected_files/parameters_after_steps");
     Machine m = {.count = steps};
-    Batch batch[MOST_GRAPHS];
+    Sentences batch[MOST_GRAPHS];
     Inputs in[MOST_GRAPHS];
-    Tensors tensors;
+    NamedTensors tensors;
     double *got = allocate(weights.count, sizeof *got);
     assert_true(steps <= MOST_GRAPHS);
     for (int s = 0; s < steps; ++s) {
@@ -845,6 +847,86 @@ static void test_training(void **state)
     if (cases == 0) skip();
 }
 
+/* ---- settings ---- */
+
+/* Parameters of the network of these settings over 1,000 ids. */
+static int64_t parameters_of(const char *const settings[])
+{
+    Config *config = config_of(settings);
+    ModelOptions options;
+    Graph *graph;
+    assert_ok(model_read(config, &options));
+    assert_int_equal(options.model->input, MODEL_OF_TRANSLATION);
+    assert_int_equal(options.model_width, options.transformer.width);
+    assert_ok(graph_create(GRAPH_TRAIN, BFLOAT16, &graph));
+    const int64_t two = 2;
+    const Value input[] = {
+        [TRANSLATION_SOURCE_INPUT] = graph_input(graph, "source", shape_of(INT32, 2, (int64_t[]){2, 5})),
+        [TRANSLATION_SOURCE_LENGTH_INPUT] = graph_input(graph, "source_length", shape_of(INT32, 1, &two)),
+        [TRANSLATION_TARGET_INPUT] =
+            graph_input(graph, "target_input", shape_of(INT32, 2, (int64_t[]){2, 3})),
+        [TRANSLATION_TARGET_LENGTH_INPUT] = graph_input(graph, "target_length", shape_of(INT32, 1, &two))};
+    const Value logits = model_build(graph, &options, input, 1000);
+    assert_true(shape_equal(graph_shape(graph, logits), shape_of(FLOAT32, 2, (int64_t[]){6, 1000})));
+    assert_ok(graph_finish(graph));
+    int64_t count = 0;
+    for (int32_t id = 0; id < graph_value_count(graph); ++id)
+        if (graph_role(graph, (Value){id}) == ROLE_PARAMETER)
+            count += shape_count(graph_shape(graph, (Value){id}));
+    graph_free(graph);
+    config_free(config);
+    return count;
+}
+
+static void test_sizes(void **state)
+{
+    (void)state;
+    /* A layer's numbers: attention 4 d (d + 1), feed-forward 2 d f + f + d, norms 2 d each. */
+    const int64_t base = 6 * (3152384 + 4204032), big = 6 * (12596224 + 16796672);
+    assert_int_equal(parameters_of((const char *const[]){"model.name=transformer_base", NULL}),
+                     base + 512 * 1000);
+    assert_int_equal(
+        parameters_of((const char *const[]){"model.name=transformer_base", "model.norm=pre", NULL}),
+        base + 512 * 1000 + 2 * 2 * 512);
+    assert_int_equal(parameters_of((const char *const[]){"model.name=transformer_base",
+                                                         "model.attention_bias=false", NULL}),
+                     base + 512 * 1000 - 18 * 4 * 512);
+    assert_int_equal(parameters_of((const char *const[]){"model.name=transformer_big", NULL}),
+                     big + 1024 * 1000);
+    assert_int_equal(
+        parameters_of((const char *const[]){"model.name=transformer", "model.layers=1", "model.width=8",
+                                            "model.heads=2", "model.feed_forward_width=12",
+                                            "model.positions=learned", "model.max_positions=7", NULL}),
+        (4 * 8 * 9 + 2 * 8 * 12 + 20 + 2 * 16) + (2 * 4 * 8 * 9 + 2 * 8 * 12 + 20 + 3 * 16) + 8 * 1000 +
+            2 * 7 * 8);
+}
+
+static void test_settings(void **state)
+{
+    (void)state;
+    const struct {
+        const char *settings[4];
+        const char *text;
+    } bad[] = {
+        {{"model.name=transformer_base", "model.heads=7", NULL},
+         "a width of 512 cannot be shared by 7 heads"},
+        {{"model.name=transformer", "model.width=9", "model.heads=3", NULL}, "need an even width, not 9"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; ++i) {
+        Config *config = config_of(bad[i].settings);
+        ModelOptions options;
+        assert_fails(model_read(config, &options), STATUS_INPUT, bad[i].text);
+        config_free(config);
+    }
+    Config *config =
+        config_of((const char *const[]){"model.name=transformer_big", "model.attention_dropout=0.1", NULL});
+    ModelOptions options;
+    assert_ok(model_read(config, &options));
+    assert_true(options.transformer.dropout == 0.3 && options.transformer.attention_dropout == 0.1 &&
+                options.transformer.relu_dropout == 0 && options.transformer.heads == 16);
+    config_free(config);
+}
+
 /* ---- files ---- */
 
 static void open_small(Machine *m, uint64_t seed)
@@ -855,7 +937,7 @@ static void open_small(Machine *m, uint64_t seed)
                            .heads = 2,
                            .layers = 1,
                            .attention_bias = true};
-    const Batch b = {.sentences = 2, .source_positions = 3, .target_positions = 4};
+    const Sentences b = {.sentences = 2, .source_positions = 3, .target_positions = 4};
     Inputs in;
     *m = (Machine){.count = 1};
     m->graph[0] = build(&t, &b, &losses[0].head, GRAPH_TRAIN, &in);
@@ -1109,8 +1191,10 @@ static void test_decoding(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layers), cmocka_unit_test(test_networks), cmocka_unit_test(test_training),
-        SCRATCH(test_files),           cmocka_unit_test(test_decoding),
+        cmocka_unit_test(test_layers),   cmocka_unit_test(test_networks),
+        cmocka_unit_test(test_training), SCRATCH(test_files),
+        cmocka_unit_test(test_sizes),    cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_decoding),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -420,10 +420,11 @@ enum { LOSSES = sizeof losses / sizeof losses[0] };
 /* Of one row of logits; its gradient into d. */
 static double loss_of(const LossForm *form, const double *logit, int64_t classes, int64_t label, double *d)
 {
-    double most = logit[0], sum = 0, loss = 0;
+    double most = logit[0], loss = 0;
     for (int64_t k = 1; k < classes; ++k)
         most = fmax(most, logit[k]);
-    for (int64_t k = 0; k < classes; ++k)
+    double sum = exp(logit[0] - most);
+    for (int64_t k = 1; k < classes; ++k)
         sum += exp(logit[k] - most);
     const double total = log(sum) + most, right = logit[label] - total, p = exp(right);
     if (form->focal) {

@@ -15,8 +15,6 @@
 #include "engine/graph/op.h"
 #include "engine/ops/dropout.h"
 
-#include <math.h>
-
 typedef struct {
     int64_t heads, head_width;
     bool causal;        /* query q sees no key behind q */

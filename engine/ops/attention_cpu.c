@@ -8,6 +8,8 @@
 #include "engine/ops/vector_cpu.h"
 #include "engine/ops/vector_exp_cpu.h"
 
+#include <math.h>
+
 enum {
     QUERIES = 16,                            /* of a block */
     KEYS = 64,                               /* of a block: whole vectors */

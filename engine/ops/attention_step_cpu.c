@@ -5,6 +5,8 @@
 #include "engine/ops/vector_cpu.h"
 #include "engine/ops/vector_exp_cpu.h"
 
+#include <math.h>
+
 typedef struct {
     int64_t rows, heads, width, slots, positions;
     bool bf16;
