@@ -75,6 +75,10 @@ PART = {
         ("consistency_bars", "consistency/k10_votes"),
         ("verified_calibration", "verified/k10_votes"),
         ("verified_calibration", "verified/k3_under"),
+        ("theory_g", "*"),
+        ("theory_minimiser", "*"),
+        ("theory_gamma", "*"),
+        ("gradient_norms", "gradient_norms/k2"),
     ],
 }
 # Folders of which all files are taken: a file that the manifest names there names others.

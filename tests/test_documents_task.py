@@ -5,7 +5,7 @@ import os
 import random
 import shutil
 
-from jobs import (INPUT, Job, Suite, checkpoint, contents, floats, main, metrics, npy, results, safetensors)
+from jobs import (INPUT, UNSUPPORTED, Job, Suite, checkpoint, contents, floats, main, metrics, npy, results, safetensors)
 
 CLASSES, A_CLASS, DIMENSION = 20, 12, 8
 CONFIG = """epochs: 3
@@ -75,6 +75,14 @@ class DocumentsTask(Suite):
             with self.subTest(ranks=ranks):
                 self.assertSameCurve(alone, self.train(self.config, ranks=ranks), 1e-4)
         self.assertSameCurve(alone, self.train(self.config, "micro_batches=3", "evaluate_batch=24"), 1e-4)
+
+    def test_no_samples_from_elsewhere(self):
+        job = Job(["evaluate", self.undisturbed(self.config), "--ood", "gaussian_noise"]).wait()
+        self.assertEnds(job, UNSUPPORTED)
+        self.assertIn("samples from elsewhere are measured for images only, not for documents", job.errors)
+        job = Job(["train", self.config, "evaluate.ood=[{name: gaussian_noise}]", "--run", self.folder()]).wait()
+        self.assertEnds(job, INPUT)
+        self.assertIn("evaluate.ood (command line): is set, but nothing uses it", job.errors)
 
     def test_losses(self):
         for loss in ("brier", "mmce_weighted", "label_smoothing", "focal"):
