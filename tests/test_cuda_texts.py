@@ -1,15 +1,18 @@
-"""Documents and trees on the CUDA kernels, executed on the host, equal training on the CPU (see test_cuda_train.py)."""
+"""Documents, trees and translation on the CUDA kernels, executed on the host, equal training on the CPU (see test_cuda_train.py)."""
 
 import os
 
 import jobs
 import test_documents_task as documents
+import test_translation_task as translation
 import test_trees_task as trees
 from jobs import Suite, main, metrics
 from test_cuda_train import AS_A_GPU, ON_HOST
 
 
 class CudaTexts(Suite):
+    assertAlike = translation.TranslationTask.assertAlike
+
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -20,6 +23,8 @@ class CudaTexts(Suite):
         documents.write_vectors(f"{corpus}/vectors.txt", 2)
         trees.write_treebank(treebank, 1)
         vectors = cls.write_class("trees.txt", "good 1 2 3 -1 -2 -3\nbad -1 -2 -3 1 2 3\n")
+        translation.write_corpus(f"{cls.scratch}/pairs", 1)
+        cls.pairs = cls.write_class("pairs.yaml", translation.CONFIG.format(folder=f"{cls.scratch}/pairs", cache=f"{cls.scratch}/cache"))
         cls.newsgroups = cls.write_class("newsgroups.yaml", documents.CONFIG.format(folder=corpus, vectors=f"{corpus}/vectors.txt"))
         cls.sst = cls.write_class("sst.yaml", trees.CONFIG.format(folder=treebank, vectors=vectors).replace("SPARSE", "true"))
         cls.dense = cls.write_class("dense.yaml", trees.CONFIG.format(folder=treebank, vectors=vectors).replace("SPARSE", "false"))
@@ -45,13 +50,19 @@ class CudaTexts(Suite):
         self.assertSame(self.sst, *small, "model.dropout=0.5")
         self.assertSame(self.dense, *small, "dataset.tree_labels=fine5", "model.output_gate=true", "micro_batches=2", "evaluate_batch=12")
 
+    def test_translation(self):
+        """Logits stay where the device makes them, and the measures are those of the CPU."""
+        small = ("steps=2", "dataset.train_limit=40", "dataset.validation_limit=4", "dataset.test_limit=6", "batch_shapes=1")
+        run, other = self.train(self.pairs, "device=cpu", *small), self.on_cuda(self.pairs, *small)
+        self.assertAlike(run, other, 2e-3)
+
     def test_trees_whose_recording_is_replayed(self):
         """Several epochs of batches of other heights, launched from one recording."""
         run = self.on_cuda(self.sst, "dataset.train_limit=60")
         self.assertEqual(metrics(run), metrics(self.on_cuda(self.sst, "dataset.train_limit=60")))
 
 
-del documents.DocumentsTask, trees.TreesTask  # their tests are theirs
+del documents.DocumentsTask, trees.TreesTask, translation.TranslationTask  # their tests are theirs
 
 
 if __name__ == "__main__":
