@@ -44,7 +44,8 @@ const char translate_help[] =
     "  --prefix FILE        line for line, what translations begin with\n"
     "  --longest N          tokens of a source, its end token among them (as in training)\n"
     "  --long W             longer lines: cut (default), or split into parts\n"
-    "  --checkpoint C       last (default), best, an epoch's number, or a file of the run's checkpoints\n"
+    "  --checkpoint C       last (default), best, average, an epoch's number, step:NUMBER, or a "
+    "file.safetensors\n"
     "  --batch N            sentences at a time (CPU 32, GPU 256); it changes no translation\n"
     "  --deterministic      the same bits of scores, too, whatever is translated together\n"
     "  --stream             with several ranks: what is there is translated without waiting for more lines\n"
@@ -60,7 +61,8 @@ const char score_help[] =
     "  --tokens             that of each token, parted by spaces\n"
     "  --temperature T      logits are divided by it (1); calibrated: by what the run's evaluation chose\n"
     "  --longest N          tokens of a line, its end token among them (as in training)\n"
-    "  --checkpoint C       last (default), best, an epoch's number, or a file of the run's checkpoints\n";
+    "  --checkpoint C       last (default), best, average, an epoch's number, step:NUMBER, or a "
+    "file.safetensors\n";
 
 enum { MOST_LONGEST = 1 << 20, MOST_BATCH = 1 << 16 };
 

@@ -84,7 +84,8 @@ class Kept(Suite):
         steps = [f"kept-{step:010}" for step in (2, 4, 6, 8, 10)]
         self.assertEqual(names(run), ["best", "epoch-0001", "epoch-0002", *steps])
         self.assertEqual(safetensors(model(run, steps[-1]))[0], safetensors(checkpoint(run))[0])
-        self.measured(run, "--checkpoint", "step:4")
+        self.assertEqual(self.measured(run, "--checkpoint", "step:4"), self.measured(run, "--checkpoint", "kept-0000000004"))
+        self.assertEnds(plumb("evaluate", run, "--checkpoint", "some"), USAGE)
         job = plumb("evaluate", run, "--checkpoint", "step:5")
         self.assertEnds(job, INPUT)
         self.assertIn("checkpoint.keep_steps", job.errors)

@@ -4,6 +4,7 @@ whatever is translated together; what is too long, blank, wrong or cut off."""
 import json
 import os
 import random
+import shutil
 import subprocess
 import threading
 
@@ -221,6 +222,19 @@ class Translate(Suite):
         done = subprocess.run(["bash", "-c", script], stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False)
         lines = done.stdout.decode().splitlines()
         self.assertEqual((len(lines), lines[-1], done.stderr), (3, "0", b""))
+
+    def test_models_of_the_run_and_of_elsewhere(self):
+        """By name, by file, and the mean of one model."""
+        last, _ = self.translate("--scores")
+        newest = max(name for name in os.listdir(f"{self.run_folder}/checkpoints")
+                     if name.startswith("step-") and name.endswith(".model.safetensors"))
+        path = f"{self.scratch}/elsewhere.safetensors"
+        shutil.copy(f"{self.run_folder}/checkpoints/{newest}", path)
+        self.assertEqual(self.translate("--scores", "--checkpoint", path)[0], last)
+        self.assertEqual(self.translate("--scores", "--checkpoint", newest.removesuffix(".model.safetensors"))[0], last)
+        job = Job(["translate", self.run_folder, "--checkpoint", "average"]).wait()
+        self.assertEnds(job, INPUT)
+        self.assertIn("plumb average", job.errors)
 
     def test_full_disk(self):
         with open("/dev/full", "wb") as full:

@@ -134,6 +134,13 @@ static Status find_best(const RunFolder *run, const char *which, char stem[64])
                 which + sizeof start - 1);
 }
 
+/* A file's name without its ending. */
+static Status find_stem(const RunFolder *run, const char *which, char stem[64])
+{
+    if ((size_t)snprintf(stem, 64, "%s", which) < 64 && checkpoint_exists(run->checkpoints, stem)) return OK;
+    return fail(STATUS_INPUT, "%s holds no checkpoint %s", run->checkpoints, which);
+}
+
 Status kept_model_find(const RunFolder *run, const char *which, char stem[64])
 {
     static const char by_step[] = "step:";
@@ -151,6 +158,9 @@ Status kept_model_find(const RunFolder *run, const char *which, char stem[64])
     const bool step = strncmp(which, by_step, sizeof by_step - 1) == 0;
     const char *digits = step ? which + sizeof by_step - 1 : which;
     const long long number = strtoll(digits, &end, 10);
+    if (strncmp(which, "epoch-", 6) == 0 || strncmp(which, "kept-", 5) == 0 ||
+        strncmp(which, "step-", 5) == 0)
+        return find_stem(run, which, stem);
     if (*end != '\0' || end == digits || number < 1)
         return fail(STATUS_USAGE, "--checkpoint takes " KEPT_MODEL_NAMES ", not %s", which);
     kept_model_stem(step ? KEPT_STEP : KEPT_EPOCH, number, stem);

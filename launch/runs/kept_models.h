@@ -20,7 +20,7 @@ CHECKED Status kept_models_prune(const RunFolder *, KeptKind, int64_t last);
     "best, best-MEASURE, last, average, an epoch's number, step:NUMBER or a file.safetensors"
 /* Is it the path of a file, and not a name in the run? */
 bool kept_model_is_file(const char *which);
-/* The stem of the model that `which` names: all of KEPT_MODEL_NAMES but a file. STATUS_USAGE for what is no such name,
+/* The stem of the model that `which` names: all of KEPT_MODEL_NAMES but a file, or the stem itself ("kept-0000001000"). STATUS_USAGE for what is no such name,
  * STATUS_INPUT for a model that is not there, which says why. Any rank. */
 CHECKED Status kept_model_find(const RunFolder *, const char *which, char stem[64]);
 

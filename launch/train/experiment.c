@@ -162,8 +162,9 @@ static const Measure *measure_of(const char *name, const Task *task)
     return measure_find(strcmp(name, "auto") == 0 ? task->best : name);
 }
 
-Status experiment_read_best(const Config *config, const Task *task, const Measure *best[MEASURES_MOST],
-                            int *count)
+/* Those whose models are kept as "best" (the first) and "best-NAME". */
+static Status read_best(const Config *config, const Task *task, const Measure *best[MEASURES_MOST],
+                        int *count)
 {
     const char *const *names;
     *count = 0;
@@ -237,8 +238,8 @@ static Status read_training(const Config *config, Experiment *experiment)
     experiment->checkpoint.keep_steps = config_integer(config, "checkpoint.keep_steps");
     if (experiment->checkpoint.keep > 0 || experiment->checkpoint.keep_steps > 0)
         experiment->checkpoint.keep_last = config_integer(config, "checkpoint.keep_last");
-    TRY(experiment_read_best(config, experiment->data->task, experiment->checkpoint.best,
-                             &experiment->checkpoint.best_count));
+    TRY(read_best(config, experiment->data->task, experiment->checkpoint.best,
+                  &experiment->checkpoint.best_count));
     TRY(read_early_stop(config, experiment));
     experiment->checkpoint.minutes = config_real(config, "checkpoint.minutes");
     return read_schedule(config, &experiment->model, &experiment->schedule);

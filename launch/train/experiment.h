@@ -66,11 +66,6 @@ typedef struct Experiment {
 CHECKED Status experiment_read(const Config *, TaskShare, Experiment *);
 void experiment_free(Experiment *);
 
-/* The measures of checkpoint.best, whose models are kept as "best" (the first) and "best-NAME"; count of them. STATUS_INPUT for one
- * that is named twice. */
-CHECKED Status experiment_read_best(const Config *, const Task *, const Measure *best[MEASURES_MOST],
-                                    int *count);
-
 /* That the file of starting weights, if there is to be one, is there and is such a file. */
 CHECKED Status experiment_check_init(const Experiment *);
 

@@ -3,6 +3,7 @@
 #include "engine/base/safetensors.h"
 #include "engine/plan/checkpoint.h"
 #include "launch/runs/json_file.h"
+#include "launch/runs/kept_models.h"
 #include "launch/settings.h"
 #include "launch/train/session.h"
 
@@ -89,35 +90,31 @@ int64_t translation_run_longest(const TranslationRun *run, int64_t wished)
 
 static Status find_stem(const TranslationRun *run, const char *which, char stem[64])
 {
-    const RunFolder *folder = &run->folder;
-    char *end;
-    const long epoch = strtol(which, &end, 10);
-    if (strcmp(which, "last") == 0) {
-        TRY(run_folder_latest(folder, stem));
-        if (stem[0] == '\0') return fail(STATUS_INPUT, "%s holds no checkpoint", folder->checkpoints);
-        return OK;
-    }
-    if (end != which && *end == '\0' && epoch > 0)
-        (void)snprintf(stem, 64, "epoch-%04ld", epoch);
-    else if (strchr(which, '/') == NULL)
-        (void)snprintf(stem, 64, "%s", which);
-    else
-        return fail(STATUS_USAGE, "--checkpoint takes last, best, an epoch's number or a file's stem, not %s",
-                    which);
-    if (!checkpoint_exists(folder->checkpoints, stem))
-        return fail(STATUS_INPUT, "%s holds no checkpoint %s", folder->checkpoints, stem);
-    return OK;
+    return kept_model_find(&run->folder, which, stem);
 }
 
-static Status load(TranslationRun *run, const char *which, Store *store, char checksum[64])
+static Status find_path(const TranslationRun *run, const char *which, char path[PATH_MAX])
 {
-    char stem[64], name[128], path[PATH_MAX];
-    SafeFile *file;
+    char stem[64], name[128];
+    if (kept_model_is_file(which)) {
+        if ((size_t)snprintf(path, PATH_MAX, "%s", which) >= PATH_MAX)
+            return fail(STATUS_USAGE, "the path of --checkpoint is too long");
+        return OK;
+    }
     TRY(find_stem(run, which, stem));
     (void)snprintf(name, sizeof name, "%s.model.safetensors", stem);
-    TRY(file_join(path, run->folder.checkpoints, name));
+    return file_join(path, run->folder.checkpoints, name);
+}
+
+/* Files of other programs do not say which vocabulary theirs is. */
+static Status load(TranslationRun *run, const char *which, Store *store, char checksum[64])
+{
+    char path[PATH_MAX];
+    SafeFile *file;
+    TRY(find_path(run, which, path));
     TRY(safetensors_open(path, &file));
-    Status status = task_check_vocabulary(run->experiment.data, file);
+    const bool foreign = kept_model_is_file(which) && safetensors_metadata(file, "vocabulary") == NULL;
+    Status status = foreign ? OK : task_check_vocabulary(run->experiment.data, file);
     const char *its = safetensors_metadata(file, "checksum");
     (void)snprintf(checksum, 64, "%s", its != NULL ? its : "");
     safetensors_close(file);

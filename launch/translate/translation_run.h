@@ -27,8 +27,8 @@ void translation_run_close(TranslationRun *);
  * positions, where these are learned. */
 int64_t translation_run_longest(const TranslationRun *, int64_t wished);
 
-/* Loads "last", "best", an epoch's number or the stem of a file of the run ("average-last-5"), trained with the run's
- * subwords, into a store of the network. Collective: all ranks have the same one. */
+/* Loads one of KEPT_MODEL_NAMES (launch/runs/kept_models.h), trained with the run's subwords, into a store of
+ * the network. Collective: all ranks have the same one. */
 CHECKED Status translation_run_load(TranslationRun *, const char *checkpoint, Store *);
 
 /* The temperature that the run's evaluation chose on the validation split, by its calibration error. STATUS_INPUT if there
