@@ -355,6 +355,37 @@ static void test_rules_reach_the_programs(void **state)
     free_sources(&sources);
 }
 
+/* A second decoder that takes the parameters of the first finds the same. */
+static void test_parameters_are_taken_from_another_store(void **state)
+{
+    (void)state;
+    const GoldenCase *golden = any_case();
+    Sources sources = read_sources(golden);
+    const SearchOptions search = search_defaults(0, START, END);
+    DecoderOptions options = options_for(golden, 6, search.beam);
+    Opened first = open_decoder(golden, &options);
+    Decoder *second, *other;
+    SearchResult want[64], got[64];
+    int limit[64];
+    for (int i = 0; i < sources.count; ++i)
+        limit[i] = 12;
+    options.slots = 4;
+    assert_ok(decoder_create(&options, first.device, &second));
+    assert_ok(decoder_take_parameters(second, decoder_store(first.decoder)));
+    run(&search, first.decoder, &sources, limit, want);
+    run(&search, second, &sources, limit, got);
+    compare(want, got, sources.count, false);
+    options.network.feed_forward_width *= 2;
+    assert_ok(decoder_create(&options, first.device, &other));
+    assert_fails(decoder_take_parameters(other, decoder_store(first.decoder)), STATUS_INPUT, "fc1.weight");
+    decoder_free(other);
+    decoder_free(second);
+    free_results(want, sources.count);
+    free_results(got, sources.count);
+    close_decoder(&first);
+    free_sources(&sources);
+}
+
 static void test_learned_positions_end(void **state)
 {
     (void)state;
@@ -379,6 +410,7 @@ int main(void)
         cmocka_unit_test(test_deterministic_batches_change_no_bit),
         cmocka_unit_test(test_samples),
         cmocka_unit_test(test_rules_reach_the_programs),
+        cmocka_unit_test(test_parameters_are_taken_from_another_store),
         cmocka_unit_test(test_learned_positions_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -354,6 +354,23 @@ void decoder_free(Decoder *decoder)
 }
 
 Store *decoder_store(Decoder *decoder) { return decoder->store; }
+
+Status decoder_take_parameters(Decoder *decoder, const Store *from)
+{
+    for (int i = 0; i < store_count(decoder->store); ++i) {
+        const StoreEntry *entry = store_at(decoder->store, i);
+        if (entry->role != ROLE_PARAMETER) continue;
+        const StoreEntry *other = store_find(from, entry->name);
+        char text[SHAPE_TEXT];
+        if (other == NULL || !shape_equal(other->shape, entry->shape))
+            return fail(STATUS_INPUT, "the network has no parameter %s of %s", entry->name,
+                        shape_text(entry->shape, text));
+        const size_t bytes = shape_bytes(entry->shape);
+        TRY(device_copy_rows(decoder->device, entry->data, bytes, other->data, bytes, bytes, 1));
+    }
+    return OK;
+}
+
 const SearchNetwork *decoder_network(const Decoder *decoder) { return &decoder->network; }
 DecoderReport decoder_report(const Decoder *decoder) { return decoder->report; }
 

@@ -35,6 +35,9 @@ typedef struct Decoder Decoder;
 CHECKED Status decoder_create(const DecoderOptions *, Device *, Decoder **);
 void decoder_free(Decoder *); /* NULL is allowed */
 Store *decoder_store(Decoder *);
+/* Copies the parameters of another store on the same device, which has those of the network: how a training measures by what it
+ * translates. STATUS_INPUT names one that is absent there or has another shape. Enqueues. */
+CHECKED Status decoder_take_parameters(Decoder *, const Store *from);
 
 /* Valid as long as the decoder. */
 const SearchNetwork *decoder_network(const Decoder *);
