@@ -785,7 +785,7 @@ static void check_trace(const GoldenCase *golden)
     double *got = allocate(weights.count, sizeof *got);
     assert_true(steps <= MOST_GRAPHS);
     for (int s = 0; s < steps; ++s) {
-        char suffix[8];
+        char suffix[16];
         (void)snprintf(suffix, sizeof suffix, "_%d", s);
         batch[s] = batch_of(golden, suffix);
         m.graph[s] =
