@@ -171,10 +171,12 @@ static void note_recalibration(const EvaluationResult *result, const Recalibrati
         add_note(notes, "%s: the fit stopped before its end, about %.2g above the least objective", name,
                  recalibrated->gap);
     if (recalibrated->measured.infinite_nll_count > 0)
-        add_note(notes,
-                 "%s: the NLL is infinite: in %lld rows, row %lld first, the label's class has probability 0",
-                 name, (long long)recalibrated->measured.infinite_nll_count,
-                 (long long)recalibrated->measured.large_nll_row);
+        add_note(
+            notes,
+            "%s: the NLL is infinite: in %lld row%s, row %lld first, the label's class has probability 0",
+            name, (long long)recalibrated->measured.infinite_nll_count,
+            recalibrated->measured.infinite_nll_count > 1 ? "s" : "",
+            (long long)recalibrated->measured.large_nll_row);
     const double before = result->measured[EVALUATE_BEFORE].error;
     if (recalibrated->measured.error > before)
         add_note(notes, "%s costs accuracy: %.2f%% before, %.2f%% after", name, 100 * (1 - before),

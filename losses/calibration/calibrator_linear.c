@@ -11,7 +11,7 @@
 
 /* Sums over the rows are made block by block, then over the blocks in their order: the same bits for any number of
  * threads. */
-enum { BLOCKS = 32 };
+enum { BLOCKS = 32, WORK_OF_THREAD = 1 << 19 };
 
 /* p = softmax(u), in place; returns -log p[label], from u. */
 static double softmax_loss(double *u, int64_t classes, int64_t label)
@@ -74,7 +74,10 @@ static double fit_value(const void *data, const double *at, double *gradient, do
     const int64_t count = fit->rows->count, parameters = fit->parameters;
     const int64_t share = (count + BLOCKS - 1) / BLOCKS;
     const double scale = 1 / (double)count;
-#pragma omp parallel for schedule(dynamic) num_threads(threads_for(fit->rows->threads, BLOCKS))
+    const int64_t work =
+        count * parameters / WORK_OF_THREAD + 1; /* threads cost more than they bring to less */
+#pragma omp parallel for schedule(dynamic)                                                                   \
+    num_threads(threads_for(fit->rows->threads, work < BLOCKS ? work : BLOCKS))
     for (int64_t block = 0; block < BLOCKS; ++block) {
         const int64_t begin = block * share < count ? block * share : count;
         const int64_t end = begin + share < count ? begin + share : count;
