@@ -344,6 +344,7 @@ static void words_of_split_text_are_subwords(void **state)
     assert_memory_equal(ids.id, expected, sizeof expected);
     assert_ok(subwords_decode(again, (const int32_t[]){1, 5, 4, 3, 2, 0}, 6, &text, &size));
     assert_string_equal(text, "b@@ a <unk>");
+    free(text);
     assert_fails(subwords_decode(again, (const int32_t[]){6}, 1, &text, &size), STATUS_INPUT, "no word 6");
     subword_encoder_free(encoder);
     token_ids_free(&ids);
