@@ -83,6 +83,8 @@ const char evaluate_help[] =
     "  --classwise-intervals W    yes, no, or auto (default): up to 2000 classes\n"
     "  --seed S                   of the bootstrap (1)\n"
     "  --temperature-grid F:L:S   temperatures to choose from: first, last and step (0.1:10:0.1)\n"
+    "  --temperatures F:L:S       ECE and NLL of both sets at each of these temperatures, in a table of "
+    "their own\n"
     "  --json FILE                writes the result as JSON, in fractions; - for the standard output, and "
     "then the\n"
     "                             table goes to the standard error\n"
@@ -105,7 +107,7 @@ typedef struct {
     Calibrator calibrator;
     int64_t ignore_label;
     ClassNames class_name;
-    const char *json, *classwise, *grid;
+    const char *json, *classwise, *grid, *temperatures;
     const char *data; /* of a run: where its data are now */
     OodChoices ood;
     EvaluateOptions evaluate;
@@ -204,6 +206,7 @@ static Status read_options(int argc, char **argv, const char *words[], OptionLis
         {"json", "a file", .text = &arguments->json},
         {"classwise-intervals", "yes, no or auto", .text = &arguments->classwise},
         {"temperature-grid", "temperatures", .text = &arguments->grid},
+        {"temperatures", "temperatures", .text = &arguments->temperatures},
         {"bins", .number = &bins, .low = 1, .high = CALIBRATION_MAX_BINS},
         {"bootstrap", .number = &arguments->evaluate.replicates, .low = 0, .high = 100000000},
         {"seed", .number = &seed, .low = 0, .high = INT64_MAX},
@@ -214,6 +217,10 @@ static Status read_options(int argc, char **argv, const char *words[], OptionLis
     arguments->evaluate.bins = (int)bins;
     arguments->evaluate.seed = (uint64_t)seed;
     if (arguments->grid != NULL) TRY(temperature_grid_parse(arguments->grid, &arguments->evaluate.grid));
+    if (arguments->temperatures != NULL) {
+        TRY(temperature_grid_parse(arguments->temperatures, &arguments->evaluate.curve));
+        arguments->evaluate.wants_curve = true;
+    }
     if (arguments->classwise != NULL) TRY(read_choice(arguments->classwise, &arguments->evaluate.classwise));
     TRY(read_more(arguments));
     if (arguments->recalibrate != NULL)
@@ -258,8 +265,9 @@ static Status check_confidence_arguments(const Arguments *arguments, bool others
 {
     if (arguments->confidence == NULL || arguments->correct == NULL)
         return fail(STATUS_USAGE, "--confidence and --correct go together");
-    if (others || arguments->grid != NULL || arguments->class_names != NULL ||
-        arguments->recalibrate != NULL || arguments->calibrator_file != NULL)
+    if (others || arguments->grid != NULL || arguments->temperatures != NULL ||
+        arguments->class_names != NULL || arguments->recalibrate != NULL ||
+        arguments->calibrator_file != NULL)
         return fail(STATUS_USAGE,
                     "--confidence and --correct stand alone: without logits or probabilities of all classes "
                     "there is nothing to scale, and there are no classes");

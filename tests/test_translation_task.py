@@ -112,6 +112,23 @@ class TranslationTask(Suite):
             low, high = found["before"]["intervals"]["ece"] if "intervals" in found["before"] else (0, 1)
             self.assertLess(low, high)
 
+    def test_curves_against_temperature(self):
+        run = self.undisturbed(self.config)
+        path = self.folder() + ".json"
+        job = Job(["evaluate", run, "--checkpoint", "last", "--temperatures", "0.5:2:0.25", "--bootstrap", "0", "--json", path], 2).wait()
+        self.assertEnds(job, 0)
+        found = json.loads(contents(path))
+        curve = found["temperatures"]
+        self.assertEqual(curve["temperature"], [0.5, 0.75, 1, 1.25, 1.5, 1.75, 2])
+        for measure in ("ece", "nll"):
+            self.assertAlmostEqual(curve["test"][measure][2], found["before"][measure], places=9)  # T = 1 is no scaling
+            self.assertEqual(len(set(curve["validation"][measure])), 7)
+        self.assertIn("validation ECE %", job.output)
+        for option in (("--all-measures",), ("--recalibrate", "isotonic")):
+            job = Job(["evaluate", run, *option]).wait()
+            self.assertIn("need all logits at once", job.errors, self.said(job))
+            self.assertNotEqual(job.code, 0)
+
     def test_evaluate_needs_no_training_corpus(self):
         """The run has its subwords."""
         folder = f"{self.scratch}/moved"

@@ -141,6 +141,17 @@ Status evaluate_confidences(World *world, Collective *collective, const Evaluate
     return status;
 }
 
+static Status evaluate_curves(Collective *collective, const EvaluateOptions *options, const Logits *test,
+                              const Logits *validation, EvaluationResult *result)
+{
+    result->has_curve = true;
+    TRY(temperature_curves(collective, test, options->curve, options->bins, options->threads, FLOAT64,
+                           &result->curve[EVALUATE_TEST]));
+    if (validation == NULL) return OK;
+    return temperature_curves(collective, validation, options->curve, options->bins, options->threads,
+                              FLOAT64, &result->curve[EVALUATE_VALIDATION]);
+}
+
 /* What scaling by the validation set does to the test set. */
 static Status evaluate_scaled(World *world, Collective *collective, const EvaluateOptions *options,
                               const Logits *test, EvaluateProgress *progress, EvaluationResult *result)
@@ -252,6 +263,7 @@ Status evaluate_logits(World *world, Collective *collective, const EvaluateOptio
         status = evaluate_recalibrations(world, collective, options, test, validation, &progress, result);
     evaluate_progress_end(&progress);
     TRY(status);
+    if (options->wants_curve) TRY(evaluate_curves(collective, options, test, validation, result));
     TRY(losses_evaluate(collective, test, threads, &result->loss));
     if (ood != NULL) TRY(ood_auroc(collective, test, ood, 1, threads, &result->ood));
     return OK;

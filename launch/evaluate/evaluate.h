@@ -24,7 +24,9 @@ typedef struct {
     int bins;           /* 15 */
     int64_t replicates; /* of the bootstrap; 0: no intervals */
     uint64_t seed;
-    TemperatureGrid grid;      /* temperature_published */
+    TemperatureGrid grid; /* temperature_published */
+    bool wants_curve;     /* ECE and NLL at every temperature of this grid */
+    TemperatureGrid curve;
     BootstrapChoice classwise; /* intervals of Classwise-ECE */
     bool progress;             /* show on a terminal how far the intervals are */
     int threads;               /* 0: as OpenMP says */
@@ -60,7 +62,10 @@ typedef struct {
     bool has_temperature, has_intervals, has_ood, has_more;
     bool streamed;    /* the logits were not kept: no losses */
     int64_t clusters; /* what the intervals resample, if that is not the samples: sentences; 0: samples */
-    int group_kinds;  /* ways in which the samples are parted */
+    bool has_curve;
+    TemperatureSearch
+        curve[EVALUATE_VALIDATION + 1]; /* of the test and, with has_temperature, the validation set */
+    int group_kinds;                    /* ways in which the samples are parted */
     GroupKind group_kind[GROUP_KINDS_MOST];
     GroupMeasures group[GROUP_KINDS_MOST][EVALUATE_STAGES][GROUPS_MOST];
     TemperatureSearch search; /* of the validation set */

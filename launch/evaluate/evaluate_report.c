@@ -272,6 +272,7 @@ Status evaluation_json(const EvaluationResult *result, char **text)
         add_stage(root, result, stage, &ok);
     add_recalibrations(root, result, &ok);
     if (result->group_kinds > 0) report_groups_json(root, result, &ok);
+    if (result->has_curve) report_curve_json(root, result, &ok);
     cJSON *losses = cJSON_AddObjectToObject(root, "losses");
     for (int i = 0; i < EVALUATED_LOSSES; ++i)
         report_add_number(losses, evaluated_loss_names[i],
@@ -450,6 +451,7 @@ void evaluation_print(const EvaluationResult *result, FILE *file)
     print_stages(result, file);
     if (result->has_more) report_more_print(result, file);
     report_groups_print(result, file);
+    if (result->has_curve) report_curve_print(result, file);
     print_recalibrations(result, file);
     if (result->classes > 0 && !result->streamed) (void)fprintf(file, "\nlosses, mean over the samples\n");
     for (int i = 0; i < EVALUATED_LOSSES && result->classes > 0 && !result->streamed; ++i) {

@@ -22,5 +22,8 @@ void report_more_print(const EvaluationResult *, FILE *);
 /* The groups of evaluate_groups.h: one object in that of the result, and a table a kind. */
 void report_groups_json(cJSON *root, const EvaluationResult *, bool *ok);
 void report_groups_print(const EvaluationResult *, FILE *);
+/* ECE and NLL against temperature. */
+void report_curve_json(cJSON *root, const EvaluationResult *, bool *ok);
+void report_curve_print(const EvaluationResult *, FILE *);
 
 #endif

@@ -8,6 +8,7 @@
 /* What the rows of a split are given to. */
 typedef struct {
     CalibrationPass *pass[EVALUATE_STAGES]; /* NULL: the stage is one of the others */
+    TemperaturePass *curve;                 /* NULL: not wanted */
     int32_t *cluster;                       /* of the rows that count, in the order in which they come */
     size_t clusters, capacity;
     const TaskData *data;
@@ -49,32 +50,60 @@ static Status take_stages(void *taker, const LogitRows *rows, const BatchPart *p
     Stages *stages = taker;
     for (int stage = 0; stage < EVALUATE_STAGES; ++stage)
         if (stages->pass[stage] != NULL) TRY(calibration_pass_add(stages->pass[stage], rows));
+    if (stages->curve != NULL) TRY(temperature_pass_add(stages->curve, rows));
     return note_rows(stages, part, shape);
 }
 
-static Status take_search(void *pass, const LogitRows *rows, const BatchPart *part, const BatchShape *shape)
+/* What the rows of the validation split are given to. */
+typedef struct {
+    TemperaturePass *search, *curve; /* curve: NULL, not wanted */
+} Searches;
+
+static Status take_searches(void *taker, const LogitRows *rows, const BatchPart *part,
+                            const BatchShape *shape)
 {
+    const Searches *searches = taker;
     (void)part;
     (void)shape;
-    return temperature_pass_add(pass, rows);
+    if (searches->curve != NULL) TRY(temperature_pass_add(searches->curve, rows));
+    return temperature_pass_add(searches->search, rows);
 }
 
-static Status search(Session *session, const EvaluateOptions *options, TemperatureSearch *found)
+static Status open_temperatures(Session *session, Split split, const EvaluateOptions *options,
+                                TemperatureGrid grid, TemperaturePass **pass)
 {
-    const TemperatureSetup setup = {.name = split_name(SPLIT_VALIDATION),
+    const TemperatureSetup setup = {.name = split_name(split),
                                     .classes = session->data->classes,
                                     .masked = session->data->masked,
-                                    .grid = options->grid,
+                                    .grid = grid,
                                     .bins = options->bins,
-                                    .most_rows = session_most_rows(session, SPLIT_VALIDATION)};
-    TemperaturePass *pass = NULL;
+                                    .most_rows = session_most_rows(session, split)};
+    TRY(temperature_pass_open(session->device, &setup, pass));
+    temperature_pass_begin(*pass);
+    return OK;
+}
+
+static Status open_searches(Session *session, const EvaluateOptions *options, Searches *searches)
+{
+    TRY(open_temperatures(session, SPLIT_VALIDATION, options, options->grid, &searches->search));
+    if (!options->wants_curve) return OK;
+    return open_temperatures(session, SPLIT_VALIDATION, options, options->curve, &searches->curve);
+}
+
+static Status search(Session *session, const EvaluateOptions *options, EvaluationResult *result)
+{
+    Searches searches = {.search = NULL};
     Status status;
-    TRY_ELSE(done, comm_agree(session->world, temperature_pass_open(session->device, &setup, &pass)));
-    temperature_pass_begin(pass);
-    TRY_ELSE(done, comm_agree(session->world, session_stream(session, SPLIT_VALIDATION, take_search, pass)));
-    TRY_ELSE(done, temperature_pass_search(pass, session->host_collective, found));
+    TRY_ELSE(done, comm_agree(session->world, open_searches(session, options, &searches)));
+    TRY_ELSE(done,
+             comm_agree(session->world, session_stream(session, SPLIT_VALIDATION, take_searches, &searches)));
+    TRY_ELSE(done, temperature_pass_search(searches.search, session->host_collective, &result->search));
+    if (searches.curve != NULL)
+        TRY_ELSE(done, temperature_pass_search(searches.curve, session->host_collective,
+                                               &result->curve[EVALUATE_VALIDATION]));
 done:
-    temperature_pass_close(pass);
+    temperature_pass_close(searches.search);
+    temperature_pass_close(searches.curve);
     return status;
 }
 
@@ -95,6 +124,7 @@ static Status open_stage(Session *session, Split split, const EvaluateOptions *o
 static Status open_stages(Session *session, Split split, const EvaluateOptions *options,
                           const EvaluationResult *result, Stages *stages)
 {
+    if (options->wants_curve) TRY(open_temperatures(session, split, options, options->curve, &stages->curve));
     TRY(open_stage(session, split, options, 1, &stages->pass[EVALUATE_BEFORE]));
     if (!result->has_temperature) return OK;
     TRY(open_stage(session, split, options, evaluation_temperature(result, EVALUATE_AFTER_ECE),
@@ -153,6 +183,10 @@ static Status measure_stages(Session *session, const EvaluateOptions *options, c
             status = measure_stage(session, options, stages, &progress, stage, result);
     evaluate_progress_end(&progress);
     TRY(status);
+    if (stages->curve != NULL) {
+        result->has_curve = true;
+        TRY(temperature_pass_search(stages->curve, session->host_collective, &result->curve[EVALUATE_TEST]));
+    }
     result->samples = result->measured[EVALUATE_BEFORE].samples;
     if (result->has_temperature && stages->pass[EVALUATE_AFTER_NLL] == NULL) {
         result->measured[EVALUATE_AFTER_NLL] = result->measured[EVALUATE_AFTER_ECE];
@@ -173,6 +207,12 @@ Status evaluate_stream(Session *session, Split split, const EvaluateOptions *opt
     Status status;
     if (session->evaluate[split].source == NULL)
         return fail(STATUS_INPUT, "the %s split of %s is empty", split_name(split), session->data->dataset);
+    if (options->recalibrations > 0 || options->calibrator != NULL || options->more != NULL)
+        return fail(
+            STATUS_UNSUPPORTED,
+            "other calibrators than a temperature, and --all-measures, need all logits at once; those "
+            "of %s are measured as they come",
+            task->unit);
     *result = (EvaluationResult){.classes = session->data->classes,
                                  .replicates = options->replicates,
                                  .has_temperature = split != SPLIT_VALIDATION &&
@@ -183,13 +223,14 @@ Status evaluate_stream(Session *session, Split split, const EvaluateOptions *opt
     if (task->group_kinds != NULL) stages.kinds = result->group_kinds = task->group_kinds(&kinds);
     for (int kind = 0; kind < stages.kinds; ++kind)
         result->group_kind[kind] = kinds[kind];
-    if (result->has_temperature) TRY(search(session, options, &result->search));
+    if (result->has_temperature) TRY(search(session, options, result));
     TRY_ELSE(done, comm_agree(session->world, open_stages(session, split, options, result, &stages)));
     TRY_ELSE(done, comm_agree(session->world, run_stages(session, split, &stages)));
     TRY_ELSE(done, measure_stages(session, options, &stages, result));
 done:
     for (int stage = 0; stage < EVALUATE_STAGES; ++stage)
         calibration_pass_close(stages.pass[stage]);
+    temperature_pass_close(stages.curve);
     for (int kind = 0; kind < stages.kinds; ++kind)
         free(stages.group[kind]);
     free(stages.cluster);
