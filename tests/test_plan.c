@@ -600,7 +600,7 @@ static void starting_weights_may_come_from_pytorch(void **state)
     wide[ELEMENT] = 0.2;
     tensor[0].data = wide;
     tensor[0].type = FLOAT64;
-    (void)snprintf(name[count - 1], sizeof name[count - 1], "of.another.network");
+    (void)snprintf(name[count > 0 ? count - 1 : 0], sizeof name[0], "of.another.network");
     assert_ok(safetensors_write(path, tensor, count, NULL, 0));
     ((float *)store_find(f.store, "fc.weight")->data)[5] = 2.0F;
     char *kept;

@@ -51,7 +51,7 @@ static const TraceLoss *find_loss(const GoldenCase *golden)
     return NULL;
 }
 
-static void add(Trace *trace, const char *setting)
+static void add_setting(Trace *trace, const char *setting)
 {
     NetworkSettings *settings = &trace->settings;
     assert_true(settings->count < NETWORK_MAX_SETTINGS - 1);
@@ -83,18 +83,18 @@ static void trace_open(Trace *trace, const GoldenCase *golden)
     memcpy(trace->images, (const int64_t[]){batch, x[3], x[4], x[2]}, sizeof trace->images);
     network_settings(golden, &trace->settings);
     const TraceLoss *loss = trace->loss;
-    if (loss->policy != NULL) add(trace, loss->policy);
+    if (loss->policy != NULL) add_setting(trace, loss->policy);
     if (loss->policy != NULL && strncmp(loss->policy, "loss.policy", strlen("loss.policy")) == 0)
-        add(trace, "loss.name=focal");
-    if (strstr(loss->setting, "gammas") != NULL) add(trace, "loss.thresholds=[0.2, 0.5]");
+        add_setting(trace, "loss.name=focal");
+    if (strstr(loss->setting, "gammas") != NULL) add_setting(trace, "loss.thresholds=[0.2, 0.5]");
     (void)snprintf(trace->text, sizeof trace->text, "%s", loss->setting);
     char *place = strstr(trace->text, "%g");
     if (place != NULL)
         (void)snprintf(place, sizeof trace->text - (size_t)(place - trace->text), "%g%s",
                        golden_number(golden, loss->number),
                        loss->setting + (place - trace->text) + strlen("%g"));
-    add(trace, trace->text);
-    if (golden_number(golden, "params/loss_mean") != 0) add(trace, "loss.reduction=mean");
+    add_setting(trace, trace->text);
+    if (golden_number(golden, "params/loss_mean") != 0) add_setting(trace, "loss.reduction=mean");
 }
 
 static void trace_close(Trace *trace)
