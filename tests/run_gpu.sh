@@ -215,7 +215,7 @@ begin_report() { # PARTS
 # ---- parts ----
 
 # As launch/bundle.sh has them; in this order: single ops, what is made of them, and last the convolutions, which take longest.
-suites=${PLUMB_SUITES:-test_ops_basic test_ops_norm test_ops_random test_ops_shape test_ops_embedding test_ops_sequence test_ops_tree test_batch_norm test_golden_layers test_losses test_golden_losses test_calibration_pass test_store test_optimizer test_optimizer_groups test_ops_conv}
+suites=${PLUMB_SUITES:-test_ops_basic test_ops_norm test_ops_random test_ops_shape test_ops_embedding test_ops_sequence test_ops_tree test_ops_attention test_ops_decode test_batch_norm test_golden_layers test_losses test_loss_output test_golden_losses test_calibration_pass test_store test_optimizer test_optimizer_groups test_transformer test_decoder test_ops_conv}
 
 # The outcome of one suite as a row. SUITE SECONDS WORDS-BEFORE-IT...
 run_suite() {
