@@ -315,7 +315,7 @@ def metrics(run):
         for line in file:
             entry = json.loads(line)
             entry.pop("seconds")
-            entry.pop("samples_per_second")
+            entry.pop("tokens_per_second" if "tokens_per_second" in entry else "samples_per_second")
             lines.append(entry)
     return lines
 

@@ -190,8 +190,10 @@ static bool read_epoch(const char *line, size_t length, RunEpoch *epoch)
     epoch->train_error = number_of(train, "error");
     epoch->seconds = number_of(object, "seconds");
     epoch->samples_per_second = number_of(object, "samples_per_second");
-    if (isnan(epoch->samples_per_second)) /* runs of version 0.1 */
-        epoch->samples_per_second = number_of(object, "images_per_second");
+    static const char *const others[] = {"tokens_per_second",
+                                         "images_per_second"}; /* of translation; of version 0.1 */
+    for (int i = 0; i < 2 && isnan(epoch->samples_per_second); ++i)
+        epoch->samples_per_second = number_of(object, others[i]);
     for (int i = 0; i < SPLIT_COUNT; ++i) {
         const char *name = i == SPLIT_TRAIN ? EPOCH_TRAIN_SPLIT : split_name((Split)i);
         const cJSON *part = cJSON_GetObjectItemCaseSensitive(object, name);

@@ -26,7 +26,7 @@ Status epoch_metrics_measure(Session *session, EpochMetrics *metrics)
     return OK;
 }
 
-void epoch_metrics_print(const EpochMetrics *metrics, int64_t epochs, const char *unit)
+void epoch_metrics_print(const EpochMetrics *metrics, int64_t epochs)
 {
     char text[400];
     int used = snprintf(text, sizeof text, "epoch %.6g/%" PRId64 ": train loss %.4f error %.2f %%",
@@ -37,7 +37,7 @@ void epoch_metrics_print(const EpochMetrics *metrics, int64_t epochs, const char
         used += snprintf(text + used, sizeof text - (size_t)used, " | %s error %.2f %% NLL %.4f ECE %.2f %%",
                          split_name((Split)split), 100 * c->error, c->nll, 100 * c->ece);
     }
-    log_info("%s | %.1f s, %.0f %s/s", text, metrics->seconds, metrics->samples_per_second, unit);
+    log_info("%s | %.1f s, %.0f %s/s", text, metrics->seconds, metrics->rate, metrics->unit);
 }
 
 /* Numbers of full precision; JSON has no NaN, so what has no value is null. */
@@ -83,7 +83,7 @@ Status epoch_metrics_json(const EpochMetrics *metrics, char **line)
         add_number(part, "entropy_misclassified", c->entropy_misclassified);
     }
     add_number(object, "seconds", metrics->seconds);
-    add_number(object, "samples_per_second", metrics->samples_per_second);
+    add_number(object, metrics->rate_name, metrics->rate);
     char *text = cJSON_PrintUnformatted(object);
     cJSON_Delete(object);
     if (text == NULL) return fail(STATUS_MEMORY, "no memory for a line of metrics");

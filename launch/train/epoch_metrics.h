@@ -9,15 +9,15 @@ typedef struct {
     double epoch; /* done; with a fraction in the course of one */
     int64_t step; /* done */
     double learning_rate, train_loss, train_error, gradient_norm;
-    double seconds, samples_per_second;
-    bool has[SPLIT_COUNT]; /* which splits were measured */
+    double seconds, rate;
+    const char *rate_name, *unit; /* "samples_per_second", "images"; constants */
+    bool has[SPLIT_COUNT];        /* which splits were measured */
     Calibration split[SPLIT_COUNT];
 } EpochMetrics;
 
 /* Evaluates the validation and test splits as they are now, and the training split where the config wants it. Collective. */
 CHECKED Status epoch_metrics_measure(Session *, EpochMetrics *);
-/* unit: of samples, for people ("images"). */
-void epoch_metrics_print(const EpochMetrics *, int64_t epochs, const char *unit);
+void epoch_metrics_print(const EpochMetrics *, int64_t epochs);
 /* {"epoch":..,"step":..,"train":{"loss","error"},"train_split":{..},"validation":{..},"test":{..}}; release with
  * free(). */
 CHECKED Status epoch_metrics_json(const EpochMetrics *, char **line);

@@ -290,6 +290,7 @@ typedef struct {
 static Status report_epoch(Trainer *trainer, const EpochWork *work, bool evaluate)
 {
     Session *session = trainer->session;
+    const Task *task = session->data->task;
     const Position *position = &trainer->position;
     const double seconds = progress_clock() - work->started;
     EpochMetrics metrics = {
@@ -300,7 +301,9 @@ static Status report_epoch(Trainer *trainer, const EpochWork *work, bool evaluat
         .train_error = 1.0 - position->sums[LOSS_CORRECT] / position->sums[LOSS_WEIGHT],
         .gradient_norm = trainer->gradient_norm,
         .seconds = seconds,
-        .samples_per_second = (double)work->samples / seconds};
+        .rate = (double)work->samples / seconds,
+        .rate_name = task->rate != NULL ? task->rate : "samples_per_second",
+        .unit = task->unit};
     if (evaluate) {
         TRY(epoch_metrics_measure(session, &metrics));
         TRY(keep_if_best(trainer, &metrics));
@@ -308,7 +311,7 @@ static Status report_epoch(Trainer *trainer, const EpochWork *work, bool evaluat
     Status status = OK;
     if (session->world->rank == 0) {
         progress_clear(&trainer->progress);
-        epoch_metrics_print(&metrics, trainer->epochs, session->data->task->unit);
+        epoch_metrics_print(&metrics, trainer->epochs);
         char *line;
         status = epoch_metrics_json(&metrics, &line);
         if (status == OK) {
