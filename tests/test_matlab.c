@@ -10,9 +10,7 @@ static const char *const seeds[] = {"plain.mat", "compressed.mat", "big_endian.m
 
 static const char *seed_path(const char *name, char path[PATH_MAX])
 {
-    (void)snprintf(path, PATH_MAX, "%s", __FILE__);
-    char *slash = strrchr(path, '/');
-    (void)snprintf(slash, PATH_MAX - (size_t)(slash - path), "/seeds/matlab/%s", name);
+    (void)snprintf(path, PATH_MAX, TEST_SEEDS "/matlab/%s", name);
     return path;
 }
 
