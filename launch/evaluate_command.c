@@ -502,10 +502,10 @@ static Status evaluate_and_tell(World *world, Arguments *arguments)
 {
     EvaluationResult *result;
     OodResult ood = {.count = 0};
-    TRY(memory_new(&result, 1, sizeof *result, "evaluation"));
     char *calibrator = NULL; /* that was fitted, as a file's text */
     if (arguments->save_calibrator != NULL) arguments->evaluate.save = &calibrator;
-    Status status = evaluate_either(world, arguments, &ood, result);
+    Status status = comm_agree(world, memory_new(&result, 1, sizeof *result, "evaluation"));
+    if (status == OK) status = evaluate_either(world, arguments, &ood, result);
     if (status == OK)
         status = comm_agree(world, world->rank == 0 ? write_result(arguments, result, calibrator) : OK);
     free(calibrator);

@@ -10,6 +10,8 @@
 
 /* Boxes are first cut finer than there may be shapes, and then joined: cuts go through all of a box, joints need not. */
 enum { FINER = 2, MOST_BOXES = FINER * BATCH_MAX_SHAPES };
+/* Shapes for pairs that are set apart. */
+enum { MOST_APART = 8 };
 
 /* All pairs of one pair of lengths. */
 typedef struct {
@@ -214,12 +216,21 @@ static Status make_cells(const PairLength length[], int64_t count, Cell **cell, 
     return OK;
 }
 
+static int64_t longer_side(const Cell *cell) { return larger(cell->length[0], cell->length[1]); }
+
+static int longer_side_first(const void *a, const void *b)
+{
+    const int64_t left = longer_side(a), right = longer_side(b);
+    return left != right ? (left > right ? -1 : 1) : by_source(a, b);
+}
+
 /* Not so many shapes that most of their batches would be ragged. */
 static int most_shapes(const TokenShapeOptions *options, int64_t tokens)
 {
     enum { BATCHES_A_SHAPE = 4 };
     const int64_t batches = tokens / 2 / options->tokens;
-    int most = options->most < BATCH_MAX_SHAPES ? options->most : BATCH_MAX_SHAPES;
+    const int room = BATCH_MAX_SHAPES - (options->longest > 0 ? MOST_APART : 0);
+    int most = options->most < room ? options->most : room;
     if (most > batches / BATCHES_A_SHAPE) most = (int)(batches / BATCHES_A_SHAPE);
     return most > 1 ? most : 1;
 }
@@ -250,6 +261,40 @@ static Status choose(Cell cell[], int64_t cells, const TokenShapeOptions *option
     return OK;
 }
 
+/* Cells with a side that is longer than that come first, the longest before all; how many there are. */
+static int64_t set_apart(Cell cell[], int64_t cells, int64_t longest)
+{
+    int64_t apart = 0;
+    qsort(cell, (size_t)cells, sizeof *cell, longer_side_first);
+    while (apart < cells && longer_side(&cell[apart]) > longest)
+        ++apart;
+    return apart;
+}
+
+/* Their shapes, before the others: each for lengths down to half of its longest one. */
+static void add_apart(const Cell cell[], int64_t cells, const TokenShapeOptions *options, TokenShapes *shapes)
+{
+    TokenShapes all = {.count = 0};
+    for (int64_t i = 0; i < cells && all.count < MOST_APART;) {
+        const bool last = all.count == MOST_APART - 1;
+        const int64_t half = longer_side(&cell[i]) / 2;
+        Extent extent = {.pairs = 0};
+        for (; i < cells && (last || longer_side(&cell[i]) > half); ++i)
+            extend(&extent, &cell[i]);
+        all.shape[all.count++] = (TokenShape){.source = extent.length[0],
+                                              .target = extent.length[1],
+                                              .pairs = larger(pairs_within(options->tokens, &extent), 1),
+                                              .parent = -1};
+    }
+    const int before = all.count;
+    for (int i = 0; i < shapes->count; ++i) {
+        all.shape[all.count] = shapes->shape[i];
+        if (shapes->shape[i].parent >= 0) all.shape[all.count].parent += before;
+        ++all.count;
+    }
+    *shapes = all;
+}
+
 Status token_shapes_choose(const PairLength length[], int64_t count, const TokenShapeOptions *options,
                            TokenShapes *shapes)
 {
@@ -258,7 +303,9 @@ Status token_shapes_choose(const PairLength length[], int64_t count, const Token
     *shapes = (TokenShapes){.count = 0};
     if (count < 1) return fail(STATUS_INPUT, "there is no sentence to make batches of");
     Status status = make_cells(length, count, &cell, &cells);
-    if (status == OK) status = choose(cell, cells, options, shapes);
+    const int64_t apart = status == OK && options->longest > 0 ? set_apart(cell, cells, options->longest) : 0;
+    if (status == OK && apart < cells) status = choose(cell + apart, cells - apart, options, shapes);
+    if (status == OK && apart > 0) add_apart(cell, apart, options, shapes);
     free(cell);
     return status;
 }

@@ -26,16 +26,19 @@ typedef struct {
 
 typedef struct {
     int count;
-    TokenShape shape[BATCH_MAX_SHAPES]; /* the longest, which holds every pair, first */
+    TokenShape shape
+        [BATCH_MAX_SHAPES]; /* the longest, which holds every pair (but those set apart: theirs come before), first */
 } TokenShapes;
 
 typedef struct {
     int64_t tokens; /* source positions, and target positions, of a batch */
     int most;       /* shapes; at most BATCH_MAX_SHAPES */
     double padding; /* share of positions: no more shapes are made where they leave no more than this */
+    int64_t
+        longest; /* in evaluation: pairs with a longer side have shapes of their own, of a pair or few; 0: none have */
 } TokenShapeOptions;
 
-/* STATUS_INPUT without pairs, and for a pair that is longer than a batch. */
+/* STATUS_INPUT without pairs, and for a pair that is longer than a batch and not of those that `longest` sets apart. */
 CHECKED Status token_shapes_choose(const PairLength length[], int64_t count, const TokenShapeOptions *,
                                    TokenShapes *);
 /* The smallest shape that takes the pair; -1: none does. */

@@ -113,6 +113,39 @@ static void sentences_of_news_need_little_padding(void **state)
     free(length);
 }
 
+static void long_pairs_are_set_apart(void **state)
+{
+    (void)state;
+    enum { COUNT = 50 };
+    PairLength *length = made_lengths(COUNT, 12, 60);
+    length[7] = (PairLength){.source = 2001, .target = 1800};
+    length[8] = (PairLength){.source = 100, .target = 20};
+    TokenShapes with, without;
+    const TokenShapeOptions options = {.tokens = 400, .most = 16, .padding = 0.08, .longest = 64};
+    assert_ok(token_shapes_choose(length, COUNT, &options, &with));
+    assert_int_equal(token_shape_for(&with, length[7]), 0);
+    assert_true(with.shape[0].source == 2001 && with.shape[0].pairs == 1);
+    assert_int_equal(token_shape_for(&with, length[8]), 1);
+    assert_true(with.shape[1].source == 100 && with.shape[1].pairs == 4);
+    length[7] = length[8] = length[0];
+    assert_ok(token_shapes_choose(length, COUNT, &options, &without));
+    assert_int_equal(with.count, without.count + 2); /* the others are as they are without those */
+    for (int i = 0; i < without.count; ++i) {
+        const TokenShape *shape = &with.shape[i + 2], *other = &without.shape[i];
+        assert_true(shape->source == other->source && shape->target == other->target &&
+                    shape->pairs == other->pairs);
+        assert_int_equal(shape->parent, other->parent < 0 ? -1 : other->parent + 2);
+    }
+    /* All are long, of ever other lengths: some shapes take them. */
+    for (int i = 0; i < COUNT; ++i)
+        length[i] = (PairLength){.source = 65 << (i / 3), .target = 3};
+    assert_ok(token_shapes_choose(length, 45, &options, &with));
+    for (int i = 0; i < 45; ++i)
+        assert_true(token_shape_for(&with, length[i]) >= 0);
+    assert_true(with.count == 8 && with.shape[0].source == 65 << 14);
+    free(length);
+}
+
 static void an_epoch_is_a_function_of_seed_and_number(void **state)
 {
     (void)state;
@@ -534,6 +567,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sentences_of_news_need_little_padding),
+        cmocka_unit_test(long_pairs_are_set_apart),
         cmocka_unit_test(an_epoch_is_a_function_of_seed_and_number),
         cmocka_unit_test(odd_sets_of_lengths_have_batches),
         SCRATCH(ranks_and_parts_share_the_same_batches),

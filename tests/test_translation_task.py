@@ -147,6 +147,7 @@ class TranslationTask(Suite):
         job = Job(["evaluate", copy, "--bootstrap", "0"]).wait()
         self.assertEnds(job, INPUT)
         self.assertIn("another vocabulary", job.errors, self.said(job))
+        self.assertIn("(dataset.*, subwords.*)", job.errors, self.said(job))
         with open(f"{copy}/subwords.model", "wb"):
             pass
         job = Job(["evaluate", copy, "--bootstrap", "0"]).wait()
@@ -196,6 +197,31 @@ class TranslationTask(Suite):
         self.train(self.config, f"dataset.folder={folder}", "epochs=1", "dataset.longest_sentence=60")
         self.assertIn("1 pairs are left out: a side is longer than dataset.longest_sentence, 60", self.job.errors)
         self.assertIn("1 pairs are left out: a side has no text", self.job.errors)
+
+    def with_long_line(self, name, part, words):
+        folder = f"{self.scratch}/{name}"
+        shutil.copytree(self.data, folder)
+        for language, word in (("en", "cat"), ("de", "katze")):
+            with open(f"{folder}/{part}.{language}", "a", encoding="utf-8") as file:
+                file.write(" ".join([word] * words) + "\n")
+        return folder
+
+    def test_one_long_sentence_does_not_lengthen_an_evaluation(self):
+        folder = self.with_long_line("one_long", "test", 2000)
+        run = self.train(self.config, f"dataset.folder={folder}", "epochs=1")
+        self.assertRegex(self.job.errors, r"one_long/test\.(en|de):41: \d+ subwords with the end token, the most of 1 sentence pairs")
+        found = json.loads(contents(f"{run}/evaluation.json"))
+        self.assertEqual(found["sentences"], 41)
+        self.assertGreater(found["samples"], 2000)
+
+    def test_learned_positions_are_enough_or_the_line_is_named(self):
+        learned = ("model.positions=learned", "epochs=1")
+        self.train(self.config, *learned, "model.max_positions=30", "dataset.longest_sentence=30")
+        for part, line in (("val", 31), ("train", 221)):
+            folder = self.with_long_line(f"positions_{part}", part, 100)
+            job = Job(["train", self.config, *learned, f"dataset.folder={folder}", "model.max_positions=60", "--run", self.folder()]).wait()
+            self.assertEnds(job, INPUT)
+            self.assertRegex(job.errors, rf"{part}\.(en|de):{line}: \d+ subwords with the end token; model.max_positions is 60")
 
     def test_what_does_not_fit(self):
         for name, file, data, text in (("counts", "train.de", b"eins\nzwei\n", "train.de has 2: line 2 is the last that both have"),

@@ -33,13 +33,17 @@ static GroupMeasures measures_of(const int64_t *sums, int bins)
                            .ece = gaps / n};
 }
 
-Status groups_measure(Collective *collective, const double signed_confidence[], const uint8_t group[],
-                      int64_t count, int groups, int bins, GroupMeasures measures[])
+Status groups_measure(World *world, Collective *collective, const double signed_confidence[],
+                      const uint8_t group[], int64_t count, int groups, int bins, GroupMeasures measures[])
 {
     double edge[CALIBRATION_MAX_BINS + 1];
     int64_t *sums;
     const int64_t cells = (int64_t)groups * bins * GROUP_SUMS;
-    TRY(memory_new(&sums, (size_t)cells, sizeof *sums, "sums of groups"));
+    Status status = comm_agree(world, memory_new(&sums, (size_t)cells, sizeof *sums, "sums of groups"));
+    if (status != OK) {
+        free(sums);
+        return status;
+    }
     bins_edges(bins, edge);
     for (int64_t i = 0; i < count; ++i) {
         const double confidence = fabs(signed_confidence[i]);
@@ -48,7 +52,7 @@ Status groups_measure(Collective *collective, const double signed_confidence[], 
         bin[SUM_RIGHT] += signed_confidence[i] > 0;
         bin[SUM_CONFIDENCE_UNITS] += llrint(confidence * CONFIDENCE_UNIT);
     }
-    Status status = counts_reduce(collective, sums, cells);
+    status = counts_reduce(collective, sums, cells);
     for (int g = 0; g < groups && status == OK; ++g)
         measures[g] = measures_of(sums + (int64_t)g * bins * GROUP_SUMS, bins);
     free(sums);

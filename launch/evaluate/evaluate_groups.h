@@ -2,6 +2,7 @@
 #ifndef PLUMB_LAUNCH_EVALUATE_EVALUATE_GROUPS_H
 #define PLUMB_LAUNCH_EVALUATE_EVALUATE_GROUPS_H
 
+#include "comm/comm.h"
 #include "engine/device/collective.h"
 #include "launch/tasks/task.h"
 
@@ -17,7 +18,7 @@ typedef struct {
 
 /* signed_confidence [count]: of this rank's samples, negative where the prediction is wrong; group [count]: 0 .. groups - 1.
  * measures [groups]. All ranks get the same bits, however they share the samples. Collective. */
-CHECKED Status groups_measure(Collective *, const double signed_confidence[], const uint8_t group[],
+CHECKED Status groups_measure(World *, Collective *, const double signed_confidence[], const uint8_t group[],
                               int64_t count, int groups, int bins, GroupMeasures measures[]);
 
 #endif

@@ -68,8 +68,9 @@ Status ood_result_add(World *world, Collective *collective, int threads, const L
 {
     TRY(comm_agree(world, logits_check(out, threads)));
     OodSet *grown = realloc(result->set, ((size_t)result->count + 1) * sizeof *grown);
-    if (grown == NULL) return fail(STATUS_MEMORY, "no memory for the sets out of distribution");
-    result->set = grown;
+    if (grown != NULL) result->set = grown;
+    TRY(comm_agree(world,
+                   grown != NULL ? OK : fail(STATUS_MEMORY, "no memory for the sets out of distribution")));
     OodSet *set = &result->set[result->count];
     memset(set, 0, sizeof *set);
     (void)snprintf(set->name, sizeof set->name, "%s", out->name);

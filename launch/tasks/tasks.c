@@ -53,9 +53,9 @@ Status task_check_vocabulary(const TaskData *data, const SafeFile *checkpoint)
     if (strcmp(own, its) == 0) return OK;
     return fail(STATUS_INPUT,
                 "the checkpoint was trained with another vocabulary (%s) than the data now have (%s): give "
-                "it the data "
-                "and the settings (dataset.*, vocabulary.*) that it was trained with",
-                its[0] != '\0' ? its : "none", own[0] != '\0' ? own : "none");
+                "it the data and the settings (dataset.*, %s.*) that it was trained with",
+                its[0] != '\0' ? its : "none", own[0] != '\0' ? own : "none",
+                data->task->input == MODEL_OF_TRANSLATION ? "subwords" : "vocabulary");
 }
 
 /* The global batch must part evenly among ranks and micro-batches. */

@@ -50,12 +50,13 @@ static bool list_dataset(int index, TaskDataset *out)
 static Status describe(const Config *config, TaskShare share, const ModelOptions *model, TaskData **out)
 {
     TranslationTask *task;
-    (void)model;
     *out = NULL;
     TRY(memory_new(&task, 1, sizeof *task, "the data set"));
     *out = &task->data;
     task->data.task = &translation_task;
     TRY(translation_data_read(config, share, &task->corpora));
+    if (model->transformer.positions.kind == POSITIONS_LEARNED)
+        task->corpora.positions = model->transformer.positions.most;
     task->data.dataset = task->corpora.dataset->name;
     task->share = (TokenShare){.rank = share.rank,
                                .ranks = share.ranks,
@@ -89,14 +90,20 @@ static Status choose_shapes(TranslationTask *task, const Config *config)
     return placed;
 }
 
-/* As many tokens as training's parts have, unless their logits would take too much memory. */
+/* As many tokens as training's parts have, unless their logits would take too much memory. Sentences that training would leave out
+ * do not lengthen all others. */
 static Status choose_evaluation_shapes(TranslationTask *task, const TranslationSplit *split,
                                        TokenShapes *shapes)
 {
-    TokenShapeOptions options = {
-        .tokens = EVALUATE_LOGITS / task->data.classes, .most = EVALUATE_SHAPES, .padding = EVALUATE_PADDING};
+    TokenShapeOptions options = {.tokens = EVALUATE_LOGITS / task->data.classes,
+                                 .most = EVALUATE_SHAPES,
+                                 .padding = EVALUATE_PADDING,
+                                 .longest = task->corpora.longest};
     if (options.tokens > task->share.part_tokens) options.tokens = task->share.part_tokens;
-    if (options.tokens < split->longest) options.tokens = split->longest;
+    for (int64_t i = 0; i < split->count; ++i) {
+        const int64_t longer = translation_longer_side(split->length[i]);
+        if (longer > options.tokens && longer <= options.longest) options.tokens = longer;
+    }
     return token_shapes_choose(split->length, split->count, &options, shapes);
 }
 
@@ -203,9 +210,12 @@ static TokenShare share_for(const TranslationTask *task, bool training)
 static int shapes(const TaskData *data, Split split, bool training, BatchShape shape[BATCH_MAX_SHAPES])
 {
     /* Without the data, for sentences of a usual length. */
-    static const TokenShapes usual = {.count = 1,
-                                      .shape = {{.source = 32, .target = 32, .pairs = 8, .parent = -1}}};
+    enum { USUAL = 32 };
     const TranslationTask *task = (const TranslationTask *)data;
+    int64_t length = task->corpora.longest < USUAL ? task->corpora.longest : USUAL;
+    if (task->corpora.positions > 0 && task->corpora.positions < length) length = task->corpora.positions;
+    const TokenShapes usual = {.count = 1,
+                               .shape = {{.source = length, .target = length, .pairs = 8, .parent = -1}}};
     const TokenShare share = share_for(task, training);
     const TokenShapes *chosen = training ? &task->train : &task->evaluate[split];
     return translation_batch_shapes(chosen->count > 0 ? chosen : &usual, &share, shape);

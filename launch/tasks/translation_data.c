@@ -272,15 +272,24 @@ static Status make_subwords(TranslationData *data, const ParallelCorpus *corpus)
     return status;
 }
 
-static Status load_subwords(TranslationData *data, const Config *config, const ParallelCorpus *corpus)
+static Status open_subwords(TranslationData *data, const Config *config)
 {
-    if (data->subwords_file[0] == '\0') return make_subwords(data, corpus);
     if (!file_exists(data->subwords_file))
         return config_error(config, "subwords.file", "there is no file %s", data->subwords_file);
     return subwords_read(data->subwords_file, data->kind, &data->subwords);
 }
 
+static Status load_subwords(TranslationData *data, const Config *config, const ParallelCorpus *corpus)
+{
+    return data->subwords_file[0] == '\0' ? make_subwords(data, corpus) : open_subwords(data, config);
+}
+
 /* ---- splits ---- */
+
+int64_t translation_longer_side(PairLength length)
+{
+    return length.source > length.target ? length.source : length.target;
+}
 
 /* A limit takes pairs at random, in their order. */
 static Status apply_limit(const TranslationData *data, Split which, TranslationSplit *split)
@@ -317,7 +326,8 @@ static Status take_pairs(const TranslationData *data, Split which, TranslationSp
     for (int64_t i = 0; i < corpus->pairs; ++i) {
         const int64_t source = 1 + encoded_length(corpus, SOURCE_SIDE, i);
         const int64_t target = 1 + encoded_length(corpus, TARGET_SIDE, i);
-        const int64_t longer = source > target ? source : target;
+        const PairLength length = {.source = (int32_t)source, .target = (int32_t)target};
+        const int64_t longer = translation_longer_side(length);
         const bool empty = source == 1 || target == 1, too_long = longer > data->longest;
         if (longer > split->longest) split->longest = longer;
         if (which == SPLIT_TRAIN) {
@@ -326,9 +336,39 @@ static Status take_pairs(const TranslationData *data, Split which, TranslationSp
             if (empty || too_long) continue;
         }
         split->pair[split->count] = i;
-        split->length[split->count++] = (PairLength){.source = (int32_t)source, .target = (int32_t)target};
+        split->length[split->count++] = length;
     }
     return apply_limit(data, which, split);
+}
+
+/* Of the split's pairs, those that the network cannot take, and those that make an evaluation slow. */
+static Status check_lengths(const TranslationData *data, Split which, const ParallelCorpus *corpus,
+                            const TranslationSplit *split)
+{
+    int64_t longest = 0, at = 0, too_long = 0;
+    for (int64_t i = 0; i < split->count; ++i) {
+        const int64_t longer = translation_longer_side(split->length[i]);
+        too_long += longer > data->longest;
+        if (longer <= longest) continue;
+        longest = longer;
+        at = i;
+    }
+    if (split->count == 0) return OK;
+    const int side = split->length[at].source == longest ? SOURCE_SIDE : TARGET_SIDE;
+    const long long line = (long long)split->pair[at] + 1;
+    if (data->positions > 0 && longest > data->positions)
+        return fail(STATUS_INPUT,
+                    "%s:%lld: %lld subwords with the end token; model.max_positions is %lld (learned "
+                    "positions): give the network more of them, or leave the sentence out%s",
+                    corpus->name[side], line, (long long)longest, (long long)data->positions,
+                    which == SPLIT_TRAIN ? " (dataset.longest_sentence)" : "");
+    if (too_long > 0) /* training has left them out */
+        log_warning(
+            "%s:%lld: %lld subwords with the end token, the most of %lld sentence pairs that are longer "
+            "than dataset.longest_sentence, %lld: training leaves such pairs out, but evaluation takes "
+            "them, a few at once, which takes time and memory",
+            corpus->name[side], line, (long long)longest, (long long)too_long, (long long)data->longest);
+    return OK;
 }
 
 static Status tell(const TranslationData *data, Split which, const TranslationSplit *split)
@@ -366,6 +406,7 @@ static Status load_split(TranslationData *data, Split which, const ParallelCorpu
     Status status = encode_cache_open(&options, &split->corpus);
     free(name);
     if (status == OK) status = take_pairs(data, which, split);
+    if (status == OK) status = check_lengths(data, which, corpus, split);
     return status == OK ? tell(data, which, split) : status;
 }
 
@@ -374,7 +415,7 @@ Status translation_data_load(TranslationData *data, const Config *config)
     for (int split = 0; split < SPLIT_COUNT; ++split) {
         const bool for_subwords = split == SPLIT_TRAIN && data->subwords_file[0] == '\0';
         if (split == SPLIT_TRAIN && !data->needs_training && !for_subwords) {
-            TRY(load_subwords(data, config, NULL));
+            TRY(open_subwords(data, config));
             continue;
         }
         if (is_absent(data, (Split)split) && split != SPLIT_TRAIN) continue;

@@ -40,6 +40,7 @@ typedef struct {
     SubwordsTraining training; /* of subwords that are made */
     int64_t sample;            /* lines of a side to make them of */
     int64_t longest;           /* tokens of a sentence in training */
+    int64_t positions;         /* the most tokens that the network takes; 0: any number */
     int64_t limit[SPLIT_COUNT];
     uint64_t split_seed;
     int first; /* block to begin encoding with: this rank's number */
@@ -49,6 +50,8 @@ typedef struct {
     TranslationSplit split[SPLIT_COUNT];
 } TranslationData;
 
+/* Tokens of the longer side. */
+int64_t translation_longer_side(PairLength);
 /* Reads the settings of the data and the subwords. */
 CHECKED Status translation_data_read(const Config *, TaskShare, TranslationData *);
 /* Loads subwords and splits: makes what is missing in the cache. Not collective: ranks share the work by locks. */

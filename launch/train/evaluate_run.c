@@ -43,8 +43,9 @@ static Status gather_rows(Session *session, const void *mine, int64_t count, int
     char *parts = NULL;
     Status status;
     *all = NULL;
-    TRY_ELSE(done, memory_new(&part, (size_t)largest + 1, row, "predictions"));
-    TRY_ELSE(done, memory_new(&parts, (size_t)largest * (size_t)size + 1, row, "predictions"));
+    status = memory_new(&part, (size_t)largest + 1, row, "predictions");
+    if (status == OK) status = memory_new(&parts, (size_t)largest * (size_t)size + 1, row, "predictions");
+    TRY_ELSE(done, comm_agree(session->world, status));
     memcpy(part, mine, (size_t)count * row);
     TRY_ELSE(done, collective_gather(session->host_collective, (Span){part, largest * width, type},
                                      (Span){parts, largest * width * size, type}, NULL));
@@ -104,10 +105,11 @@ static Status measure_outside(Session *session, const OodChoice *choice, bool fo
     float *logits = NULL;
     Status status = comm_agree(session->world, task->outside(session->data, session->device, choice->name,
                                                              choice->from, &note, &outside));
-    if (status != OK && forgiving && outside == NULL) {
+    if (status != OK && forgiving) { /* on all ranks, also where this one has opened it */
         if (session->world->rank == 0)
             log_warning("%s; plumb evaluate RUN --ood measures it later", status_message(status));
         status_free(status);
+        task_data_free(outside);
         return OK;
     }
     TRY_ELSE(done, status);
@@ -175,10 +177,11 @@ Status evaluate_trained(Session *session, const RunFolder *run, bool quiet)
 {
     EvaluationResult *result;
     const EvaluateOptions options = options_of(session);
-    TRY(memory_new(&result, 1, sizeof *result, "evaluation"));
+    Status status = memory_new(&result, 1, sizeof *result, "evaluation");
     OodResult ood = {.count = 0};
     const EvaluateOutside outside = {&session->experiment.evaluate.ood, true, &ood};
-    Status status = evaluate_network(session, SPLIT_TEST, &options, &outside, run->path, result);
+    TRY_ELSE(done, comm_agree(session->world, status));
+    status = evaluate_network(session, SPLIT_TEST, &options, &outside, run->path, result);
     if (status == OK && session->world->rank == 0) {
         char *json;
         status = evaluation_json(result, &json);
@@ -189,9 +192,11 @@ Status evaluate_trained(Session *session, const RunFolder *run, bool quiet)
         if (status == OK && ood.count > 0) status = ood_result_write(&ood, run->path, "last");
         if (status == OK && !quiet) evaluation_print(result, stdout);
     }
+    status = comm_agree(session->world, status);
+done:
     ood_result_free(&ood);
     free(result);
-    return comm_agree(session->world, status);
+    return status;
 }
 
 /* The newest checkpoint or, where that is damaged, the one before. */

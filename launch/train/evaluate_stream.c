@@ -149,8 +149,8 @@ static Status measure_stage(Session *session, const EvaluateOptions *options, co
     const CalibrationScores *scores = calibration_pass_scores(pass);
     TRY(calibration_pass_measure(pass, session->host_collective, &result->measured[stage]));
     for (int kind = 0; kind < stages->kinds; ++kind)
-        TRY(groups_measure(session->host_collective, scores->signed_confidence, stages->group[kind],
-                           scores->count, result->group_kind[kind].groups, options->bins,
+        TRY(groups_measure(session->world, session->host_collective, scores->signed_confidence,
+                           stages->group[kind], scores->count, result->group_kind[kind].groups, options->bins,
                            result->group[kind][stage]));
     if (options->replicates > 0) {
         const BootstrapOptions bootstrap = {.replicates = options->replicates,
