@@ -13,7 +13,7 @@
 
 #include <xxhash.h>
 
-enum { VERSION = 1 };
+enum { VERSION = 2 };
 
 /* The file: a header, `pairs` + 1 entries, ids of `width` bytes; numbers as the processor has them (little-endian). */
 typedef struct {

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@ struct LineReader {
     char *bytes; /* what was read and not yet given */
     size_t start, end, capacity;
     size_t searched; /* up to there is no LF, from `start` on */
+    bool begun;      /* the first line was given */
     bool at_end;     /* of the input */
     bool cut;        /* of the line at `start` something was left out */
 };
@@ -89,12 +91,18 @@ Status line_reader_next(LineReader *reader, bool wait, Line *line, bool *got)
                                                           : NULL;
         if (feed != NULL || (reader->at_end && !line_reader_ended(reader))) {
             const size_t end = feed != NULL ? (size_t)(feed - reader->bytes) : reader->end;
-            size_t size = end - reader->start;
-            if (size > LINE_MOST_BYTES) {
-                size = LINE_MOST_BYTES;
+            TextSpan text = {.data = reader->bytes + reader->start, .size = end - reader->start};
+            if (feed != NULL && !reader->cut && text.size > 0 && feed[-1] == '\r') --text.size;
+            if (text.size > LINE_MOST_BYTES) {
+                text.size = LINE_MOST_BYTES;
                 reader->cut = true;
             }
-            *line = (Line){.text = {.data = reader->bytes + reader->start, .size = size}, .cut = reader->cut};
+            if (!reader->begun) { /* a mark that some editors write */
+                const size_t mark = text_mark_bytes(text.data, text.size);
+                text = (TextSpan){.data = text.data + mark, .size = text.size - mark};
+            }
+            reader->begun = true;
+            *line = (Line){.text = text, .cut = reader->cut};
             reader->start = reader->searched = feed != NULL ? end + 1 : end;
             reader->cut = false;
             *got = true;
@@ -102,8 +110,9 @@ Status line_reader_next(LineReader *reader, bool wait, Line *line, bool *got)
         }
         if (reader->at_end) return OK;
         reader->searched = reader->end;
-        if (reader->end - reader->start > LINE_MOST_BYTES) { /* the rest of an endless line needs no memory */
-            reader->searched = reader->end = reader->start + LINE_MOST_BYTES;
+        /* The rest of an endless line needs no memory. One byte more is kept: it may be the CR of the line's end. */
+        if (reader->end - reader->start > LINE_MOST_BYTES + 1) {
+            reader->searched = reader->end = reader->start + LINE_MOST_BYTES + 1;
             reader->cut = true;
         }
         bool any;
@@ -149,16 +158,23 @@ bool line_is_blank(TextSpan line)
     return true;
 }
 
+/* The bytes before the first that is no part of UTF-8, or is a NUL. */
+static size_t good_bytes(const char *text, size_t size)
+{
+    const char *nul = size > 0 ? memchr(text, '\0', size) : NULL;
+    return utf8_invalid(text, nul != NULL ? (size_t)(nul - text) : size);
+}
+
 Status line_to_utf8(TextSpan line, char **copy, size_t *size, bool *changed)
 {
     static const char replacement[] = "\xEF\xBF\xBD";
     size_t wrong = 0;
-    for (size_t at = 0; (at += utf8_invalid(line.data + at, line.size - at)) < line.size; ++at)
+    for (size_t at = 0; (at += good_bytes(line.data + at, line.size - at)) < line.size; ++at)
         ++wrong;
     TRY(memory_new(copy, line.size + wrong * (sizeof replacement - 2) + 1, 1, "a line"));
     char *to = *copy;
     for (size_t at = 0; at < line.size;) {
-        const size_t good = utf8_invalid(line.data + at, line.size - at);
+        const size_t good = good_bytes(line.data + at, line.size - at);
         memcpy(to, line.data + at, good);
         to += good;
         at += good;
@@ -173,6 +189,11 @@ Status line_to_utf8(TextSpan line, char **copy, size_t *size, bool *changed)
 }
 
 /* ---- out ---- */
+
+size_t line_print_number(char text[LINE_NUMBER_BYTES], double number)
+{
+    return (size_t)snprintf(text, LINE_NUMBER_BYTES, "%.6f", number);
+}
 
 struct LineWriter {
     int descriptor;

@@ -18,9 +18,9 @@ typedef struct LineReader LineReader;
 CHECKED Status line_reader_open(int descriptor, const char *name, LineReader **);
 void line_reader_close(LineReader *); /* NULL is allowed */
 
-/* A line ends with LF, or with the end of the input. */
+/* A line ends with LF, or CR LF, or with the end of the input; a byte order mark before the first is no part of it. */
 typedef struct {
-    TextSpan text; /* without its LF; until the next call */
+    TextSpan text; /* without its end; until the next call */
     bool cut;      /* it was longer than LINE_MOST_BYTES */
 } Line;
 /* The next line. *got is false at the end of the input and, unless `wait`, where none is whole yet. */
@@ -31,10 +31,15 @@ bool line_reader_ended(const LineReader *); /* there is no further line */
 
 /* Nothing but white space (Unicode's), or nothing at all. */
 bool line_is_blank(TextSpan);
-/* A copy in which each byte that is no part of UTF-8 has become U+FFFD; *changed: are there any? Release with free(). */
+/* A copy in which each byte that is no part of UTF-8, and each NUL, has become U+FFFD; *changed: are there any? Release with
+ * free(). */
 CHECKED Status line_to_utf8(TextSpan, char **copy, size_t *size, bool *changed);
 
 /* ---- out ---- */
+
+enum { LINE_NUMBER_BYTES = 328 }; /* the longest double in full, and a NUL */
+/* The number with six decimals, as scores are written; the size without the NUL. */
+size_t line_print_number(char text[LINE_NUMBER_BYTES], double);
 
 typedef struct LineWriter LineWriter;
 /* at_once: every line goes out as it is written. */

@@ -42,8 +42,9 @@ static int64_t count_lines(TextSpan text)
 static TextSpan line_at(TextSpan text, size_t at, size_t *next)
 {
     const char *start = text.data + at, *end = memchr(start, '\n', text.size - at);
-    const size_t size = end != NULL ? (size_t)(end - start) : text.size - at;
+    size_t size = end != NULL ? (size_t)(end - start) : text.size - at;
     *next = at + size + (end != NULL ? 1 : 0);
+    if (end != NULL && size > 0 && end[-1] == '\r') --size;
     return (TextSpan){.data = start, .size = size};
 }
 

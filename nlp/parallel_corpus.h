@@ -1,6 +1,6 @@
 /* Two files of text, line by line translations of one another.
  *
- * LF alone ends a line: a CR, a TAB, U+2028 or a NUL within one is part of it. Files are mapped, so that a corpus of
+ * LF or CR LF ends a line: another CR, a TAB, U+2028 or a NUL within one is part of it. Files are mapped, so that a corpus of
  * gigabytes takes no memory; those ending in .gz are unpacked into memory. Opening looks at every byte once: is it UTF-8,
  * have both sides the same number of lines, and what are their checksums. */
 #ifndef PLUMB_NLP_PARALLEL_CORPUS_H
@@ -44,7 +44,7 @@ CHECKED Status parallel_corpus_of_texts(const char *const name[SIDES], char *tex
                                         const size_t size[SIDES], ParallelCorpus *);
 void parallel_corpus_close(ParallelCorpus *);
 
-/* The pair of lines at the place, without their LF; the place goes on to the next. false after the last pair. */
+/* The pair of lines at the place, without their ends; the place goes on to the next. false after the last pair. */
 bool parallel_corpus_next(const ParallelCorpus *, CorpusPlace *, TextSpan pair[SIDES]);
 
 #endif

@@ -21,7 +21,9 @@ static void check_text(TextSpan line)
     bool changed;
     require(line_to_utf8(line, &copy, &size, &changed) == OK);
     require(utf8_invalid(copy, size) == size);
-    require(changed == (utf8_invalid(line.data, line.size) < line.size));
+    require(memchr(copy, '\0', size + 1) == copy + size);
+    require(changed == (utf8_invalid(line.data, line.size) < line.size ||
+                        (line.size > 0 && memchr(line.data, '\0', line.size) != NULL)));
     require(changed || (size == line.size && (size == 0 || memcmp(copy, line.data, size) == 0)));
     require(memchr(line.size > 0 ? line.data : "", '\n', line.size) == NULL);
     (void)line_is_blank(line);
@@ -32,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
     int ends[2];
     LineReader *reader;
-    size_t put = 0, taken = 0, lines = 0, want = 0;
+    size_t put = 0, taken = size >= 3 && memcmp(bytes, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0, lines = 0, want = 0;
     for (size_t i = 0; i < size; ++i)
         want += bytes[i] == '\n';
     want += size > 0 && bytes[size - 1] != '\n';
@@ -55,7 +57,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
             if (!got) break;
             require(taken + line.text.size <= size &&
                     memcmp(bytes + taken, line.text.data, line.text.size) == 0);
-            taken += line.text.size + 1;
+            taken += line.text.size;
+            taken += taken + 1 < size && bytes[taken] == '\r' && bytes[taken + 1] == '\n' ? 2 : 1;
             ++lines;
             check_text(line.text);
         }

@@ -11,6 +11,11 @@ static void require(bool holds)
     if (!holds) abort();
 }
 
+static bool ends_with_cr_lf(TextSpan text, size_t at)
+{
+    return at + 1 < text.size && text.data[at] == '\r' && text.data[at + 1] == '\n';
+}
+
 static void check_lines(const ParallelCorpus *corpus)
 {
     CorpusPlace place = corpus->block[0];
@@ -21,7 +26,8 @@ static void check_lines(const ParallelCorpus *corpus)
         for (int side = 0; side < SIDES; ++side) {
             require(pair[side].data == corpus->text[side].data + used[side]);
             require(pair[side].size == 0 || memchr(pair[side].data, '\n', pair[side].size) == NULL);
-            used[side] += pair[side].size + 1;
+            used[side] += pair[side].size;
+            used[side] += ends_with_cr_lf(corpus->text[side], used[side]) ? 2 : 1;
         }
     require(lines == corpus->lines && lines >= 1);
     for (int side = 0; side < SIDES; ++side) /* the last line may have no LF */

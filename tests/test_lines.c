@@ -3,6 +3,7 @@
 #include "tests/support.h"
 
 #include <fcntl.h>
+#include <float.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,18 +63,39 @@ static void test_lines_come_as_they_are_whole(void **state)
     put(&pipe_ends, "one\ntw", 6);
     expect_line(&pipe_ends, "one", 3);
     expect_none(&pipe_ends);
-    put(&pipe_ends, "o\n\n\r\nn\0l\xE2\x80\xA8\x85\n", 13); /* LF alone ends a line */
+    put(&pipe_ends, "o\n\nc\rd\r\r\nn\0l\xE2\x80\xA8\x85\n",
+        17); /* LF or CR LF ends a line, and nothing else */
     expect_line(&pipe_ends, "two", 3);
     expect_line(&pipe_ends, "", 0);
-    expect_line(&pipe_ends, "\r", 1);
+    expect_line(&pipe_ends, "c\rd\r", 4);
     expect_line(&pipe_ends, "n\0l\xE2\x80\xA8\x85", 7);
-    put(&pipe_ends, "last", 4);
+    put(&pipe_ends, "in pieces\r", 10);
+    expect_none(&pipe_ends);
+    put(&pipe_ends, "\nlast\r", 6);
+    expect_line(&pipe_ends, "in pieces", 9);
     expect_none(&pipe_ends);
     assert_false(line_reader_ended(pipe_ends.reader));
     (void)close(pipe_ends.out);
-    expect_line(&pipe_ends, "last", 4);
+    expect_line(&pipe_ends, "last\r", 5);
     assert_true(line_reader_ended(pipe_ends.reader));
     expect_none(&pipe_ends);
+    close_pipe(&pipe_ends);
+}
+
+/* A byte order mark is no part of the first line; elsewhere it is. */
+static void test_a_mark_is_skipped(void **state)
+{
+    (void)state;
+    Pipe pipe_ends = open_pipe();
+    put(&pipe_ends, "\xEF\xBB", 2);
+    expect_none(&pipe_ends);
+    put(&pipe_ends,
+        "\xBF"
+        "one\n\xEF\xBB\xBFtwo\n",
+        12);
+    expect_line(&pipe_ends, "one", 3);
+    expect_line(&pipe_ends, "\xEF\xBB\xBFtwo", 6);
+    (void)close(pipe_ends.out);
     close_pipe(&pipe_ends);
 }
 
@@ -103,7 +125,7 @@ static void test_endless_lines_are_cut(void **state)
     (void)fputc('\n', file);
     for (int64_t i = 0; i < LINE_MOST_BYTES; ++i)
         (void)fputc('b', file);
-    (void)fputs("\nshort\n", file);
+    (void)fputs("\r\nshort\n", file);
     assert_int_equal(fclose(file), 0);
     const int descriptor = open(path, O_RDONLY);
     LineReader *reader;
@@ -160,9 +182,30 @@ static void test_wrong_bytes_are_replaced(void **state)
         assert_true(changed == (strcmp(cases[i].from, cases[i].to) != 0));
         free(copy);
     }
+    char *copy;
+    size_t size;
+    bool changed;
+    assert_ok(line_to_utf8((TextSpan){.data = "a\0b\xFF", .size = 4}, &copy, &size, &changed));
+    assert_true(changed && size == 8 &&
+                memcmp(copy,
+                       "a\xEF\xBF\xBD"
+                       "b\xEF\xBF\xBD",
+                       8) == 0);
+    free(copy);
 }
 
 /* ---- out ---- */
+
+static void test_the_longest_number_has_room(void **state)
+{
+    (void)state;
+    char text[LINE_NUMBER_BYTES];
+    const size_t size = line_print_number(text, -DBL_MAX);
+    assert_int_equal(size, strlen(text));
+    assert_true(strtod(text, NULL) == -DBL_MAX && strcmp(text + strlen(text) - 7, ".000000") == 0);
+    assert_int_equal(line_print_number(text, -1.5), 9);
+    assert_string_equal(text, "-1.500000");
+}
 
 static void expect_bytes(int descriptor, const char *want)
 {
@@ -222,10 +265,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lines_come_as_they_are_whole),
+        cmocka_unit_test(test_a_mark_is_skipped),
         cmocka_unit_test(test_an_input_may_be_empty),
         cmocka_unit_test(test_endless_lines_are_cut),
         cmocka_unit_test(test_blank_lines),
         cmocka_unit_test(test_wrong_bytes_are_replaced),
+        cmocka_unit_test(test_the_longest_number_has_room),
         cmocka_unit_test(test_lines_go_out_together_or_at_once),
         cmocka_unit_test(test_a_reader_may_go),
     };

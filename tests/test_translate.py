@@ -1,14 +1,17 @@
 """Translating as a user does, with a small network that has learned a made corpus: one line for one in, in order and the same
 whatever is translated together; what is too long, blank, wrong or cut off."""
 
+import array
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import threading
+import time
 
-from jobs import INPUT, IO, PLUMB, USAGE, Job, Suite, main
+from jobs import INPUT, IO, PATIENCE, PLUMB, SHORT, USAGE, Job, Suite, checkpoint, floats, main, safetensors, write_safetensors
 
 CONFIG = """epochs: 20
 batch_tokens: 160
@@ -136,6 +139,58 @@ class Translate(Suite):
             if source:
                 self.assertEqual(f"{entry['hypotheses'][0]['score']:.6f}\t{entry['hypotheses'][0]['text']}", other)
 
+    def test_scores_have_any_length(self):
+        """Numbers of more than forty digits, from a network whose logits are huge."""
+        tensors, _ = safetensors(checkpoint(self.run_folder))
+        name = "decoder.layers.0.final_layer_norm.weight"  # behind it there is only the output
+        kind, data = tensors[name]
+        tensors[name] = (kind, array.array("f", [1e36 * x for x in floats(data)]).tobytes())
+        huge = f"{self.scratch}/huge.safetensors"
+        write_safetensors(huge, tensors)
+        output, _ = self.translate("--scores", "--checkpoint", huge, "--temperature", "0.001", "--alpha", "0",
+                                   "--beam", "16", "--nbest", "16", text="dog red\n")
+        fields = output.rstrip("\n").split("\t")
+        self.assertEqual(len(fields), 32)
+        self.assertLess(min(float(x) for x in fields[::2]), -1e36)
+        self.assertTrue(all(x[-7] == "." for x in fields[::2]))
+        self.write("source", "dog red\n" * 40)
+        self.write("target", "gross gross gross hund\n" * 40)
+        files = ["--source", f"{self.scratch}/source", "--target", f"{self.scratch}/target", "--checkpoint", huge]
+        whole = Job(["score", self.run_folder, *files, "--temperature", "0.001"]).wait()
+        tokens = Job(["score", self.run_folder, *files, "--temperature", "0.001", "--tokens"]).wait()
+        self.assertEnds(whole, 0)
+        self.assertEnds(tokens, 0)
+        for score, each in zip(whole.output.splitlines(), tokens.output.splitlines(), strict=True):
+            self.assertLess(float(score), -1e36)
+            numbers = [float(x) for x in each.split(" ")]
+            self.assertAlmostEqual(sum(numbers) / float(score), 1, places=9)
+
+    def test_line_ends_and_marks_are_no_text(self):
+        lines = ["dog red", "", "cat sees dog", "big green cat"]
+        want, _ = self.translate("--scores", "--deterministic", text="\n".join(lines) + "\n")
+        odd = "\ufeff" + "\r\n".join(lines) + "\r\n"
+        self.assertEqual(self.translate("--scores", "--deterministic", text=odd), (want, ""))
+        output, _ = self.translate("--json", text=odd)
+        self.assertEqual([json.loads(line)["source"] for line in output.splitlines()], lines)
+        prefixes = ["gross", "", "rot", ""]
+        results = []
+        for name, start, end in (("plain", "", "\n"), ("odd", "\ufeff", "\r\n")):
+            self.write(name, start + "".join(prefix + end for prefix in prefixes))
+            begun, errors = self.translate("--deterministic", "--prefix", f"{self.scratch}/{name}", text="\n".join(lines) + "\n")
+            self.assertEqual(errors, "")
+            self.write(f"{name}-source", start + "".join(line + end for line in lines))
+            self.write(f"{name}-target", start + "".join("hund rot" + end for _ in lines))
+            job = Job(["score", self.run_folder, "--source", f"{self.scratch}/{name}-source",
+                       "--target", f"{self.scratch}/{name}-target", "--tokens"]).wait()
+            self.assertEnds(job, 0)
+            results.append((begun, job.output))
+        self.assertEqual(results[0], results[1])
+
+    def test_a_nul_is_replaced(self):
+        output, errors = self.translate("--json", text="cat\0dog\n")
+        self.assertEqual(json.loads(output)["source"], "cat\ufffddog")
+        self.assertIn("or had a NUL (the first is line 1)", errors)
+
     def test_score_is_what_the_search_says(self):
         """Teacher forcing over whole sentences and the steps of the search are two ways to the same numbers."""
         output, _ = self.translate("--json")
@@ -165,7 +220,7 @@ class Translate(Suite):
         self.assertEqual(lines[1:3], ["", ""])
         self.assertTrue(all(lines[i] for i in (0, 3, 4, 5, 6)))
         self.assertEqual(lines[0], lines[6])
-        self.assertIn("1 lines were no valid UTF-8 (the first is line 4)", errors)
+        self.assertIn("2 lines were no valid UTF-8 or had a NUL (the first is line 4)", errors)
         self.assertIn("1 lines were longer than 255 tokens and were cut (the first is line 6, with", errors)
         parts, errors = self.translate("--long", "split", "--longest", "20", text=text)
         self.assertGreater(len(parts.split("\n")[5]), 2 * len(lines[5]))
@@ -196,11 +251,11 @@ class Translate(Suite):
         for rules in ("tensor2tensor", "fairseq", "ctranslate2"):
             self.assertEqual(self.translate("--rules", rules)[0].count("\n"), len(self.lines))
 
-    def open_pipe(self, *options, ranks=0):
+    def open_pipe(self, *options, ranks=0, run=None):
         command = ["mpirun", "-n", str(ranks)] if ranks else []
         variables = dict(os.environ, OMP_NUM_THREADS="1", OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
                          OMPI_MCA_rmaps_base_oversubscribe="1")
-        return subprocess.Popen([*command, PLUMB, "translate", self.run_folder, *options], stdin=subprocess.PIPE,
+        return subprocess.Popen([*command, PLUMB, "translate", run or self.run_folder, *options], stdin=subprocess.PIPE,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables)
 
     def test_answers_before_the_input_ends(self):
@@ -216,6 +271,26 @@ class Translate(Suite):
                 self.assertEqual(process.stdout.read(), b"")
                 self.assertEqual(process.wait(), 0)
                 guard.cancel()
+
+    def test_ranks_wait_for_input(self):
+        """Longer than a rank waits for the others: those hear of rank 0 meanwhile."""
+        patient = f"{self.scratch}/patient"
+        shutil.copytree(self.run_folder, patient)
+        with open(f"{patient}/config.yaml", encoding="utf-8") as file:
+            config, count = re.subn(r"timeout_seconds: \S+", f"timeout_seconds: {SHORT / 2}", file.read())
+        self.assertEqual(count, 1)
+        with open(f"{patient}/config.yaml", "w", encoding="utf-8") as file:
+            file.write(config)
+        with self.open_pipe(run=patient, ranks=2) as process:
+            guard = threading.Timer(PATIENCE, process.kill)
+            guard.start()
+            process.stdin.write(b"dog red\n")
+            process.stdin.flush()
+            time.sleep(SHORT)
+            output, errors = process.communicate(b"cat\n")
+            self.assertEqual(process.returncode, 0, errors)
+            self.assertEqual(output.count(b"\n"), 2)
+            guard.cancel()
 
     def test_a_closed_pipe_is_an_end(self):
         script = f"yes 'dog red cat' | '{PLUMB}' translate '{self.run_folder}' --batch 2 | head -n 2; echo ${{PIPESTATUS[1]}}"

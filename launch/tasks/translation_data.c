@@ -254,7 +254,7 @@ static Status make_subwords(TranslationData *data, const ParallelCorpus *corpus)
 {
     const SubwordsTraining *training = &data->training;
     char *settings, *path;
-    TRY(text_format(&settings, "1 %d %s %lld %s %.17g %lld %016" PRIx64 " %016" PRIx64, data->kind,
+    TRY(text_format(&settings, "2 %d %s %lld %s %.17g %lld %016" PRIx64 " %016" PRIx64, data->kind,
                     training->type != NULL ? training->type : "", (long long)training->size,
                     training->normalisation != NULL ? training->normalisation : "", training->coverage,
                     (long long)data->sample, corpus->hash[SOURCE_SIDE], corpus->hash[TARGET_SIDE]));

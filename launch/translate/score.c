@@ -11,7 +11,6 @@
 #include <inttypes.h>
 #include <math.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -196,7 +195,7 @@ static Status read_round(Scoring *s, SharedLines *lines, int64_t *read)
             status = line_reader_next(s->reader[i], true, &line, &got[i]);
             if (status == OK && got[i]) status = line_to_utf8(line.text, &copy[i], &size[i], &changed);
             if (status == OK && got[i] && changed)
-                status = fail(STATUS_INPUT, "%s, line %" PRId64 " is no valid UTF-8",
+                status = fail(STATUS_INPUT, "%s, line %" PRId64 " is no valid UTF-8, or has a NUL",
                               i == 0 ? s->options->source : s->options->target, *read + 1);
         }
         if (status == OK && got[0] != got[1])
@@ -289,13 +288,23 @@ static Status run_pairs(Scoring *s, ScoreProgram *program, const Pair pairs[], i
     return device_synchronize(s->run.device);
 }
 
+static Status append_number(SharedLine *line, size_t *capacity, double number)
+{
+    char text[LINE_NUMBER_BYTES];
+    const size_t size = line_print_number(text, number), space = line->result_size > 0 ? 1 : 0;
+    TRY(memory_grow(&line->result, capacity, line->result_size + space + size, 1, "a score"));
+    if (space > 0) line->result[line->result_size] = ' ';
+    memcpy(line->result + line->result_size + space, text, size);
+    line->result_size += space + size;
+    return OK;
+}
+
 /* What is written for pair `i` of the run. */
 static Status write_pair(const Scoring *s, const ScoreProgram *program, const Pair *pair, int64_t i)
 {
-    enum { NUMBER = 32 };
     SharedLine *line = pair->line;
+    size_t capacity = 0;
     double sum = 0;
-    TRY(memory_new(&line->result, (size_t)pair->target_length * NUMBER + NUMBER, 1, "a score"));
     for (int64_t k = 0; k < pair->target_length; ++k) {
         const int64_t row = i * program->length + k;
         const double greatest = (double)s->scale[2 * row], total = (double)s->scale[2 * row + 1];
@@ -304,12 +313,9 @@ static Status write_pair(const Scoring *s, const ScoreProgram *program, const Pa
                         line->number + 1);
         const double one = ((double)s->logit[row] - greatest) / s->temperature - log(total);
         sum += one;
-        if (s->options->tokens)
-            line->result_size +=
-                (size_t)snprintf(line->result + line->result_size, NUMBER, "%s%.6f", k > 0 ? " " : "", one);
+        if (s->options->tokens) TRY(append_number(line, &capacity, one));
     }
-    if (!s->options->tokens) line->result_size = (size_t)snprintf(line->result, NUMBER, "%.6f", sum);
-    return OK;
+    return s->options->tokens ? OK : append_number(line, &capacity, sum);
 }
 
 /* Pairs in the order of their length: of each run the shortest program that holds the first. */

@@ -22,7 +22,7 @@ enum {
     SENTENCES_CPU = 32, /* at a time */
     SENTENCES_CUDA = 256,
     MOST_TARGET = 1 << 24,
-    IDLE_SECONDS = 20 /* other ranks hear of rank 0 so often while there is no input */
+    IDLE_SECONDS = 20 /* other ranks hear of rank 0 at least so often while there is no input */
 };
 
 typedef struct {
@@ -130,11 +130,6 @@ static Status read_line(Translation *t, bool wait, TextSpan *text, TextSpan *pre
     *text = *prefix = (TextSpan){.data = NULL};
     TRY(line_reader_next(t->reader, wait, &line, got));
     if (!*got) return OK;
-    if (t->read == 0) { /* a mark that some editors write */
-        const size_t mark = text_mark_bytes(line.text.data, line.text.size);
-        line.text.data += mark;
-        line.text.size -= mark;
-    }
     ++t->read;
     t->cut_bytes += line.cut;
     TRY(line_to_utf8(line.text, &copy, &size, &changed));
@@ -221,12 +216,19 @@ static Status translate_alone(Translation *t)
 
 /* ---- several ranks ---- */
 
-/* Rank 0: the lines of a round. Without any after IDLE_SECONDS, so that the others know that it lives. */
+/* How long the others wait for rank 0's lines at most: well before they would take it for lost. */
+static double idle_seconds(const Translation *t)
+{
+    const double third = t->run.experiment.comm.timeout_seconds / 3;
+    return third < IDLE_SECONDS ? third : IDLE_SECONDS;
+}
+
+/* Rank 0: the lines of a round. Without any after idle_seconds, so that the others know that it lives. */
 static Status read_round(Translation *t, SharedLines *lines)
 {
     const int64_t most = (int64_t)READ_AHEAD * decoder_network(t->decoder)->slots * t->world->size;
     const bool stream = t->options->stream || isatty(t->options->input) == 1;
-    const double began = progress_clock();
+    const double began = progress_clock(), idle = idle_seconds(t);
     bool got = true;
     while ((int64_t)lines->count < most && !line_reader_ended(t->reader)) {
         TextSpan text, prefix;
@@ -235,8 +237,8 @@ static Status read_round(Translation *t, SharedLines *lines)
         free_lines(&text, &prefix);
         TRY(status);
         if (got) continue;
-        if ((stream && lines->count > 0) || progress_clock() - began > IDLE_SECONDS) return OK;
-        TRY(line_reader_wait(t->reader, 1));
+        if ((stream && lines->count > 0) || progress_clock() - began > idle) return OK;
+        TRY(line_reader_wait(t->reader, idle < 1 ? idle : 1));
     }
     return OK;
 }
@@ -336,7 +338,7 @@ static Status sum_counts(World *world, TranslatorCounts *counts)
 static void report(const Translation *t, const TranslatorCounts *counts)
 {
     if (t->invalid > 0)
-        log_warning("%" PRId64 " lines were no valid UTF-8 (the first is line %" PRId64
+        log_warning("%" PRId64 " lines were no valid UTF-8 or had a NUL (the first is line %" PRId64
                     "): what was wrong in them became U+FFFD",
                     t->invalid, t->first_invalid);
     if (t->cut_bytes > 0)

@@ -4,7 +4,6 @@
 #include "nlp/lines.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -317,9 +316,10 @@ static Status write_plain(const Translator *translator, const Job *job, Text *te
     for (int rank = 0; rank < hypotheses_of(job); ++rank) {
         if (rank > 0) TRY(append(text, "\t", 1));
         if (translator->options.scores) {
-            char number[48];
-            const int size = snprintf(number, sizeof number, "%.6f\t", score_of(job, rank));
-            TRY(append(text, number, (size_t)size));
+            char number[LINE_NUMBER_BYTES];
+            const size_t size = line_print_number(number, score_of(job, rank));
+            TRY(append(text, number, size));
+            TRY(append(text, "\t", 1));
         }
         TRY(append_text(translator, job, rank, text));
     }
