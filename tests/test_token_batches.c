@@ -367,7 +367,7 @@ static int64_t take_pairs(const Made *made, const Source *source, const Batch *b
 static int64_t run_epoch(const Made *made, const TokenShapes *shapes, int ranks, int64_t part_tokens,
                          int64_t epoch, int64_t taken[], double totals[])
 {
-    Source *source[4];
+    Source *source[4] = {NULL};
     Batch batch[4];
     int64_t count = 0;
     for (int r = 0; r < ranks; ++r) {
