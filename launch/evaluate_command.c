@@ -27,6 +27,8 @@ const char evaluate_help[] =
     "probabilities are float16, float32 or float64 [N,K], labels are integers [N], in NumPy's .npy format. A "
     "single\n"
     "column [N,1] is the logit or the probability of class 1 of two.\n"
+    "Of a run of translation, whose logits are not kept, there are no --recalibrate, --calibrator, "
+    "--all-measures and --ood.\n"
     "\n"
     "  dataset.folder=DIR         of a run: where its data are, if not where they were when it trained\n"
     "  --split NAME               of a run: test (default) or validation\n"
@@ -95,6 +97,9 @@ const char evaluate_help[] =
     "\n"
     "The result is the same to the bit for any number of ranks: mpirun -n R plumb evaluate ...\n";
 
+/* --ignore-label is not given. */
+#define NO_LABEL INT64_MIN
+
 typedef struct {
     const char *run, *split, *checkpoint;
     const char *logits, *labels, *validation_logits, *validation_labels, *ood_logits;
@@ -112,6 +117,11 @@ typedef struct {
     OodChoices ood;
     EvaluateOptions evaluate;
 } Arguments;
+
+static int64_t ignored_label(const Arguments *arguments)
+{
+    return arguments->ignore_label != NO_LABEL ? arguments->ignore_label : -100;
+}
 
 static Status read_choice(const char *text, BootstrapChoice *choice)
 {
@@ -143,9 +153,13 @@ static Status read_kernel(const char *text, MoreOptions *more)
 
 static Status read_more(Arguments *arguments)
 {
-    const bool asked = arguments->smooth_ece != NULL || arguments->kernel != NULL;
+    const bool asked =
+        arguments->smooth_ece != NULL || arguments->kernel != NULL || arguments->more.kernel_samples != 0;
     if (asked && !arguments->all_measures)
-        return fail(STATUS_USAGE, "--smooth-ece and --kernel are about measures that --all-measures makes");
+        return fail(
+            STATUS_USAGE,
+            "--smooth-ece, --kernel and --kernel-samples are about measures that --all-measures makes");
+    if (arguments->more.kernel_samples == 0) arguments->more.kernel_samples = 1000;
     if (arguments->smooth_ece != NULL) {
         arguments->more.relplot = strcmp(arguments->smooth_ece, "relplot") == 0;
         if (!arguments->more.relplot && strcmp(arguments->smooth_ece, "continuous") != 0)
@@ -154,6 +168,12 @@ static Status read_more(Arguments *arguments)
     }
     if (arguments->kernel != NULL) TRY(read_kernel(arguments->kernel, &arguments->more));
     return OK;
+}
+
+static bool is_same(const CalibratorSettings *a, const CalibratorSettings *b)
+{
+    return a->method == b->method && a->on_log_probabilities == b->on_log_probabilities &&
+           a->lambda == b->lambda && a->mu == b->mu && a->bins == b->bins && a->equal_mass == b->equal_mass;
 }
 
 /* NAME[:KEY=VALUE...][,NAME...] */
@@ -169,6 +189,10 @@ static Status read_recalibrations(const char *text, EvaluateOptions *options)
                 fail(STATUS_USAGE, "--recalibrate takes at most %d methods", EVALUATE_MOST_RECALIBRATIONS);
         else
             status = calibrator_settings_parse(name, &options->recalibrate[options->recalibrations++]);
+        for (int i = 0; i < options->recalibrations - 1 && status == OK; ++i)
+            if (is_same(&options->recalibrate[i], &options->recalibrate[options->recalibrations - 1]))
+                status = fail(STATUS_USAGE, "--recalibrate names %s twice, with the same settings",
+                              calibrator_name(options->recalibrate[i].method));
     }
     free(copy);
     if (status == OK && options->recalibrations == 0)
@@ -202,7 +226,7 @@ static Status read_options(int argc, char **argv, const char *words[], OptionLis
         {"kernel-samples", .number = &arguments->more.kernel_samples, .low = 2, .high = 20000},
         {"save-calibrator", "a file", .text = &arguments->save_calibrator},
         {"calibrator", "a file", .text = &arguments->calibrator_file},
-        {"ignore-label", .number = &arguments->ignore_label, .low = INT64_MIN, .high = INT64_MAX},
+        {"ignore-label", .number = &arguments->ignore_label, .low = NO_LABEL + 1, .high = INT64_MAX},
         {"json", "a file", .text = &arguments->json},
         {"classwise-intervals", "yes, no or auto", .text = &arguments->classwise},
         {"temperature-grid", "temperatures", .text = &arguments->grid},
@@ -240,8 +264,7 @@ static Status read_options(int argc, char **argv, const char *words[], OptionLis
 static Status parse(int argc, char **argv, Arguments *arguments)
 {
     const char **words;
-    *arguments =
-        (Arguments){.ignore_label = -100, .more = {.kernel_samples = 1000}, .evaluate = evaluate_defaults()};
+    *arguments = (Arguments){.ignore_label = NO_LABEL, .evaluate = evaluate_defaults()};
     TRY(memory_new(&words, 2 * (size_t)argc, sizeof *words, "arguments"));
     OptionList ood = {.value = words + argc};
     Status status = read_options(argc, argv, words, &ood, arguments);
@@ -265,6 +288,10 @@ static Status check_confidence_arguments(const Arguments *arguments, bool others
 {
     if (arguments->confidence == NULL || arguments->correct == NULL)
         return fail(STATUS_USAGE, "--confidence and --correct go together");
+    if (arguments->ignore_label != NO_LABEL)
+        return fail(STATUS_USAGE,
+                    "--ignore-label is about labels, and --confidence and --correct have none: leave those "
+                    "samples out of the files");
     if (others || arguments->grid != NULL || arguments->temperatures != NULL ||
         arguments->class_names != NULL || arguments->recalibrate != NULL ||
         arguments->calibrator_file != NULL)
@@ -287,7 +314,6 @@ static Status check_recalibrations(const Arguments *arguments)
 
 static Status check_arguments(const Arguments *arguments)
 {
-    TRY(check_recalibrations(arguments));
     const char *const of_files[] = {arguments->logits,
                                     arguments->labels,
                                     arguments->probabilities,
@@ -300,6 +326,8 @@ static Status check_arguments(const Arguments *arguments)
     for (size_t i = 0; i < sizeof of_files / sizeof *of_files; ++i)
         files = files || of_files[i] != NULL;
     const bool confidences = arguments->confidence != NULL || arguments->correct != NULL;
+    if (confidences && arguments->run == NULL) TRY(check_confidence_arguments(arguments, files));
+    TRY(check_recalibrations(arguments));
     if (arguments->run != NULL) {
         if (files || confidences)
             return fail(STATUS_USAGE, "evaluate takes a run (%s) or files of logits, not both",
@@ -314,7 +342,7 @@ static Status check_arguments(const Arguments *arguments)
                     "--ood is for a run; of files of logits, --ood-logits or --ood-probabilities");
     if (arguments->split != NULL || arguments->checkpoint != NULL)
         return fail(STATUS_USAGE, "--split and --checkpoint are for a run, not for files of logits");
-    if (confidences) return check_confidence_arguments(arguments, files);
+    if (confidences) return OK;
     if (arguments->logits == NULL && arguments->probabilities == NULL)
         return fail(STATUS_USAGE,
                     "evaluate needs a run, --logits, --probabilities or --confidence; see plumb "
@@ -339,7 +367,7 @@ static Status open_set(const World *world, const Arguments *arguments, const cha
     const SetFiles files = {.values = logits != NULL ? logits : probabilities,
                             .labels = labels,
                             .probabilities = logits == NULL,
-                            .ignore_label = arguments->ignore_label};
+                            .ignore_label = ignored_label(arguments)};
     return files.values != NULL ? file_set_open(world, &files, set) : OK;
 }
 
@@ -376,7 +404,7 @@ static Status evaluate_files(World *world, const Arguments *arguments, Evaluatio
     TRY_ELSE(done, evaluate_logits(world, collective, &arguments->evaluate, of[EVALUATE_TEST],
                                    of[EVALUATE_VALIDATION], of[EVALUATE_OOD], result));
     result->class_name = arguments->class_name.name;
-    result->ignore_label = arguments->ignore_label;
+    result->ignore_label = ignored_label(arguments);
     for (int i = 0; i < EVALUATE_SETS; ++i)
         result->ignored[i] = sets[i].ignored;
 done:

@@ -264,10 +264,23 @@ static void test_worse(void **state)
         0);
     assert_non_null(strstr(output, "note: temperature scaling made the test ECE worse"));
     assert_non_null(strstr(output, "note: T = 2.3 by ECE is the end of the grid"));
+    assert_non_null(strstr(output, "top-5 error %")); /* of ten classes */
     assert_non_null(strstr(output, "note: T = 2.4 by NLL is the end of the grid"));
     root = parse_file("worse.json");
     assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(root, "notes")), 3);
     cJSON_Delete(root);
+
+    /* A temperature of 1 makes nothing worse, though dividing by what is almost 1 moves the last digits. */
+    assert_int_equal(
+        shell(output,
+              "%s evaluate --logits %s --labels %s --validation-logits %s --validation-labels %s "
+              "--bootstrap 0 --temperature-grid 0.9999999:1:1",
+              plumb, example("temperature/k10_underconfident", "val_logits"),
+              example("temperature/k10_underconfident", "val_labels"),
+              example("temperature/k10_overconfident", "val_logits"),
+              example("temperature/k10_overconfident", "val_labels")),
+        0);
+    assert_null(strstr(output, "made the test ECE worse"));
     char path[8192], *text; /* the double is 2.4000000000000004 */
     size_t size;
     (void)snprintf(path, sizeof path, "%s/worse.json", scratch);
@@ -370,6 +383,7 @@ static void test_given_probabilities(void **state)
     write_array("both.npy", FLOAT64, 2, 4, 2, two);
     write_array("binary.npy", INT64, 1, 4, 0, binary);
     assert_int_equal(shell(want, "%s evaluate --probabilities both.npy --labels binary.npy", plumb), 0);
+    assert_null(strstr(want, "top-5")); /* one of two is always right */
     assert_int_equal(shell(output, "%s evaluate --probabilities one.npy --labels binary.npy", plumb), 0);
     assert_string_equal(output, want);
 
@@ -866,6 +880,9 @@ static void write_bad_files(void)
     write_array("empty.npy", FLOAT32, 2, 0, 3, values);
     write_array("none.npy", INT64, 1, 0, 0, labels);
     write_array("other.npy", FLOAT32, 2, 6, 2, values);
+    double thirds[12] = {1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 1, 0}, pairs[4] = {1, 0, 0.5, 0.5};
+    write_array("thirds.npy", FLOAT64, 2, 4, 3, thirds);
+    write_array("pairs.npy", FLOAT64, 2, 2, 2, pairs);
     values[7] = NAN;
     write_array("nan.npy", FLOAT32, 2, 4, 3, values);
     values[7] = INFINITY;
@@ -953,6 +970,17 @@ static void test_bad_input(void **state)
          "labels.npy: confidences are float16, float32 or float64, not int64"},
         {"--confidence reals.npy", STATUS_USAGE, "--confidence and --correct go together"},
         {"--confidence reals.npy --correct right.npy --labels labels.npy", STATUS_USAGE, "stand alone"},
+        {"--confidence reals.npy --correct right.npy --recalibrate isotonic", STATUS_USAGE, "stand alone"},
+        {"--confidence reals.npy --correct right.npy --ignore-label -100", STATUS_USAGE,
+         "--ignore-label is about labels"},
+        {"--logits good.npy --labels labels.npy --kernel-samples 1000", STATUS_USAGE,
+         "--kernel-samples are about measures that --all-measures makes"},
+        {"--logits good.npy --labels labels.npy --recalibrate beta,vector,vector_scaling", STATUS_USAGE,
+         "--recalibrate names vector_scaling twice"},
+        {"--logits good.npy --labels labels.npy --recalibrate histogram:bins=5,histogram", STATUS_USAGE,
+         "is fitted to a validation set"},
+        {"--probabilities thirds.npy --labels labels.npy --ood-probabilities pairs.npy", STATUS_INPUT,
+         "pairs.npy: probabilities of 2 classes, but thirds.npy has 3"},
         {"--logits good.npy --labels labels.npy --ignore-label x", STATUS_USAGE, "--ignore-label takes"},
         {"--logits good.npy --labels ignored.npy", STATUS_INPUT,
          "ignored.npy: all labels are -100, and samples of that label are left out"},

@@ -35,7 +35,9 @@ class Kept(Suite):
         job = plumb("evaluate", run, "--bootstrap", "0", "--json", out, *arguments)
         self.assertEnds(job, 0)
         with open(out) as file:
-            return json.load(file)
+            found = json.load(file)
+        self.assertEqual(found.pop("checkpoint"), arguments[arguments.index("--checkpoint") + 1] if "--checkpoint" in arguments else "last")
+        return found
 
     def test_best_by_several_measures(self):
         settings = (*self.WILD, "checkpoint.best=[error, nll, ece]")
@@ -113,8 +115,10 @@ class Kept(Suite):
                 self.assertTrue(math.isclose(mean, sum(values) / 3, rel_tol=1e-7, abs_tol=1e-12), name)
         self.assertGreater(counters, 0, "no counter was tested")
         # it is measured, also as a file of another place, and trains on
-        average = self.measured(run, "--checkpoint", "average")
-        self.assertNotEqual(average, self.measured(run))
+        average, last = self.measured(run, "--checkpoint", "average"), self.measured(run)
+        self.assertIsNone(average["step"])  # it is of no single one
+        self.assertGreater(last["step"], 0)
+        self.assertNotEqual(average["before"], last["before"])
         elsewhere = f"{self.scratch}/elsewhere.safetensors"
         self.assertEnds(plumb("average", run, "--last", "3", "--output", elsewhere), 0)
         self.assertEqual(contents(elsewhere), contents(model(run, "average")))

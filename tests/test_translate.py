@@ -119,6 +119,24 @@ class Translate(Suite):
                              [line.split("\t")[1:] for line in want.split("\n")])
         self.assertNotEqual(self.translate("--greedy", "--scores", "--temperature", "2")[0], want)
 
+    def test_a_temperature_of_another_checkpoint_is_told(self):
+        calibrated = ("--greedy", "--temperature", "calibrated")
+        said = "was chosen for the checkpoint that was the last then"
+        self.assertNotIn(said, self.translate(*calibrated)[1])
+        with open(f"{self.run_folder}/evaluation.json", encoding="utf-8") as file:
+            step = json.load(file)["step"]
+        last = f"{self.run_folder}/checkpoints/step-{step:010}.model.safetensors"
+        self.assertNotIn(said, self.translate(*calibrated, "--checkpoint", last)[1])
+        with open(f"{self.run_folder}/evaluation.json", encoding="utf-8") as file:
+            whole = file.read()
+        with open(f"{self.run_folder}/evaluation.json", "w", encoding="utf-8") as file:
+            file.write(whole.replace(f'"step":\t{step}', f'"step":\t{step - 1}'))
+        try:
+            self.assertIn(f"{said} (step {step - 1}), not for last", self.translate(*calibrated)[1])
+        finally:
+            with open(f"{self.run_folder}/evaluation.json", "w", encoding="utf-8") as file:
+                file.write(whole)
+
     def test_samples_are_the_same_again(self):
         options = ("--sample", "--nbest", "2", "--deterministic", "--top-k", "20", "--top-p", "0.95")
         want, _ = self.translate(*options, "--seed", "5")

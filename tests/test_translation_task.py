@@ -82,6 +82,7 @@ class TranslationTask(Suite):
         run = self.undisturbed(self.config)
         want = json.loads(contents(f"{run}/evaluation.json"))
         self.assertEqual(want["sentences"], 40)
+        self.assertEqual((want["checkpoint"], want["step"]), ("last", metrics(run)[-1]["step"]))
         with open(f"{self.data}/test.de", encoding="utf-8") as file:
             self.assertGreater(want["samples"], sum(len(line.split()) + 1 for line in file) - 1)
         for kind in ("token", "position in the sentence", "tenth by frequency"):
@@ -128,6 +129,9 @@ class TranslationTask(Suite):
             job = Job(["evaluate", run, *option]).wait()
             self.assertIn("need all logits at once", job.errors, self.said(job))
             self.assertNotEqual(job.code, 0)
+        for option, text in (("--all-measures", "need all logits at once"), ("--ood=svhn=/nowhere", "for images only")):
+            job = Job(["evaluate", run, "dataset.folder=/nowhere", option]).wait()  # said before the data are looked at
+            self.assertIn(text, job.errors, self.said(job))
 
     def test_evaluate_needs_no_training_corpus(self):
         """The run has its subwords."""

@@ -21,8 +21,9 @@ static Status check_sets(World *world, int threads, const Logits *test, const Lo
         if (sets[i] == NULL) continue;
         status = logits_check(sets[i], threads);
         if (status == OK && sets[i]->classes != test->classes)
-            status = fail(STATUS_INPUT, "%s: logits of %lld classes, but %s has %lld", sets[i]->name,
-                          (long long)sets[i]->classes, test->name, (long long)test->classes);
+            status = fail(STATUS_INPUT, "%s: %s of %lld classes, but %s has %lld", sets[i]->name,
+                          sets[i]->probabilities ? "probabilities" : "logits", (long long)sets[i]->classes,
+                          test->name, (long long)test->classes);
     }
     return comm_agree(world, status);
 }

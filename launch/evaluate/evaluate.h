@@ -76,6 +76,8 @@ typedef struct {
     OodScores ood;
     int recalibrations;
     Recalibration recalibrated[EVALUATE_MOST_RECALIBRATIONS + 1];
+    const char *checkpoint;          /* of a run: which model was measured; NULL: of files */
+    int64_t step;                    /* of training that it is of; 0: of none, or it does not say */
     const struct OodResult *outside; /* sets of samples from elsewhere (ood_sets.h); NULL: none */
 } EvaluationResult;
 

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 __attribute__((format(printf, 2, 3))) static void add_note(EvaluationNotes *notes, const char *format, ...)
 {
@@ -21,14 +22,25 @@ double evaluation_temperature(const EvaluationResult *result, int stage)
     return search->temperature[stage == EVALUATE_AFTER_ECE ? search->best_ece : search->best_nll];
 }
 
+/* By as much as can be seen: 1 is no scaling, but for rounding. */
+static bool is_worse(double before, double after, double temperature)
+{
+    char shown_before[32], shown_after[32];
+    if (!(after > before) || fabs(temperature - 1) < 1e-6) return false;
+    (void)snprintf(shown_before, sizeof shown_before, "%.2f", 100 * before);
+    (void)snprintf(shown_after, sizeof shown_after, "%.2f", 100 * after);
+    return strcmp(shown_before, shown_after) != 0;
+}
+
 static void note_worse(const EvaluationResult *result, EvaluationNotes *notes)
 {
     const double before = result->measured[EVALUATE_BEFORE].ece;
     const double ece = result->measured[EVALUATE_AFTER_ECE].ece,
                  nll = result->measured[EVALUATE_AFTER_NLL].ece;
-    const bool worse_ece = ece > before, worse_nll = nll > before;
     const double temperature_ece = evaluation_temperature(result, EVALUATE_AFTER_ECE);
     const double temperature_nll = evaluation_temperature(result, EVALUATE_AFTER_NLL);
+    const bool worse_ece = is_worse(before, ece, temperature_ece),
+               worse_nll = is_worse(before, nll, temperature_nll);
     if (worse_ece && worse_nll && temperature_ece != temperature_nll)
         add_note(notes,
                  "temperature scaling made the test ECE worse: %.2f%% before, %.2f%% at T = %.4g (by ECE), "

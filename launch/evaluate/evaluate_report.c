@@ -259,6 +259,10 @@ Status evaluation_json(const EvaluationResult *result, char **text)
     report_add_number(root, "samples", (double)result->samples, &ok);
     if (result->clusters > 0) report_add_number(root, "sentences", (double)result->clusters, &ok);
     report_add_number(root, "classes", result->classes > 0 ? (double)result->classes : NAN, &ok);
+    if (result->checkpoint != NULL) {
+        ok = ok && cJSON_AddStringToObject(root, "checkpoint", result->checkpoint) != NULL;
+        report_add_number(root, "step", result->step > 0 ? (double)result->step : NAN, &ok);
+    }
     add_ignored(root, result, &ok);
     add_class_names(root, result, &ok);
     if (result->has_temperature) {
@@ -357,6 +361,9 @@ static void print_stages(const EvaluationResult *result, FILE *file)
     }
     for (int i = 0; i < METRICS; ++i) {
         char title[64];
+        /* Of so few classes one of five is always right. */
+        const bool no_more_than_five = result->classes > 0 && result->classes <= 5;
+        if (no_more_than_five && metrics[i].offset == offsetof(Calibration, top5_error)) continue;
         (void)snprintf(title, sizeof title, "%s%s", metrics[i].title, metrics[i].unit == PERCENT ? " %" : "");
         for (int stage = 0; stage < stages; ++stage) {
             const Measured of = stage_of(result, stage);

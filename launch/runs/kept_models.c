@@ -168,3 +168,10 @@ Status kept_model_find(const RunFolder *run, const char *which, char stem[64])
     return fail(STATUS_INPUT, "%s did not keep the model of %s %lld: set checkpoint.%s before training",
                 run->path, step ? "step" : "epoch", number, step ? "keep_steps" : "keep");
 }
+
+int64_t kept_model_step(const SafeFile *file)
+{
+    const char *step = safetensors_metadata(file, "step");
+    if (step == NULL || safetensors_metadata(file, "averaged") != NULL) return 0;
+    return strtoll(step, NULL, 10);
+}

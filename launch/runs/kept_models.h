@@ -4,6 +4,7 @@
 #ifndef PLUMB_LAUNCH_RUNS_KEPT_MODELS_H
 #define PLUMB_LAUNCH_RUNS_KEPT_MODELS_H
 
+#include "engine/base/safetensors.h"
 #include "launch/runs/run_folder.h"
 
 typedef enum { KEPT_EPOCH, KEPT_STEP } KeptKind;
@@ -23,5 +24,7 @@ bool kept_model_is_file(const char *which);
 /* The stem of the model that `which` names: all of KEPT_MODEL_NAMES but a file, or the stem itself ("kept-0000001000"). STATUS_USAGE for what is no such name,
  * STATUS_INPUT for a model that is not there, which says why. Any rank. */
 CHECKED Status kept_model_find(const RunFolder *, const char *which, char stem[64]);
+/* The step of training that a model's file is of; 0: of none, as an average is, or the file does not say. */
+int64_t kept_model_step(const SafeFile *);
 
 #endif

@@ -60,6 +60,7 @@ typedef struct {
 struct Task {
     const char *name; /* "images" */
     const char *unit; /* what throughput counts: "images" */
+    bool streams;     /* there are too many logits to keep: an evaluation measures them as they come */
     const char *rate; /* its name in metrics.jsonl; NULL: "samples_per_second" */
     ModelInput input; /* which networks fit */
     const char *best; /* the measure of the validation split by which checkpoint.best: auto chooses a model */

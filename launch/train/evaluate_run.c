@@ -94,6 +94,13 @@ static Status predict(Session *session, Split split, const char *folder, Predict
     return write_rows(session, folder, "labels", predictions->labels, &predictions->set, 1, INT32);
 }
 
+static Status check_outside(const Task *task)
+{
+    if (task->outside != NULL) return OK;
+    return fail(STATUS_UNSUPPORTED, "samples from elsewhere are measured for images only, not for %s",
+                task->unit);
+}
+
 /* One set from outside. */
 static Status measure_outside(Session *session, const OodChoice *choice, bool forgiving, const Logits *test,
                               OodResult *result)
@@ -128,9 +135,7 @@ static Status measure_all_outside(Session *session, const EvaluateOutside *outsi
     OodResult *ood = outside->result;
     const OodChoices *choices = outside->choices;
     if (choices->count == 0) return OK;
-    if (session->data->task->outside == NULL)
-        return fail(STATUS_UNSUPPORTED, "samples from elsewhere are measured for images only, not for %s",
-                    session->data->task->unit);
+    TRY(check_outside(session->data->task));
     ood->has_temperature = result->has_temperature;
     for (int stage = 0; stage < EVALUATE_STAGES; ++stage)
         ood->temperature[stage] =
@@ -148,9 +153,7 @@ Status evaluate_network(Session *session, Split split, const EvaluateOptions *op
     const bool has_validation = split != SPLIT_VALIDATION && session->data->count[SPLIT_VALIDATION] > 0;
     Status status;
     if (session->data->label[split] == NULL) {
-        if (outside != NULL && outside->choices->count > 0)
-            return fail(STATUS_UNSUPPORTED, "samples from elsewhere are measured for images only, not for %s",
-                        session->data->task->unit);
+        if (outside != NULL && outside->choices->count > 0) TRY(check_outside(session->data->task));
         return evaluate_stream(session, split, options, result);
     }
     TRY_ELSE(done, predict(session, split, folder, &test));
@@ -173,7 +176,7 @@ static EvaluateOptions options_of(const Session *session)
     return options;
 }
 
-Status evaluate_trained(Session *session, const RunFolder *run, bool quiet)
+Status evaluate_trained(Session *session, const RunFolder *run, int64_t step, bool quiet)
 {
     EvaluationResult *result;
     const EvaluateOptions options = options_of(session);
@@ -184,6 +187,8 @@ Status evaluate_trained(Session *session, const RunFolder *run, bool quiet)
     status = evaluate_network(session, SPLIT_TEST, &options, &outside, run->path, result);
     if (status == OK && session->world->rank == 0) {
         char *json;
+        result->checkpoint = "last";
+        result->step = step;
         status = evaluation_json(result, &json);
         if (status == OK) {
             status = run_folder_write_evaluation(run, json);
@@ -241,12 +246,14 @@ static Status load_checkpoint(Session *session, const RunFolder *run, const char
                                       : saver_load(session, run->checkpoints, stem, file);
 }
 
-/* While a job trains, checkpoints come and go: ranks that read one after the other may find different ones. */
-static Status load_same_checkpoint(Session *session, const RunFolder *run, const char *which)
+/* While a job trains, checkpoints come and go: ranks that read one after the other may find different ones. *step: 0 where the file
+ * does not say of which one it is. */
+static Status load_same_checkpoint(Session *session, const RunFolder *run, const char *which, int64_t *step)
 {
     SafeFile *file = NULL;
     Status status = comm_agree(session->world, load_checkpoint(session, run, which, &file));
     if (status == OK) {
+        *step = kept_model_step(file);
         const char *checksum = safetensors_metadata(file, "checksum");
         if (checksum == NULL) checksum = "";
         status = comm_check_equal(session->world, checksum, strlen(checksum), "the checkpoint");
@@ -325,20 +332,33 @@ static void keep_outside(const OodResult *ood, const EvaluateRunOptions *options
     status_free(status);
 }
 
+/* What the task cannot be asked for, before its data are loaded. */
+static Status check_wishes(const Config *config, const EvaluateRunOptions *options)
+{
+    const Task *task;
+    TRY(task_find(config, &task));
+    if (task->streams) TRY(evaluate_stream_check(task, &options->options));
+    return options->ood.count > 0 ? check_outside(task) : OK;
+}
+
 Status evaluate_run(World *world, const EvaluateRunOptions *options, OodResult *ood, EvaluationResult *result)
 {
     const EvaluateOutside outside = {&options->ood, false, ood};
     RunFolder run;
     Config *config = NULL;
     Session session = {.world = NULL};
+    int64_t step = 0;
     Status status;
     TRY(run_folder_attach(options->run, &run));
     TRY_ELSE(done, comm_agree(world, load_config(world, &run, options->data, &config)));
+    TRY_ELSE(done, comm_agree(world, check_wishes(config, options)));
     TRY_ELSE(done, session_open(world, config, false, false, &session));
     if (session.data->task->check_files != NULL)
         TRY_ELSE(done, comm_agree(world, session.data->task->check_files(session.data, run.path)));
-    TRY_ELSE(done, load_same_checkpoint(&session, &run, options->checkpoint));
+    TRY_ELSE(done, load_same_checkpoint(&session, &run, options->checkpoint, &step));
     TRY_ELSE(done, evaluate_network(&session, options->split, &options->options, &outside, NULL, result));
+    result->checkpoint = options->checkpoint;
+    result->step = step;
     if (world->rank == 0) keep_outside(ood, options, &run);
 done:
     if (session.world != NULL) session_close(&session);

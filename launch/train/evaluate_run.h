@@ -19,10 +19,10 @@ typedef struct {
 CHECKED Status evaluate_network(Session *, Split split, const EvaluateOptions *, const EvaluateOutside *,
                                 const char *predictions, EvaluationResult *);
 
-/* The end of a training run: predictions, evaluation.json, ood.json if the config has evaluate.ood, and, unless quiet, the table on
+/* The end of a training run, after so many steps: predictions, evaluation.json, ood.json if the config has evaluate.ood, and, unless quiet, the table on
  * the terminal.
  * Collective. */
-CHECKED Status evaluate_trained(Session *, const RunFolder *, bool quiet);
+CHECKED Status evaluate_trained(Session *, const RunFolder *, int64_t step, bool quiet);
 
 /* plumb evaluate RUN [--split ..] [--checkpoint ..] [--ood ..]: loads the run's config and checkpoint. Collective. */
 typedef struct {

@@ -198,6 +198,15 @@ static Status measure_stages(Session *session, const EvaluateOptions *options, c
     return OK;
 }
 
+Status evaluate_stream_check(const Task *task, const EvaluateOptions *options)
+{
+    if (options->recalibrations == 0 && options->calibrator == NULL && options->more == NULL) return OK;
+    return fail(STATUS_UNSUPPORTED,
+                "other calibrators than a temperature, and --all-measures, need all logits at once; those "
+                "of %s are measured as they come",
+                task->unit);
+}
+
 Status evaluate_stream(Session *session, Split split, const EvaluateOptions *options,
                        EvaluationResult *result)
 {
@@ -207,12 +216,7 @@ Status evaluate_stream(Session *session, Split split, const EvaluateOptions *opt
     Status status;
     if (session->evaluate[split].source == NULL)
         return fail(STATUS_INPUT, "the %s split of %s is empty", split_name(split), session->data->dataset);
-    if (options->recalibrations > 0 || options->calibrator != NULL || options->more != NULL)
-        return fail(
-            STATUS_UNSUPPORTED,
-            "other calibrators than a temperature, and --all-measures, need all logits at once; those "
-            "of %s are measured as they come",
-            task->unit);
+    TRY(evaluate_stream_check(task, options));
     *result = (EvaluationResult){.classes = session->data->classes,
                                  .replicates = options->replicates,
                                  .has_temperature = split != SPLIT_VALIDATION &&

@@ -9,5 +9,7 @@
  * target token given the true ones before it). The validation split is run once for the temperatures, the split itself
  * once. Intervals are by resampling what rows belong to (sentences). Collective. */
 CHECKED Status evaluate_stream(Session *, Split, const EvaluateOptions *, EvaluationResult *);
+/* STATUS_UNSUPPORTED for what needs logits that are kept. */
+CHECKED Status evaluate_stream_check(const Task *, const EvaluateOptions *);
 
 #endif

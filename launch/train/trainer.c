@@ -465,7 +465,7 @@ static Status train(Trainer *trainer)
                    session->data->task->unit, trainer->position.step, trainer->steps);
     while (!is_over(trainer))
         TRY(run_epoch(trainer));
-    TRY(evaluate_trained(session, trainer->run, trainer->options.quiet));
+    TRY(evaluate_trained(session, trainer->run, trainer->position.step, trainer->options.quiet));
     trainer->view.data_seconds = loader_waited(feed->loader);
     if (trainer->options.log_view) TRY(log_view_print(&trainer->view, session));
     return OK;

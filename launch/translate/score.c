@@ -138,7 +138,7 @@ static Status open_here(Scoring *s)
     const ScoreOptions *options = s->options;
     s->temperature = options->temperature;
     s->longest = translation_run_longest(&s->run, options->longest);
-    if (options->calibrated) TRY(translation_run_temperature(&s->run, &s->temperature));
+    if (options->calibrated) TRY(translation_run_temperature(&s->run, options->checkpoint, &s->temperature));
     TRY(subword_encoder_new(s->run.subwords, &s->encoder));
     return make_programs(s);
 }

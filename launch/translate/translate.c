@@ -90,7 +90,8 @@ static Status open_lines(Translation *t)
 static Status open_translator(Translation *t)
 {
     TranslatorOptions lines = t->options->lines;
-    if (t->options->calibrated) TRY(translation_run_temperature(&t->run, &lines.search.temperature));
+    if (t->options->calibrated)
+        TRY(translation_run_temperature(&t->run, t->options->checkpoint, &lines.search.temperature));
     TRY(search_check(&lines.search));
     TRY(open_decoder(t, &lines.search));
     return translator_create(&lines, t->run.subwords, decoder_network(t->decoder), &t->translator);

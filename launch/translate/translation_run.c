@@ -1,5 +1,6 @@
 #include "launch/translate/translation_run.h"
 
+#include "engine/base/log.h"
 #include "engine/base/safetensors.h"
 #include "engine/plan/checkpoint.h"
 #include "launch/runs/json_file.h"
@@ -131,7 +132,37 @@ Status translation_run_load(TranslationRun *run, const char *checkpoint, Store *
 
 /* ---- the temperature ---- */
 
-Status translation_run_temperature(const TranslationRun *run, double *temperature)
+/* Of which step a checkpoint is; 0: of none. */
+static Status find_step(const TranslationRun *run, const char *which, int64_t *step)
+{
+    char path[PATH_MAX];
+    SafeFile *file;
+    TRY(find_path(run, which, path));
+    TRY(safetensors_open(path, &file));
+    *step = kept_model_step(file);
+    safetensors_close(file);
+    return OK;
+}
+
+/* Evaluations of earlier versions do not say what was evaluated: it was the last checkpoint. */
+static Status check_evaluated(const TranslationRun *run, const char *which, const cJSON *evaluation)
+{
+    const cJSON *number = cJSON_GetObjectItemCaseSensitive(evaluation, "step");
+    const bool known = cJSON_IsNumber(number);
+    int64_t step;
+    if (!known && strcmp(which, "last") == 0) return OK;
+    TRY(find_step(run, which, &step));
+    if (known && step == (int64_t)number->valuedouble) return OK;
+    char of[64] = "";
+    if (known) (void)snprintf(of, sizeof of, " (step %lld)", (long long)number->valuedouble);
+    log_warning(
+        "--temperature calibrated: the temperature of %s/evaluation.json was chosen for the checkpoint "
+        "that was the last then%s, not for %s; plumb evaluate %s --checkpoint %s chooses one for it",
+        run->folder.path, of, which, run->folder.path, which);
+    return OK;
+}
+
+Status translation_run_temperature(const TranslationRun *run, const char *checkpoint, double *temperature)
 {
     char path[PATH_MAX];
     TRY(file_join(path, run->folder.path, "evaluation.json"));
@@ -149,6 +180,7 @@ Status translation_run_temperature(const TranslationRun *run, double *temperatur
     else
         status = fail(STATUS_INPUT, "%s: the evaluation chose no temperature: there was no validation split",
                       path);
+    if (status == OK) status = check_evaluated(run, checkpoint, document);
     cJSON_Delete(document);
     return status;
 }

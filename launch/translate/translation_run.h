@@ -32,7 +32,8 @@ int64_t translation_run_longest(const TranslationRun *, int64_t wished);
 CHECKED Status translation_run_load(TranslationRun *, const char *checkpoint, Store *);
 
 /* The temperature that the run's evaluation chose on the validation split, by its calibration error. STATUS_INPUT if there
- * was no evaluation, or no temperature in it. */
-CHECKED Status translation_run_temperature(const TranslationRun *, double *temperature);
+ * was no evaluation, or no temperature in it. Warns where the evaluation was of another model than `checkpoint`. */
+CHECKED Status translation_run_temperature(const TranslationRun *, const char *checkpoint,
+                                           double *temperature);
 
 #endif
