@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 const char average_help[] =
     "usage: plumb average RUN [--last N] [--output FILE]\n"
@@ -30,6 +31,13 @@ typedef struct {
     int64_t last;
 } Arguments;
 
+static bool is_model_name(const char *name)
+{
+    static const char ending[] = ".safetensors";
+    const size_t length = strlen(name), tail = sizeof ending - 1;
+    return length > tail && strcmp(name + length - tail, ending) == 0;
+}
+
 static Status parse(int argc, char **argv, Arguments *arguments)
 {
     *arguments = (Arguments){.last = 5};
@@ -44,6 +52,9 @@ static Status parse(int argc, char **argv, Arguments *arguments)
     if (status == OK && count != 1)
         status = fail(STATUS_USAGE, "plumb average takes one run; see plumb average --help");
     if (status == OK) arguments->run = words[0];
+    if (status == OK && arguments->output != NULL && !is_model_name(arguments->output))
+        status = fail(STATUS_USAGE, "--output %s: the name of a model file ends in .safetensors",
+                      arguments->output);
     free(words);
     return status;
 }
@@ -61,11 +72,14 @@ static Status find_paths(const RunFolder *run, int64_t last, char **paths[])
         TRY(kept_models_list(run, kind, &numbers, &count));
     }
     Status status = OK;
-    if (count < last)
-        status = fail(STATUS_INPUT,
-                      "%s has kept %d model%s, not %" PRId64
-                      ": set checkpoint.keep_steps or checkpoint.keep before training, or give --last",
-                      run->path, count, count == 1 ? "" : "s", last);
+    if (count == 0)
+        status = fail(
+            STATUS_INPUT,
+            "%s has kept no models: checkpoint.keep_steps or checkpoint.keep must be set before training",
+            run->path);
+    else if (count < last)
+        status = fail(STATUS_INPUT, "%s has kept %d model%s, not %" PRId64 ": --last %d takes %s", run->path,
+                      count, count == 1 ? "" : "s", last, count, count == 1 ? "it" : "them all");
     if (status == OK) status = memory_new(paths, (size_t)last, sizeof **paths, "paths");
     for (int64_t i = 0; i < last && status == OK; ++i) {
         char stem[64];

@@ -60,8 +60,8 @@ static Status read_file(const BleuArguments *arguments, const char *path, BleuTe
 
 static Status lengths_differ(const char *name, int64_t lines, const char *other, int64_t other_lines)
 {
-    return fail(STATUS_INPUT, "%s has %lld lines, but %s has %lld: line for line they must belong together",
-                name, (long long)lines, other, (long long)other_lines);
+    return fail(STATUS_INPUT, "%s has %lld line%s, but %s has %lld: line for line they must belong together",
+                name, (long long)lines, lines == 1 ? "" : "s", other, (long long)other_lines);
 }
 
 /* Room for `most` references of each of `count` segments. */

@@ -271,29 +271,36 @@ static Status copy_ids(const int32_t ids[], int count, const int32_t **out)
     return OK;
 }
 
+/* The error, if it is one, with the name of the sentence. */
+static Status about(Status status, const SearchInput *input)
+{
+    if (status == OK) return OK;
+    if (input->line > 0) return status_context(status, "line %lld", (long long)input->line);
+    return status_context(status, "sentence %lld", (long long)input->number);
+}
+
 static Status check_input(const SearchNetwork *network, const SearchInput *input)
 {
-    const long long number = (long long)input->number;
-    if (input->length < 1) return fail(STATUS_INPUT, "sentence %lld is empty", number);
+    if (input->length < 1) return fail(STATUS_INPUT, "it has no tokens");
     if (input->length > network->most_source)
-        return fail(STATUS_INPUT, "sentence %lld has %d tokens; the network has room for %d", number,
-                    input->length, network->most_source);
+        return fail(STATUS_INPUT, "it has %d tokens; the network has room for %d", input->length,
+                    network->most_source);
     if (input->limit < 1 || input->limit > network->most_target)
-        return fail(STATUS_INPUT, "the limit of sentence %lld is %d tokens; the network has room for 1 to %d",
-                    number, input->limit, network->most_target);
+        return fail(STATUS_INPUT, "its limit is %d tokens; the network has room for 1 to %d", input->limit,
+                    network->most_target);
     if (input->prefix_length >= input->limit)
-        return fail(STATUS_INPUT, "the prefix of sentence %lld has %d tokens, and its limit is %d", number,
+        return fail(STATUS_INPUT, "its prefix has %d tokens, and its translation may have %d",
                     input->prefix_length, input->limit);
     for (int i = 0; i < input->prefix_length; ++i)
         if (input->prefix[i] < 0 || input->prefix[i] >= network->vocabulary)
-            return fail(STATUS_INPUT, "the prefix of sentence %lld has the token %d, of %lld", number,
-                        input->prefix[i], (long long)network->vocabulary);
+            return fail(STATUS_INPUT, "its prefix has the token %d, of %lld", input->prefix[i],
+                        (long long)network->vocabulary);
     return OK;
 }
 
 Status search_add(Search *search, const SearchInput *input)
 {
-    TRY(check_input(search->network, input));
+    TRY(about(check_input(search->network, input), input));
     Sentence *sentence;
     TRY(memory_new(&sentence, 1, sizeof *sentence, "a sentence"));
     sentence->input = *input;
@@ -453,9 +460,8 @@ static Status merge(Search *search, const Sentence *sentence, int first, int *co
             const double log_probability = search->step.log_probability[at];
             if (search->step.token[at] < 0 || log_probability == -INFINITY) continue;
             if (isnan(log_probability) || log_probability == INFINITY)
-                return fail(STATUS_NUMERIC,
-                            "sentence %lld: the network gives the log-probability %g at position %d",
-                            (long long)sentence->input.number, log_probability, sentence->position);
+                return fail(STATUS_NUMERIC, "the network gives the log-probability %g at position %d",
+                            log_probability, sentence->position);
             const Candidate one = {.row = row,
                                    .token = search->step.token[at],
                                    .total = sentence->live[row].log_probability + log_probability,
@@ -569,6 +575,7 @@ static Status draw(Search *search, Sentence *sentence, int first)
             const int32_t *banned = row->banned_count > 0 ? search->banned + row->banned : NULL;
             TRY(sampler_draw(search->sampler, logits, banned, row->banned_count, random_uniform(&stream),
                              &one.token, &one.log_probability));
+            if (one.token < 0) continue; /* everything is banned: the sample has no end */
         }
         one.total = sentence->live[of].log_probability + one.log_probability;
         Live longer;
@@ -619,9 +626,7 @@ static Status give_back(Search *search, const Sentence *sentence)
         .number = sentence->input.number, .owner = sentence->input.owner, .steps = sentence->steps};
     const int count =
         sentence->finished_count < search->options.best ? sentence->finished_count : search->options.best;
-    if (count == 0)
-        return fail(STATUS_INPUT, "sentence %lld: all its continuations are banned at position %d",
-                    (long long)sentence->input.number, sentence->position);
+    if (count == 0) return OK;
     TRY(memory_new(&result->list, (size_t)count, sizeof *result->list, "a result of a search"));
     for (int i = 0; i < count; ++i) {
         ++result->count;
@@ -657,12 +662,26 @@ static Status collect_rows(Search *search)
     return OK;
 }
 
+/* The error of a step, if it is one, with the name of the sentence that it is about. */
+static Status about_row(const Search *search, Status status)
+{
+    int end = 0;
+    if (status == OK || search->step.failed < 0) return status;
+    for (int slot = 0; slot < search->network->slots; ++slot) {
+        const Sentence *sentence = search->in_slot[slot];
+        end += sentence != NULL ? sentence->live_count : 0;
+        if (search->step.failed < end) return about(status, &sentence->input);
+    }
+    return status;
+}
+
 Status search_step(Search *search)
 {
     TRY(start_waiting(search));
     if (search->active == 0) return OK;
     TRY(collect_rows(search));
-    TRY(search->network->step(search->network->context, &search->step));
+    search->step.failed = -1;
+    TRY(about_row(search, search->network->step(search->network->context, &search->step)));
     ++search->counts.steps;
     search->counts.rows += search->step.rows;
     int row = 0;
@@ -671,7 +690,8 @@ Status search_step(Search *search)
         if (sentence == NULL) continue;
         const int rows = sentence->live_count;
         ++sentence->steps;
-        TRY(search->sampler != NULL ? draw(search, sentence, row) : advance(search, sentence, row));
+        TRY(about(search->sampler != NULL ? draw(search, sentence, row) : advance(search, sentence, row),
+                  &sentence->input));
         row += rows;
         if (!sentence->done) continue;
         search->in_slot[slot] = NULL;

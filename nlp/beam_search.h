@@ -128,6 +128,7 @@ typedef struct {
     double *
         log_probability; /* [rows][candidates] log softmax(logits / temperature) of them, over the whole vocabulary */
     float *logits; /* if not NULL, these are wanted instead: [rows][vocabulary] */
+    int failed;    /* the row that an error is about; -1, as it is given: not one alone */
 } SearchStep;
 
 typedef struct SearchNetwork {
@@ -147,6 +148,7 @@ int search_most_banned(const SearchOptions *, int most_target);
 
 typedef struct {
     int64_t number;        /* the caller's; sampling is keyed by it */
+    int64_t line;          /* what errors name, from 1; 0: they name `number` */
     void *owner;           /* the caller's, too: comes back with the result */
     const int32_t *source; /* copied */
     int length;
@@ -167,8 +169,8 @@ typedef struct {
     int64_t number;
     void *owner;
     Hypothesis *list; /* best first; sampling: in the order of the samples */
-    int count;
-    int steps; /* of the decoder, for this sentence */
+    int count;        /* 0: all continuations were banned before any hypothesis was finished */
+    int steps;        /* of the decoder, for this sentence */
 } SearchResult;
 void search_result_free(SearchResult *);
 

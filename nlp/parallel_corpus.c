@@ -64,10 +64,10 @@ static Status check_counts(ParallelCorpus *corpus)
     if (source != target)
         return fail(
             STATUS_INPUT,
-            "%s has %lld lines, but %s has %lld: line %lld is the last that both have, and each must be the "
+            "%s has %lld line%s, but %s has %lld: line %lld is the last that both have, and each must be the "
             "other's translation",
-            corpus->name[SOURCE_SIDE], (long long)source, corpus->name[TARGET_SIDE], (long long)target,
-            (long long)(source < target ? source : target));
+            corpus->name[SOURCE_SIDE], (long long)source, source == 1 ? "" : "s", corpus->name[TARGET_SIDE],
+            (long long)target, (long long)(source < target ? source : target));
     corpus->lines = source;
     return OK;
 }

@@ -105,7 +105,8 @@ Status sampler_draw(Sampler *sampler, const float logits[], const int32_t banned
         sampler->choice[count++] = (Choice){.logit = logits[i], .token = (int32_t)i};
         if (logits[i] > highest) highest = logits[i];
     }
-    if (count == 0) return fail(STATUS_INPUT, "every token is banned: there is none to draw");
+    *token = -1;
+    if (count == 0) return OK;
     if (options->top_k > 0 || options->top_p < 1)
         qsort(sampler->choice, (size_t)count, sizeof *sampler->choice, best_first);
     if (options->top_k > 0 && options->top_k < count) count = options->top_k;

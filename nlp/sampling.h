@@ -19,7 +19,7 @@ void sampler_free(Sampler *); /* NULL is allowed */
 
 /* Draws from softmax(logits / temperature) without the banned tokens, cut to top_k and top_p. uniform: in [0, 1). The logarithm
  * is that of the token's probability over the whole vocabulary, as in beam search. STATUS_NUMERIC for logits that are not
- * numbers; STATUS_INPUT if every token is banned. */
+ * numbers; *token is -1 if every token is banned. */
 CHECKED Status sampler_draw(Sampler *, const float logits[], const int32_t banned[], int banned_count,
                             double uniform, int32_t *token, double *log_probability);
 /* The same for a token that is given. */

@@ -6,6 +6,7 @@ extern "C" {
 #include "nlp/sentencepiece.h"
 }
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -83,18 +84,18 @@ class Lines : public sentencepiece::SentenceIterator
 
 std::unordered_map<std::string, std::string> trainer_arguments(const SentencePieceTraining *training)
 {
-    return {
-        {"model_type", training->type},
-        {"vocab_size", std::to_string(training->size)},
-        {"character_coverage", std::to_string(training->coverage)},
-        {"normalization_rule_name", training->normalisation},
-        {"max_sentence_length", std::to_string(training->longest + 1)}, /* else it skips lines in silence */
-        {"num_threads", "1"},                                           /* the same pieces on every machine */
-        {"pad_id", "0"},
-        {"bos_id", "1"},
-        {"eos_id", "2"},
-        {"unk_id", "3"},
-        {"minloglevel", "2"}}; /* errors */
+    return {{"model_type", training->type},
+            {"vocab_size", std::to_string(training->size)},
+            {"character_coverage", std::to_string(training->coverage)},
+            {"normalization_rule_name", training->normalisation},
+            /* Else it skips lines in silence; it takes no less than 10. */
+            {"max_sentence_length", std::to_string(std::max<int64_t>(training->longest + 1, 10))},
+            {"num_threads", "1"}, /* the same pieces on every machine */
+            {"pad_id", "0"},
+            {"bos_id", "1"},
+            {"eos_id", "2"},
+            {"unk_id", "3"},
+            {"minloglevel", "2"}}; /* errors */
 }
 
 /* What stands after `before` in the text, if that is a number. */

@@ -196,8 +196,8 @@ class OnItsOwn(Bleu):
         self.assertNotEqual(none[0][1], none[1][1])
 
     def test_lengths(self):
-        self.assertRefuses("ref -i one", INPUT, "one has 1 lines, but ref has 12")
-        self.assertRefuses("ref one -i base", INPUT, "one has 1 lines, but ref has 12")
+        self.assertRefuses("ref -i one", INPUT, "one has 1 line, but ref has 12")
+        self.assertRefuses("ref one -i base", INPUT, "one has 1 line, but ref has 12")
         self.assertRefuses("ref", INPUT, "the standard input has 2 lines, but ref has 12", text="a\nb\n")
         self.assertRefuses("ref", INPUT, "the standard input has no line")
         self.put("nothing", "")

@@ -140,11 +140,12 @@ class Kept(Suite):
             byte = file.read(1)
             file.seek(-1, 1)
             file.write(bytes([byte[0] ^ 1]))
-        for arguments, code, text in (((run,), INPUT, "has kept 2 models, not 5"), ((run, "--last", "2"), INPUT, "another network"),
+        for arguments, code, text in (((run,), INPUT, "has kept 2 models, not 5: --last 2 takes them all"), ((run, "--last", "2"), INPUT, "another network"),
                                       ((damaged, "--last", "2"), INPUT, "epoch-0002"),
                                       ((self.scratch, "--last", "2"), INPUT, "is no run"), ((), USAGE, "takes one run"),
                                       ((run, "--last", "0"), USAGE, "--last"),
-                                      ((run, "--last", "1", "--output", f"{self.scratch}/no/such/folder"), 4, "no/such")):
+                                      ((run, "--last", "1", "--output", f"{self.scratch}/no/such/a.safetensors"), 4, "no/such"),
+                                      ((run, "--last", "1", "--output", f"{self.scratch}/mean"), USAGE, "ends in .safetensors")):
             job = plumb("average", *arguments)
             self.assertEnds(job, code)
             self.assertIn(text, job.errors)

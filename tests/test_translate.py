@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 
-from jobs import INPUT, IO, PATIENCE, PLUMB, SHORT, USAGE, Job, Suite, checkpoint, floats, main, safetensors, write_safetensors
+from jobs import INPUT, IO, NUMERIC, PATIENCE, PLUMB, SHORT, USAGE, Job, Suite, checkpoint, floats, main, safetensors, write_safetensors
 
 CONFIG = """epochs: 20
 batch_tokens: 160
@@ -239,10 +239,10 @@ class Translate(Suite):
         self.assertTrue(all(lines[i] for i in (0, 3, 4, 5, 6)))
         self.assertEqual(lines[0], lines[6])
         self.assertIn("2 lines were no valid UTF-8 or had a NUL (the first is line 4)", errors)
-        self.assertIn("1 lines were longer than 255 tokens and were cut (the first is line 6, with", errors)
+        self.assertIn("1 line was longer than 255 tokens and cut (the first is line 6, with", errors)
         parts, errors = self.translate("--long", "split", "--longest", "20", text=text)
         self.assertGreater(len(parts.split("\n")[5]), 2 * len(lines[5]))
-        self.assertIn("were translated in parts", errors)
+        self.assertIn("tokens and translated in parts", errors)
         self.assertEqual(self.translate(text="")[0], "")
         self.assertEqual(self.translate(text="\n\n")[0], "\n\n")
         self.assertEqual(self.translate(text="\n\ndog", ranks=2)[0].count("\n"), 3)
@@ -254,7 +254,7 @@ class Translate(Suite):
             for hypothesis in json.loads(line)["hypotheses"]:
                 self.assertLessEqual(len(hypothesis["tokens"]), 3)
                 self.assertEqual(hypothesis["tokens"][-1], "</s>")
-        self.assertIn("as long as --max-length lets them be", errors)
+        self.assertIn("as long as --max-length allows", errors)
         longer, _ = self.translate("--min-length", "12", "--json", "--no-repeat", "3", text="dog\n")
         tokens = json.loads(longer)["hypotheses"][0]["tokens"]
         self.assertGreater(len(tokens), 12)
@@ -266,6 +266,14 @@ class Translate(Suite):
         self.assertTrue(begun[0].startswith("gross") and begun[2].startswith("rot"), begun)
         _, errors = self.translate("--prefix", f"{self.scratch}/prefix", text="a\n" * 4, code=INPUT)
         self.assertIn("has 3 lines; line 4 of the input has no prefix", errors)
+        with open(f"{self.scratch}/prefix", "wb") as file:
+            file.write(b"gross\nrot\xff\n\n\n\n")
+        begun, errors = self.translate("--prefix", f"{self.scratch}/prefix", text="dog\nred\n")
+        self.assertEqual([line.split()[0][:3] for line in begun.splitlines()], ["gro", "rot"])
+        self.assertIn("prefix: 1 line was no valid UTF-8 or had a NUL (the first is line 2)", errors)
+        self.assertIn("prefix has 3 lines more than the input", errors)
+        self.assertIn("error: line 2: its prefix has ",
+                      self.translate("--prefix", f"{self.scratch}/prefix", "--max-length", "1", text="\ndog\n", code=INPUT)[1])
         for rules in ("tensor2tensor", "fairseq", "ctranslate2"):
             self.assertEqual(self.translate("--rules", rules)[0].count("\n"), len(self.lines))
 
@@ -289,6 +297,57 @@ class Translate(Suite):
                 self.assertEqual(process.stdout.read(), b"")
                 self.assertEqual(process.wait(), 0)
                 guard.cancel()
+
+    def test_a_line_that_bans_leave_nothing_to(self):
+        """No token comes twice and the end token comes late: of all methods nothing is left at some time."""
+        text = "dog red\n\ncat sees dog\n"
+        for options in (("--batch", "1"), ("--greedy",), ("--sample",), ("--json",)):
+            with self.subTest(options=options):
+                output, errors = self.translate("--no-repeat", "1", "--min-length", "200", "--max-length", "220", *options, text=text)
+                if options == ("--json",):
+                    self.assertEqual([json.loads(line)["hypotheses"] for line in output.splitlines()], [[], [], []])
+                else:
+                    self.assertEqual(output, "\n\n\n")
+                self.assertIn("2 lines were left empty, as all continuations are banned (the first is line 1)", errors)
+        output, errors = self.translate("--no-repeat", "1", "--min-length", "200", "--max-length", "220", text="\ndog\n", ranks=2)
+        self.assertEqual(output, "\n\n")
+        self.assertIn("1 line was left empty, as all continuations are banned (the first is line 2)", errors)
+
+    def test_a_line_of_too_many_parts_is_cut(self):
+        output, errors = self.translate("--longest", "2", "--long", "split", "--greedy", "--max-length", "1", "--batch", "8192",
+                                        text="dog " * 70000 + "\n")
+        self.assertEqual(output.count("\n"), 1)
+        self.assertIn("1 line was longer than 1 token and translated in parts", errors)
+        self.assertIn("1 line was cut behind 65536 parts", errors)
+
+    def test_errors_name_the_line(self):
+        tensors, _ = safetensors(checkpoint(self.run_folder))
+        name = "decoder.layers.0.final_layer_norm.weight"
+        kind, data = tensors[name]
+        tensors[name] = (kind, array.array("f", [3e38 for _ in floats(data)]).tobytes())
+        wrong = f"{self.scratch}/wrong.safetensors"
+        write_safetensors(wrong, tensors)
+        for options in ((), ("--sample",)):
+            _, errors = self.translate("--checkpoint", wrong, *options, text="\n\ndog red\n", code=NUMERIC)
+            self.assertIn("error: line 3: ", errors)
+
+    def test_corpora_of_little_text(self):
+        """Lines that are shorter than SentencePiece's least limit are made pieces of; without any text there is an error."""
+        folder = f"{self.scratch}/little"
+        write_corpus(folder, 2)
+        config = self.write_class("little.yaml", CONFIG.format(folder=folder, cache=f"{self.scratch}/little-cache"))
+        for name in ("train", "val"):
+            for language, words in (("en", ("a", "b")), ("de", ("c", "d"))):
+                with open(f"{folder}/{name}.{language}", "w", encoding="utf-8") as file:
+                    file.write("".join(f"{words[i % 2]} {words[i % 3 % 2]}\n" for i in range(40)))
+        job = Job(["train", config, "--run", f"{self.scratch}/little-run", "epochs=1", "subwords.size=9"]).wait()
+        self.assertEnds(job, 0)
+        with open(f"{folder}/train.de", "w", encoding="utf-8") as file:
+            file.write(" \n" * 40)
+        job = Job(["train", config, "--run", f"{self.scratch}/blank-run", "epochs=1", "subwords.size=9"]).wait()
+        self.assertEnds(job, INPUT)
+        self.assertIn("no line of ", job.errors)
+        self.assertIn("train.de has text", job.errors)
 
     def test_ranks_wait_for_input(self):
         """Longer than a rank waits for the others: those hear of rank 0 meanwhile."""
@@ -357,7 +416,7 @@ class Translate(Suite):
         self.write("two", "hund\nrot\n")
         job = Job(["score", self.run_folder, "--source", f"{self.scratch}/one", "--target", f"{self.scratch}/two"]).wait()
         self.assertEnds(job, INPUT)
-        self.assertIn("one has 1 lines, and", job.errors)
+        self.assertIn("one has 1 line, and", job.errors)
 
     def test_another_vocabulary_is_refused(self):
         """A checkpoint goes with its subwords."""

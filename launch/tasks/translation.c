@@ -172,8 +172,8 @@ static Status load(TaskData *data, const Config *config)
         TRY(find_tenths(loaded, data->classes, &task->tenth[split]));
     }
     if (task->train.count > 0)
-        log_info("%" PRId64 " subwords; batches of %" PRId64 " tokens of either side, padded to %d lengths",
-                 data->classes, task->tokens, task->train.count);
+        log_info("%" PRId64 " subwords; batches of %" PRId64 " tokens of either side, padded to %d length%s",
+                 data->classes, task->tokens, task->train.count, task->train.count == 1 ? "" : "s");
     return OK;
 }
 

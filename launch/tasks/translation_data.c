@@ -4,6 +4,7 @@
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "engine/base/random.h"
+#include "nlp/lines.h"
 #include "nlp/make_once.h"
 #include "nlp/numbers.h"
 
@@ -279,8 +280,23 @@ static Status open_subwords(TranslationData *data, const Config *config)
     return subwords_read(data->subwords_file, data->kind, &data->subwords);
 }
 
+/* Has each side a line to learn from? */
+static Status check_text(const ParallelCorpus *corpus)
+{
+    CorpusPlace place = {.line = 0};
+    TextSpan pair[SIDES];
+    bool has_text[SIDES] = {false, false};
+    while (!(has_text[SOURCE_SIDE] && has_text[TARGET_SIDE]) && parallel_corpus_next(corpus, &place, pair))
+        for (int side = 0; side < SIDES; ++side)
+            has_text[side] = has_text[side] || !line_is_blank(pair[side]);
+    for (int side = 0; side < SIDES; ++side)
+        if (!has_text[side]) return fail(STATUS_INPUT, "no line of %s has text", corpus->name[side]);
+    return OK;
+}
+
 static Status load_subwords(TranslationData *data, const Config *config, const ParallelCorpus *corpus)
 {
+    TRY(check_text(corpus));
     return data->subwords_file[0] == '\0' ? make_subwords(data, corpus) : open_subwords(data, config);
 }
 

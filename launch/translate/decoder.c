@@ -532,8 +532,10 @@ static Status give_best(const Decoder *decoder, SearchStep *asked, int64_t from,
 {
     const int64_t count = decoder->options.candidates;
     const double greatest = (double)decoder->scale[2 * from], total = (double)decoder->scale[2 * from + 1];
-    if (!(total > 0) || isinf(total))
+    if (!(total > 0) || isinf(total)) {
+        asked->failed = (int)to;
         return fail(STATUS_NUMERIC, "the network's logits are no numbers (their greatest is %g)", greatest);
+    }
     for (int64_t i = 0; i < asked->candidates; ++i) {
         const int64_t at = from * count + i;
         asked->token[to * asked->candidates + i] = decoder->best_token[at];

@@ -199,8 +199,8 @@ static Status read_round(Scoring *s, SharedLines *lines, int64_t *read)
                               i == 0 ? s->options->source : s->options->target, *read + 1);
         }
         if (status == OK && got[0] != got[1])
-            status = fail(STATUS_INPUT, "%s has %" PRId64 " lines, and %s has more",
-                          got[0] ? s->options->target : s->options->source, *read,
+            status = fail(STATUS_INPUT, "%s has %" PRId64 " line%s, and %s has more",
+                          got[0] ? s->options->target : s->options->source, *read, *read == 1 ? "" : "s",
                           got[0] ? s->options->source : s->options->target);
         if (status == OK && got[0])
             status = shared_lines_add(lines, *read, (TextSpan){.data = copy[0], .size = size[0]},

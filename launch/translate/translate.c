@@ -22,7 +22,8 @@ enum {
     SENTENCES_CPU = 32, /* at a time */
     SENTENCES_CUDA = 256,
     MOST_TARGET = 1 << 24,
-    IDLE_SECONDS = 20 /* other ranks hear of rank 0 at least so often while there is no input */
+    MOST_SURPLUS = 1 << 20, /* prefixes that are counted: they may be endless */
+    IDLE_SECONDS = 20       /* other ranks hear of rank 0 at least so often while there is no input */
 };
 
 typedef struct {
@@ -38,9 +39,12 @@ typedef struct {
     int64_t longest;       /* tokens of a source, its end token among them */
     int64_t read, written; /* lines */
     int64_t invalid, first_invalid, cut_bytes;
+    int64_t invalid_prefix, first_invalid_prefix, cut_prefix;
     double started, drawn;
     bool terminal; /* progress is shown */
 } Translation;
+
+static const char *plural(int64_t count) { return count == 1 ? "" : "s"; }
 
 /* ---- opening ---- */
 
@@ -139,10 +143,12 @@ static Status read_line(Translation *t, bool wait, TextSpan *text, TextSpan *pre
     if (t->prefixes == NULL) return OK;
     TRY(line_reader_next(t->prefixes, true, &beginning, &has_prefix));
     if (!has_prefix)
-        return fail(STATUS_INPUT, "%s has %" PRId64 " lines; line %" PRId64 " of the input has no prefix",
-                    t->options->prefix, t->read - 1, t->read);
+        return fail(STATUS_INPUT, "%s has %" PRId64 " line%s; line %" PRId64 " of the input has no prefix",
+                    t->options->prefix, t->read - 1, plural(t->read - 1), t->read);
     TRY(line_to_utf8(beginning.text, &copy, &size, &changed));
     *prefix = (TextSpan){.data = copy, .size = size};
+    t->cut_prefix += beginning.cut;
+    if (changed && t->invalid_prefix++ == 0) t->first_invalid_prefix = t->read;
     return OK;
 }
 
@@ -315,7 +321,7 @@ static Status translate_together(Translation *t)
 static Status sum_counts(World *world, TranslatorCounts *counts)
 {
     if (world->size == 1) return OK;
-    TranslatorCounts *all, sum = {.first_long = -1};
+    TranslatorCounts *all, sum = {.first_long = -1, .first_stuck = -1};
     TRY(memory_new(&all, (size_t)world->size, sizeof *all, "counts of ranks"));
     Status status = comm_gather(world, counts, sizeof *counts, all, "counts of ranks");
     for (int r = 0; r < world->size && status == OK; ++r) {
@@ -323,6 +329,8 @@ static Status sum_counts(World *world, TranslatorCounts *counts)
         sum.blank += all[r].blank;
         sum.cut += all[r].cut;
         sum.split += all[r].split;
+        sum.beyond += all[r].beyond;
+        sum.stuck += all[r].stuck;
         sum.at_limit += all[r].at_limit;
         sum.source_tokens += all[r].source_tokens;
         sum.tokens += all[r].tokens;
@@ -330,33 +338,78 @@ static Status sum_counts(World *world, TranslatorCounts *counts)
             sum.first_long = all[r].first_long;
             sum.longest = all[r].longest;
         }
+        if (all[r].first_stuck >= 0 && (sum.first_stuck < 0 || all[r].first_stuck < sum.first_stuck))
+            sum.first_stuck = all[r].first_stuck;
     }
     free(all);
     *counts = sum;
     return status;
 }
 
-static void report(const Translation *t, const TranslatorCounts *counts)
+static const char *were(int64_t lines) { return lines == 1 ? "line was" : "lines were"; }
+
+static void report_invalid(const char *file, int64_t lines, int64_t first)
 {
-    if (t->invalid > 0)
-        log_warning("%" PRId64 " lines were no valid UTF-8 or had a NUL (the first is line %" PRId64
-                    "): what was wrong in them became U+FFFD",
-                    t->invalid, t->first_invalid);
-    if (t->cut_bytes > 0)
-        log_warning("%" PRId64 " lines had more than %d bytes: what is behind was left out", t->cut_bytes,
-                    LINE_MOST_BYTES);
+    if (lines > 0)
+        log_warning("%s%" PRId64 " %s no valid UTF-8 or had a NUL (the first is line %" PRId64
+                    "): what was wrong became U+FFFD",
+                    file, lines, were(lines), first);
+}
+
+static void report_cut_bytes(const char *file, int64_t lines)
+{
+    if (lines > 0)
+        log_warning("%s%" PRId64 " line%s had more than %d bytes: what is behind was left out", file, lines,
+                    plural(lines), LINE_MOST_BYTES);
+}
+
+/* Prefixes: what was wrong in them, and those that no line of the input had. */
+static Status report_prefixes(Translation *t)
+{
+    char *name;
+    int64_t surplus = 0;
+    if (t->prefixes == NULL) return OK;
+    TRY(text_format(&name, "%s: ", t->options->prefix));
+    report_invalid(name, t->invalid_prefix, t->first_invalid_prefix);
+    report_cut_bytes(name, t->cut_prefix);
+    free(name);
+    if (!line_reader_ended(t->reader)) return OK; /* nobody wanted the other lines */
+    for (bool got = true; got && surplus < MOST_SURPLUS; surplus += got) {
+        Line line;
+        TRY(line_reader_next(t->prefixes, false, &line, &got));
+    }
+    if (surplus > 0)
+        log_warning("%s has %s%" PRId64 " line%s more than the input: nothing begins with %s",
+                    t->options->prefix, line_reader_ended(t->prefixes) ? "" : "at least ", surplus,
+                    plural(surplus), surplus == 1 ? "it" : "them");
+    return OK;
+}
+
+static void report_lines(const Translation *t, const TranslatorCounts *counts)
+{
+    report_invalid("", t->invalid, t->first_invalid);
+    report_cut_bytes("", t->cut_bytes);
     if (counts->cut > 0)
-        log_warning("%" PRId64 " lines were longer than %" PRId64
-                    " tokens and were cut (the first is line %" PRId64 ", with %" PRId64
-                    " tokens): --long split translates such lines in parts, --longest allows more",
-                    counts->cut, t->longest - 1, counts->first_long + 1, counts->longest);
+        log_warning("%" PRId64 " %s longer than %" PRId64 " token%s and cut (the first is line %" PRId64
+                    ", with %" PRId64 " tokens): --long split translates in parts, --longest allows more",
+                    counts->cut, were(counts->cut), t->longest - 1, plural(t->longest - 1),
+                    counts->first_long + 1, counts->longest);
     if (counts->split > 0)
-        log_warning("%" PRId64 " lines were longer than %" PRId64
-                    " tokens and were translated in parts (the first is line %" PRId64 ", with %" PRId64
+        log_warning("%" PRId64 " %s longer than %" PRId64
+                    " token%s and translated in parts (the first is line %" PRId64 ", with %" PRId64
                     " tokens)",
-                    counts->split, t->longest - 1, counts->first_long + 1, counts->longest);
+                    counts->split, were(counts->split), t->longest - 1, plural(t->longest - 1),
+                    counts->first_long + 1, counts->longest);
+    if (counts->beyond > 0)
+        log_warning("%" PRId64 " %s cut behind %d parts: --longest allows longer ones", counts->beyond,
+                    were(counts->beyond), TRANSLATOR_MOST_PARTS);
+    if (counts->stuck > 0)
+        log_warning("%" PRId64 " %s left empty, as all continuations are banned (the first is line %" PRId64
+                    "): --no-repeat and --min-length decide",
+                    counts->stuck, were(counts->stuck), counts->first_stuck + 1);
     if (counts->at_limit > 0)
-        log_warning("%" PRId64 " translations are as long as --max-length lets them be", counts->at_limit);
+        log_warning("%" PRId64 " translation%s as long as --max-length allows", counts->at_limit,
+                    counts->at_limit == 1 ? " is" : "s are");
 }
 
 Status translate(World *world, const TranslateOptions *options)
@@ -372,7 +425,10 @@ Status translate(World *world, const TranslateOptions *options)
     if (t.written > 0) draw(&t, true);
     counts = translator_counts(t.translator);
     TRY_ELSE(done, sum_counts(world, &counts));
-    if (world->rank == 0) report(&t, &counts);
+    if (world->rank == 0) {
+        report_lines(&t, &counts);
+        TRY_ELSE(done, report_prefixes(&t));
+    }
 done:
     close_all(&t);
     return status;

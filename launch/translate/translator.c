@@ -9,8 +9,6 @@
 
 #include <cJSON.h>
 
-enum { MOST_PARTS = 1 << 16 }; /* of a line: sampling tells them apart by line * MOST_PARTS + part */
-
 typedef struct Job Job;
 typedef struct {
     Job *job;
@@ -59,7 +57,7 @@ Status translator_create(const TranslatorOptions *options, const Subwords *subwo
     translator->subwords = subwords;
     translator->network = network;
     translator->last = &translator->first;
-    translator->counts.first_long = -1;
+    translator->counts.first_long = translator->counts.first_stuck = -1;
     Status status = subword_encoder_new(subwords, &translator->encoder);
     if (status == OK) status = search_create(&options->search, network, &translator->search);
     if (status != OK) {
@@ -146,11 +144,13 @@ static Status make_parts(Translator *translator, Job *job)
         }
         if (!split) count = most;
     }
-    for (size_t first = 0; first < count && job->parts < MOST_PARTS;) {
+    size_t first = 0;
+    while (first < count && job->parts < TRANSLATOR_MOST_PARTS) {
         const size_t end = end_of_part(translator, first, count, most);
         TRY(add_part(translator, job, &capacity, first, end - first));
         first = end;
     }
+    translator->counts.beyond += first < count;
     for (int i = 0; i < job->parts; ++i)
         job->part[i].job = job;
     return OK;
@@ -203,18 +203,15 @@ static Status give_to_search(Translator *translator, Part *part)
     const Job *job = part->job;
     const int64_t place = part - job->part;
     const SearchInput input = {
-        .number = job->number * MOST_PARTS + place,
+        .number = job->number * TRANSLATOR_MOST_PARTS + place, /* sampling tells the parts of lines apart */
+        .line = job->number + 1,
         .owner = part,
         .source = part->id,
         .length = part->length,
         .prefix = job->prefix,
         .prefix_length = place == 0 ? job->prefix_length : 0,
         .limit = translator_limit(&translator->options, part->length, translator->network->most_target)};
-    if (input.prefix_length >= input.limit)
-        return fail(STATUS_INPUT, "line %lld: its prefix has %d tokens, and its translation may have %d",
-                    (long long)job->number + 1, input.prefix_length, input.limit);
-    const Status status = search_add(translator->search, &input);
-    return status == OK ? OK : status_context(status, "line %lld", (long long)job->number + 1);
+    return search_add(translator->search, &input);
 }
 
 Status translator_begin(Translator *translator)
@@ -302,11 +299,15 @@ static double score_of(const Job *job, int rank)
     return sum;
 }
 
+/* None where a part has none. */
 static int hypotheses_of(const Job *job)
 {
     int most = 0;
     for (int i = 0; i < job->parts; ++i)
-        if (job->part[i].result.count > most) most = job->part[i].result.count;
+        if (job->part[i].result.count == 0)
+            return 0;
+        else if (job->part[i].result.count > most)
+            most = job->part[i].result.count;
     return most;
 }
 
@@ -369,7 +370,8 @@ static Status add_hypothesis(const Translator *translator, const Job *job, int r
 }
 
 /* {"line": 1, "source": "...", "hypotheses": [{"text": ..., "score": ..., "log_probability": ..., "ended": ..., "tokens":
- * [...], "token_log_probabilities": [...]}, ...]}; of a blank line no hypotheses. */
+ * [...], "token_log_probabilities": [...]}, ...]}; of a blank line, and of one that bans leave
+ * nothing to, no hypotheses. */
 static Status write_json(const Translator *translator, const Job *job, Text *text)
 {
     cJSON *root = cJSON_CreateObject(), *list = NULL;
@@ -391,16 +393,19 @@ static Status write_json(const Translator *translator, const Job *job, Text *tex
 
 static void count(Translator *translator, const Job *job)
 {
-    bool at_limit = false;
+    bool at_limit = false, stuck = false;
     for (int i = 0; i < job->parts; ++i) {
         const Part *part = &job->part[i];
         for (int k = 0; k < part->result.count; ++k)
             translator->counts.tokens += part->result.list[k].length;
-        at_limit = at_limit ||
-                   part->result.list[0].length >=
-                       translator_limit(&translator->options, part->length, translator->network->most_target);
+        stuck = stuck || part->result.count == 0;
+        at_limit =
+            at_limit || (part->result.count > 0 &&
+                         part->result.list[0].length >= translator_limit(&translator->options, part->length,
+                                                                         translator->network->most_target));
     }
     translator->counts.at_limit += at_limit;
+    if (stuck && translator->counts.stuck++ == 0) translator->counts.first_stuck = job->number;
 }
 
 Status translator_next(Translator *translator, bool *got, char **out, size_t *size)

@@ -8,6 +8,7 @@
 #include "nlp/subwords.h"
 
 typedef enum { LONG_CUT, LONG_SPLIT } LongLines;
+enum { TRANSLATOR_MOST_PARTS = 1 << 16 }; /* of a line */
 
 typedef struct {
     SearchOptions search;
@@ -46,6 +47,8 @@ typedef struct {
     int64_t lines, blank;
     int64_t cut, split, first_long; /* lines that were too long; the number of the first, -1: none */
     int64_t longest;                /* its tokens */
+    int64_t beyond;                 /* lines of too many parts, whose rest was left out */
+    int64_t stuck, first_stuck;     /* lines without a hypothesis, as everything was banned; as above */
     int64_t at_limit;               /* lines whose best hypothesis is as long as it may be */
     int64_t source_tokens;          /* of the parts that were translated, with end tokens */
     int64_t tokens;                 /* of the hypotheses given back, with end tokens */
