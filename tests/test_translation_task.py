@@ -24,6 +24,7 @@ WORDS = {"red": "rot", "green": "gruen", "cat": "katze", "dog": "hund", "sees": 
 
 
 def write_corpus(folder, seed):
+    """The words of a line in their other language, the last first."""
     draw = random.Random(seed)
     os.makedirs(folder, exist_ok=True)
     for name, count in (("train", 220), ("val", 30), ("test", 40)):
