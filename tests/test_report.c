@@ -537,6 +537,17 @@ static void test_page(void **state)
     run_summaries_free(runs, 2);
 }
 
+/* T = 1 scales nothing: what is different is rounding. */
+static void test_no_scaling_hurts_nothing(void **state)
+{
+    (void)state;
+    assert_true(evaluation_scaling_hurts(0.02, 0.03, 1.7));
+    assert_false(evaluation_scaling_hurts(0.03, 0.02, 1.7));
+    assert_false(evaluation_scaling_hurts(0.02, 0.02000001, 1.7));
+    assert_false(evaluation_scaling_hurts(0.02, 0.03, 1));
+    assert_false(evaluation_scaling_hurts(NAN, 0.03, 1.7));
+}
+
 static void test_page_of_one_run(void **state)
 {
     (void)state;
@@ -859,6 +870,7 @@ int main(void)
         TEST(test_table_of_nothing_measured),
         TEST(test_table_into_a_full_disk),
         TEST(test_page),
+        TEST(test_no_scaling_hurts_nothing),
         TEST(test_page_of_one_run),
         TEST(test_page_of_unfinished_runs),
         TEST(test_hostile_names),

@@ -104,6 +104,8 @@ enum { EVALUATION_NAME = 128 };
 void evaluation_recalibration_name(const Recalibration *, char name[EVALUATION_NAME]);
 /* Of a stage: 1 before scaling. */
 double evaluation_temperature(const EvaluationResult *, int stage);
+/* Is the ECE after scaling by T worse, by as much as can be seen? T = 1 is no scaling, but for rounding. */
+bool evaluation_scaling_hurts(double before, double after, double temperature);
 /* Does the value of this loss say anything about the set? */
 bool evaluation_has_loss(const EvaluationResult *, int loss);
 

@@ -22,8 +22,7 @@ double evaluation_temperature(const EvaluationResult *result, int stage)
     return search->temperature[stage == EVALUATE_AFTER_ECE ? search->best_ece : search->best_nll];
 }
 
-/* By as much as can be seen: 1 is no scaling, but for rounding. */
-static bool is_worse(double before, double after, double temperature)
+bool evaluation_scaling_hurts(double before, double after, double temperature)
 {
     char shown_before[32], shown_after[32];
     if (!(after > before) || fabs(temperature - 1) < 1e-6) return false;
@@ -39,8 +38,8 @@ static void note_worse(const EvaluationResult *result, EvaluationNotes *notes)
                  nll = result->measured[EVALUATE_AFTER_NLL].ece;
     const double temperature_ece = evaluation_temperature(result, EVALUATE_AFTER_ECE);
     const double temperature_nll = evaluation_temperature(result, EVALUATE_AFTER_NLL);
-    const bool worse_ece = is_worse(before, ece, temperature_ece),
-               worse_nll = is_worse(before, nll, temperature_nll);
+    const bool worse_ece = evaluation_scaling_hurts(before, ece, temperature_ece),
+               worse_nll = evaluation_scaling_hurts(before, nll, temperature_nll);
     if (worse_ece && worse_nll && temperature_ece != temperature_nll)
         add_note(notes,
                  "temperature scaling made the test ECE worse: %.2f%% before, %.2f%% at T = %.4g (by ECE), "

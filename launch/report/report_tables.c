@@ -54,7 +54,8 @@ static void write_cell(FILE *page, const RunColumn *column, const RunMeasure *me
 static bool scaling_hurts(const RunSummary *run)
 {
     const RunMeasure *before = run_summary_before(run), *after = run_summary_after(run);
-    return before != NULL && after != NULL && after->ece > before->ece;
+    return before != NULL && after != NULL &&
+           evaluation_scaling_hurts(before->ece, after->ece, run->temperature_ece);
 }
 
 void report_results_head(FILE *page, const RunColumn columns[], int column_count, bool stages, bool seeds)
