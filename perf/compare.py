@@ -4,6 +4,9 @@
 Needs the program train_step (cmake -DPLUMB_PERF=ON) and a Python with torch; installs nothing. Prints a table in
 Markdown; with --write also into perf/results/DATE-cpu.md. On a machine with other work, --prefix 'chrt -f 20'
 (as root) keeps it away from the processors while a step is measured.
+
+--against PROGRAM compares with the train_step of another build of plumb instead, an older one for example. Its own
+figures are not used, since versions count steps differently: a step is what a long run takes longer than a short one.
 """
 
 import argparse
@@ -15,6 +18,7 @@ import shlex
 import statistics
 import subprocess
 import sys
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
@@ -35,6 +39,7 @@ RANKS = [("resnet50", 64, "float32", 0.9), ("resnet50", 64, "bfloat16", 0.9)]
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", default=os.path.join(ROOT, "build", "perf", "train_step"))
+    parser.add_argument("--against", default="", help="train_step of another build, instead of PyTorch")
     parser.add_argument("--python", default=sys.executable, help="a Python that has torch")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=5, help="timed steps a run")
@@ -160,6 +165,37 @@ def compare_steps(chosen, cases):
     return text, versions
 
 
+def step_seconds(chosen, program, network, batch, compute):
+    """Seconds a step: whole runs of many and of few steps, and the difference between them."""
+    command = [program, f"model.name={network}", f"batch={batch}", "device=cpu", f"compute={compute}"]
+    command += [f"threads={chosen.threads}", "--warmup", "0", "--steps"]
+
+    def wall(steps):
+        start = time.monotonic()
+        run(chosen, [*command, str(steps)], chosen.threads)
+        return time.monotonic() - start
+
+    return (wall(chosen.steps + chosen.warmup) - wall(chosen.warmup)) / chosen.steps
+
+
+def compare_builds(chosen, cases):
+    rows = []
+    for network, batch, compute in cases:
+        print(f"{network}, batch {batch}, {compute}", file=sys.stderr)
+        speeds = {"other": [], "plumb": []}
+        for _ in range(chosen.rounds):
+            for name, program in (("other", chosen.against), ("plumb", chosen.program)):
+                speeds[name].append(batch / step_seconds(chosen, program, network, batch, compute))
+                print(f"  {name}: {speeds[name][-1]:.2f} images/s", file=sys.stderr)
+        other, ours = statistics.median(speeds["other"]), statistics.median(speeds["plumb"])
+        rows.append(
+            [network, batch, compute, f"{ours:.2f}", f"{other:.2f}", f"{ours / other:.3f}"]
+            + [f"{statistics.median(mine / its for mine, its in zip(speeds['plumb'], speeds['other'])):.3f}"]
+        )
+    header = ["network", "batch", "compute", "plumb", "other build", "ratio", "median of the pairs' ratios"]
+    return "Images a second (median), and the ratio to the other build:\n\n" + table(header, rows)
+
+
 def compare_memory(chosen, cases):
     rows = []
     for network, batch, compute in cases:
@@ -211,6 +247,12 @@ def main():
     chosen = arguments()
     if not os.access(chosen.program, os.X_OK):
         sys.exit(f"{chosen.program} is absent: cmake -S . -B build -DPLUMB_PERF=ON && cmake --build build")
+    networks = [name for name in chosen.networks.split(",") if name]
+    if chosen.against:
+        cases = [(*case[:3],) for case in STEPS if not networks or case[0] in networks]
+        cases = [case for case in cases if chosen.compute in ("", case[2])]
+        print(compare_builds(chosen, cases))
+        return
     known = subprocess.run([chosen.python, "-c", "import torch"], capture_output=True).returncode == 0
     if not known:
         sys.exit(f"{chosen.python} has no torch: name a Python that has it with --python")
@@ -218,7 +260,6 @@ def main():
     if chosen.quick:
         steps, memory, ranks = STEPS[:2], [], []
         chosen.rounds, chosen.steps = 1, 3
-    networks = [name for name in chosen.networks.split(",") if name]
     steps = [case for case in steps if not networks or case[0] in networks]
     memory = [] if chosen.no_memory else [case for case in memory if not networks or case[0] in networks]
     ranks = [] if chosen.no_ranks else [case for case in ranks if not networks or case[0] in networks]

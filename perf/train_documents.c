@@ -10,6 +10,7 @@
 #include "engine/base/random.h"
 #include "engine/optim/optimizer.h"
 #include "engine/plan/plan.h"
+#include "launch/options.h"
 #include "launch/settings.h"
 #include "losses/loss.h"
 #include "models/global_pooling_cnn.h"
@@ -74,35 +75,15 @@ static double processor_seconds(void)
 
 static Status parse(int argc, char **argv, Options *options)
 {
-    const struct {
-        const char *name;
-        int64_t *value;
-    } numbers[] = {
-        {"--positions", &options->positions}, {"--steps", &options->steps}, {"--warmup", &options->warmup}};
+    const Option table[] = {{"positions", .number = &options->positions, .low = 1, .high = 1 << 20},
+                            {"steps", .number = &options->steps, .low = 1, .high = 1 << 24},
+                            {"warmup", .number = &options->warmup, .low = 0, .high = 1 << 24},
+                            {"newsgroups", "a directory", .text = &options->newsgroups},
+                            {"crop", .flag = &options->crop},
+                            {"profile", .flag = &options->profile}};
     TRY(memory_new(&options->settings, (size_t)argc, sizeof *options->settings, "settings"));
-    for (int i = 1; i < argc; ++i) {
-        bool known = false;
-        for (size_t n = 0; n < sizeof numbers / sizeof numbers[0] && i + 1 < argc; ++n)
-            if (strcmp(argv[i], numbers[n].name) == 0) {
-                *numbers[n].value = strtoll(argv[++i], NULL, 10);
-                known = true;
-                break;
-            }
-        if (known) continue;
-        if (strcmp(argv[i], "--newsgroups") == 0 && i + 1 < argc)
-            options->newsgroups = argv[++i];
-        else if (strcmp(argv[i], "--crop") == 0)
-            options->crop = true;
-        else if (strcmp(argv[i], "--profile") == 0)
-            options->profile = true;
-        else if (argv[i][0] != '-')
-            options->settings[options->setting_count++] = argv[i];
-        else
-            return fail(STATUS_USAGE, "%s is not an option of train_documents, or lacks its value", argv[i]);
-    }
-    if (options->steps < 1 || options->warmup < 0 || options->positions < 1)
-        return fail(STATUS_USAGE, "steps and positions must be positive");
-    return OK;
+    return options_parse(table, sizeof table / sizeof *table, argc, argv, options->settings,
+                         &options->setting_count);
 }
 
 static Status build(Training *training, Program *program, int64_t positions, DType compute)

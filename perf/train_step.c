@@ -10,6 +10,7 @@
 #include "engine/base/memory.h"
 #include "engine/base/random.h"
 #include "engine/optim/optimizer.h"
+#include "launch/options.h"
 #include "launch/settings.h"
 #include "launch/train/program.h"
 #include "losses/loss.h"
@@ -59,35 +60,15 @@ static double now(void)
 
 static Status parse(int argc, char **argv, Options *options)
 {
-    const struct {
-        const char *name;
-        int64_t *value;
-    } numbers[] = {{"--size", &options->size},
-                   {"--channels", &options->channels},
-                   {"--classes", &options->classes},
-                   {"--steps", &options->steps},
-                   {"--warmup", &options->warmup}};
+    const Option table[] = {{"size", .number = &options->size, .low = 1, .high = 4096},
+                            {"channels", .number = &options->channels, .low = 1, .high = 4096},
+                            {"classes", .number = &options->classes, .low = 2, .high = 1 << 24},
+                            {"steps", .number = &options->steps, .low = 1, .high = 1 << 24},
+                            {"warmup", .number = &options->warmup, .low = 0, .high = 1 << 24},
+                            {"profile", .flag = &options->profile}};
     TRY(memory_new(&options->settings, (size_t)argc, sizeof *options->settings, "settings"));
-    for (int i = 1; i < argc; ++i) {
-        bool known = false;
-        for (size_t n = 0; n < sizeof numbers / sizeof numbers[0] && i + 1 < argc; ++n)
-            if (strcmp(argv[i], numbers[n].name) == 0) {
-                *numbers[n].value = strtoll(argv[++i], NULL, 10);
-                known = true;
-                break;
-            }
-        if (known) continue;
-        if (strcmp(argv[i], "--profile") == 0)
-            options->profile = true;
-        else if (argv[i][0] != '-')
-            options->settings[options->setting_count++] = argv[i];
-        else
-            return fail(STATUS_USAGE, "%s is not an option of train_step, or lacks its number", argv[i]);
-    }
-    if (options->steps < 1 || options->warmup < 0 || options->size < 1 || options->channels < 1 ||
-        options->classes < 2)
-        return fail(STATUS_USAGE, "steps, size, channels and classes must be positive");
-    return OK;
+    return options_parse(table, sizeof table / sizeof *table, argc, argv, options->settings,
+                         &options->setting_count);
 }
 
 static Value build_network(Graph *graph, const BatchShape *shape, const void *context)

@@ -8,6 +8,7 @@
 #include "engine/base/random.h"
 #include "engine/optim/optimizer.h"
 #include "engine/plan/plan.h"
+#include "launch/options.h"
 #include "losses/loss_head.h"
 #include "models/tree_lstm.h"
 #include "nlp/tree_batch.h"
@@ -52,34 +53,21 @@ static double now(void)
 
 static Status parse(int argc, char **argv, Options *options)
 {
-    const struct {
-        const char *name;
-        int64_t *value;
-    } numbers[] = {{"--batch", &options->batch},
-                   {"--steps", &options->steps},
-                   {"--warmup", &options->warmup},
-                   {"--threads", &options->threads}};
-    for (int i = 1; i < argc; ++i) {
-        bool known = false;
-        for (size_t n = 0; n < sizeof numbers / sizeof numbers[0] && i + 1 < argc && !known; ++n)
-            if (strcmp(argv[i], numbers[n].name) == 0) {
-                *numbers[n].value = strtoll(argv[++i], NULL, 10);
-                known = true;
-            }
-        if (known) continue;
-        if (strcmp(argv[i], "--output-gate") == 0)
-            options->output_gate = true;
-        else if (strcmp(argv[i], "--profile") == 0)
-            options->profile = true;
-        else if (argv[i][0] != '-' && options->path == NULL)
-            options->path = argv[i];
-        else
-            return fail(STATUS_USAGE, "%s is not an option of train_trees, or lacks its number", argv[i]);
-    }
-    if (options->path == NULL || options->batch < 1 || options->steps < 1 || options->warmup < 0)
-        return fail(STATUS_USAGE,
-                    "usage: train_trees FILE [--batch N] [--steps N] [--warmup N] [--threads N]");
-    return OK;
+    const Option table[] = {{"batch", .number = &options->batch, .low = 1, .high = 1 << 20},
+                            {"steps", .number = &options->steps, .low = 1, .high = 1 << 24},
+                            {"warmup", .number = &options->warmup, .low = 0, .high = 1 << 24},
+                            {"threads", .number = &options->threads, .low = 0, .high = 1 << 12},
+                            {"output-gate", .flag = &options->output_gate},
+                            {"profile", .flag = &options->profile}};
+    const char **words;
+    int count = 0;
+    TRY(memory_new(&words, (size_t)argc, sizeof *words, "words"));
+    Status status = options_parse(table, sizeof table / sizeof *table, argc, argv, words, &count);
+    if (status == OK && count != 1)
+        status = fail(STATUS_USAGE, "train_trees needs one file of trees, but was given %d", count);
+    if (status == OK) options->path = words[0];
+    free(words);
+    return status;
 }
 
 /* Trees in a random order, words with random vectors. */

@@ -198,8 +198,9 @@ static Status set_splits(const Reader *reader, const DatasetOptions *options, Im
     return set_part(table, &reader->part[SPLIT_TEST], SPLIT_TEST, options->test_limit);
 }
 
-static Status build_table(Reader *reader, const DatasetOptions *options, ImageTable *table)
+static Status fill_table(ImageTable *table, const DatasetOptions *options)
 {
+    const Reader *reader = table->reader;
     Normalisation normalisation;
     for (int c = 0; c < 3; ++c) {
         normalisation.mean[c] = (float)options->mean[c];
@@ -242,19 +243,5 @@ Status image_folder_open(const DatasetOptions *options, Dataset **dataset)
                                  .width = options->width,
                                  .channels = options->channels,
                                  .classes = reader->classes.count};
-    ImageTable *table;
-    Status status = image_table_new(size, &table);
-    if (status != OK) {
-        reader_free(reader);
-        return status;
-    }
-    table->reader = reader; /* the table releases it from here on */
-    table->reader_free = reader_free;
-    status = build_table(reader, options, table);
-    if (status != OK) {
-        image_table_free(table);
-        return status;
-    }
-    *dataset = &table->dataset;
-    return OK;
+    return image_table_open(size, (LazyReader){reader, reader_free, fill_table}, options, dataset);
 }

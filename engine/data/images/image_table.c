@@ -70,6 +70,25 @@ done:
     return status;
 }
 
+Status image_table_open(ImageTableSize size, LazyReader lazy, const DatasetOptions *options, Dataset **out)
+{
+    ImageTable *table;
+    Status status = image_table_new(size, &table);
+    if (status != OK) {
+        lazy.free(lazy.reader);
+        return status;
+    }
+    table->reader = lazy.reader;
+    table->reader_free = lazy.free;
+    status = lazy.fill(table, options);
+    if (status != OK) {
+        image_table_free(table);
+        return status;
+    }
+    *out = &table->dataset;
+    return OK;
+}
+
 void image_table_normalise(ImageTable *table, Split split, const Normalisation *normalisation)
 {
     for (int64_t c = 0; c < table->dataset.channels; ++c) {

@@ -65,6 +65,14 @@ typedef struct {
 } ImageTableSize;
 
 CHECKED Status image_table_new(ImageTableSize, ImageTable **);
+/* The same for a reader that stays, to decode images when they are asked for. `fill` sets labels, normalisation, splits and
+ * dataset.prepare. The reader belongs to the table from then on, and is released when this fails. */
+typedef struct {
+    void *reader;
+    void (*free)(void *reader);
+    Status (*fill)(ImageTable *, const DatasetOptions *); /* finds the reader in table->reader */
+} LazyReader;
+CHECKED Status image_table_open(ImageTableSize, LazyReader, const DatasetOptions *, Dataset **);
 void image_table_free(ImageTable *);               /* NULL is allowed */
 int64_t image_table_row_bytes(const ImageTable *); /* H * W * C */
 

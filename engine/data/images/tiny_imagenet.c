@@ -189,8 +189,9 @@ static Status reader_new(const DatasetOptions *options, Reader **out)
     return OK;
 }
 
-static Status build_table(Reader *reader, const DatasetOptions *options, ImageTable *table)
+static Status fill_table(ImageTable *table, const DatasetOptions *options)
 {
+    const Reader *reader = table->reader;
     memcpy(table->label, reader->train_label, (size_t)reader->train.count * sizeof *table->label);
     memcpy(table->label + table->train_rows, reader->test_label,
            (size_t)reader->test.count * sizeof *table->label);
@@ -214,19 +215,5 @@ Status tiny_imagenet_open(const DatasetOptions *options, Dataset **dataset)
                                  .width = SIDE,
                                  .channels = 3,
                                  .classes = reader->classes.count};
-    ImageTable *table;
-    Status status = image_table_new(size, &table);
-    if (status != OK) {
-        reader_free(reader);
-        return status;
-    }
-    table->reader = reader; /* the table releases it from here on */
-    table->reader_free = reader_free;
-    status = build_table(reader, options, table);
-    if (status != OK) {
-        image_table_free(table);
-        return status;
-    }
-    *dataset = &table->dataset;
-    return OK;
+    return image_table_open(size, (LazyReader){reader, reader_free, fill_table}, options, dataset);
 }
