@@ -8,8 +8,8 @@
 #include "launch/evaluate/evaluate.h"
 #include "launch/list.h"
 #include "launch/report/report.h"
+#include "launch/report/theory.h"
 #include "launch/sweep/sweep.h"
-#include "launch/theory.h"
 #include "launch/train/train_command.h"
 #include "launch/translate_command.h"
 

@@ -2,6 +2,7 @@
 #include "tests/data_files.h"
 
 #include "engine/data/images/image_file.h"
+#include "engine/data/images/png.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -304,12 +305,30 @@ static void test_bad_image(void **state)
     test_scratch_remove(folder);
 }
 
+/* What is encoded is what was given, of colours and of grey. */
+static void test_encoded_png(void **state)
+{
+    (void)state;
+    enum { HEIGHT = 3, WIDTH = 5 };
+    for (int64_t channels = 1; channels <= 3; channels += 2) {
+        uint8_t pixels[HEIGHT * WIDTH * 3], again[HEIGHT * WIDTH * 3], *bytes;
+        size_t size;
+        for (size_t i = 0; i < sizeof pixels; ++i)
+            pixels[i] = (uint8_t)(37 * i);
+        assert_ok(png_encode(pixels, HEIGHT, WIDTH, channels, &bytes, &size));
+        assert_ok(png_decode("made", bytes, size, HEIGHT, WIDTH, channels, again));
+        assert_memory_equal(pixels, again, (size_t)(HEIGHT * WIDTH * channels));
+        free(bytes);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_odd_images),  cmocka_unit_test(test_channels_and_sizes),
         cmocka_unit_test(test_cut_png),     cmocka_unit_test(test_folder),
         cmocka_unit_test(test_bad_folders), cmocka_unit_test(test_bad_image),
+        cmocka_unit_test(test_encoded_png),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

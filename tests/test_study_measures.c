@@ -5,8 +5,10 @@
 #include "losses/calibration/binned_errors.h"
 #include "losses/calibration/calibrator.h"
 #include "losses/calibration/calibrator_fit.h"
+#include "losses/calibration/intervals.h"
 #include "losses/calibration/kernel_error.h"
 #include "losses/calibration/smooth_ece.h"
+#include "losses/calibration/top_label.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -406,13 +408,56 @@ static int report(void **state)
     return 0;
 }
 
+/* ---- intervals and labels ---- */
+
+static void expect_interval(Interval interval, double lower, double upper)
+{
+    assert_float_equal(interval.lower, lower, 1e-9);
+    assert_float_equal(interval.upper, upper, 1e-9);
+}
+
+/* Where the beta distribution has a closed form: none or all of n, 1 - 0.05^(1/n); one of one. */
+static void test_interval_of_proportion(void **state)
+{
+    (void)state;
+    expect_interval(interval_of_proportion(0, 10, 0.9), 0, 1 - pow(0.05, 0.1));
+    expect_interval(interval_of_proportion(10, 10, 0.9), pow(0.05, 0.1), 1);
+    expect_interval(interval_of_proportion(1, 2, 0.9), 1 - sqrt(0.95), sqrt(0.95));
+    assert_true(isnan(interval_of_proportion(0, 0, 0.9).lower) &&
+                isnan(interval_of_proportion(NAN, NAN, 0.9).upper));
+}
+
+/* Student's quantiles of one and two degrees of freedom are tan(pi (p - 1/2)) and (2p - 1) sqrt(2 / (4 p (1 - p))). */
+static void test_interval_of_the_next(void **state)
+{
+    (void)state;
+    const double one = tan(acos(-1) * 0.45), two = 0.9 * sqrt(2 / (4 * 0.95 * 0.05));
+    assert_float_equal(interval_next_reach(2, 2, 0.9), 2 * one * sqrt(1.5), 1e-9);
+    assert_float_equal(interval_next_reach(1, 3, 0.9), two * sqrt(4.0 / 3), 1e-9);
+    assert_true(isnan(interval_next_reach(1, 1, 0.9)));
+}
+
+static void test_top_label(void **state)
+{
+    (void)state;
+    const float row[] = {0, 3, 1, 3}, large[] = {-1e30F, 1e30F};
+    double confidence;
+    assert_int_equal(top_label(row, 4, 1, &confidence), 1);
+    assert_float_equal(confidence, 1 / (2 + exp(-3) + exp(-2)), 1e-15);
+    assert_int_equal(top_label(row, 3, 2, &confidence), 1);
+    assert_float_equal(confidence, 1 / (1 + exp(-1.5) + exp(-1)), 1e-15);
+    assert_int_equal(top_label(large, 2, 1, &confidence), 1);
+    assert_true(confidence == 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_smooth_ece),    cmocka_unit_test(test_smooth_ends),
-        cmocka_unit_test(test_kernel_error),  cmocka_unit_test(test_brier_parts),
-        cmocka_unit_test(test_consistency),   cmocka_unit_test(test_consistency_of_many),
-        cmocka_unit_test(test_binned_errors),
+        cmocka_unit_test(test_smooth_ece),           cmocka_unit_test(test_smooth_ends),
+        cmocka_unit_test(test_kernel_error),         cmocka_unit_test(test_brier_parts),
+        cmocka_unit_test(test_consistency),          cmocka_unit_test(test_consistency_of_many),
+        cmocka_unit_test(test_binned_errors),        cmocka_unit_test(test_interval_of_proportion),
+        cmocka_unit_test(test_interval_of_the_next), cmocka_unit_test(test_top_label),
     };
     return cmocka_run_group_tests(tests, NULL, report);
 }

@@ -5,7 +5,7 @@
 const char report_sort_script[] =
     "document.querySelectorAll(\"table\").forEach(function (table) {\n"
     "  var head = table.tHead, body = table.tBodies[0], taken = {}, heads = [];\n"
-    "  if (!head || !body || !(body.rows.length > 20)) return;\n"
+    "  if (!head || !body || !(body.rows.length > (globalThis.reportSortedRows || 20))) return;\n"
     "  Array.from(head.rows).forEach(function (row, r) {\n"
     "    var column = 0;\n"
     "    Array.from(row.cells).forEach(function (cell) {\n"

@@ -116,7 +116,15 @@ static Status add_listed(RunList *list, const char *folder, const char *path)
     Status status = OK;
     TRY(json_file_read(path, &object));
     const cJSON *names = cJSON_GetObjectItemCaseSensitive(object, "runs");
-    if (!cJSON_IsArray(names)) status = fail(STATUS_INPUT, "%s: has no list of runs", path);
+    const cJSON *format = cJSON_GetObjectItemCaseSensitive(object, "format");
+    if (cJSON_IsNumber(format) && format->valuedouble > SWEEP_LIST_FORMAT)
+        status = fail(STATUS_UNSUPPORTED,
+                      "%s: of format %.6g, but this plumb knows formats up to %d: a newer version wrote it. "
+                      "Update plumb, or give the "
+                      "folders of the runs themselves",
+                      path, format->valuedouble, SWEEP_LIST_FORMAT);
+    else if (!cJSON_IsArray(names))
+        status = fail(STATUS_INPUT, "%s: has no list of runs", path);
     for (const cJSON *item = status == OK ? names->child : NULL; item != NULL && status == OK;
          item = item->next) {
         char run[PATH_MAX];
@@ -155,7 +163,8 @@ static Status find_runs(RunList *list, const char *folder, int depth)
     if (file_exists(path)) {
         const int before = list->count, repeats = list->repeats;
         Status status = add_listed(list, folder, path);
-        if (status == OK || status_code(status) == STATUS_MEMORY) return status;
+        if (status == OK || status_code(status) == STATUS_MEMORY || status_code(status) == STATUS_UNSUPPORTED)
+            return status;
         log_warning("%s; its runs are taken by name", status_message(status));
         status_free(status);
         TRY(cut_list(list, before));

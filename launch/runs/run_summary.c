@@ -183,11 +183,15 @@ static bool read_epoch(const char *line, size_t length, RunEpoch *epoch)
 {
     cJSON *object = cJSON_ParseWithLength(line, length);
     const cJSON *train = cJSON_GetObjectItemCaseSensitive(object, "train");
+    const cJSON *norms = cJSON_GetObjectItemCaseSensitive(object, "norms");
     epoch->epoch = number_of(object, "epoch");
     epoch->step = number_of(object, "step");
     epoch->learning_rate = number_of(object, "learning_rate");
     epoch->train_loss = number_of(train, "loss");
     epoch->train_error = number_of(train, "error");
+    epoch->weight_norm = number_of(norms, "weights");
+    epoch->feature_norm = number_of(norms, "features");
+    epoch->logit_norm = number_of(norms, "logits");
     epoch->seconds = number_of(object, "seconds");
     epoch->samples_per_second = number_of(object, "samples_per_second");
     static const char *const others[] = {"tokens_per_second",

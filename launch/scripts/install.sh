@@ -9,6 +9,8 @@ build="build-essential cmake ninja-build pkg-config openmpi-bin libopenmpi-dev l
        libxxhash-dev libgsl-dev zlib1g-dev libjpeg-dev libpng-dev libhdf5-dev libsentencepiece-dev gnuplot-nox dataset-fashion-mnist"
 test="libcmocka-dev python3 iproute2 curl ca-certificates unzip"
 check="clang clang-format cppcheck libclang-rt-dev libomp-dev libbenchmark-dev shellcheck git"
+# A browser for the suite of the paper's page; Ubuntu's package of that name is no browser but a note about snaps.
+grep -q '^ID=debian' /etc/os-release && check="$check chromium"
 
 packages=""
 for group in "${@:-build}"; do

@@ -5,6 +5,7 @@
 #include "engine/base/memory.h"
 #include "launch/options.h"
 #include "launch/runs/run_folder.h"
+#include "launch/runs/run_search.h"
 #include "launch/runs/run_summary.h"
 #include "launch/runs/run_table.h"
 #include "launch/sweep/sweep_check.h"
@@ -116,6 +117,7 @@ static Status write_list(const Sweep *sweep)
     TRY(file_join(path, sweep->folder, "sweep.json"));
     cJSON *object = cJSON_CreateObject(), *runs = cJSON_AddArrayToObject(object, "runs");
     cJSON_AddStringToObject(object, "sweep", sweep->plan.name);
+    cJSON_AddNumberToObject(object, "format", SWEEP_LIST_FORMAT);
     for (int i = 0; i < sweep->plan.run_count; ++i)
         cJSON_AddItemToArray(runs, cJSON_CreateString(sweep->plan.run[i].name));
     char *text = cJSON_Print(object);

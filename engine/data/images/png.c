@@ -1,5 +1,7 @@
 #include "engine/data/images/png.h"
 
+#include "engine/base/memory.h"
+
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,4 +108,23 @@ Status png_decode(const char *name, const uint8_t *bytes, size_t size, int64_t h
 {
     ImageHeader header;
     return read_png(name, bytes, size, height, width, channels, pixels, &header);
+}
+
+Status png_encode(const uint8_t *pixels, int64_t height, int64_t width, int64_t channels, uint8_t **bytes,
+                  size_t *size)
+{
+    png_image image = {.version = PNG_IMAGE_VERSION,
+                       .width = (png_uint_32)width,
+                       .height = (png_uint_32)height,
+                       .format = channels == 1 ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB};
+    png_alloc_size_t room = PNG_IMAGE_PNG_SIZE_MAX(image);
+    TRY(memory_new(bytes, room, 1, "a PNG image"));
+    if (png_image_write_to_memory(&image, *bytes, &room, 0, pixels, 0, NULL) != 0) {
+        *size = room;
+        return OK;
+    }
+    free(*bytes);
+    *bytes = NULL;
+    return fail(STATUS_INTERNAL, "a PNG image of %lld x %lld: %s", (long long)height, (long long)width,
+                image.message);
 }

@@ -10,4 +10,8 @@ CHECKED Status png_header(const char *name, const uint8_t *bytes, size_t size, I
 CHECKED Status png_decode(const char *name, const uint8_t *bytes, size_t size, int64_t height, int64_t width,
                           int64_t channels, uint8_t *pixels);
 
+/* pixels [height, width, channels], of 1 or 3 channels, as the bytes of a PNG file, released with free(). */
+CHECKED Status png_encode(const uint8_t *pixels, int64_t height, int64_t width, int64_t channels,
+                          uint8_t **bytes, size_t *size);
+
 #endif

@@ -1,4 +1,4 @@
-#include "launch/theory_network.h"
+#include "launch/report/theory_network.h"
 
 #include "engine/base/config.h"
 #include "engine/base/memory.h"

@@ -1,4 +1,4 @@
-#include "launch/theory.h"
+#include "launch/report/theory.h"
 
 #include "engine/base/file.h"
 #include "engine/base/log.h"

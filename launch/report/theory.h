@@ -3,7 +3,7 @@
 #define PLUMB_LAUNCH_THEORY_H
 
 #include "comm/comm.h"
-#include "launch/theory_network.h"
+#include "launch/report/theory_network.h"
 #include "losses/linear_experiment.h"
 
 #include <stdio.h>

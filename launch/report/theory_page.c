@@ -3,7 +3,7 @@
 #include "launch/report/figure_script.h"
 #include "launch/report/html.h"
 #include "launch/report/report_style.h"
-#include "launch/theory.h"
+#include "launch/report/theory.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,0 +1,150 @@
+/* The figures of the paper that need no run: Figures 3a, B.1, C.1 and C.2. */
+#include "launch/report/paper_figures.h"
+
+#include "engine/base/memory.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+Status paper_theory(Paper *paper, const Theory **theory)
+{
+    *theory = paper->theory;
+    if (paper->theory != NULL) return OK;
+    Theory *made;
+    TRY(memory_new(&made, 1, sizeof *made, "the theory's numbers"));
+    const Status status = theory_make(made);
+    if (status != OK) {
+        free(made);
+        return status;
+    }
+    paper->theory = made;
+    *theory = made;
+    return OK;
+}
+
+static ChartSeries *series_of_gamma(Chart *chart, double gamma, int colour)
+{
+    char name[64];
+    if (gamma == 0)
+        (void)snprintf(name, sizeof name, "cross-entropy");
+    else
+        (void)snprintf(name, sizeof name, "focal loss, gamma %g", gamma);
+    return chart_series(chart, name, colour, false);
+}
+
+static Status add_curves(Chart *chart, const Theory *theory, const double curve[][THEORY_POINTS])
+{
+    for (int c = 0; c < THEORY_CURVES; ++c)
+        for (int i = 0; i < THEORY_POINTS; ++i)
+            TRY(chart_point(series_of_gamma(chart, theory->gamma[c], c),
+                            (ChartPoint){theory->place[i], curve[c][i], NAN, NAN}));
+    return OK;
+}
+
+Status paper_chart_3a(Paper *paper, Chart *chart)
+{
+    const Theory *theory;
+    *chart = (Chart){.title = "(a) g(p, gamma)",
+                     .note = "focal loss's gradient over cross-entropy's",
+                     .across = "p",
+                     .up = "g",
+                     .from_zero = true};
+    TRY(paper_theory(paper, &theory));
+    return add_curves(chart, theory, theory->factor);
+}
+
+Status paper_figure_b1(Paper *paper, PaperPart *part)
+{
+    const Theory *theory;
+    Chart chart = {.title = "The p with the least expected focal loss",
+                   .note = "",
+                   .across = "q",
+                   .up = "p",
+                   .is_diagram = true};
+    TRY(paper_theory(paper, &theory));
+    TRY(add_curves(&chart, theory, theory->minimiser));
+    return paper_charts(&chart, 1, part);
+}
+
+/* ---- appendix C ---- */
+
+static double weight_norm(const LinearRecord *record) { return record->weight_norm; }
+static double logit_norm(const LinearRecord *record) { return record->logit_norm; }
+static double wrong_confidence(const LinearRecord *record) { return record->wrong_confidence; }
+
+static Status add_records(Chart *chart, const Theory *theory, double (*value)(const LinearRecord *))
+{
+    for (int r = 0; r < THEORY_LINEAR; ++r)
+        for (int i = 0; i < theory->linear[r].records; ++i) {
+            const LinearRecord *record = &theory->linear[r].record[i];
+            TRY(chart_point(series_of_gamma(chart, theory->linear_gamma[r], r),
+                            (ChartPoint){record->step, value(record), NAN, NAN}));
+        }
+    return OK;
+}
+
+Status paper_figure_c1(Paper *paper, PaperPart *part)
+{
+    const Theory *theory;
+    Chart chart[2] = {{.title = "Norm of the weights",
+                       .note = "",
+                       .across = "step",
+                       .up = "|W|",
+                       .log_x = true,
+                       .from_zero = true},
+                      {.title = "Mean norm of the logits",
+                       .note = "",
+                       .across = "step",
+                       .up = "|logits|",
+                       .log_x = true,
+                       .from_zero = true}};
+    TRY(paper_theory(paper, &theory));
+    TRY(add_records(&chart[0], theory, weight_norm));
+    TRY(add_records(&chart[1], theory, logit_norm));
+    return paper_charts(chart, 2, part);
+}
+
+/* Points of both classes and, of each loss, the line on which both logits are equal: (w0 - w1) x + b0 - b1 = 0. */
+static Status add_plane(Chart *chart, const Theory *theory)
+{
+    static const char *const names[2] = {"first class", "second class"};
+    for (int i = 0; i < LINEAR_TRAIN; ++i) {
+        const LinearPoint *point = &theory->data.train[i];
+        ChartSeries *series = chart_series(chart, names[point->label], 6 - point->label, point->label == 1);
+        TRY(chart_point(series, (ChartPoint){point->x[0], point->x[1], NAN, NAN}));
+    }
+    for (int r = 0; r < THEORY_LINEAR; ++r) {
+        enum { POINTS = 161 };
+        const LinearResult *result = &theory->linear[r];
+        const double a = result->weight[0][0] - result->weight[1][0],
+                     b = result->weight[0][1] - result->weight[1][1], c = result->bias[0] - result->bias[1],
+                     reach = 4;
+        for (int i = 0; i < POINTS; ++i) {
+            const double y = reach * (2.0 * i / (POINTS - 1) - 1), x = -(b * y + c) / a;
+            if (fabs(x) <= reach)
+                TRY(chart_point(series_of_gamma(chart, theory->linear_gamma[r], r),
+                                (ChartPoint){x, y, NAN, NAN}));
+        }
+    }
+    return OK;
+}
+
+Status paper_figure_c2(Paper *paper, PaperPart *part)
+{
+    const Theory *theory;
+    Chart chart[2] = {{.title = "Confidence of misclassified test points",
+                       .note = "",
+                       .across = "step",
+                       .up = "confidence",
+                       .log_x = true},
+                      {.title = "Decision boundaries",
+                       .note = "and the training points",
+                       .across = "",
+                       .up = "",
+                       .kind = CHART_POINTS}};
+    TRY(paper_theory(paper, &theory));
+    TRY(add_records(&chart[0], theory, wrong_confidence));
+    TRY(add_plane(&chart[1], theory));
+    return paper_charts(chart, 2, part);
+}
