@@ -423,6 +423,10 @@ static void test_interval_of_proportion(void **state)
     expect_interval(interval_of_proportion(0, 10, 0.9), 0, 1 - pow(0.05, 0.1));
     expect_interval(interval_of_proportion(10, 10, 0.9), pow(0.05, 0.1), 1);
     expect_interval(interval_of_proportion(1, 2, 0.9), 1 - sqrt(0.95), sqrt(0.95));
+    const Interval many =
+        interval_of_proportion(4900, 5000, 0.9); /* normal: 0.98 -+ 1.645 sqrt(0.98 0.02 / 5000) */
+    assert_float_equal(many.lower, 0.9767, 4e-4);
+    assert_float_equal(many.upper, 0.9833, 4e-4);
     assert_true(isnan(interval_of_proportion(0, 0, 0.9).lower) &&
                 isnan(interval_of_proportion(NAN, NAN, 0.9).upper));
 }

@@ -67,7 +67,7 @@ static void write_axes(FILE *script, const Chart *chart)
     figure_margins(script, WIDTH, HEIGHT, LEFT, RIGHT, TOP, bars ? SHORT_BOTTOM : BOTTOM);
     (void)fputs("set xtics offset 0,0.3\nset format y '%g'\n", script);
     write_label(script, "xlabel", chart->across, "0,0.9");
-    write_label(script, "ylabel", chart->up, "1.2,0");
+    write_label(script, "ylabel", chart->up, "0.6,0");
     if (bars) (void)fprintf(script, "unset xtics\nset xrange [-0.8:%.1f]\n", chart->count - 0.2);
     if (chart->is_diagram)
         (void)fputs(
@@ -76,7 +76,7 @@ static void write_axes(FILE *script, const Chart *chart)
             script);
     else if (chart->from_zero || bars)
         (void)fputs("set yrange [0:*]\n", script);
-    if (chart->log_x) (void)fputs("set logscale x\nset format x '10^{%T}'\nset xtics enhanced\n", script);
+    if (chart->log_x) (void)fputs("set logscale x\nset format x '%g'\n", script);
     if (chart->log_y) (void)fputs("set logscale y\n", script);
 }
 

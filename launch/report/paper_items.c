@@ -202,7 +202,7 @@ static const PaperItem items[] = {
           "Intervals: DeLong. Noise is read from CIFAR-10-C where a run was measured on it, else made of the test images by its formula, severity 5.",
           "configs/paper_ood.yaml",
           "<code>plumb evaluate RUN --ood svhn=FOLDER --ood gaussian_noise</code> measures them", table_3),
-    {"figure_roc", "Curves of Table 3", "ROC curves out of distribution", "", "configs/paper_ood.yaml",
+    {"figure_roc", "ROC curves", "of Table 3", "", "configs/paper_ood.yaml",
      "<code>plumb evaluate RUN --ood svhn=FOLDER --ood gaussian_noise</code> measures them", chart_columns, CHART_COLUMNS, paper_roc, NULL},
     FIGURE("figure_4", "Figure 4", "ResNet-50 and ResNet-110 on CIFAR-10: calibration errors with 90&nbsp;% intervals", BARS, NULL, paper_bars, &figure_4),
     FIGURE("figure_a1", "Figure A.1", "Reliability of the training samples of ResNet-50 on CIFAR-10 with cross-entropy, at some epochs",

@@ -158,8 +158,8 @@ static void write_head(FILE *page, const PaperTable *table, const PaperBlock *bl
     (void)fprintf(
         page,
         "<div class=\"wide\"><table class=\"results paper\">\n<thead>\n<tr><th scope=\"col\"%s>Data "
-        "set</th><th scope=\"col\"%s>Network</th>",
-        rows, rows);
+        "set, network</th>",
+        rows);
     for (int l = 0; l < table->losses; ++l) {
         if (two)
             (void)fprintf(page, "<th scope=\"col\" colspan=\"%d\" class=\"group centre\">", block->columns);
@@ -204,7 +204,7 @@ static void write_row(FILE *page, const PaperTable *table, const PaperBlock *blo
     double best[PAPER_MOST_COLUMNS];
     for (int c = 0; c < block->columns; ++c)
         best[c] = find_best(cells, table, c, block->column[c].measure->better);
-    (void)fprintf(page, "<tr><th scope=\"row\">%s</th><th scope=\"row\">%s", subject->dataset_title,
+    (void)fprintf(page, "<tr><th scope=\"row\">%s<small>%s</small>", subject->dataset_title,
                   subject->model_title);
     if (row->title[0] != '\0') (void)fprintf(page, "<small>%s</small>", row->title);
     (void)fputs("</th>", page);

@@ -23,21 +23,27 @@ Status paper_theory(Paper *paper, const Theory **theory)
     return OK;
 }
 
-static ChartSeries *series_of_gamma(Chart *chart, double gamma, int colour)
+/* With the names and colours that focal losses have in other figures. */
+static ChartSeries *series_of_gamma(Chart *chart, double gamma)
 {
+    static const struct {
+        double gamma;
+        int loss;
+    } known[] = {{0, PAPER_CROSS_ENTROPY}, {1, PAPER_FOCAL_1}, {2, PAPER_FOCAL_2}, {3, PAPER_FOCAL_3}};
     char name[64];
-    if (gamma == 0)
-        (void)snprintf(name, sizeof name, "cross-entropy");
-    else
-        (void)snprintf(name, sizeof name, "focal loss, gamma %g", gamma);
-    return chart_series(chart, name, colour, false);
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; ++i)
+        if (gamma == known[i].gamma)
+            return chart_series(chart, paper_loss[known[i].loss].title, paper_loss[known[i].loss].colour,
+                                false);
+    (void)snprintf(name, sizeof name, "FL-%g", gamma);
+    return chart_series(chart, name, paper_loss[PAPER_BRIER].colour, false);
 }
 
 static Status add_curves(Chart *chart, const Theory *theory, const double curve[][THEORY_POINTS])
 {
     for (int c = 0; c < THEORY_CURVES; ++c)
         for (int i = 0; i < THEORY_POINTS; ++i)
-            TRY(chart_point(series_of_gamma(chart, theory->gamma[c], c),
+            TRY(chart_point(series_of_gamma(chart, theory->gamma[c]),
                             (ChartPoint){theory->place[i], curve[c][i], NAN, NAN}));
     return OK;
 }
@@ -78,7 +84,7 @@ static Status add_records(Chart *chart, const Theory *theory, double (*value)(co
     for (int r = 0; r < THEORY_LINEAR; ++r)
         for (int i = 0; i < theory->linear[r].records; ++i) {
             const LinearRecord *record = &theory->linear[r].record[i];
-            TRY(chart_point(series_of_gamma(chart, theory->linear_gamma[r], r),
+            TRY(chart_point(series_of_gamma(chart, theory->linear_gamma[r]),
                             (ChartPoint){record->step, value(record), NAN, NAN}));
         }
     return OK;
@@ -123,7 +129,7 @@ static Status add_plane(Chart *chart, const Theory *theory)
         for (int i = 0; i < POINTS; ++i) {
             const double y = reach * (2.0 * i / (POINTS - 1) - 1), x = -(b * y + c) / a;
             if (fabs(x) <= reach)
-                TRY(chart_point(series_of_gamma(chart, theory->linear_gamma[r], r),
+                TRY(chart_point(series_of_gamma(chart, theory->linear_gamma[r]),
                                 (ChartPoint){x, y, NAN, NAN}));
         }
     }
