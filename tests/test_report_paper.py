@@ -191,7 +191,7 @@ class PaperReport(Suite):
         reach = 2.9199855804 * math.sqrt(4 / 3)  # Student's t, two degrees of freedom
         self.assertAlmostEqual(float(row["lower"]), 5 - reach, 6)
         self.assertAlmostEqual(float(row["upper"]), 5 + reach, 6)
-        self.assertIn("&plusmn;&nbsp;1.00, n&nbsp;=&nbsp;3", page.text)
+        self.assertIn("&plusmn;&nbsp;1.00</small><small>n&nbsp;=&nbsp;3", page.text)
         curve = self.row(folder, "figure_1", panel="NLL", x="1", series="Cross-Entropy")
         self.assertAlmostEqual(float(curve["y"]), 2 * 1.2)  # seeds differ by a tenth
         self.assertAlmostEqual(float(curve["upper"]), 2 * 1.2 + 2 * 0.1)

@@ -12,7 +12,7 @@ enum {
     WIDTH = 380,
     HEIGHT = 280,
     LEFT = 56,
-    RIGHT = 14,
+    RIGHT = 22,
     TOP = 10,
     BOTTOM = 44,
     SHORT_BOTTOM = 12,
@@ -74,6 +74,9 @@ static void write_axes(FILE *script, const Chart *chart)
             "set xrange [0:1]\nset yrange [0:1]\nset arrow 1 from 0,0 to 1,1 nohead back lw 1 dt (8,5) lc "
             "rgb " GNUPLOT_INK "\n",
             script);
+    else if (chart->reach > 0)
+        (void)fprintf(script, "set xrange [-%g:%g]\nset yrange [-%g:%g]\n", chart->reach, chart->reach,
+                      chart->reach, chart->reach);
     else if (chart->from_zero || bars)
         (void)fputs("set yrange [0:*]\n", script);
     if (chart->log_x) (void)fputs("set logscale x\nset format x '%g'\n", script);
@@ -111,7 +114,9 @@ static void write_plot(FILE *script, const Chart *chart, int number, const char 
                       "%s $s%d using 1:2:(0.78) with boxes lc rgb %s fs transparent solid %s noborder",
                       before, number, colour, series->dashed ? "0.4" : "0.9");
         if (has_band(series))
-            (void)fprintf(script, ", $s%d using 1:2:3:4 with yerrorbars pt 0 lw 1.2 lc rgb " GNUPLOT_INK,
+            (void)fprintf(script,
+                          ", $s%d using 1:3:(0):($4-$3) with vectors heads size screen 0.008,90 lw 1.2 lc "
+                          "rgb " GNUPLOT_INK,
                           number);
         break;
     case CHART_STEPS:
@@ -119,8 +124,12 @@ static void write_plot(FILE *script, const Chart *chart, int number, const char 
                       series->dashed ? "(6,4)" : "solid", colour);
         break;
     case CHART_POINTS:
-        (void)fprintf(script, "%s $s%d using 1:2 with points pt %d ps 0.35 lc rgb %s", before, number,
-                      series->dashed ? 6 : 7, colour);
+        if (series->line > 0)
+            (void)fprintf(script, "%s $s%d using 1:2 with lines lw %.1f lc rgb %s", before, number,
+                          series->line, colour);
+        else
+            (void)fprintf(script, "%s $s%d using 1:2 with points pt %d ps 0.4 lc rgb %s", before, number,
+                          series->dashed ? 6 : 7, colour);
         break;
     case CHART_LINES:
         if (has_band(series))
@@ -223,7 +232,8 @@ void chart_legend(const Chart *chart, int charts, FILE *page)
                 is_listed(chart, charts, series))
                 continue;
             (void)fprintf(page, "<li><span class=\"%s c%d\"></span>",
-                          series->dashed ? "swatch dashed" : "swatch", series->colour % GNUPLOT_RUNS);
+                          series->dashed && chart[c].kind != CHART_POINTS ? "swatch dashed" : "swatch",
+                          series->colour % GNUPLOT_RUNS);
             html_text(page, series->name);
             (void)fputs("</li>", page);
         }

@@ -14,7 +14,8 @@ typedef struct {
 typedef struct {
     char name[64];
     int colour;  /* of GNUPLOT_RUNS */
-    bool dashed; /* bars: pale */
+    bool dashed; /* bars: pale; points: open */
+    double line; /* CHART_POINTS: the width of a line instead; 0: points */
     ChartPoint *point;
     size_t capacity;
     int count;
@@ -35,6 +36,7 @@ typedef struct {
     bool log_x, log_y;
     bool from_zero;    /* does the y axis begin at 0? */
     bool is_diagram;   /* both axes from 0 to 1, with a diagonal */
+    double reach;      /* both axes from -reach to reach; 0: not */
     bool short_legend; /* without dashed series: a note tells of them */
     ChartSeries series[CHART_MOST_SERIES];
     int count;

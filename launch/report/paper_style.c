@@ -6,7 +6,7 @@ const char paper_style[] =
     "section{margin-top:2.6rem}section h2{margin-top:0;scroll-margin-top:1rem}"
     "h2 small{font-weight:400;font-size:1rem;color:var(--muted);margin-left:.5em}\n"
     ".inside{color:var(--good)}.outside{color:var(--over)}.unit i,small i{font-style:italic}\n"
-    "table.paper{font-size:.85rem}table.paper.results td,table.paper.results th{padding:.32rem .4rem}"
+    "body{max-width:1500px}table.paper{font-size:.8rem}table.paper td small{font-size:.7rem}table.paper.results td,table.paper.results th{padding:.3rem .32rem}"
     "table.paper th[scope=row]{white-space:nowrap;min-width:0;position:sticky;left:0;background:var(--page)}"
     "table.paper th[scope=row] small{font-size:.88em}table.paper tbody tr:hover th{background:var(--tint)}\n"
     "table.paper td small{white-space:nowrap}\n"

@@ -115,7 +115,7 @@ static void write_cell(FILE *page, const Cell *cell, const PaperMeasure *measure
         (void)fputs("\">&Dagger;</sup>", page);
     }
     if (number->over.count > 1)
-        (void)fprintf(page, "<small>&plusmn;&nbsp;%.*f, n&nbsp;=&nbsp;%d</small>", decimals,
+        (void)fprintf(page, "<small>&plusmn;&nbsp;%.*f</small><small>n&nbsp;=&nbsp;%d</small>", decimals,
                       scale * number->over.deviation, number->over.count);
     if (!isnan(number->interval.lower))
         (void)fprintf(page, "<small>%.*f&ndash;%.*f</small>", decimals, scale * number->interval.lower,
@@ -220,7 +220,7 @@ static void write_row(FILE *page, const PaperTable *table, const PaperBlock *blo
 static Status make_row(Paper *paper, PaperPart *part, const PaperTable *table, const PaperBlock *block,
                        const PaperRow *row)
 {
-    RowCells cells;
+    RowCells cells = {0};
     for (int l = 0; l < table->losses; ++l)
         for (int c = 0; c < block->columns; ++c) {
             Cell *cell = &cells.cell[l][c];

@@ -121,16 +121,16 @@ static Status add_plane(Chart *chart, const Theory *theory)
         TRY(chart_point(series, (ChartPoint){point->x[0], point->x[1], NAN, NAN}));
     }
     for (int r = 0; r < THEORY_LINEAR; ++r) {
-        enum { POINTS = 161 };
         const LinearResult *result = &theory->linear[r];
         const double a = result->weight[0][0] - result->weight[1][0],
                      b = result->weight[0][1] - result->weight[1][1], c = result->bias[0] - result->bias[1],
                      reach = 4;
-        for (int i = 0; i < POINTS; ++i) {
-            const double y = reach * (2.0 * i / (POINTS - 1) - 1), x = -(b * y + c) / a;
-            if (fabs(x) <= reach)
-                TRY(chart_point(series_of_gamma(chart, theory->linear_gamma[r]),
-                                (ChartPoint){x, y, NAN, NAN}));
+        ChartSeries *series = series_of_gamma(chart, theory->linear_gamma[r]);
+        if (series != NULL)
+            series->line = 1.2 + 1.6 * (THEORY_LINEAR - 1 - r); /* they lie one upon the other */
+        for (int i = 0; i < 2; ++i) {
+            const double x = reach * (2 * i - 1), y = -(a * x + c) / b;
+            TRY(chart_point(series, (ChartPoint){x, y, NAN, NAN}));
         }
     }
     return OK;
@@ -148,7 +148,8 @@ Status paper_figure_c2(Paper *paper, PaperPart *part)
                        .note = "and the training points",
                        .across = "",
                        .up = "",
-                       .kind = CHART_POINTS}};
+                       .kind = CHART_POINTS,
+                       .reach = 4}};
     TRY(paper_theory(paper, &theory));
     TRY(add_records(&chart[0], theory, wrong_confidence));
     TRY(add_plane(&chart[1], theory));
