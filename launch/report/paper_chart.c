@@ -75,8 +75,8 @@ static void write_axes(FILE *script, const Chart *chart)
             "rgb " GNUPLOT_INK "\n",
             script);
     else if (chart->reach > 0)
-        (void)fprintf(script, "set xrange [-%g:%g]\nset yrange [-%g:%g]\n", chart->reach, chart->reach,
-                      chart->reach, chart->reach);
+        (void)fprintf(script, "set clip two\nset xrange [-%g:%g]\nset yrange [-%g:%g]\n", chart->reach,
+                      chart->reach, chart->reach, chart->reach);
     else if (chart->from_zero || bars)
         (void)fputs("set yrange [0:*]\n", script);
     if (chart->log_x) (void)fputs("set logscale x\nset format x '%g'\n", script);

@@ -3,6 +3,7 @@
 /* clang-format off */
 const char paper_style[] =
     ":root{--good:#0b7a4b}@media (prefers-color-scheme:dark){:root{--good:#3ecf95}}@media print{:root{--good:#0b7a4b}}\n"
+    ".curves{grid-template-columns:repeat(auto-fill,minmax(min(100%,340px),1fr))}\n"
     "section{margin-top:2.6rem}section h2{margin-top:0;scroll-margin-top:1rem}"
     "h2 small{font-weight:400;font-size:1rem;color:var(--muted);margin-left:.5em}\n"
     ".inside{color:var(--good)}.outside{color:var(--over)}.unit i,small i{font-style:italic}\n"

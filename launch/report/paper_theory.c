@@ -117,7 +117,7 @@ static Status add_plane(Chart *chart, const Theory *theory)
     static const char *const names[2] = {"first class", "second class"};
     for (int i = 0; i < LINEAR_TRAIN; ++i) {
         const LinearPoint *point = &theory->data.train[i];
-        ChartSeries *series = chart_series(chart, names[point->label], 6 - point->label, point->label == 1);
+        ChartSeries *series = chart_series(chart, names[point->label], 6, point->label == 1);
         TRY(chart_point(series, (ChartPoint){point->x[0], point->x[1], NAN, NAN}));
     }
     for (int r = 0; r < THEORY_LINEAR; ++r) {
@@ -145,11 +145,12 @@ Status paper_figure_c2(Paper *paper, PaperPart *part)
                        .up = "confidence",
                        .log_x = true},
                       {.title = "Decision boundaries",
-                       .note = "and the training points",
+                       .note = "and the training points; open: the second class",
                        .across = "",
                        .up = "",
                        .kind = CHART_POINTS,
-                       .reach = 4}};
+                       .reach = 4,
+                       .short_legend = true}};
     TRY(paper_theory(paper, &theory));
     TRY(add_records(&chart[0], theory, wrong_confidence));
     TRY(add_plane(&chart[1], theory));

@@ -39,7 +39,8 @@ typedef struct {
 
 typedef struct {
     double epoch, step, learning_rate, train_loss, train_error, seconds, samples_per_second;
-    double weight_norm, feature_norm, logit_norm; /* at the last linear layer; the others are means over the training split */
+    double weight_norm, feature_norm,
+        logit_norm; /* at the last linear layer; the others are means over the training split */
     RunEpochSplit
         split[SPLIT_COUNT]; /* as evaluation sees them; the training split where evaluate.train was on */
 } RunEpoch;
