@@ -220,37 +220,3 @@ done:
     npy_close(&right);
     return status;
 }
-
-/* ---- names of classes ---- */
-
-void class_names_free(ClassNames *names)
-{
-    free(names->text);
-    free(names->name);
-    *names = (ClassNames){.count = 0};
-}
-
-Status class_names_read(const char *path, ClassNames *names)
-{
-    enum { MOST_BYTES = 1 << 26 };
-    size_t size, capacity = 0;
-    *names = (ClassNames){.count = 0};
-    TRY(file_read(path, MOST_BYTES, &names->text, &size));
-    char *at = names->text + text_mark_bytes(names->text, size), *const end = names->text + size;
-    while (at < end) {
-        char *line = at, *stop = memchr(at, '\n', (size_t)(end - at));
-        at = stop != NULL ? stop + 1 : end;
-        if (stop == NULL) stop = end;
-        if (stop > line && stop[-1] == '\r') --stop;
-        *stop = '\0';
-        if (*line == '\0' || strlen(line) != (size_t)(stop - line))
-            return fail(STATUS_INPUT, "%s, line %lld: %s; the file has the name of a class on each line",
-                        path, (long long)names->count + 1,
-                        *line == '\0' ? "the line is empty" : "a name has a zero byte");
-        TRY(memory_grow(&names->name, &capacity, (size_t)names->count + 1, sizeof *names->name,
-                        "names of classes"));
-        names->name[names->count++] = line;
-    }
-    if (names->count == 0) return fail(STATUS_INPUT, "%s: there are no names", path);
-    return OK;
-}

@@ -4,6 +4,7 @@
 
 #include "comm/comm.h"
 #include "engine/base/npy.h"
+#include "launch/tasks/class_names.h"
 #include "losses/calibration/calibration.h"
 #include "losses/calibration/logits.h"
 
@@ -40,14 +41,5 @@ typedef struct {
 CHECKED Status confidence_files_open(const World *, const char *confidence, const char *correct,
                                      ConfidenceFiles *);
 void confidence_files_close(ConfidenceFiles *);
-
-/* A text file with the name of a class on each line. */
-typedef struct {
-    char *text;
-    const char **name; /* [count], in text */
-    int64_t count;
-} ClassNames;
-CHECKED Status class_names_read(const char *path, ClassNames *);
-void class_names_free(ClassNames *);
 
 #endif

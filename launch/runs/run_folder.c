@@ -289,6 +289,16 @@ void run_folder_forget_failure(const RunFolder *run)
 
 /* ---- opening ---- */
 
+Status run_folder_check(const char *path)
+{
+    char config[PATH_MAX];
+    if (!file_exists(path)) return fail(STATUS_IO, "there is no run %s", path);
+    TRY(file_join(config, path, "config.yaml"));
+    if (file_exists(config)) return OK;
+    return fail(STATUS_INPUT, "%s is no run: a run is a folder that plumb train made, with a config.yaml",
+                path);
+}
+
 Status run_folder_attach(const char *path, RunFolder *run)
 {
     *run = (RunFolder){.lock = NULL};

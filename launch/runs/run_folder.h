@@ -33,6 +33,8 @@ typedef struct {
  * settings that do not change the result, and for more epochs, with which the run is no longer complete). The config of a complete run stays as it is: what the run was made
  * with. STATUS_BUSY when another job holds it; STATUS_IO when it cannot be written. */
 CHECKED Status run_folder_open(const char *path, const Config *, const World *, RunFolder *);
+/* That there is such a folder, and that plumb train made it. Any rank. */
+CHECKED Status run_folder_check(const char *path);
 /* For reading only: no lock. Any rank. */
 CHECKED Status run_folder_attach(const char *path, RunFolder *);
 void run_folder_close(RunFolder *);

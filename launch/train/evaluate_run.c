@@ -3,11 +3,8 @@
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "engine/base/npy.h"
-#include "engine/plan/checkpoint.h"
-#include "launch/runs/kept_models.h"
-#include "launch/settings.h"
 #include "launch/train/evaluate_stream.h"
-#include "launch/train/saver.h"
+#include "launch/train/run_session.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -204,125 +201,6 @@ done:
     return status;
 }
 
-/* The newest checkpoint or, where that is damaged, the one before. */
-static Status load_last(Session *session, const RunFolder *run, const char *stem, SafeFile **file)
-{
-    char older[64];
-    Status status = saver_load(session, run->checkpoints, stem, file);
-    if (status == OK) return OK;
-    Status found = run_folder_before(run, stem, older);
-    const bool none = found != OK || older[0] == '\0';
-    status_free(found);
-    if (none) return status;
-    Status second = saver_load(session, run->checkpoints, older, file);
-    if (second != OK) {
-        status_free(second);
-        return status;
-    }
-    log_warning("%s", status_message(status));
-    log_warning("measuring the checkpoint before, %s", older);
-    status_free(status);
-    return OK;
-}
-
-/* A file from anywhere: its names must be the network's. */
-static Status load_file(Session *session, const char *path, SafeFile **file)
-{
-    TRY(safetensors_open(path, file));
-    if (safetensors_metadata(*file, "vocabulary") != NULL) {
-        Status status = task_check_vocabulary(session->data, *file);
-        if (status != OK) return status_context(status, "%s", path);
-    }
-    return checkpoint_load_weights(session->store, path, "", NULL);
-}
-
-/* *file: what was loaded, for safetensors_close, also after an error. */
-static Status load_checkpoint(Session *session, const RunFolder *run, const char *which, SafeFile **file)
-{
-    char stem[64];
-    if (kept_model_is_file(which)) return load_file(session, which, file);
-    TRY(kept_model_find(run, which, stem));
-    return strcmp(which, "last") == 0 ? load_last(session, run, stem, file)
-                                      : saver_load(session, run->checkpoints, stem, file);
-}
-
-/* While a job trains, checkpoints come and go: ranks that read one after the other may find different ones. *step: 0 where the file
- * does not say of which one it is. */
-static Status load_same_checkpoint(Session *session, const RunFolder *run, const char *which, int64_t *step)
-{
-    SafeFile *file = NULL;
-    Status status = comm_agree(session->world, load_checkpoint(session, run, which, &file));
-    if (status == OK) {
-        *step = kept_model_step(file);
-        const char *checksum = safetensors_metadata(file, "checksum");
-        if (checksum == NULL) checksum = "";
-        status = comm_check_equal(session->world, checksum, strlen(checksum), "the checkpoint");
-    }
-    safetensors_close(file);
-    return status;
-}
-
-/* "NAME=PATH", which is read as YAML; release with free(). */
-static Status path_override(const char *name, const char *path, char **word)
-{
-    TRY(memory_new(word, strlen(name) + 2 * strlen(path) + 4, 1, "a setting"));
-    char *end = *word + sprintf(*word, "%s=\"", name);
-    for (; *path != '\0'; ++path) {
-        if (*path == '"' || *path == '\\') *end++ = '\\';
-        *end++ = *path;
-    }
-    *end++ = '"';
-    *end = '\0';
-    return OK;
-}
-
-/* The run's config with these words, instead of *config. */
-static Status reload(const char *path, int count, const char *const words[], Config **config)
-{
-    int settings;
-    const Setting *table = settings_table(&settings);
-    config_free(*config);
-    *config = NULL;
-    return config_load(table, settings, path, count, words, config);
-}
-
-/* What a run holds of its data is taken from there: its subwords. */
-static Status own_file_override(const RunFolder *run, const Config *config, char **word)
-{
-    const Task *task;
-    char path[PATH_MAX];
-    *word = NULL;
-    TRY(task_find(config, &task));
-    if (task->run_file == NULL) return OK;
-    const char *setting, *name = task->run_file(config, &setting);
-    TRY(file_join(path, run->path, name));
-    return file_exists(path) ? path_override(setting, path, word) : OK;
-}
-
-/* The run's config, with the data where they are now. */
-static Status load_config(const World *world, const RunFolder *run, const char *data, Config **config)
-{
-    char path[PATH_MAX], batch[64], found[PATH_MAX], *folder = NULL, *own = NULL;
-    TRY(file_join(path, run->path, "config.yaml"));
-    /* The batch of training need not fit this number of ranks; evaluation does not depend on it. */
-    (void)snprintf(batch, sizeof batch, "evaluate_batch=%d",
-                   128 / world->size * world->size > 0 ? 128 / world->size * world->size : world->size);
-    const char *words[4] = {batch, "micro_batches=1"};
-    int count = 2;
-    TRY(reload(path, count, words, config));
-    if (data == NULL && run_folder_find_data(run, config_text(*config, "dataset.folder"),
-                                             config_text(*config, "dataset.name"), found))
-        data = found;
-    Status status = own_file_override(run, *config, &own);
-    if (status == OK && data != NULL) status = path_override("dataset.folder", data, &folder);
-    if (own != NULL) words[count++] = own;
-    if (folder != NULL) words[count++] = folder;
-    if (status == OK && count > 2) status = reload(path, count, words, config);
-    free(own);
-    free(folder);
-    return status;
-}
-
 /* Beside the run, for reports. A folder that others own may be read only: the result is told all the same. */
 static void keep_outside(const OodResult *ood, const EvaluateRunOptions *options, const RunFolder *run)
 {
@@ -350,12 +228,12 @@ Status evaluate_run(World *world, const EvaluateRunOptions *options, OodResult *
     int64_t step = 0;
     Status status;
     TRY(run_folder_attach(options->run, &run));
-    TRY_ELSE(done, comm_agree(world, load_config(world, &run, options->data, &config)));
+    TRY_ELSE(done, comm_agree(world, run_config_load(world, &run, options->data, &config)));
     TRY_ELSE(done, comm_agree(world, check_wishes(config, options)));
     TRY_ELSE(done, session_open(world, config, false, false, &session));
     if (session.data->task->check_files != NULL)
         TRY_ELSE(done, comm_agree(world, session.data->task->check_files(session.data, run.path)));
-    TRY_ELSE(done, load_same_checkpoint(&session, &run, options->checkpoint, &step));
+    TRY_ELSE(done, run_checkpoint_load(&session, &run, options->checkpoint, &step));
     TRY_ELSE(done, evaluate_network(&session, options->split, &options->options, &outside, NULL, result));
     result->checkpoint = options->checkpoint;
     result->step = step;

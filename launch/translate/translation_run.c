@@ -1,10 +1,9 @@
 #include "launch/translate/translation_run.h"
 
-#include "engine/base/log.h"
 #include "engine/base/safetensors.h"
 #include "engine/plan/checkpoint.h"
-#include "launch/runs/json_file.h"
 #include "launch/runs/kept_models.h"
+#include "launch/runs/run_temperature.h"
 #include "launch/settings.h"
 #include "launch/train/session.h"
 
@@ -13,17 +12,6 @@
 #include <string.h>
 
 /* ---- opening ---- */
-
-static Status check_folder(const char *path)
-{
-    char config[PATH_MAX];
-    if (!file_exists(path)) return fail(STATUS_IO, "there is no run %s", path);
-    TRY(file_join(config, path, "config.yaml"));
-    if (!file_exists(config))
-        return fail(STATUS_INPUT, "%s is no run: a run is a folder that plumb train made, with a config.yaml",
-                    path);
-    return OK;
-}
 
 static Status read_config(TranslationRun *run)
 {
@@ -35,8 +23,8 @@ static Status read_config(TranslationRun *run)
     const Task *task;
     TRY(task_find(run->config, &task));
     if (task->input != MODEL_OF_TRANSLATION)
-        return fail(STATUS_INPUT, "%s translates nothing: it is a run on %s (%s)", run->folder.path,
-                    task->name, config_text(run->config, "dataset.name"));
+        return fail(STATUS_INPUT, "%s translates nothing: it is a run on %s (%s); plumb predict is for it",
+                    run->folder.path, task->name, config_text(run->config, "dataset.name"));
     const TaskShare share = {.rank = run->world->rank, .ranks = run->world->size, .training = false};
     return experiment_read(run->config, share, &run->experiment);
 }
@@ -55,7 +43,7 @@ static Status read_subwords(TranslationRun *run)
 
 static Status open_here(TranslationRun *run, const char *path)
 {
-    TRY(check_folder(path));
+    TRY(run_folder_check(path));
     TRY(run_folder_attach(path, &run->folder));
     TRY(read_config(run));
     TRY(read_subwords(run));
@@ -144,43 +132,9 @@ static Status find_step(const TranslationRun *run, const char *which, int64_t *s
     return OK;
 }
 
-/* Evaluations of earlier versions do not say what was evaluated: it was the last checkpoint. */
-static Status check_evaluated(const TranslationRun *run, const char *which, const cJSON *evaluation)
-{
-    const cJSON *number = cJSON_GetObjectItemCaseSensitive(evaluation, "step");
-    const bool known = cJSON_IsNumber(number);
-    int64_t step;
-    if (!known && strcmp(which, "last") == 0) return OK;
-    TRY(find_step(run, which, &step));
-    if (known && step == (int64_t)number->valuedouble) return OK;
-    char of[64] = "";
-    if (known) (void)snprintf(of, sizeof of, " (step %lld)", (long long)number->valuedouble);
-    log_warning(
-        "--temperature calibrated: the temperature of %s/evaluation.json was chosen for the checkpoint "
-        "that was the last then%s, not for %s; plumb evaluate %s --checkpoint %s chooses one for it",
-        run->folder.path, of, which, run->folder.path, which);
-    return OK;
-}
-
 Status translation_run_temperature(const TranslationRun *run, const char *checkpoint, double *temperature)
 {
-    char path[PATH_MAX];
-    TRY(file_join(path, run->folder.path, "evaluation.json"));
-    if (!file_exists(path))
-        return fail(STATUS_INPUT,
-                    "%s has no evaluation yet, which would choose a temperature (--temperature calibrated)",
-                    run->folder.path);
-    cJSON *document;
-    TRY(json_file_read(path, &document));
-    const cJSON *chosen = cJSON_GetObjectItemCaseSensitive(document, "temperature");
-    const cJSON *number = cJSON_GetObjectItemCaseSensitive(chosen, "ece");
-    Status status = OK;
-    if (cJSON_IsNumber(number) && number->valuedouble > 0)
-        *temperature = number->valuedouble;
-    else
-        status = fail(STATUS_INPUT, "%s: the evaluation chose no temperature: there was no validation split",
-                      path);
-    if (status == OK) status = check_evaluated(run, checkpoint, document);
-    cJSON_Delete(document);
-    return status;
+    int64_t step;
+    TRY(find_step(run, checkpoint, &step));
+    return run_temperature(&run->folder, "--temperature calibrated", checkpoint, step, temperature);
 }
