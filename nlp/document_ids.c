@@ -159,6 +159,23 @@ done:
     return status;
 }
 
+Status document_ids_of_text(TextSpan text, const Vocabulary *vocabulary, int64_t longest, int32_t **id,
+                            int64_t *count)
+{
+    int64_t start[] = {0, (int64_t)text.size};
+    /* The corpus is read only; its arrays are not const because it owns those that it has read. */
+    const Documents alone = {.count = 1, .text = (char *)(uintptr_t)text.data, .text_start = start};
+    DocumentIds ids;
+    *id = NULL;
+    *count = 0;
+    TRY(document_ids(&alone, vocabulary, longest, &ids));
+    *count = document_ids_length(&ids, 0);
+    *id = ids.id;
+    ids.id = NULL;
+    document_ids_free(&ids);
+    return OK;
+}
+
 int64_t document_ids_length(const DocumentIds *ids, int64_t document)
 {
     return ids->start[document + 1] - ids->start[document];

@@ -34,6 +34,9 @@ typedef struct {
 /* Words outside the vocabulary are dropped. The index of a document stays. */
 CHECKED Status document_ids(const Documents *, const Vocabulary *, int64_t longest, DocumentIds *);
 void document_ids_free(DocumentIds *);
+/* Those of one text in UTF-8: id[*count], to be released with free(). */
+CHECKED Status document_ids_of_text(TextSpan, const Vocabulary *, int64_t longest, int32_t **id,
+                                    int64_t *count);
 int64_t document_ids_length(const DocumentIds *, int64_t document);
 /* out[samples, length]: the last `length` ids of each, padding in front. */
 void document_ids_fill(const DocumentIds *, const int64_t sample[], int64_t samples, int64_t length,

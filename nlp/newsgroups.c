@@ -39,6 +39,31 @@ size_t newsgroups_message(const char *bytes, size_t size, char *out, bool *heade
     return made;
 }
 
+/* "Name:", of printable characters. */
+static bool is_field(const char *line, const char *end)
+{
+    const char *at = line;
+    while (at<end && * at> ' ' && *at < 0x7F && *at != ':')
+        ++at;
+    return at > line && at < end && *at == ':';
+}
+
+bool newsgroups_has_header(const char *bytes, size_t size)
+{
+    bool field = false;
+    for (const char *at = bytes, *const end = bytes + size; at < end;) {
+        const char *stop = memchr(at, '\n', (size_t)(end - at));
+        if (stop == NULL) return false;
+        const char *last = stop > at && stop[-1] == '\r' ? stop - 1 : stop;
+        if (last == at) return field;
+        const bool is = is_field(at, last);
+        if (!is && *at != ' ' && *at != '\t') return false;
+        field |= is;
+        at = stop + 1;
+    }
+    return false;
+}
+
 /* ---- Folders ---- */
 
 typedef struct {

@@ -11,17 +11,24 @@ typedef struct {
     int classes;
     bool neutral_roots;           /* are trees with a neutral root kept? */
     int8_t class_of[TREE_LABELS]; /* of a label; or LEFT_OUT: weight 0 */
+    const char *class_name[TREE_LABELS];
 } TaskRow;
 
 static const TaskRow tasks[TREE_TASK_COUNT] = {
-    [TREE_BINARY3] = {"binary3", 3, false, {0, 0, 1, 2, 2}},
-    [TREE_BINARY2] = {"binary2", 2, false, {0, 0, LEFT_OUT, 1, 1}},
-    [TREE_FINE5] = {"fine5", 5, true, {0, 1, 2, 3, 4}},
+    [TREE_BINARY3] = {"binary3", 3, false, {0, 0, 1, 2, 2}, {"negative", "neutral", "positive"}},
+    [TREE_BINARY2] = {"binary2", 2, false, {0, 0, LEFT_OUT, 1, 1}, {"negative", "positive"}},
+    [TREE_FINE5] = {"fine5",
+                    5,
+                    true,
+                    {0, 1, 2, 3, 4},
+                    {"very negative", "negative", "neutral", "positive", "very positive"}},
 };
 
 const char *tree_task_name(TreeTask task) { return tasks[task].name; }
 
 int tree_task_classes(TreeTask task) { return tasks[task].classes; }
+
+const char *const *tree_task_class_names(TreeTask task) { return tasks[task].class_name; }
 
 bool tree_task_keeps(TreeTask task, int root_label)
 {

@@ -130,6 +130,11 @@ static Status open_node(Parser *parser)
         if (stop < parser->end && *stop == ')') return FAIL_AT(parser, at, "an empty node");
         return FAIL_AT(parser, label, "no label after \"(\"; one of 0 to %d is expected", TREE_LABELS - 1);
     }
+    if (parser->options.any_label) {
+        parser->open[parser->depth++] = (Open){.at = at};
+        parser->at = stop;
+        return OK;
+    }
     if (stop - label != 1 || *label < '0' || *label >= '0' + TREE_LABELS)
         return FAIL_AT(parser, label, "the label \"%.*s\" is none of 0 to %d",
                        (int)(stop - label < 40 ? stop - label : 40), label, TREE_LABELS - 1);
@@ -262,7 +267,10 @@ Status trees_parse(const char *name, const char *text, size_t size, TreeOptions 
     *trees = (Trees){.text = NULL};
     if (size > MOST_BYTES)
         return fail(STATUS_UNSUPPORTED, "%s: %zu bytes; %d are the most", name, size, MOST_BYTES);
-    Parser parser = {.name = name, .options = options, .trees = trees};
+    Parser parser = {.name = name,
+                     .options = options,
+                     .trees = trees,
+                     .number = options.first_line > 0 ? options.first_line - 1 : 0};
     Status status = parse(&parser, text, size);
     free(parser.open);
     if (status != OK) trees_free(trees);

@@ -42,6 +42,8 @@ typedef struct {
     TreeWords words;
     bool
         leaf_alone; /* take a tree of one word, such as (3 Good); SST has none, so they are errors otherwise */
+    bool any_label; /* labels mean nothing and may be any text, as in (NP (D a) (N film)); each becomes 0 */
+    int64_t first_line; /* what the first line's number is, for messages; 0 means 1 */
 } TreeOptions;
 
 /* Reads `path` (also .gz). Lines end with LF or CR LF; the last end may be missing. STATUS_INPUT names file, line
@@ -77,9 +79,10 @@ typedef enum {
 
 const char *tree_task_name(TreeTask); /* "binary3" */
 int tree_task_classes(TreeTask);
-bool tree_task_keeps(TreeTask, int root_label); /* does a tree with this root belong to the task? */
-int32_t tree_task_class(TreeTask, int label);   /* class of a node; 0 where its weight is 0 */
-float tree_task_weight(TreeTask, int label);    /* 1, or 0 */
+const char *const *tree_task_class_names(TreeTask); /* [classes] "negative", ... */
+bool tree_task_keeps(TreeTask, int root_label);     /* does a tree with this root belong to the task? */
+int32_t tree_task_class(TreeTask, int label);       /* class of a node; 0 where its weight is 0 */
+float tree_task_weight(TreeTask, int label);        /* 1, or 0 */
 int trees_root_label(const Trees *, int64_t tree);
 /* The trees that the task keeps, in the order of the file; release *kept with free(). STATUS_INPUT if there is
  * none; `name` is the file's, for the message. */

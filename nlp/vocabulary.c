@@ -276,3 +276,70 @@ Status vocabulary_write(const Vocabulary *vocabulary, const char *path)
     free(text);
     return status;
 }
+
+/* ---- Reading ---- */
+
+static Status add_entry(const char *name, int64_t line, TextSpan entry, const char *const special[],
+                        int specials, Vocabulary *vocabulary)
+{
+    if (line <= specials) {
+        if (!text_span_equal(entry, text_span(special[line - 1])))
+            return fail(STATUS_INPUT, "%s:%lld: \"%.*s\", but such a vocabulary has %s here", name,
+                        (long long)line, (int)(entry.size < 40 ? entry.size : 40), entry.data,
+                        special[line - 1]);
+        return text_copy(special[line - 1], &vocabulary->special[vocabulary->specials++]);
+    }
+    int32_t number;
+    if (entry.size == 0) return fail(STATUS_INPUT, "%s:%lld: an empty word", name, (long long)line);
+    TRY(table_add(&vocabulary->table, entry, &number));
+    if (number == line - specials - 1) return OK;
+    return fail(STATUS_INPUT, "%s:%lld: this word is in line %lld, too", name, (long long)line,
+                (long long)number + specials + 1);
+}
+
+static Status parse_entries(const char *name, const char *text, size_t size, const char *const special[],
+                            int specials, Vocabulary *vocabulary)
+{
+    int64_t line = 0;
+    TRY(memory_new(&vocabulary->special, (size_t)specials, sizeof *vocabulary->special, "special words"));
+    for (size_t at = 0; at < size;) {
+        const char *end = memchr(text + at, '\n', size - at);
+        ++line;
+        if (end == NULL)
+            return fail(STATUS_INPUT, "%s:%lld: this line has no end: the file is cut short", name,
+                        (long long)line);
+        const TextSpan entry = {.data = text + at, .size = (size_t)(end - text) - at};
+        TRY(add_entry(name, line, entry, special, specials, vocabulary));
+        at += entry.size + 1;
+    }
+    if (vocabulary->table.count == 0) return fail(STATUS_INPUT, "%s: there is no word", name);
+    vocabulary->hash = XXH64(text, size, 0);
+    return memory_new(&vocabulary->met, (size_t)vocabulary->table.count, sizeof *vocabulary->met,
+                      "counts of words");
+}
+
+Status vocabulary_parse(const char *name, const char *text, size_t size, const char *const special[],
+                        int specials, Vocabulary **out)
+{
+    *out = NULL;
+    Vocabulary *vocabulary;
+    TRY(memory_new(&vocabulary, 1, sizeof *vocabulary, "a vocabulary"));
+    Status status = parse_entries(name, text, size, special, specials, vocabulary);
+    if (status == OK)
+        *out = vocabulary;
+    else
+        vocabulary_free(vocabulary);
+    return status;
+}
+
+Status vocabulary_read(const char *path, const char *const special[], int specials, Vocabulary **vocabulary)
+{
+    enum { MOST_BYTES = 1 << 30 };
+    char *text;
+    size_t size;
+    *vocabulary = NULL;
+    TRY(file_read(path, MOST_BYTES, &text, &size));
+    Status status = vocabulary_parse(path, text, size, special, specials, vocabulary);
+    free(text);
+    return status;
+}

@@ -55,5 +55,11 @@ uint64_t vocabulary_hash(const Vocabulary *);
 CHECKED Status vocabulary_text(const Vocabulary *, char **text, size_t *size);
 /* Writes that file. Atomic. */
 CHECKED Status vocabulary_write(const Vocabulary *, const char *path);
+/* Reads that file again; how often words were met is not in it: vocabulary_count is 0. STATUS_INPUT names file and line of an
+ * entry that is empty or comes twice, of special ones that are others than `special`, and a file that is cut short. */
+CHECKED Status vocabulary_read(const char *path, const char *const special[], int specials, Vocabulary **);
+/* The same from memory; `name` for messages. */
+CHECKED Status vocabulary_parse(const char *name, const char *text, size_t size, const char *const special[],
+                                int specials, Vocabulary **);
 
 #endif

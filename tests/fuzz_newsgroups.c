@@ -46,6 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     const size_t made = newsgroups_message((const char *)bytes, size, text, &header);
     require(made <= 2 * size && utf8_invalid(text, made) == made && memchr(text, '\r', made) == NULL);
     require(!header || (made >= 2 && text[0] == '\n' && text[1] == '\n'));
+    require(!newsgroups_has_header((const char *)bytes, size) || header);
     const int64_t words = check_words(text, made);
 
     int64_t text_start[] = {0, (int64_t)made};

@@ -79,7 +79,9 @@ static void check_again(const Trees *trees, TreeOptions options)
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
     for (int form = 0; form <= TREE_WORDS_UNESCAPED; ++form) {
-        const TreeOptions options = {.words = (TreeWords)form, .leaf_alone = form == TREE_WORDS_AS_WRITTEN};
+        const TreeOptions options = {.words = (TreeWords)form,
+                                     .leaf_alone = form == TREE_WORDS_AS_WRITTEN,
+                                     .any_label = form == TREE_WORDS_WITHOUT_BACKSLASH};
         Trees trees;
         Status status = trees_parse("input", (const char *)bytes, size, options, &trees);
         if (status != OK) {

@@ -68,6 +68,28 @@ static void messages_lose_their_headers(void **state)
     }
 }
 
+static void headers_are_told_from_text(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bytes;
+        bool header;
+    } cases[] = {{"From: me\nSubject: x\n\nHello", true},
+                 {"From: me\r\nX-a: b\r\n\r\nHello\r\n", true},
+                 {"References: a\n\tb\n c\n\nHello", true},
+                 {" id AA1\nFrom: me\n\n", true},
+                 {"", false},
+                 {"\n\nFrom: me\n\n", false},
+                 {"From: me\nHello", false},
+                 {"From: me\n", false},
+                 {"A first paragraph.\n\nA second one.\n", false},
+                 {"Note to all: read\n\nthis\n", false},
+                 {"  indented\n\ntext\n", false},
+                 {": no name\n\ntext\n", false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i)
+        assert_int_equal(newsgroups_has_header(cases[i].bytes, strlen(cases[i].bytes)), cases[i].header);
+}
+
 static void put_by_date(void)
 {
     put("news/20news-bydate-train/sci.med/9", "h\n\nnine");
@@ -357,6 +379,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(messages_lose_their_headers),
+        cmocka_unit_test(headers_are_told_from_text),
         SCRATCH(both_parts_are_read_in_order_and_debris_is_not),
         SCRATCH(one_folder_is_read_by_any_of_its_names),
         SCRATCH(a_layout_can_be_chosen),

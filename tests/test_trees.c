@@ -163,6 +163,24 @@ static void a_leaf_alone_is_taken_if_told_so(void **state)
     trees_free(&trees);
 }
 
+static void labels_may_be_any_if_told_so(void **state)
+{
+    (void)state;
+    Trees trees;
+    const TreeOptions options = {.any_label = true, .first_line = 7};
+    assert_ok(parse("(NP (-NONE- the) (7 film))\n", options, &trees));
+    assert_int_equal(trees.nodes, 3);
+    assert_leaf(&trees, 1, "film");
+    assert_int_equal(trees.line[0], 7);
+    for (int n = 0; n < 3; ++n)
+        assert_int_equal(trees.label[n], 0);
+    trees_free(&trees);
+    assert_fails(parse("(NP (D the) (N film))\n(( a) (N b))\n", options, &trees), STATUS_INPUT,
+                 "some.txt:8:2: no label");
+    assert_fails(parse("(NP (N film))\n", options, &trees), STATUS_INPUT,
+                 "some.txt:7:1: a node with one child");
+}
+
 /* No stack of ours or of the machine limits the nesting. */
 static void deep_trees_are_read(void **state)
 {
@@ -431,6 +449,7 @@ int main(void)
         cmocka_unit_test(escapes_stay_or_go),
         SCRATCH(bad_trees_are_errors_with_a_place),
         cmocka_unit_test(a_leaf_alone_is_taken_if_told_so),
+        cmocka_unit_test(labels_may_be_any_if_told_so),
         cmocka_unit_test(deep_trees_are_read),
         cmocka_unit_test(words_of_several_corpora_get_ids),
         cmocka_unit_test(tasks_map_labels_to_classes),

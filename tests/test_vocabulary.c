@@ -192,6 +192,48 @@ static void the_hash_is_that_of_the_file(void **state)
     vocabulary_free(vocabulary);
 }
 
+static void a_vocabulary_is_read_as_it_was_written(void **state)
+{
+    (void)state;
+    WordCounts *counts = counts_of("the cat the \xFF\x01");
+    const VocabularyOptions options = {.special = padding, .specials = 1};
+    Vocabulary *vocabulary, *again;
+    assert_ok(vocabulary_create(counts, &options, &vocabulary));
+    const char *path = in_scratch("vocabulary.txt");
+    assert_ok(vocabulary_write(vocabulary, path));
+    assert_ok(vocabulary_read(path, padding, 1, &again));
+    assert_true(vocabulary_hash(again) == vocabulary_hash(vocabulary));
+    assert_int_equal(vocabulary_size(again), vocabulary_size(vocabulary));
+    assert_int_equal(vocabulary_specials(again), 1);
+    for (int64_t id = 0; id < vocabulary_size(again); ++id)
+        assert_true(text_span_equal(vocabulary_word(again, id), vocabulary_word(vocabulary, id)));
+    assert_int_equal(vocabulary_find(again, text_span("cat")), vocabulary_find(vocabulary, text_span("cat")));
+    assert_int_equal(vocabulary_find(again, text_span("<pad>")), -1);
+    assert_int_equal(vocabulary_count(again, 1), 0);
+    word_counts_free(counts);
+    vocabulary_free(again);
+    vocabulary_free(vocabulary);
+}
+
+static void files_that_are_no_vocabulary_are_errors_with_a_place(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *message;
+    } cases[] = {{"", "v.txt: there is no word"},
+                 {"<pad>\n", "v.txt: there is no word"},
+                 {"<unk>\nthe\n", "v.txt:1: \"<unk>\", but such a vocabulary has <pad> here"},
+                 {"<pad>\nthe\ncat", "v.txt:3: this line has no end"},
+                 {"<pad>\nthe\n\ncat\n", "v.txt:3: an empty word"},
+                 {"<pad>\nthe\ncat\nthe\n", "v.txt:4: this word is in line 2, too"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+        Vocabulary *vocabulary;
+        assert_fails(vocabulary_parse("v.txt", cases[i].text, strlen(cases[i].text), padding, 1, &vocabulary),
+                     STATUS_INPUT, cases[i].message);
+        assert_null(vocabulary);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -201,6 +243,8 @@ int main(void)
         cmocka_unit_test(words_may_hold_any_bytes),
         cmocka_unit_test(many_words_keep_their_ids),
         SCRATCH(the_hash_is_that_of_the_file),
+        SCRATCH(a_vocabulary_is_read_as_it_was_written),
+        cmocka_unit_test(files_that_are_no_vocabulary_are_errors_with_a_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
