@@ -391,6 +391,31 @@ static void published_normalisation_is_for_cifar100s_test_images(void **state)
     test_scratch_remove(folder);
 }
 
+static void normalisation_is_known_without_the_files(void **state)
+{
+    (void)state;
+    char folder[4096];
+    test_scratch_make(folder);
+    put_cifar10(folder);
+    put_cifar100(folder);
+    static const char *const names[] = {"cifar10", "cifar100"};
+    for (int i = 0; i < 4; ++i) {
+        const DatasetOptions options = {
+            .folder = folder, .validation = -1, .published_test_normalisation = i / 2 == 1};
+        const DatasetKind *kind;
+        Dataset *dataset;
+        assert_ok(dataset_find(names[i % 2], &kind));
+        assert_ok(dataset_open(names[i % 2], &options, &dataset));
+        for (int split = 0; split < SPLIT_COUNT; ++split) {
+            const Normalisation known = dataset_normalisation(kind, &options, (Split)split);
+            assert_memory_equal(known.mean, dataset->split[split].mean, sizeof known.mean);
+            assert_memory_equal(known.deviation, dataset->split[split].deviation, sizeof known.deviation);
+        }
+        dataset_close(dataset);
+    }
+    test_scratch_remove(folder);
+}
+
 static void bad_cifar_files_are_refused(void **state)
 {
     (void)state;
@@ -632,6 +657,7 @@ int main(void)
         cmocka_unit_test(other_sizes_of_image_are_refused),
         cmocka_unit_test(cifar_files_are_read),
         cmocka_unit_test(published_normalisation_is_for_cifar100s_test_images),
+        cmocka_unit_test(normalisation_is_known_without_the_files),
         cmocka_unit_test(bad_cifar_files_are_refused),
         cmocka_unit_test(cifar10_files_are_not_cifar100s),
         cmocka_unit_test(limits_take_the_first_samples),

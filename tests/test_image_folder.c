@@ -3,6 +3,7 @@
 
 #include "engine/data/images/image_file.h"
 #include "engine/data/images/png.h"
+#include "engine/data/images/resize.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -322,13 +323,54 @@ static void test_encoded_png(void **state)
     }
 }
 
+/* Weights by hand: of four pixels to two they are 3:3:1 and 1:3:3 sevenths, of two to four 1, 3:1, 1:3 and 1 quarters. */
+static void test_resize_by_hand(void **state)
+{
+    (void)state;
+    static const uint8_t four[] = {0, 0, 70, 140}, two[] = {0, 100};
+    static const uint8_t halved[] = {10, 90}, doubled[] = {0, 25, 75, 100};
+    uint8_t got[64];
+    assert_ok(image_resize(four, (ImageSize){1, 4}, 1, got, (ImageSize){1, 2}));
+    assert_memory_equal(got, halved, 2);
+    assert_ok(image_resize(four, (ImageSize){4, 1}, 1, got, (ImageSize){2, 1}));
+    assert_memory_equal(got, halved, 2);
+    assert_ok(image_resize(two, (ImageSize){1, 2}, 1, got, (ImageSize){1, 4}));
+    assert_memory_equal(got, doubled, 4);
+    assert_ok(image_resize(two, (ImageSize){2, 1}, 1, got, (ImageSize){4, 3}));
+    for (int i = 0; i < 12; ++i)
+        assert_int_equal(got[i], doubled[i / 3]);
+    assert_ok(image_resize(four, (ImageSize){2, 2}, 1, got, (ImageSize){2, 2}));
+    assert_memory_equal(got, four, 4);
+}
+
+/* Channels do not mix, a colour stays that colour, and every size to every other is within the image. */
+static void test_resize_keeps_colours(void **state)
+{
+    (void)state;
+    static const uint8_t colour[] = {0, 127, 255};
+    uint8_t from[20 * 20 * 3], got[20 * 20 * 3];
+    for (size_t i = 0; i < sizeof from; ++i)
+        from[i] = colour[i % 3];
+    for (int64_t old = 1; old <= 20; ++old)
+        for (int64_t size = 1; size <= 20; ++size) {
+            assert_ok(image_resize(from, (ImageSize){old, 21 - old}, 3, got, (ImageSize){size, 21 - size}));
+            for (int64_t i = 0; i < size * (21 - size) * 3; ++i)
+                assert_int_equal(got[i], colour[i % 3]);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_odd_images),  cmocka_unit_test(test_channels_and_sizes),
-        cmocka_unit_test(test_cut_png),     cmocka_unit_test(test_folder),
-        cmocka_unit_test(test_bad_folders), cmocka_unit_test(test_bad_image),
+        cmocka_unit_test(test_odd_images),
+        cmocka_unit_test(test_channels_and_sizes),
+        cmocka_unit_test(test_cut_png),
+        cmocka_unit_test(test_folder),
+        cmocka_unit_test(test_bad_folders),
+        cmocka_unit_test(test_bad_image),
         cmocka_unit_test(test_encoded_png),
+        cmocka_unit_test(test_resize_by_hand),
+        cmocka_unit_test(test_resize_keeps_colours),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

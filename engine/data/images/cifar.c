@@ -153,8 +153,6 @@ static Status open_files(const Cifar *cifar, const DatasetOptions *options, Reco
 
 static Status cifar_open(const Cifar *cifar, const DatasetOptions *options, ImageTable **table)
 {
-    /* The published code's constants: CIFAR-10's, for both sets. */
-    static const Normalisation normalisation = {{0.4914F, 0.4822F, 0.4465F}, {0.2023F, 0.1994F, 0.2010F}};
     *table = NULL;
     Records *file = calloc(MOST_FILES, sizeof *file);
     Status status = file == NULL ? fail(STATUS_MEMORY, "%s: no memory", cifar->home.name)
@@ -168,7 +166,7 @@ static Status cifar_open(const Cifar *cifar, const DatasetOptions *options, Imag
         return status;
     }
     for (int split = 0; split < SPLIT_COUNT; ++split)
-        image_table_normalise(*table, (Split)split, &normalisation);
+        image_table_normalise(*table, (Split)split, &cifar_normalisation);
     return OK;
 }
 

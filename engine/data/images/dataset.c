@@ -12,6 +12,8 @@ static const DatasetKind kinds[] = {
      .width = 28,
      .channels = 1,
      .classes = 10,
+     .normalisation = &mnist_normalisation,
+     .class_name = digit_names,
      .open = mnist_open},
     {.name = "fashion_mnist",
      .help = "articles of clothing, 28x28 grey, 10 classes, 60,000 + 10,000",
@@ -19,6 +21,8 @@ static const DatasetKind kinds[] = {
      .width = 28,
      .channels = 1,
      .classes = 10,
+     .normalisation = &fashion_mnist_normalisation,
+     .class_name = fashion_names,
      .open = fashion_mnist_open},
     {.name = "cifar10",
      .help = "photographs, 32x32 colour, 10 classes, 50,000 + 10,000",
@@ -26,6 +30,8 @@ static const DatasetKind kinds[] = {
      .width = 32,
      .channels = 3,
      .classes = 10,
+     .normalisation = &cifar_normalisation,
+     .class_name = cifar10_names,
      .open = cifar10_open},
     {.name = "cifar100",
      .help = "photographs, 32x32 colour, 100 classes, 50,000 + 10,000",
@@ -33,6 +39,8 @@ static const DatasetKind kinds[] = {
      .width = 32,
      .channels = 3,
      .classes = 100,
+     .normalisation = &cifar_normalisation,
+     .class_name = cifar100_names,
      .open = cifar100_open,
      .has_published_test_normalisation = true},
     {.name = "tiny_imagenet",
@@ -41,6 +49,7 @@ static const DatasetKind kinds[] = {
      .width = 64,
      .channels = 3,
      .classes = 200,
+     .normalisation = &imagenet_normalisation,
      .open = tiny_imagenet_open,
      .has_validation_is_test = true},
     {.name = "image_folder",
@@ -54,6 +63,20 @@ const DatasetKind *dataset_kinds(int *count)
 {
     *count = KINDS;
     return kinds;
+}
+
+Normalisation dataset_normalisation(const DatasetKind *kind, const DatasetOptions *options, Split split)
+{
+    Normalisation made;
+    if (kind->normalisation == NULL) {
+        for (int c = 0; c < 3; ++c) {
+            made.mean[c] = (float)options->mean[c];
+            made.deviation[c] = (float)options->deviation[c];
+        }
+        return made;
+    }
+    const bool published = kind->has_published_test_normalisation && options->published_test_normalisation;
+    return published && split == SPLIT_TEST ? imagenet_normalisation : *kind->normalisation;
 }
 
 static Status unknown(const char *name)

@@ -42,6 +42,11 @@ typedef struct {
     double mean[3], deviation[3];     /* [channels] by which such a data set is normalised, of pixel / 255 */
 } DatasetOptions;
 
+/* How pixels are normalised, per channel, of pixel / 255. */
+typedef struct {
+    float mean[3], deviation[3];
+} Normalisation;
+
 typedef struct {
     const char *name; /* "cifar10" */
     const char *help;
@@ -49,13 +54,17 @@ typedef struct {
         classes; /* as published; what its files hold may have fewer classes. 0: any */
     Status (*open)(const DatasetOptions *, Dataset **);
     bool has_validation_is_test, has_published_test_normalisation,
-        has_size; /* do these options mean anything here? */
+        has_size;                       /* do these options mean anything here? */
+    const Normalisation *normalisation; /* NULL: the options have it */
+    const char *const *class_name;      /* [classes] as published; NULL: the files name them */
 } DatasetKind;
 
 /* The table of data sets. */
 const DatasetKind *dataset_kinds(int *count);
 /* STATUS_INPUT names the nearest known name. */
 CHECKED Status dataset_find(const char *name, const DatasetKind **);
+/* How dataset_open would normalise the split: known without the files. */
+Normalisation dataset_normalisation(const DatasetKind *, const DatasetOptions *, Split);
 /* STATUS_INPUT names the nearest known name, the file that is missing or wrong, and where to get it. */
 CHECKED Status dataset_open(const char *name, const DatasetOptions *, Dataset **);
 void dataset_close(Dataset *); /* NULL is allowed */

@@ -153,14 +153,12 @@ static const char *const marks[] = {"train-images-idx3-ubyte.gz", "train-images-
 Status mnist_open(const DatasetOptions *options, Dataset **dataset)
 {
     static const Home home = {"mnist", no_folders, no_folders, marks, NULL};
-    static const Normalisation normalisation = {{0.1307F}, {0.3081F}};
-    return idx_open(&home, options, &normalisation, dataset);
+    return idx_open(&home, options, &mnist_normalisation, dataset);
 }
 
 Status fashion_mnist_open(const DatasetOptions *options, Dataset **dataset)
 {
     static const char *const distribution[] = {"/usr/share/datasets/fashion-mnist", NULL};
     static const Home home = {"fashion_mnist", distribution, no_folders, marks, "dataset-fashion-mnist"};
-    static const Normalisation normalisation = {{0.2860F}, {0.3530F}};
-    return idx_open(&home, options, &normalisation, dataset);
+    return idx_open(&home, options, &fashion_mnist_normalisation, dataset);
 }

@@ -10,6 +10,9 @@
 enum { SPLIT_SEED = 1 };
 
 const Normalisation imagenet_normalisation = {{0.485F, 0.456F, 0.406F}, {0.229F, 0.224F, 0.225F}};
+const Normalisation cifar_normalisation = {{0.4914F, 0.4822F, 0.4465F}, {0.2023F, 0.1994F, 0.2010F}};
+const Normalisation mnist_normalisation = {{0.1307F}, {0.3081F}};
+const Normalisation fashion_mnist_normalisation = {{0.2860F}, {0.3530F}};
 
 static size_t table_bytes(const ImageTable *table)
 {

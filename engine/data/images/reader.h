@@ -45,6 +45,11 @@ CHECKED Status home_list_folders(const char *folder, const char *inside, NameLis
 /* The error for a file that is not there. */
 CHECKED Status home_missing(const Home *, const char *folder, const char *file);
 
+/* ---- Names of classes, in the order of the labels ---- */
+
+extern const char *const digit_names[], *const fashion_names[], *const cifar10_names[],
+                                                                    *const cifar100_names[];
+
 /* ---- The table of pixels ---- */
 
 typedef struct ImageTable {
@@ -76,11 +81,9 @@ CHECKED Status image_table_open(ImageTableSize, LazyReader, const DatasetOptions
 void image_table_free(ImageTable *);               /* NULL is allowed */
 int64_t image_table_row_bytes(const ImageTable *); /* H * W * C */
 
-/* Per channel, of pixel / 255. */
-typedef struct {
-    float mean[3], deviation[3];
-} Normalisation;
-extern const Normalisation imagenet_normalisation;
+/* CIFAR's constants are the published code's: those of CIFAR-10, for both sets. */
+extern const Normalisation imagenet_normalisation, cifar_normalisation, mnist_normalisation,
+    fashion_mnist_normalisation;
 void image_table_normalise(ImageTable *, Split, const Normalisation *);
 
 /* How many samples are held out of training when the options leave it open. */
