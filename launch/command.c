@@ -7,6 +7,7 @@
 #include "launch/doctor.h"
 #include "launch/evaluate/evaluate.h"
 #include "launch/list.h"
+#include "launch/predict_command.h"
 #include "launch/report/report.h"
 #include "launch/report/theory.h"
 #include "launch/sweep/sweep.h"
@@ -19,6 +20,7 @@
 static const Command commands[] = {
     {"train", "train a network, or go on with a run", train_help, command_train},
     {"evaluate", "measure calibration, of a run or of any logits", evaluate_help, command_evaluate},
+    {"predict", "labels and confidences of images, documents and trees", predict_help, command_predict},
     {"average", "the mean of the last models that a run has kept", average_help, command_average},
     {"data", "make ready what a training reads, and say what is in it", data_help, command_data},
     {"translate", "translate lines by a run", translate_help, command_translate},

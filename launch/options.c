@@ -92,7 +92,7 @@ Status options_parse(const Option options[], int count, int argc, char **argv, c
     if (count > MAX_OPTIONS) return fail(STATUS_INTERNAL, "plumb %s has too many options", argv[0]);
     for (int i = 1; i < argc; ++i) {
         const char *word = argv[i], *equals = strchr(word, '=');
-        if (ended || word[0] != '-') {
+        if (ended || word[0] != '-' || word[1] == '\0') {
             words[(*word_count)++] = word;
             continue;
         }

@@ -1,5 +1,5 @@
 /* The words after a command: options, the same way for all commands (`--name VALUE` or `--name=VALUE`; flags
- * take none; `--` ends them), and what is left. */
+ * take none; `--` ends them), and what is left, to which `-` alone belongs. */
 #ifndef PLUMB_LAUNCH_OPTIONS_H
 #define PLUMB_LAUNCH_OPTIONS_H
 

@@ -80,6 +80,11 @@ class Translate(Suite):
         self.assertSameTranslations(self.translate("--scores", "--deterministic")[0], want, True)
         self.assertSameTranslations(self.translate("--scores", "--deterministic", ranks=2)[0], want, True)
 
+    def test_predict_says_what_translates(self):
+        job = Job(["predict", self.run_folder]).wait()
+        self.assertEnds(job, INPUT)
+        self.assertIn("predicts no classes: it is a run on translation (parallel); plumb translate is for it", job.errors)
+
     def test_the_first_of_many_is_the_best(self):
         best, _ = self.translate()
         many, _ = self.translate("--nbest", "3", "--beam", "4")

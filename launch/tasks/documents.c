@@ -2,9 +2,11 @@
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "engine/ops/ops.h"
+#include "launch/tasks/class_names.h"
 #include "launch/tasks/texts.h"
 #include "nlp/document_source.h"
 #include "nlp/newsgroups.h"
+#include "nlp/utf8.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,6 +14,7 @@
 #include <string.h>
 
 enum { CLASSES = 20, USUAL_VALIDATION = 900 };
+static const char usual_folder[] = "data/newsgroups";
 
 /* The layouts and rules, in the order of the settings' choices. */
 static const struct {
@@ -33,6 +36,9 @@ typedef struct {
     DocumentsSplit split;
     DocumentIds ids;
     int32_t *label[SPLIT_COUNT]; /* in the split's order */
+
+    InputOptions inputs;   /* of documents that a user gives */
+    ClassNames class_name; /* of the run, then */
 } DocumentsTask;
 
 static bool list_dataset(int index, TaskDataset *dataset)
@@ -164,7 +170,7 @@ static void tell_of_documents(const DocumentsTask *task)
 static Status load(TaskData *data, const Config *config)
 {
     DocumentsTask *task = (DocumentsTask *)data;
-    const char *folder = task->texts.folder[0] != '\0' ? task->texts.folder : "data/newsgroups";
+    const char *folder = task->texts.folder[0] != '\0' ? task->texts.folder : usual_folder;
     TRY(texts_check_vectors(&task->texts, config, "glove_6b"));
     Status status = newsgroups_read(folder, task->layout, &task->documents);
     if (status != OK)
@@ -180,6 +186,7 @@ static Status load(TaskData *data, const Config *config)
     TRY(take_split(task, SPLIT_VALIDATION, task->split.validation_count));
     TRY(take_split(task, SPLIT_TEST, task->split.test_count));
     data->vocabulary_hash = vocabulary_hash(task->texts.vocabulary);
+    data->class_name = (const char *const *)task->documents.class_name;
     tell_of_documents(task);
     return OK;
 }
@@ -191,7 +198,14 @@ static Status initialise(TaskData *data, Store *store)
 
 static Status write_files(const TaskData *data, const char *folder)
 {
+    TRY(class_names_write(folder, data->class_name, data->classes));
     return texts_write_files(&((const DocumentsTask *)data)->texts, folder);
+}
+
+static Status check_files(const TaskData *data, const char *folder)
+{
+    const char *from = ((const DocumentsTask *)data)->texts.folder;
+    return class_names_check(folder, data->class_name, data->classes, from[0] != '\0' ? from : usual_folder);
 }
 
 static void release(TaskData *data)
@@ -203,6 +217,7 @@ static void release(TaskData *data)
     texts_free(&task->texts);
     documents_split_free(&task->split);
     documents_free(&task->documents);
+    class_names_free(&task->class_name);
     free(task);
 }
 
@@ -258,6 +273,134 @@ static Value build(Graph *graph, const TaskData *data, const ModelOptions *model
     return model_build(graph, &options, &tokens, data->classes);
 }
 
+/* ---- documents that a user gives ---- */
+
+static Status open_inputs(TaskData *data, const Config *config, const char *run, const InputOptions *options)
+{
+    DocumentsTask *task = (DocumentsTask *)data;
+    (void)config;
+    task->inputs = *options;
+    TRY(texts_read_files(&task->texts, run, "<pad>"));
+    data->vocabulary_hash = vocabulary_hash(task->texts.vocabulary);
+    TRY(class_names_of_run(run, &task->class_name));
+    if (task->class_name.count == 0) return OK; /* of a run from before there was such a file */
+    data->class_name = task->class_name.name;
+    if (task->class_name.count == data->classes) return OK;
+    return fail(STATUS_INPUT, "%s/classes.txt has %" PRId64 " names, but the run has %" PRId64 " classes",
+                run, task->class_name.count, data->classes);
+}
+
+/* For the same bits all documents have the greatest length. */
+static int input_shapes(const TaskData *data, BatchShape shape[BATCH_MAX_SHAPES])
+{
+    const DocumentsTask *task = (const DocumentsTask *)data;
+    int64_t rows[INPUT_ROW_COUNTS];
+    const int row_counts = input_rows(&task->inputs, rows);
+    BatchLengths lengths = lengths_of(task);
+    if (task->inputs.deterministic)
+        lengths = (BatchLengths){.count = 1, .length = {lengths.length[lengths.count - 1]}};
+    int count = 0;
+    for (int i = 0; i < row_counts; ++i) {
+        const SampleBatches batches = {.batch = rows[i], .parts = 1, .ranks = 1};
+        count += document_batch_shapes(&batches, &lengths, &shape[count]);
+    }
+    return count;
+}
+
+/* The text as training read it: of a message what is behind its header. What has no such header is taken whole, and what is
+ * valid UTF-8 for that, as no message of the data set is that has other bytes than ASCII. Release with free(). */
+static Status text_of_file(const char *bytes, size_t size, char **text, size_t *text_size)
+{
+    static const char no_header[] = "\n\n"; /* a message that begins so has none */
+    const size_t mark = text_mark_bytes(bytes, size);
+    const bool message = mark == 0 && newsgroups_has_header(bytes, size);
+    const bool utf8 = !message && utf8_invalid(bytes + mark, size - mark) == size - mark;
+    const size_t before = message ? 0 : strlen(no_header);
+    char *whole;
+    bool header;
+    TRY(memory_new(text, 2 * (size + before) + 1, 1, "a document"));
+    if (utf8) {
+        *text_size = size - mark;
+        memcpy(*text, bytes + mark, *text_size);
+        for (size_t i = 0; i < *text_size; ++i)
+            if ((*text)[i] == '\r') (*text)[i] = '\n';
+        return OK;
+    }
+    Status status = memory_new(&whole, size + before + 1, 1, "a document");
+    if (status == OK) {
+        memcpy(whole, no_header, before);
+        memcpy(whole + before, bytes, size);
+        *text_size = newsgroups_message(whole, size + before, *text, &header);
+        free(whole);
+    } else {
+        free(*text);
+    }
+    return status;
+}
+
+static Status read_input(const TaskData *data, InputPlace place, const char *bytes, size_t size,
+                         InputSample *sample)
+{
+    const DocumentsTask *task = (const DocumentsTask *)data;
+    char *text = NULL, name[INPUT_PLACE_TEXT];
+    int32_t *id;
+    *sample = (InputSample){.size = 0};
+    if (place.line == 0) TRY(text_of_file(bytes, size, &text, &size));
+    const TextSpan span = {.data = text != NULL ? text : bytes, .size = size};
+    Status status = document_ids_of_text(span, task->texts.vocabulary, task->longest, &id, &sample->size);
+    free(text);
+    TRY(status);
+    sample->content = id;
+    if (sample->size > 0) return OK;
+    free(id);
+    sample->content = NULL;
+    return fail(STATUS_INPUT, "%s: none of the document's words is in the run's vocabulary",
+                input_place_text(place, name));
+}
+
+static int64_t positions_of(const BatchShape *shape)
+{
+    return shape->field[batch_shape_find(shape, "tokens")].shape.extent[1];
+}
+
+/* The longest comes first: the shortest shape that holds it, of those of the fewest rows. */
+static Status fill_inputs(const TaskData *data, const BatchShape shapes[], int shape_count,
+                          const InputSample *const sample[], int64_t count, BatchPart *part, int64_t *taken)
+{
+    const DocumentsTask *task = (const DocumentsTask *)data;
+    const int64_t needed = sample[0]->size + task->margin, longest = positions_of(&shapes[0]);
+    *taken = count < shapes[0].rows ? count : shapes[0].rows;
+    part->shape = shape_count - 1;
+    while (part->shape > 0 && (shapes[part->shape].rows < *taken ||
+                               positions_of(&shapes[part->shape]) < (needed < longest ? needed : longest)))
+        --part->shape;
+    const BatchShape *shape = &shapes[part->shape];
+    const int64_t length = positions_of(shape);
+    int32_t *tokens = part->field[batch_shape_find(shape, "tokens")];
+    for (int64_t i = 0; i < shape->rows; ++i, tokens += length) {
+        const InputSample *mine = sample[i < *taken ? i : 0];
+        const int64_t kept = mine->size < length ? mine->size : length;
+        for (int64_t p = 0; p < length - kept; ++p)
+            tokens[p] = DOCUMENT_PADDING;
+        memcpy(tokens + length - kept, (const int32_t *)mine->content + mine->size - kept,
+               (size_t)kept * sizeof *tokens);
+    }
+    input_mark_rows(shape, *taken, part);
+    return OK;
+}
+
+static bool is_visible(const char *name) { return name[0] != '.'; }
+
+static const TaskInputs inputs = {.one = "document",
+                                  .many = "documents",
+                                  .most_bytes = 1 << 26,
+                                  .ahead = 8,
+                                  .has_name = is_visible,
+                                  .open = open_inputs,
+                                  .shapes = input_shapes,
+                                  .read = read_input,
+                                  .fill = fill_inputs};
+
 const Task documents_task = {.name = "documents",
                              .unit = "documents",
                              .input = MODEL_OF_DOCUMENTS,
@@ -268,7 +411,9 @@ const Task documents_task = {.name = "documents",
                              .load = load,
                              .initialise = initialise,
                              .write_files = write_files,
+                             .check_files = check_files,
                              .free = release,
                              .shapes = shapes,
                              .source = source,
-                             .build = build};
+                             .build = build,
+                             .inputs = &inputs};

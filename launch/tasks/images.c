@@ -1,10 +1,13 @@
 /* Image classification: pixels out of a table of bytes, cropped, flipped and normalised by the augment op. */
 #include "engine/base/file.h"
 #include "engine/base/memory.h"
+#include "engine/data/images/image_file.h"
 #include "engine/data/images/image_source.h"
 #include "engine/data/images/outside.h"
 #include "engine/data/images/pixels.h"
+#include "engine/data/images/resize.h"
 #include "engine/ops/ops.h"
+#include "launch/tasks/class_names.h"
 #include "launch/tasks/task.h"
 
 #include <limits.h>
@@ -22,9 +25,11 @@ typedef struct {
     TaskBatches batches;
     int64_t crop_padding;
     bool flip;
-    Dataset described; /* the data set's sizes, without samples */
-    Dataset *dataset;  /* NULL until loaded */
-    Pixels *pixels;    /* NULL until placed */
+    Dataset described;     /* the data set's sizes, without samples */
+    Dataset *dataset;      /* NULL until loaded */
+    Pixels *pixels;        /* NULL until placed */
+    InputOptions inputs;   /* of images that a user gives */
+    ClassNames class_name; /* of the run, then */
 } Images;
 
 static bool list_dataset(int index, TaskDataset *dataset)
@@ -146,6 +151,8 @@ static Status load(TaskData *data, const Config *config)
     }
     TRY(dataset_open(name, &images->options, &images->dataset));
     data->classes = images->dataset->classes;
+    data->class_name =
+        images->dataset->class_name != NULL ? images->dataset->class_name : images->kind->class_name;
     for (int split = 0; split < SPLIT_COUNT; ++split) {
         data->count[split] = images->dataset->split[split].count;
         data->label[split] = images->dataset->split[split].label;
@@ -153,71 +160,19 @@ static Status load(TaskData *data, const Config *config)
     return OK;
 }
 
-/* The names of classes, one a line in the order of their labels. */
-static const char classes_file[] = "classes.txt";
-
-static Status class_lines(const Dataset *dataset, char **text)
-{
-    size_t size;
-    FILE *lines = open_memstream(text, &size);
-    if (lines == NULL) return fail(STATUS_MEMORY, "no memory for the names of classes");
-    for (int64_t k = 0; k < dataset->classes; ++k)
-        (void)fprintf(lines, "%s\n", dataset->class_name[k]);
-    const bool whole = ferror(lines) == 0;
-    if (fclose(lines) == 0 && whole) return OK;
-    free(*text);
-    return fail(STATUS_MEMORY, "no memory for the names of classes");
-}
-
 static Status write_files(const TaskData *data, const char *folder)
 {
     const Dataset *dataset = ((const Images *)data)->dataset;
-    char path[PATH_MAX], *text;
-    if (dataset->class_name == NULL) return OK;
-    TRY(file_join(path, folder, classes_file));
-    TRY(class_lines(dataset, &text));
-    Status status = file_write(path, text, strlen(text));
-    free(text);
-    return status;
+    return dataset->class_name != NULL ? class_names_write(folder, dataset->class_name, dataset->classes)
+                                       : OK;
 }
 
-/* The first line in which the texts differ, without its end. */
-static void first_difference(const char *before, const char *now, char was[128], char is[128])
-{
-    for (size_t start = 0, i = 0;; ++i) {
-        if (before[i] == now[i] && before[i] == '\n') start = i + 1;
-        if (before[i] == now[i] && before[i] != '\0') continue;
-        (void)snprintf(was, 128, "%.*s", (int)strcspn(before + start, "\n"), before + start);
-        (void)snprintf(is, 128, "%.*s", (int)strcspn(now + start, "\n"), now + start);
-        return;
-    }
-}
-
-/* A network knows classes by number: with other names it would be measured against labels that mean something else. */
 static Status check_files(const TaskData *data, const char *folder)
 {
-    enum { MOST = 1 << 26 };
-    const Dataset *dataset = ((const Images *)data)->dataset;
-    char path[PATH_MAX], *before, *now = NULL, was[128], is[128];
-    size_t size;
+    const Images *images = (const Images *)data;
+    const Dataset *dataset = images->dataset;
     if (dataset->class_name == NULL) return OK;
-    TRY(file_join(path, folder, classes_file));
-    if (!file_exists(path)) return OK; /* of a run from before there were such files */
-    TRY(file_read(path, MOST, &before, &size));
-    Status status = class_lines(dataset, &now);
-    if (status == OK && strcmp(before, now) != 0) {
-        first_difference(before, now, was, is);
-        status = fail(
-            STATUS_INPUT,
-            "the data in %s have other classes than the run was trained on (%s): it has %s%s%s where they "
-            "have %s%s%s",
-            ((const Images *)data)->options.folder, path, was[0] != '\0' ? "\"" : "",
-            was[0] != '\0' ? was : "none", was[0] != '\0' ? "\"" : "", is[0] != '\0' ? "\"" : "",
-            is[0] != '\0' ? is : "none", is[0] != '\0' ? "\"" : "");
-    }
-    free(before);
-    free(now);
-    return status;
+    return class_names_check(folder, dataset->class_name, dataset->classes, images->options.folder);
 }
 
 static Status place(TaskData *data, Device *device)
@@ -231,6 +186,7 @@ static void release(TaskData *data)
     Images *images = (Images *)data;
     pixels_close(images->pixels);
     dataset_close(images->dataset);
+    class_names_free(&images->class_name);
     free(images);
 }
 
@@ -329,9 +285,126 @@ static Value build(Graph *graph, const TaskData *data, const ModelOptions *model
 static void bind(const TaskData *data, Split split, const Graph *graph, Plan *plan)
 {
     const Images *images = (const Images *)data;
-    void *table = pixels_table(images->pixels, split);
+    void *table = images->pixels != NULL ? pixels_table(images->pixels, split) : NULL;
     if (table != NULL) plan_bind(plan, graph_find(graph, "table"), table);
 }
+
+/* ---- images that a user gives ---- */
+
+/* Their pixels come with the batches, as those of a data set that is too large for the device. */
+static Status open_inputs(TaskData *data, const Config *config, const char *run, const InputOptions *options)
+{
+    Images *images = (Images *)data;
+    const Normalisation normalisation = dataset_normalisation(images->kind, &images->options, SPLIT_TEST);
+    DataSplit *split = &images->described.split[SPLIT_TEST];
+    (void)config;
+    memcpy(split->mean, normalisation.mean, sizeof normalisation.mean);
+    memcpy(split->deviation, normalisation.deviation, sizeof normalisation.deviation);
+    images->inputs = *options;
+    data->class_name = images->kind->class_name;
+    TRY(class_names_of_run(run, &images->class_name));
+    if (images->class_name.count > 0) {
+        data->classes = images->class_name.count;
+        data->class_name = images->class_name.name;
+    } else if (images->kind->classes == 0) {
+        return fail(STATUS_INPUT, "%s has no classes.txt, which says the classes of a run on %s", run,
+                    images->kind->name);
+    }
+    return OK;
+}
+
+static int input_shapes(const TaskData *data, BatchShape shape[BATCH_MAX_SHAPES])
+{
+    const Images *images = (const Images *)data;
+    int64_t rows[INPUT_ROW_COUNTS];
+    const int count = input_rows(&images->inputs, rows);
+    for (int i = 0; i < count; ++i) {
+        const ImageSourceOptions options = {
+            .batches = {.batch = rows[i], .parts = 1, .ranks = 1}, .split = SPLIT_TEST, .streamed = true};
+        image_batch_shape(&images->described, &options, &shape[i]);
+    }
+    return count;
+}
+
+static Status decode_scaled(const Images *images, const char *name, const uint8_t *bytes, size_t size,
+                            const ImageHeader *header, uint8_t *pixels)
+{
+    const Dataset *wanted = &images->described;
+    uint8_t *whole;
+    TRY(memory_new(&whole, (size_t)(header->height * header->width), (size_t)wanted->channels, "an image"));
+    Status status =
+        image_file_decode(name, bytes, size, header->height, header->width, wanted->channels, whole);
+    if (status == OK)
+        status = image_resize(whole, (ImageSize){header->height, header->width}, wanted->channels, pixels,
+                              (ImageSize){wanted->height, wanted->width});
+    free(whole);
+    return status;
+}
+
+static Status read_input(const TaskData *data, InputPlace place, const char *bytes, size_t size,
+                         InputSample *sample)
+{
+    enum { MOST_PIXELS = 1 << 28 };
+    const Images *images = (const Images *)data;
+    const Dataset *wanted = &images->described;
+    char name[INPUT_PLACE_TEXT];
+    ImageHeader header;
+    *sample = (InputSample){.size = 1};
+    TRY(image_file_header(input_place_text(place, name), (const uint8_t *)bytes, size, &header));
+    const bool fits = header.height == wanted->height && header.width == wanted->width;
+    if (!fits && !images->inputs.resize)
+        return fail(STATUS_INPUT,
+                    "%s: %lldx%lld pixels; the network takes %lldx%lld (--resize scales images)", name,
+                    (long long)header.width, (long long)header.height, (long long)wanted->width,
+                    (long long)wanted->height);
+    if (header.height > MOST_PIXELS / header.width)
+        return fail(STATUS_INPUT, "%s: %lldx%lld pixels; %d are the most", name, (long long)header.width,
+                    (long long)header.height, MOST_PIXELS);
+    uint8_t *pixels;
+    TRY(memory_new(&pixels, (size_t)(wanted->height * wanted->width * wanted->channels), 1, "an image"));
+    Status status = fits ? image_file_decode(name, (const uint8_t *)bytes, size, wanted->height,
+                                             wanted->width, wanted->channels, pixels)
+                         : decode_scaled(images, name, (const uint8_t *)bytes, size, &header, pixels);
+    if (status == OK)
+        sample->content = pixels;
+    else
+        free(pixels);
+    return status;
+}
+
+/* What lies in the table behind the images is of weight 0: the first image again. */
+static Status fill_inputs(const TaskData *data, const BatchShape shapes[], int shape_count,
+                          const InputSample *const sample[], int64_t count, BatchPart *part, int64_t *taken)
+{
+    const Dataset *wanted = &((const Images *)data)->described;
+    const size_t bytes = (size_t)(wanted->height * wanted->width * wanted->channels);
+    *taken = count < shapes[0].rows ? count : shapes[0].rows;
+    part->shape = shape_count - 1;
+    while (shapes[part->shape].rows < *taken)
+        --part->shape;
+    const BatchShape *shape = &shapes[part->shape];
+    int64_t *index = part->field[batch_shape_find(shape, "index")];
+    uint8_t *table = part->field[batch_shape_find(shape, "table")];
+    memset(part->field[batch_shape_find(shape, "crop")], 0, (size_t)shape->rows * 3 * sizeof(int32_t));
+    for (int64_t i = 0; i < shape->rows; ++i) {
+        index[i] = i < *taken ? i : 0;
+        if (i < *taken) memcpy(table + (size_t)i * bytes, sample[i]->content, bytes);
+    }
+    input_mark_rows(shape, *taken, part);
+    return OK;
+}
+
+static const TaskInputs inputs = {.one = "image",
+                                  .many = "images",
+                                  .line_is_path = true,
+                                  .resizes = true,
+                                  .most_bytes = 1 << 28,
+                                  .ahead = 1,
+                                  .has_name = image_file_name,
+                                  .open = open_inputs,
+                                  .shapes = input_shapes,
+                                  .read = read_input,
+                                  .fill = fill_inputs};
 
 const Task images_task = {.name = "images",
                           .unit = "images",
@@ -350,4 +423,5 @@ const Task images_task = {.name = "images",
                           .build = build,
                           .outside = outside,
                           .outside_check = outside_check,
-                          .bind = bind};
+                          .bind = bind,
+                          .inputs = &inputs};

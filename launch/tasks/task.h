@@ -33,6 +33,8 @@ typedef struct TaskData {
     uint64_t
         vocabulary_hash; /* of the words behind the ids; a checkpoint is of one vocabulary. 0: there is none */
     const uint8_t *masked; /* [classes]: 1 for classes that evaluation leaves out; NULL: none */
+    const char *const
+        *class_name; /* [classes]; NULL: they have no names, or these are not known before loading */
     /* Labels in the split's order, [count]; NULL until loaded, and of tokens, whose logits are measured as they come. */
     const int32_t *label[SPLIT_COUNT];
 } TaskData;
@@ -56,6 +58,54 @@ typedef struct {
     bool made; /* made here, not read */
     char text[256];
 } TaskNote;
+
+/* ---- samples that a user gives: plumb predict ---- */
+
+/* How they are wanted. */
+typedef struct {
+    int64_t rows;       /* the most samples of a part */
+    bool resize;        /* scale images of another size, which are refused otherwise */
+    bool deterministic; /* the same bits whatever samples are taken together */
+} InputOptions;
+
+/* Where a sample comes from, for messages. */
+typedef struct {
+    const char *file; /* "-": the standard input */
+    int64_t line;     /* from 1; 0: the sample is the file */
+} InputPlace;
+enum { INPUT_PLACE_TEXT = 512 };
+/* "FILE:LINE" or "FILE"; of a longer name the end. Returns text. */
+const char *input_place_text(InputPlace, char text[INPUT_PLACE_TEXT]);
+
+/* A sample as its task keeps it. */
+typedef struct {
+    int64_t size;  /* samples of like sizes are taken together: words, nodes; 1 of images */
+    void *content; /* one block, to be released with free() */
+} InputSample;
+
+/* How a task takes samples that are in no data set. The data are then never loaded: `open` comes instead. */
+typedef struct {
+    const char *one, *many; /* "image", "images" */
+    bool lines; /* a file holds a sample a line; else a file is a sample, unless the user says otherwise */
+    bool line_is_path; /* such a line is the path of a file, not the sample itself */
+    bool resizes;      /* InputOptions.resize means something */
+    size_t most_bytes; /* of a file */
+    int ahead;         /* samples that differ in size are sorted by it: out of so many parts' worth of them */
+    /* Of the files in a folder that the user names: is one with this name meant? */
+    bool (*has_name)(const char *name);
+    /* Makes described data ready without the data set, of what the run's folder holds: vocabulary, number and names of
+     * classes. STATUS_INPUT names a file of the run that is missing. Not collective. */
+    Status (*open)(TaskData *, const Config *, const char *run, const InputOptions *);
+    /* The shapes of parts, the largest first; how many. After open. Their fields are those of the test split's shapes. */
+    int (*shapes)(const TaskData *, BatchShape shape[BATCH_MAX_SHAPES]);
+    /* Reads a sample: the bytes of a file, or a line without its end. STATUS_INPUT names the place and what is wrong. Any
+     * thread. */
+    Status (*read)(const TaskData *, InputPlace, const char *bytes, size_t size, InputSample *);
+    /* Chooses the part's shape, one of `shapes`, and fills its fields with the first of `count` samples, which come by falling
+     * size: as many as have room, which is at least one; the field "sample" says which of them a row of weight 1 is. */
+    Status (*fill)(const TaskData *, const BatchShape shapes[], int shape_count,
+                   const InputSample *const sample[], int64_t count, BatchPart *, int64_t *taken);
+} TaskInputs;
 
 struct Task {
     const char *name; /* "images" */
@@ -109,6 +159,9 @@ struct Task {
     int (*group)(const TaskData *, Split, int kind, const BatchShape *, const BatchPart *, int64_t row);
     /* Binds the inputs that lie on the device for the whole run; may be NULL. After place. */
     void (*bind)(const TaskData *, Split, const Graph *, Plan *);
+    /* Samples that a user gives; NULL: the task predicts no classes, and `instead` says which command its runs are for. */
+    const TaskInputs *inputs;
+    const char *instead;
 };
 
 /* The table of tasks. */
@@ -130,6 +183,15 @@ typedef struct {
     SampleBatches train, evaluate;
 } TaskBatches;
 CHECKED Status task_read_batches(const Config *, TaskShare, TaskBatches *);
+
+/* ---- for tasks whose rows are samples that a user gives ---- */
+
+/* The numbers of rows that parts have, falling: few samples do not wait for the work of many, and of deterministic ones there
+ * is one number. */
+enum { INPUT_ROW_COUNTS = 3 };
+int input_rows(const InputOptions *, int64_t rows[INPUT_ROW_COUNTS]);
+/* Fields of a part of which row i < `taken` is sample i: "weight" and "sample"; "target" means nothing. */
+void input_mark_rows(const BatchShape *, int64_t taken, BatchPart *);
 
 /* The tasks. */
 extern const Task images_task, documents_task, trees_task, translation_task;

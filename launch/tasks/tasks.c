@@ -90,3 +90,41 @@ Status task_read_batches(const Config *config, TaskShare share, TaskBatches *bat
     if (batches->evaluate.batch == 0) batches->evaluate.batch = batches->train.batch / batches->train.parts;
     return check_batch(config, "evaluate_batch", &batches->evaluate);
 }
+
+/* ---- samples that a user gives ---- */
+
+const char *input_place_text(InputPlace place, char text[INPUT_PLACE_TEXT])
+{
+    enum { LINE = 24 };
+    const size_t length = strlen(place.file), room = INPUT_PLACE_TEXT - LINE;
+    const bool whole = length < room;
+    const char *name = whole ? place.file : place.file + length - room + 4;
+    const int made = snprintf(text, INPUT_PLACE_TEXT, "%s%s", whole ? "" : "...", name);
+    if (place.line > 0) (void)snprintf(text + made, LINE, ":%lld", (long long)place.line);
+    return text;
+}
+
+int input_rows(const InputOptions *options, int64_t rows[INPUT_ROW_COUNTS])
+{
+    enum { FEW = 8 };
+    int count = 0;
+    rows[count++] = options->rows;
+    if (options->deterministic) return count;
+    if (options->rows > FEW) rows[count++] = FEW;
+    if (options->rows > 1) rows[count++] = 1;
+    return count;
+}
+
+void input_mark_rows(const BatchShape *shape, int64_t taken, BatchPart *part)
+{
+    float *weight = part->field[batch_shape_find(shape, "weight")];
+    int64_t *sample = part->field[batch_shape_find(shape, "sample")];
+    int32_t *target = part->field[batch_shape_find(shape, "target")];
+    part->first = 0;
+    part->padding = shape->rows - taken;
+    for (int64_t i = 0; i < shape->rows; ++i) {
+        weight[i] = i < taken ? 1.0F : 0.0F;
+        sample[i] = i < taken ? i : 0;
+        target[i] = 0;
+    }
+}

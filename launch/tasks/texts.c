@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char table_name[] = "embedding.weight";
+static const char table_name[] = "embedding.weight", vocabulary_file[] = "vocabulary.txt";
 
 Status texts_read(const Config *config, TaskShare share, const ModelOptions *model, Texts *texts)
 {
@@ -88,8 +88,17 @@ Status texts_fill_vectors(const Texts *texts, Store *store, const char *others)
 Status texts_write_files(const Texts *texts, const char *folder)
 {
     char path[PATH_MAX];
-    TRY(file_join(path, folder, "vocabulary.txt"));
+    TRY(file_join(path, folder, vocabulary_file));
     return vocabulary_write(texts->vocabulary, path);
+}
+
+Status texts_read_files(Texts *texts, const char *folder, const char *special)
+{
+    char path[PATH_MAX];
+    TRY(file_join(path, folder, vocabulary_file));
+    if (!file_exists(path))
+        return fail(STATUS_INPUT, "%s has no %s: the run has not begun to train", folder, vocabulary_file);
+    return vocabulary_read(path, &special, 1, &texts->vocabulary);
 }
 
 static int by_number(const void *a, const void *b)

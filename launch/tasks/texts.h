@@ -31,6 +31,8 @@ CHECKED Status texts_check_vectors(const Texts *, const Config *, const char *fe
 CHECKED Status texts_fill_vectors(const Texts *, Store *, const char *others);
 /* vocabulary.txt */
 CHECKED Status texts_write_files(const Texts *, const char *folder);
+/* The vocabulary out of it again; special: its first entry. */
+CHECKED Status texts_read_files(Texts *, const char *folder, const char *special);
 
 /* Of `count` items of a split those that its limit leaves, drawn at random and in their order (texts lie class by class
  * in their files); *count becomes their number. */

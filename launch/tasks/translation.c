@@ -297,4 +297,5 @@ const Task translation_task = {.name = "translation",
                                .source = source,
                                .build = build,
                                .group_kinds = group_kinds,
-                               .group = group};
+                               .group = group,
+                               .instead = "plumb translate"};

@@ -24,6 +24,8 @@ typedef struct {
     int32_t *id[SPLIT_COUNT];    /* of every leaf of the file */
     int64_t *kept[SPLIT_COUNT];  /* [count] the trees that the task has */
     int32_t *label[SPLIT_COUNT]; /* [count] class of each one's root */
+
+    InputOptions inputs; /* of trees that a user gives */
 } TreesTask;
 
 static bool list_dataset(int index, TaskDataset *dataset)
@@ -56,6 +58,7 @@ static Status describe(const Config *config, TaskShare share, const ModelOptions
     task->data.batch = task->batches.train.batch;
     task->task = read_task(config);
     task->data.classes = tree_task_classes(task->task);
+    task->data.class_name = tree_task_class_names(task->task);
     if (task->task == TREE_BINARY3 && config_flag(config, "dataset.mask_neutral"))
         task->data.masked = neutral_masked;
     return texts_read(config, share, model, &task->texts);
@@ -214,6 +217,218 @@ static Value build(Graph *graph, const TaskData *data, const ModelOptions *model
     return model_build(graph, &options, inputs, data->classes);
 }
 
+/* ---- trees that a user gives ---- */
+
+/* A tree as its sample keeps it: one block, whose arrays follow each other as in Trees. */
+typedef struct {
+    int32_t nodes, leaves, height;
+    int32_t number[]; /* left, right, leaf, height [nodes] each, then the words' ids [leaves] */
+} TreeInput;
+enum { TREE_ARRAYS = 4 };
+
+static Status open_inputs(TaskData *data, const Config *config, const char *run, const InputOptions *options)
+{
+    TreesTask *task = (TreesTask *)data;
+    (void)config;
+    task->inputs = *options;
+    TRY(texts_read_files(&task->texts, run, "<unk>"));
+    data->vocabulary_hash = vocabulary_hash(task->texts.vocabulary);
+    return OK;
+}
+
+enum {
+    INPUT_LEAVES = 4096, /* of a tree at most: a longer line is no sentence */
+    INPUT_LEVELS = 512,
+    USUAL_INPUT_LEVELS = 40, /* SST's highest tree has 29 */
+    FEW_INPUT_LEAVES = 64
+};
+
+/* Room for trees of any form, for usual ones, and for one sentence. */
+static int input_rooms(const TreesTask *task, TreeBatchRoom room[3])
+{
+    const int64_t trees = task->inputs.rows, many = trees * 32 > INPUT_LEAVES ? trees * 32 : INPUT_LEAVES;
+    room[0] = (TreeBatchRoom){.trees = trees, .leaves = many, .inner = many, .levels = INPUT_LEVELS};
+    room[1] = (TreeBatchRoom){.trees = trees, .leaves = many, .inner = many, .levels = USUAL_INPUT_LEVELS};
+    room[2] = (TreeBatchRoom){
+        .trees = trees, .leaves = FEW_INPUT_LEAVES, .inner = FEW_INPUT_LEAVES, .levels = USUAL_INPUT_LEVELS};
+    return 3;
+}
+
+static int input_shapes(const TaskData *data, BatchShape shape[BATCH_MAX_SHAPES])
+{
+    TreeBatchRoom room[3];
+    const int count = input_rooms((const TreesTask *)data, room);
+    for (int i = 0; i < count; ++i)
+        tree_batch_shape(room[i], &shape[i]);
+    return count;
+}
+
+static Status pack_tree(const Trees *trees, const Vocabulary *vocabulary, TreeInput **out)
+{
+    const size_t nodes = (size_t)trees->nodes, leaves = (size_t)trees->leaves;
+    const int32_t *const arrays[TREE_ARRAYS] = {trees->left, trees->right, trees->leaf, trees->height};
+    TRY(memory_new(out, sizeof **out + (TREE_ARRAYS * nodes + leaves) * sizeof(int32_t), 1, "a tree"));
+    **out =
+        (TreeInput){.nodes = (int32_t)nodes, .leaves = (int32_t)leaves, .height = trees->height[nodes - 1]};
+    for (size_t a = 0; a < TREE_ARRAYS; ++a)
+        memcpy((*out)->number + a * nodes, arrays[a], nodes * sizeof(int32_t));
+    trees_ids(trees, vocabulary, (*out)->number + TREE_ARRAYS * nodes, NULL);
+    return OK;
+}
+
+/* Labels are what is asked for, so that any will do. */
+static Status read_input(const TaskData *data, InputPlace place, const char *bytes, size_t size,
+                         InputSample *sample)
+{
+    const TreesTask *task = (const TreesTask *)data;
+    const TreeOptions options = {.words = TREE_WORDS_WITHOUT_BACKSLASH,
+                                 .leaf_alone = true,
+                                 .any_label = true,
+                                 .first_line = place.line};
+    const char *start = bytes;
+    char name[INPUT_PLACE_TEXT];
+    Trees trees;
+    TreeInput *tree;
+    *sample = (InputSample){.size = 0};
+    while (start < bytes + size && *start == ' ')
+        ++start;
+    if (start == bytes + size)
+        return fail(STATUS_INPUT, "%s: an empty line; each holds one tree", input_place_text(place, name));
+    if (*start != '(')
+        return fail(STATUS_INPUT,
+                    "%s: a plain sentence: the network composes words along a parse tree and takes none "
+                    "without; give a binary tree in brackets, such as (X (X It) (X works))",
+                    input_place_text(place, name));
+    TRY(trees_parse(place.file, bytes, size, options, &trees));
+    const int64_t height = trees.height[trees.nodes - 1];
+    Status status =
+        trees.leaves > INPUT_LEAVES || height > INPUT_LEVELS
+            ? fail(STATUS_INPUT,
+                   "%s: a tree of %" PRId64 " words and %" PRId64 " levels; %d and %d are the most",
+                   input_place_text(place, name), trees.leaves, height, INPUT_LEAVES, INPUT_LEVELS)
+            : pack_tree(&trees, task->texts.vocabulary, &tree);
+    if (status == OK) *sample = (InputSample){.size = trees.nodes, .content = tree};
+    trees_free(&trees);
+    return status;
+}
+
+static bool has_room(const TreeBatchRoom *room, const TreeBatchRoom *needed)
+{
+    return needed->leaves <= room->leaves && needed->inner <= room->inner && needed->levels <= room->levels;
+}
+
+/* How many of the trees go together, and what they need. */
+static int64_t take_trees(const TreesTask *task, const TreeBatchRoom *most, const InputSample *const sample[],
+                          int64_t count, TreeBatchRoom *needed)
+{
+    int64_t taken = 0;
+    *needed = (TreeBatchRoom){.trees = most->trees};
+    for (; taken < count && taken < (task->inputs.deterministic ? 1 : most->trees); ++taken) {
+        const TreeInput *tree = sample[taken]->content;
+        TreeBatchRoom with = *needed;
+        with.leaves += tree->leaves;
+        with.inner += tree->nodes - tree->leaves;
+        if (tree->height > with.levels) with.levels = tree->height;
+        if (!has_room(most, &with)) break;
+        *needed = with;
+    }
+    return taken;
+}
+
+/* The trees as a corpus of their own, and their words' ids. */
+static Status collect_trees(const InputSample *const sample[], int64_t count, Trees *trees, int32_t **id)
+{
+    *trees = (Trees){.count = count};
+    *id = NULL;
+    for (int64_t t = 0; t < count; ++t) {
+        trees->nodes += ((const TreeInput *)sample[t]->content)->nodes;
+        trees->leaves += ((const TreeInput *)sample[t]->content)->leaves;
+    }
+    const size_t nodes = (size_t)trees->nodes;
+    int32_t **const arrays[TREE_ARRAYS] = {&trees->left, &trees->right, &trees->leaf, &trees->height};
+    TRY(memory_new(&trees->first_node, (size_t)count + 1, sizeof *trees->first_node, "trees"));
+    TRY(memory_new(&trees->first_leaf, (size_t)count + 1, sizeof *trees->first_leaf, "trees"));
+    TRY(memory_new(&trees->label, nodes, sizeof *trees->label, "trees"));
+    for (int a = 0; a < TREE_ARRAYS; ++a)
+        TRY(memory_new(arrays[a], nodes, sizeof **arrays[a], "trees"));
+    TRY(memory_new(id, (size_t)trees->leaves, sizeof **id, "trees"));
+    for (int64_t t = 0; t < count; ++t) {
+        const TreeInput *tree = sample[t]->content;
+        const int64_t node = trees->first_node[t], leaf = trees->first_leaf[t];
+        for (int a = 0; a < TREE_ARRAYS; ++a)
+            memcpy(*arrays[a] + node, tree->number + (ptrdiff_t)a * tree->nodes,
+                   (size_t)tree->nodes * sizeof(int32_t));
+        memcpy(*id + leaf, tree->number + (ptrdiff_t)TREE_ARRAYS * tree->nodes,
+               (size_t)tree->leaves * sizeof(int32_t));
+        trees->first_node[t + 1] = node + tree->nodes;
+        trees->first_leaf[t + 1] = leaf + tree->leaves;
+    }
+    return OK;
+}
+
+static Status fill_trees(const TreesTask *task, const Trees *trees, const int32_t id[], TreeBatchRoom room,
+                         const BatchShape *shape, BatchPart *part)
+{
+    int64_t *tree = NULL, *at = part->field[batch_shape_find(shape, "sample")];
+    int32_t *root = NULL;
+    float *weight = part->field[batch_shape_find(shape, "weight")];
+    Status status;
+    TRY_ELSE(done, memory_new(&tree, (size_t)trees->count, sizeof *tree, "a batch of trees"));
+    TRY_ELSE(done, memory_new(&root, (size_t)room.trees, sizeof *root, "a batch of trees"));
+    for (int64_t t = 0; t < trees->count; ++t)
+        tree[t] = t;
+    TreeBatch batch = {.word = part->field[batch_shape_find(shape, "words")],
+                       .children = part->field[batch_shape_find(shape, "children")],
+                       .levels = part->field[batch_shape_find(shape, "levels")],
+                       .target = part->field[batch_shape_find(shape, "target")],
+                       .weight = weight,
+                       .root = root};
+    TRY_ELSE(done, tree_batch_fill(trees, id, task->task, tree, trees->count, room, &batch));
+    memset(weight, 0, (size_t)shape->rows * sizeof *weight);
+    memset(at, 0, (size_t)shape->rows * sizeof *at);
+    for (int64_t t = 0; t < trees->count; ++t) {
+        weight[root[t]] = 1;
+        at[root[t]] = t;
+    }
+done:
+    free(tree);
+    free(root);
+    return status;
+}
+
+static Status fill_inputs(const TaskData *data, const BatchShape shapes[], int shape_count,
+                          const InputSample *const sample[], int64_t count, BatchPart *part, int64_t *taken)
+{
+    const TreesTask *task = (const TreesTask *)data;
+    TreeBatchRoom room[3], needed;
+    Trees trees;
+    int32_t *id;
+    (void)input_rooms(task, room);
+    *taken = take_trees(task, &room[0], sample, count, &needed);
+    part->shape = shape_count - 1;
+    while (part->shape > 0 && !has_room(&room[part->shape], &needed))
+        --part->shape;
+    part->first = part->padding = 0;
+    Status status = collect_trees(sample, *taken, &trees, &id);
+    if (status == OK) status = fill_trees(task, &trees, id, room[part->shape], &shapes[part->shape], part);
+    trees_free(&trees);
+    free(id);
+    return status;
+}
+
+static bool is_visible(const char *name) { return name[0] != '.'; }
+
+static const TaskInputs inputs = {.one = "tree",
+                                  .many = "trees",
+                                  .lines = true,
+                                  .most_bytes = 1 << 26,
+                                  .ahead = 8,
+                                  .has_name = is_visible,
+                                  .open = open_inputs,
+                                  .shapes = input_shapes,
+                                  .read = read_input,
+                                  .fill = fill_inputs};
+
 const Task trees_task = {.name = "trees",
                          .unit = "trees",
                          .input = MODEL_OF_TREES,
@@ -227,4 +442,5 @@ const Task trees_task = {.name = "trees",
                          .free = release,
                          .shapes = shapes,
                          .source = source,
-                         .build = build};
+                         .build = build,
+                         .inputs = &inputs};

@@ -5,82 +5,7 @@
 #include "engine/base/safetensors.h"
 #include "engine/plan/checkpoint.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-/* ---- the device ---- */
-
-/* Which GPU is this rank's: that of its place on the host. A launcher may instead show each rank its own
- * only. */
-static Status open_gpu(const World *world, int threads, Device **device)
-{
-    Status why;
-    const int count = device_count(DEVICE_CUDA, &why);
-    if (count == 0) return why;
-    return device_open(DEVICE_CUDA, world->local_rank % count, threads, device);
-}
-
-static Status open_chosen(const World *world, const Experiment *experiment, Device **device)
-{
-    const DeviceWish wish = experiment->device;
-    const int threads = experiment->threads != 0 ? experiment->threads : comm_threads(world);
-    if (wish == DEVICE_WISH_CUDA) return open_gpu(world, threads, device);
-    if (wish == DEVICE_WISH_AUTO) {
-        Status why;
-        if (device_count(DEVICE_CUDA, &why) > 0) return open_gpu(world, threads, device);
-        /* Where there is a driver somebody expects it to be used. */
-        if (device_has_driver(DEVICE_CUDA) || access("/dev/nvidiactl", F_OK) == 0)
-            log_warning("running on the CPU: %s", status_message(why));
-        status_free(why);
-    }
-    return device_open(DEVICE_CPU, 0, threads, device);
-}
-
-Status session_open_device(const World *world, const Experiment *experiment, Device **device)
-{
-    *device = NULL;
-    TRY(open_chosen(world, experiment, device));
-    device_set_numerics(*device, experiment->numerics);
-    return OK;
-}
-
-/* All ranks on the same kind of device, each on its own GPU. Collective. */
-static Status check_devices(Session *session)
-{
-    const World *world = session->world;
-    const bool share = session->experiment.share_gpus;
-    typedef struct {
-        char host[sizeof world->host], name[256], identity[64];
-        int64_t kind;
-    } RankDevice;
-    if (world->size == 1) return OK;
-    RankDevice mine = {.kind = device_kind(session->device)}, *all;
-    (void)snprintf(mine.host, sizeof mine.host, "%s", world->host);
-    (void)snprintf(mine.name, sizeof mine.name, "%s", device_name(session->device));
-    (void)snprintf(mine.identity, sizeof mine.identity, "%s", device_identity(session->device));
-    TRY(memory_new(&all, (size_t)world->size, sizeof *all, "the ranks' devices"));
-    Status status = comm_gather(session->world, &mine, sizeof mine, all, "the ranks' devices");
-    for (int i = 1; i < world->size && status == OK; ++i) {
-        if (all[i].kind != all[0].kind) {
-            status = fail(STATUS_INPUT,
-                          "rank 0 on host %s runs on %s, but rank %d on host %s on %s: set device: cpu, or "
-                          "give each rank a GPU",
-                          all[0].host, all[0].name, i, all[i].host, all[i].name);
-            break;
-        }
-        for (int j = 0; j < i && status == OK && !share && all[i].identity[0] != '\0'; ++j)
-            if (strcmp(all[i].identity, all[j].identity) == 0 && strcmp(all[i].host, all[j].host) == 0)
-                status = fail(STATUS_INPUT,
-                              "ranks %d and %d share one GPU of host %s (%s): start no more ranks there than "
-                              "it has GPUs, or "
-                              "set share_gpus: true for a test",
-                              j, i, all[i].host, all[i].name);
-    }
-    free(all);
-    return status;
-}
 
 /* ---- feeds ---- */
 
@@ -265,23 +190,56 @@ static Status open_here(Session *session, bool training, bool profile)
     return OK;
 }
 
-Status session_open(World *world, const Config *config, bool training, bool profile, Session *session)
+/* What a session is opened for. */
+typedef struct {
+    bool training, profile;
+    const char *run; /* whose network is given samples, as `inputs` says; NULL: those of the data set */
+    const InputOptions *inputs;
+} Use;
+
+static Status open_inputs_here(Session *session, const Use *use)
+{
+    TaskData *data = session->data;
+    Feed *feed = &session->evaluate[SPLIT_TEST];
+    BatchShape shape[BATCH_MAX_SHAPES];
+    TRY(data->task->inputs->open(data, session->experiment.config, use->run, use->inputs));
+    const int count = data->task->inputs->shapes(data, shape);
+    for (int i = 0; i < count; ++i) {
+        ++feed->programs;
+        TRY(program_build_evaluation(&session->experiment, data, SPLIT_TEST, &shape[i], &feed->program[i]));
+    }
+    return make_plans(session, false, false);
+}
+
+static Status open_session(World *world, const Config *config, const Use *use, Session *session)
 {
     *session = (Session){.world = world};
     Experiment *experiment = &session->experiment;
-    const TaskShare share = {.rank = world->rank, .ranks = world->size, .training = training};
+    const TaskShare share = {.rank = world->rank, .ranks = world->size, .training = use->training};
     Status status;
     TRY_ELSE(failed, comm_agree(world, experiment_read(config, share, experiment)));
     session->data = experiment->data;
     TRY_ELSE(failed, comm_collective(world, experiment->comm.timeout_seconds, &session->host_collective));
     TRY_ELSE(failed, comm_agree(world, session_open_device(world, experiment, &session->device)));
-    TRY_ELSE(failed, comm_agree(world, check_devices(session)));
+    TRY_ELSE(failed, session_check_devices(world, session->device, experiment->share_gpus));
     TRY_ELSE(failed, comm_device_collective(world, session->device, &experiment->comm, &session->collective));
-    TRY_ELSE(failed, comm_agree(world, open_here(session, training, profile)));
+    TRY_ELSE(failed, comm_agree(world, use->run != NULL ? open_inputs_here(session, use)
+                                                        : open_here(session, use->training, use->profile)));
     return OK;
 failed:
     session_close(session);
     return status;
+}
+
+Status session_open(World *world, const Config *config, bool training, bool profile, Session *session)
+{
+    return open_session(world, config, &(Use){.training = training, .profile = profile}, session);
+}
+
+Status session_open_inputs(World *world, const Config *config, const char *run, const InputOptions *inputs,
+                           Session *session)
+{
+    return open_session(world, config, &(Use){.run = run, .inputs = inputs}, session);
 }
 
 void session_close(Session *session)
@@ -367,6 +325,27 @@ static Status evaluate_part(Session *session, Feed *feed, const BatchPart *part,
     TRY(session_repeat(session, &program->recording[RECORD_FIRST], enqueue_plan, program->plan,
                        &session->experiment.record));
     return take(taker, plan_data(program->plan, program->logits), part);
+}
+
+typedef struct {
+    Device *device;
+    const TaskData *data;
+    const Feed *feed;
+    float *logits;
+} PartLogits;
+
+static Status take_part_logits(void *taker, const float *logits, const BatchPart *part)
+{
+    const PartLogits *to = taker;
+    const int64_t values = to->feed->program[part->shape].shape.rows * to->data->classes;
+    TRY(device_download(to->device, to->logits, logits, (size_t)values * sizeof *logits));
+    return device_synchronize(to->device);
+}
+
+Status session_part_logits(Session *session, Feed *feed, const BatchPart *part, float *logits)
+{
+    PartLogits to = {session->device, session->data, feed, logits};
+    return evaluate_part(session, feed, part, take_part_logits, &to);
 }
 
 /* Runs the network on this rank's share of a feed's split. Collective. */

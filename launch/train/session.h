@@ -8,6 +8,7 @@
 #include "engine/optim/optimizer.h"
 #include "launch/train/experiment.h"
 #include "launch/train/program.h"
+#include "launch/train/session_device.h"
 #include "losses/calibration/calibration.h"
 #include "losses/calibration/logits.h"
 
@@ -41,10 +42,10 @@ typedef struct {
 /* Opens everything. Every rank calls it; an error on one is an error on all. `profile`: time every node. The config must
  * outlive the session. */
 CHECKED Status session_open(World *, const Config *, bool training, bool profile, Session *);
+/* The same for samples that a user gives: without the data set, of what the folder of the run holds. evaluate[SPLIT_TEST] has the
+ * programs of Task.inputs.shapes and no source. The task has inputs. */
+CHECKED Status session_open_inputs(World *, const Config *, const char *run, const InputOptions *, Session *);
 void session_close(Session *);
-
-/* The device that the experiment wishes for: of GPUs that of this rank's place on the host. Not collective. */
-CHECKED Status session_open_device(const World *, const Experiment *, Device **);
 
 /* device_repeat if *record, else enqueue(argument). If the work cannot be recorded and there is one rank, a warning says so,
  * and *record becomes false. */
@@ -55,6 +56,9 @@ CHECKED Status session_repeat(Session *, Recording *, Status (*enqueue)(void *ar
  * and loss, that the network takes such samples, that so many ranks can share the batch, that every setting that was set
  * is used. Every rank finds the same. */
 CHECKED Status session_check_config(const Config *, int ranks);
+
+/* Runs a part through its program of the feed: logits FLOAT32 [rows, classes], on the host. Not collective. */
+CHECKED Status session_part_logits(Session *, Feed *, const BatchPart *, float *logits);
 
 /* Collective. Runs the network on this rank's share of a split, with rank
  * 0's batch statistics, in evaluation mode and without augmentation. `out` refers to *logits (FLOAT32 [count, classes])
