@@ -46,7 +46,10 @@ static Status read_dynamics(const Paper *paper, PaperPart *part, int loss, doubl
         return OK;
     }
     TRY(file_join(path, run->path, "dynamics.jsonl"));
-    if (!file_exists(path)) return OK;
+    if (!file_exists(path)) {
+        ++part->lacking;
+        return OK;
+    }
     Status status = file_read(path, DYNAMICS_LIMIT, &text, &size);
     if (status != OK) { /* no error of the page */
         log_warning("%s", status_message(status));
@@ -55,6 +58,7 @@ static Status read_dynamics(const Paper *paper, PaperPart *part, int loss, doubl
     }
     *object = find_line(text, epoch, key);
     free(text);
+    part->lacking += *object == NULL;
     return OK;
 }
 

@@ -59,6 +59,17 @@ static Status add_curve(ChartSeries *series, const RunSummary *const run[], int 
     return status;
 }
 
+/* A series that has no point though there are runs is one that these lack. */
+static Status add_series(PaperPart *part, Chart *chart, const char *name, int colour, bool dashed,
+                         const RunSummary *const run[], int seeds, double scale,
+                         double (*value)(const RunEpoch *))
+{
+    ChartSeries *series = chart_series(chart, name, colour, dashed);
+    TRY(add_curve(series, run, seeds, scale, value));
+    if (seeds > 0 && series != NULL && series->count == 0) ++part->lacking;
+    return OK;
+}
+
 static Status make_curve(const Paper *paper, PaperPart *part, const PaperCurves *curves,
                          const PaperCurve *curve, Chart *chart)
 {
@@ -75,13 +86,12 @@ static Status make_curve(const Paper *paper, PaperPart *part, const PaperCurves 
         const int seeds =
             paper_seeds(paper->runs, curves->subject, curves->loss[l], paper_has_epochs, run, MOST);
         if (seeds == 0) part->missing_run[curves->subject][curves->loss[l]] = true;
+        TRY(add_series(part, chart, loss->title, loss->colour, false, run, seeds, curve->scale,
+                       curve->value));
+        if (curve->dashed == NULL) continue;
         char name[64];
         (void)snprintf(name, sizeof name, "%s, training samples", loss->title);
-        if (curve->dashed != NULL)
-            TRY(add_curve(chart_series(chart, name, loss->colour, true), run, seeds, curve->scale,
-                          curve->dashed));
-        TRY(add_curve(chart_series(chart, loss->title, loss->colour, false), run, seeds, curve->scale,
-                      curve->value));
+        TRY(add_series(part, chart, name, loss->colour, true, run, seeds, curve->scale, curve->dashed));
     }
     return OK;
 }

@@ -54,13 +54,16 @@ static Status open_labels(const RunSummary *run, int64_t samples, Npy *labels)
     return fail(STATUS_INPUT, "%s: not the labels of the run's test samples", path);
 }
 
-static Status add_predictions(Gallery *gallery, const RunSummary *run, int loss)
+static Status add_predictions(PaperPart *part, Gallery *gallery, const RunSummary *run, int loss)
 {
     char path[PATH_MAX];
     Npy logits;
     Status status = OK;
     TRY(file_join(path, run->path, "test.logits.npy"));
-    if (!file_exists(path)) return OK;
+    if (!file_exists(path)) {
+        ++part->lacking;
+        return OK;
+    }
     TRY(npy_open(path, &logits));
     if (!is_logits(&logits, gallery))
         status =
@@ -256,7 +259,7 @@ static Status fill_gallery(const Paper *paper, PaperPart *part, Gallery *gallery
     const RunSummary *run;
     for (int l = 0; l < PAPER_MAIN_LOSSES; ++l) {
         if (paper_seeds(paper->runs, SUBJECT, paper_main_loss[l], paper_is_complete, &run, 1) == 1)
-            TRY(warn(add_predictions(gallery, run, paper_main_loss[l])));
+            TRY(warn(add_predictions(part, gallery, run, paper_main_loss[l])));
         else
             part->missing_run[SUBJECT][paper_main_loss[l]] = true;
     }

@@ -70,7 +70,7 @@ static bool is_trained(const PaperPart *part)
 static const char *state_of(const PaperPart *part)
 {
     if (part->have == 0) return "missing";
-    return part->have == part->wants && is_trained(part) ? "complete" : "partly";
+    return part->have == part->wants && part->lacking == 0 && is_trained(part) ? "complete" : "partly";
 }
 
 /* ---- what is missing ---- */

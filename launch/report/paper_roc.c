@@ -52,7 +52,10 @@ static Status add_loss(const Paper *paper, PaperPart *part, int subject, int los
     char path[PATH_MAX], after[64];
     cJSON *root;
     if (paper_seeds(paper->runs, subject, loss, has_sets, &run, 1) == 0) {
-        part->missing_run[subject][loss] = true;
+        if (paper->runs->group[subject][loss].complete == 0)
+            part->missing_run[subject][loss] = true;
+        else
+            ++part->lacking;
         return OK;
     }
     TRY(file_join(path, run->path, "ood.json"));

@@ -13,11 +13,7 @@ Status paper_theory(Paper *paper, const Theory **theory)
     if (paper->theory != NULL) return OK;
     Theory *made;
     TRY(memory_new(&made, 1, sizeof *made, "the theory's numbers"));
-    const Status status = theory_make(made);
-    if (status != OK) {
-        free(made);
-        return status;
-    }
+    theory_figures(made);
     paper->theory = made;
     *theory = made;
     return OK;

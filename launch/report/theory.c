@@ -60,12 +60,17 @@ static void make_linear(Theory *theory)
     }
 }
 
-Status theory_make(Theory *theory)
+void theory_figures(Theory *theory)
 {
     *theory = (Theory){.gamma = {0, 1, 2, 3, 5}, .linear_gamma = {0, 1, 3}};
     make_curves(theory);
-    make_thresholds(theory);
     make_linear(theory);
+}
+
+Status theory_make(Theory *theory)
+{
+    theory_figures(theory);
+    make_thresholds(theory);
     return theory_network(&theory->network);
 }
 

@@ -25,6 +25,8 @@ typedef struct {
 } Theory;
 
 CHECKED Status theory_make(Theory *);
+/* Of it what Figures 3a, B.1, C.1 and C.2 are made of; the rest is 0. */
+void theory_figures(Theory *);
 void theory_print(const Theory *, FILE *);
 /* All of it as JSON text, and as one HTML page with the figures; released with free(). */
 CHECKED Status theory_json(const Theory *, char **text);
