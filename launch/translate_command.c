@@ -242,18 +242,15 @@ static Status parse_translate(int argc, char **argv, const char *words[], Transl
     TRY(options_parse(table, sizeof table / sizeof *table, argc, argv, words, &count));
     TRY(take_run("translate", words, count, &options->run));
     TRY(read_search(&given, options));
+    if (options->lines.json && options->lines.scores)
+        return fail(STATUS_USAGE, "--scores is for plain lines: the objects of --json have scores");
     return set_method(&given, options);
 }
 
 Status command_translate(World *world, int argc, char **argv)
 {
     TranslateOptions options = {
-        .checkpoint = "last",
-        .lines = {.search = search_defaults(SUBWORD_PADDING, SUBWORD_START, SUBWORD_END),
-                  .limit_constant = 50,
-                  .limit_factor = 1},
-        .input = STDIN_FILENO,
-        .output = STDOUT_FILENO};
+        .checkpoint = "last", .lines = translator_defaults(), .input = STDIN_FILENO, .output = STDOUT_FILENO};
     const char **words;
     TRY(memory_new(&words, (size_t)argc, sizeof *words, "arguments"));
     const Status status = parse_translate(argc, argv, words, &options);

@@ -335,8 +335,10 @@ static Status start_waiting(Search *search)
         ++search->active;
         sentence->slot = slot;
         search->in_slot[slot] = sentence;
-        search->start[count++] =
-            (SearchStart){.slot = slot, .source = sentence->input.source, .length = sentence->input.length};
+        search->start[count++] = (SearchStart){.slot = slot,
+                                               .number = sentence->input.number,
+                                               .source = sentence->input.source,
+                                               .length = sentence->input.length};
     }
     return search->network->start(search->network->context, search->start, count);
 }

@@ -97,6 +97,7 @@ double search_penalty(const SearchOptions *, int tokens, bool ended);
 
 typedef struct {
     int slot;              /* from now on this sentence's, until the slot is started again */
+    int64_t number;        /* SearchInput.number */
     const int32_t *source; /* its end token is the last */
     int length;
 } SearchStart;

@@ -107,6 +107,15 @@ static void status_survives_without_memory(void **state)
 
 /* ---- Memory ---- */
 
+static void memory_that_is_available_is_known(void **state)
+{
+    (void)state;
+    assert_true(memory_available() > 1 << 20);
+#if defined(__linux__)
+    assert_true(memory_available() < (size_t)1 << 50);
+#endif
+}
+
 static void memory_is_zeroed_aligned_and_checked(void **state)
 {
     (void)state;
@@ -387,6 +396,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(status_carries_code_message_and_trail),
         cmocka_unit_test(status_survives_without_memory),
+        cmocka_unit_test(memory_that_is_available_is_known),
         cmocka_unit_test(memory_is_zeroed_aligned_and_checked),
         cmocka_unit_test(memory_grows_and_keeps),
         cmocka_unit_test(texts),

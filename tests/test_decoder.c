@@ -1,7 +1,7 @@
 /* Searches through the programs of a decoder, against golden ones in float32; and that no translation depends on what is
  * translated beside it. */
 #include "engine/base/random.h"
-#include "launch/translate/decoder.h"
+#include "launch/search/decoder.h"
 #include "tests/golden.h"
 #include "tests/golden_transformer.h"
 
@@ -386,6 +386,57 @@ static void test_parameters_are_taken_from_another_store(void **state)
     free_sources(&sources);
 }
 
+/* Sentences that are encoded once serve searches at several temperatures, in any slots. */
+static void test_kept_sentences_are_searched_again(void **state)
+{
+    (void)state;
+    const GoldenCase *golden = any_case();
+    Sources sources = read_sources(golden);
+    SearchOptions search = search_defaults(0, START, END);
+    DecoderOptions options = options_for(golden, 3, search.beam);
+    Opened plain = open_decoder(golden, &options);
+    SearchStart start[64];
+    SearchResult want[64], got[64];
+    int limit[64];
+    for (int i = 0; i < sources.count; ++i) {
+        limit[i] = 12;
+        start[i] =
+            (SearchStart){.slot = i, .source = sources.id + i * sources.width, .length = sources.length[i]};
+    }
+    options.kept = sources.count;
+    Opened keeping = open_decoder(golden, &options);
+    assert_ok(decoder_encode(keeping.decoder, start, sources.count));
+    const int64_t encoded = decoder_report(keeping.decoder).encoded_tokens;
+    for (int i = 0; i < 2; ++i) {
+        search.temperature = i == 0 ? 1 : 0.7;
+        run(&search, plain.decoder, &sources, limit, want);
+        run(&search, keeping.decoder, &sources, limit, got);
+        compare(want, got, sources.count, false);
+        free_results(want, sources.count);
+        free_results(got, sources.count);
+    }
+    assert_int_equal(decoder_report(keeping.decoder).encoded_tokens, encoded);
+    start[0].slot = sources.count;
+    assert_fails(decoder_encode(keeping.decoder, start, 1), STATUS_INTERNAL, "keeps");
+    close_decoder(&keeping);
+    close_decoder(&plain);
+    free_sources(&sources);
+}
+
+static void test_memory_is_looked_at_before(void **state)
+{
+    (void)state;
+    const GoldenCase *golden = any_case();
+    DecoderOptions options = options_for(golden, 1 << 16, 64);
+    Device *device;
+    Decoder *decoder;
+    options.most_target = 1 << 24;
+    assert_ok(device_open(test_device(), 0, 1, &device));
+    assert_fails(decoder_create(&options, device, &decoder), STATUS_MEMORY,
+                 "a search of 65536 sentences at a time, each with 64 hypotheses of up to 16777216 tokens");
+    device_close(device);
+}
+
 static void test_learned_positions_end(void **state)
 {
     (void)state;
@@ -411,6 +462,8 @@ int main(void)
         cmocka_unit_test(test_samples),
         cmocka_unit_test(test_rules_reach_the_programs),
         cmocka_unit_test(test_parameters_are_taken_from_another_store),
+        cmocka_unit_test(test_kept_sentences_are_searched_again),
+        cmocka_unit_test(test_memory_is_looked_at_before),
         cmocka_unit_test(test_learned_positions_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
 #include "engine/base/memory.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,6 +39,45 @@ Status memory_grow(void *items, size_t *capacity, size_t needed, size_t size, co
     memcpy(items, &grown, sizeof grown);
     *capacity = larger;
     return OK;
+}
+
+/* The number behind `key` in a small file, or of one that holds nothing else (key ""); false if there is none. */
+static bool number_of_file(const char *path, const char *key, size_t *number)
+{
+    char line[256];
+    FILE *file = fopen(path, "re");
+    bool found = false;
+    if (file == NULL) return false;
+    while (!found && fgets(line, sizeof line, file) != NULL) {
+        unsigned long long value;
+        if (strncmp(line, key, strlen(key)) != 0) continue;
+        found = sscanf(line + strlen(key), "%llu", &value) == 1;
+        if (found) *number = (size_t)value;
+    }
+    (void)fclose(file);
+    return found;
+}
+
+/* Of the control group in which this process sees itself, in either of the two layouts that Linux has. */
+static size_t left_of_group(void)
+{
+    static const char *const files[][2] = {
+        {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
+        {"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"}};
+    for (int i = 0; i < 2; ++i) {
+        size_t most, used;
+        if (number_of_file(files[i][0], "", &most) && number_of_file(files[i][1], "", &used))
+            return most > used ? most - used : 0;
+    }
+    return SIZE_MAX;
+}
+
+size_t memory_available(void)
+{
+    size_t kilobytes, of_system = SIZE_MAX;
+    if (number_of_file("/proc/meminfo", "MemAvailable:", &kilobytes)) of_system = kilobytes * 1024;
+    const size_t of_group = left_of_group();
+    return of_system < of_group ? of_system : of_group;
 }
 
 Status text_copy(const char *text, char **out)

@@ -16,6 +16,10 @@ CHECKED Status memory_new(void *out, size_t count, size_t size, const char *what
  * New items are zero. */
 CHECKED Status memory_grow(void *items, size_t *capacity, size_t needed, size_t size, const char *what);
 
+/* Bytes that this process can still have without swapping: what the system calls available, and what its control group (as a batch
+ * system or a container sets one) leaves. SIZE_MAX where neither can be read. */
+size_t memory_available(void);
+
 /* A copy of text, or of printf-style text; release with free(). */
 CHECKED Status text_copy(const char *text, char **out);
 CHECKED __attribute__((format(printf, 2, 3))) Status text_format(char **out, const char *format, ...);

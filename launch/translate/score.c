@@ -2,6 +2,7 @@
 
 #include "engine/base/memory.h"
 #include "engine/plan/plan.h"
+#include "launch/train/progress.h"
 #include "launch/translate/shared_lines.h"
 #include "launch/translate/translation_run.h"
 #include "nlp/lines.h"
@@ -55,6 +56,8 @@ typedef struct {
     float *logit, *scale;
     int file[2];
     LineReader *reader[2];
+    char *held[2]; /* a line whose other side has not come yet */
+    size_t held_size[2];
     LineWriter *writer;
 } Scoring;
 
@@ -167,6 +170,7 @@ static void close_all(Scoring *s)
     store_free(s->store);
     for (int i = 0; i < 2; ++i) {
         line_reader_close(s->reader[i]);
+        free(s->held[i]);
         if (s->file[i] >= 0) (void)close(s->file[i]);
     }
     line_writer_close(s->writer);
@@ -182,34 +186,65 @@ static void close_all(Scoring *s)
 
 /* ---- pairs ---- */
 
+/* The next line of a side, as far as it is there, is held until its pair has both. number: of the line, from 1. */
+static Status hold(Scoring *s, int side, int64_t number)
+{
+    Line line;
+    bool got, changed;
+    if (s->held[side] != NULL) return OK;
+    TRY(line_reader_next(s->reader[side], false, &line, &got));
+    if (!got) return OK;
+    TRY(line_to_utf8(line.text, &s->held[side], &s->held_size[side], &changed));
+    if (!changed) return OK;
+    return fail(STATUS_INPUT, "%s, line %" PRId64 " is no valid UTF-8, or has a NUL",
+                side == 0 ? s->options->source : s->options->target, number);
+}
+
+/* A side of which nothing has come yet, and something may; -1: both have ended. */
+static int missing_side(const Scoring *s)
+{
+    for (int side = 0; side < 2; ++side)
+        if (s->held[side] == NULL && !line_reader_ended(s->reader[side])) return side;
+    return -1;
+}
+
+/* The next pair, if both of its lines are there. */
+static Status read_pair(Scoring *s, SharedLines *lines, int64_t *read, bool *got)
+{
+    *got = false;
+    for (int side = 0; side < 2; ++side)
+        TRY(hold(s, side, *read + 1));
+    for (int side = 0; side < 2; ++side)
+        if (s->held[side] != NULL && s->held[1 - side] == NULL && line_reader_ended(s->reader[1 - side]))
+            return fail(STATUS_INPUT, "%s has %" PRId64 " line%s, and %s has more",
+                        side == 0 ? s->options->target : s->options->source, *read, *read == 1 ? "" : "s",
+                        side == 0 ? s->options->source : s->options->target);
+    if (s->held[0] == NULL || s->held[1] == NULL) return OK;
+    TRY(shared_lines_add(lines, *read, (TextSpan){.data = s->held[0], .size = s->held_size[0]},
+                         (TextSpan){.data = s->held[1], .size = s->held_size[1]}));
+    for (int side = 0; side < 2; ++side) {
+        free(s->held[side]);
+        s->held[side] = NULL;
+    }
+    ++*read;
+    *got = true;
+    return OK;
+}
+
+/* What is there, at least a pair: a slow pipe is answered line by line. Without any after a while, so that the other ranks know that
+ * this one lives. */
 static Status read_round(Scoring *s, SharedLines *lines, int64_t *read)
 {
     const int64_t most = (int64_t)ROUND_LINES * s->world->size;
+    const double began = progress_clock(),
+                 idle = shared_lines_idle_seconds(s->run.experiment.comm.timeout_seconds);
     while ((int64_t)lines->count < most) {
-        bool got[2] = {false, false}, changed = false;
-        char *copy[2] = {NULL, NULL};
-        size_t size[2];
-        Status status = OK;
-        for (int i = 0; i < 2 && status == OK; ++i) {
-            Line line;
-            status = line_reader_next(s->reader[i], true, &line, &got[i]);
-            if (status == OK && got[i]) status = line_to_utf8(line.text, &copy[i], &size[i], &changed);
-            if (status == OK && got[i] && changed)
-                status = fail(STATUS_INPUT, "%s, line %" PRId64 " is no valid UTF-8, or has a NUL",
-                              i == 0 ? s->options->source : s->options->target, *read + 1);
-        }
-        if (status == OK && got[0] != got[1])
-            status = fail(STATUS_INPUT, "%s has %" PRId64 " line%s, and %s has more",
-                          got[0] ? s->options->target : s->options->source, *read, *read == 1 ? "" : "s",
-                          got[0] ? s->options->source : s->options->target);
-        if (status == OK && got[0])
-            status = shared_lines_add(lines, *read, (TextSpan){.data = copy[0], .size = size[0]},
-                                      (TextSpan){.data = copy[1], .size = size[1]});
-        free(copy[0]);
-        free(copy[1]);
-        TRY(status);
-        if (!got[0]) return OK;
-        ++*read;
+        bool got;
+        TRY(read_pair(s, lines, read, &got));
+        if (got) continue;
+        const int missing = missing_side(s);
+        if (missing < 0 || lines->count > 0 || progress_clock() - began > idle) return OK;
+        TRY(line_reader_wait(s->reader[missing], idle < 1 ? idle : 1));
     }
     return OK;
 }
@@ -382,13 +417,11 @@ static Status score_round(Scoring *s, int64_t *read, bool *ended)
     Status status = world->rank == 0 ? read_round(s, &lines, read) : OK;
     TRY_ELSE(done, comm_agree(world, status));
     TRY_ELSE(done, shared_lines_spread(world, s->collective, &lines));
-    *ended = lines.count == 0;
     TRY_ELSE(done, comm_agree(world, score_share(s, &lines)));
     TRY_ELSE(done, shared_lines_collect(world, s->collective, &lines));
     TRY_ELSE(done, comm_agree(world, world->rank == 0 ? write_round(s, &lines) : OK));
-    bool closed;
-    TRY_ELSE(done, comm_any(world, world->rank == 0 && line_writer_closed(s->writer), &closed));
-    *ended = *ended || closed;
+    const bool mine = world->rank == 0 && (line_writer_closed(s->writer) || missing_side(s) < 0);
+    status = comm_any(world, mine, ended);
 done:
     shared_lines_free(&lines);
     return status;

@@ -102,6 +102,12 @@ static Status unpack_lines(const Message *message, SharedLines *lines)
 
 /* ---- rounds ---- */
 
+double shared_lines_idle_seconds(double timeout)
+{
+    static const double most = 20;
+    return timeout / 3 < most ? timeout / 3 : most;
+}
+
 static Status broadcast(Collective *collective, void *data, int64_t count, DType type)
 {
     TRY(collective_broadcast(collective, (Span){data, count, type}, 0, NULL));

@@ -27,6 +27,9 @@ void shared_lines_free(SharedLines *);
 /* Copies both; second.data NULL: there is none. */
 CHECKED Status shared_lines_add(SharedLines *, int64_t number, TextSpan first, TextSpan second);
 
+/* How long rank 0 waits for lines at most before it begins a round without any, so that the others, which wait for it at most
+ * `timeout` seconds, know that it lives. */
+double shared_lines_idle_seconds(double timeout);
 /* Gives every rank the lines of rank 0; the others' must be empty, and are theirs afterwards. Collective. */
 CHECKED Status shared_lines_spread(World *, Collective *, SharedLines *);
 /* Whose the line is: the longest are dealt first, so that all ranks have as much to do. rank[count]. */

@@ -2,8 +2,8 @@
 
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
+#include "launch/search/decoder.h"
 #include "launch/train/progress.h"
-#include "launch/translate/decoder.h"
 #include "launch/translate/shared_lines.h"
 #include "launch/translate/translation_run.h"
 #include "nlp/lines.h"
@@ -22,8 +22,7 @@ enum {
     SENTENCES_CPU = 32, /* at a time */
     SENTENCES_CUDA = 256,
     MOST_TARGET = 1 << 24,
-    MOST_SURPLUS = 1 << 20, /* prefixes that are counted: they may be endless */
-    IDLE_SECONDS = 20       /* other ranks hear of rank 0 at least so often while there is no input */
+    MOST_SURPLUS = 1 << 20 /* prefixes that are counted: they may be endless */
 };
 
 typedef struct {
@@ -48,6 +47,25 @@ static const char *plural(int64_t count) { return count == 1 ? "" : "s"; }
 
 /* ---- opening ---- */
 
+/* The least length has to leave a place for the end token within the most. The most of a longer source may be more. */
+static Status check_minimum(const Translation *t, const SearchOptions *search, int most_target)
+{
+    enum { SHORTEST_SOURCE = 2 }; /* a token and the end token */
+    const int least = search->minimum + 1;
+    const int shortest = translator_limit(&t->options->lines, SHORTEST_SOURCE, most_target);
+    if (search->minimum > 0 && least > most_target)
+        return fail(
+            STATUS_USAGE,
+            "--min-length %d leaves no place for the end token: --max-length allows %d tokens at most",
+            search->minimum, most_target);
+    if (search->minimum > 0 && least > shortest && t->world->rank == 0)
+        log_warning("--min-length %d is more than --max-length allows a short source (%d tokens for a source "
+                    "of one): "
+                    "such translations end where --max-length says",
+                    search->minimum, shortest);
+    return OK;
+}
+
 static Status open_decoder(Translation *t, SearchOptions *search)
 {
     const TranslateOptions *options = t->options;
@@ -60,6 +78,7 @@ static Status open_decoder(Translation *t, SearchOptions *search)
     const int most_source = (int)t->longest;
     const int most_target =
         translator_limit(&options->lines, most_source, (int)translation_run_longest(run, MOST_TARGET));
+    TRY(check_minimum(t, search, most_target));
     if (options->deterministic) device_set_numerics(run->device, (DeviceNumerics){.deterministic = true});
     const DecoderOptions decoder = {.network = run->network,
                                     .compute = run->experiment.compute,
@@ -223,19 +242,13 @@ static Status translate_alone(Translation *t)
 
 /* ---- several ranks ---- */
 
-/* How long the others wait for rank 0's lines at most: well before they would take it for lost. */
-static double idle_seconds(const Translation *t)
-{
-    const double third = t->run.experiment.comm.timeout_seconds / 3;
-    return third < IDLE_SECONDS ? third : IDLE_SECONDS;
-}
-
 /* Rank 0: the lines of a round. Without any after idle_seconds, so that the others know that it lives. */
 static Status read_round(Translation *t, SharedLines *lines)
 {
     const int64_t most = (int64_t)READ_AHEAD * decoder_network(t->decoder)->slots * t->world->size;
     const bool stream = t->options->stream || isatty(t->options->input) == 1;
-    const double began = progress_clock(), idle = idle_seconds(t);
+    const double began = progress_clock(),
+                 idle = shared_lines_idle_seconds(t->run.experiment.comm.timeout_seconds);
     bool got = true;
     while ((int64_t)lines->count < most && !line_reader_ended(t->reader)) {
         TextSpan text, prefix;

@@ -3,7 +3,7 @@
 #define PLUMB_LAUNCH_TRANSLATE_TRANSLATE_H
 
 #include "comm/comm.h"
-#include "launch/translate/translator.h"
+#include "launch/search/translator.h"
 
 typedef struct {
     const char *run, *checkpoint;

@@ -1,4 +1,4 @@
-#include "launch/translate/translator.h"
+#include "launch/search/translator.h"
 
 #include "engine/base/memory.h"
 #include "nlp/lines.h"
@@ -39,6 +39,13 @@ struct Translator {
     Job *fresh;         /* the first that the search has not got */
     TranslatorCounts counts;
 };
+
+TranslatorOptions translator_defaults(void)
+{
+    return (TranslatorOptions){.search = search_defaults(SUBWORD_PADDING, SUBWORD_START, SUBWORD_END),
+                               .limit_constant = 50,
+                               .limit_factor = 1};
+}
 
 int translator_limit(const TranslatorOptions *options, int tokens, int most)
 {

@@ -5,10 +5,13 @@
  * of the self-attention caches are the slot's too. A hypothesis keeps its place among the beams of its sentence; which beam
  * held each of its earlier positions is a table, so nothing in a cache ever moves. The first step of a sentence is one row.
  *
+ * A search of the same sentences again, at other temperatures, needs no encoding again: then the memories have more rows than there
+ * are slots, and a table says which one a slot's sentence has.
+ *
  * Programs are of a few sizes, all planned before the first sentence, the largest first; each is recorded once where the
  * device can. */
-#ifndef PLUMB_LAUNCH_TRANSLATE_DECODER_H
-#define PLUMB_LAUNCH_TRANSLATE_DECODER_H
+#ifndef PLUMB_LAUNCH_SEARCH_DECODER_H
+#define PLUMB_LAUNCH_SEARCH_DECODER_H
 
 #include "engine/device/device.h"
 #include "engine/plan/plan.h"
@@ -18,8 +21,10 @@
 typedef struct {
     Transformer network;
     DType compute;
-    int slots, beam;              /* sentences at a time, hypotheses of each */
-    int candidates;               /* of a row; 0: whole rows of logits are wanted */
+    int slots, beam; /* sentences at a time, hypotheses of each */
+    int kept;        /* sentences that are encoded before their searches (decoder_encode); 0: each as its
+                                     search begins */
+    int candidates;  /* of a row; 0: whole rows of logits are wanted */
     int most_source, most_target; /* tokens, the end token among them */
     int most_banned;              /* tokens of a row: search_most_banned */
     /* The same bits whatever the slots: the number of rows in every program is fixed, and which one encodes a
@@ -38,6 +43,10 @@ Store *decoder_store(Decoder *);
 /* Copies the parameters of another store on the same device, which has those of the network: how a training measures by what it
  * translates. STATUS_INPUT names one that is absent there or has another shape. Enqueues. */
 CHECKED Status decoder_take_parameters(Decoder *, const Store *from);
+
+/* Of a decoder that keeps sentences: encodes these, the slot of each being its place among the `kept`. From then on any number of
+ * searches, at any temperature, may have a sentence with that SearchInput.number, which costs no further encoding. Enqueues. */
+CHECKED Status decoder_encode(Decoder *, const SearchStart[], int count);
 
 /* Valid as long as the decoder. */
 const SearchNetwork *decoder_network(const Decoder *);

@@ -1,8 +1,8 @@
 /* Lines of text into lines of text: what stands between the input and a search. A line becomes subwords, one that is too long is
  * cut or becomes several parts, the search finds hypotheses, and these become a line again. Lines come back in the order
  * in which they were given. */
-#ifndef PLUMB_LAUNCH_TRANSLATE_TRANSLATOR_H
-#define PLUMB_LAUNCH_TRANSLATE_TRANSLATOR_H
+#ifndef PLUMB_LAUNCH_SEARCH_TRANSLATOR_H
+#define PLUMB_LAUNCH_SEARCH_TRANSLATOR_H
 
 #include "nlp/beam_search.h"
 #include "nlp/subwords.h"
@@ -20,6 +20,8 @@ typedef struct {
     bool json;   /* an object a line, with the tokens */
 } TranslatorOptions;
 
+/* Beam 4, at most 50 tokens more than the source has. */
+TranslatorOptions translator_defaults(void);
 /* The limit for a source of `tokens` tokens: at least 1, at most `most`. */
 int translator_limit(const TranslatorOptions *, int tokens, int most);
 

@@ -1,4 +1,4 @@
-#include "launch/translate/decoder.h"
+#include "launch/search/decoder.h"
 
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
@@ -47,7 +47,8 @@ struct Decoder {
     Collective *collective;
     DecoderProgram program[MOST_PROGRAMS];
     int programs;
-    int32_t *source_length; /* [slots] */
+    int32_t *source_length; /* [memory_rows] */
+    int32_t *memory;        /* [slots]: which row of the memories the slot's sentence has */
     int32_t *lineage;       /* [slots][beam][most_target]: which beam held each position */
     int32_t *older;         /* [beam][most_target]: of one sentence before it is rewritten */
     /* Host copies of what programs take and give: */
@@ -67,6 +68,11 @@ static void name_layer(char name[64], const char *what, int64_t layer)
     (void)snprintf(name, 64, "%s.%lld", what, (long long)layer);
 }
 
+static int memory_rows(const DecoderOptions *options)
+{
+    return options->kept > 0 ? options->kept : options->slots;
+}
+
 static Value memory_state(Graph *graph, const DecoderOptions *options, int64_t layer)
 {
     char name[64];
@@ -74,7 +80,7 @@ static Value memory_state(Graph *graph, const DecoderOptions *options, int64_t l
     return graph_transient_state(
         graph, name,
         shape_of(options->compute, 3,
-                 (int64_t[]){options->slots, options->most_source, 2 * options->network.width}),
+                 (int64_t[]){memory_rows(options), options->most_source, 2 * options->network.width}),
         (Init){INIT_ZEROS, 0});
 }
 
@@ -120,7 +126,7 @@ static void build_step(const DecoderOptions *options, DecoderProgram *program, V
     program->position = integers(graph, "position", 1, rows, 0);
     program->table = integers(graph, "table", 2, rows, options->most_target);
     program->sentence = integers(graph, "sentence", 1, program->sentences, 0);
-    program->source_length = integers(graph, "source_length", 1, options->slots, 0);
+    program->source_length = integers(graph, "source_length", 1, memory_rows(options), 0);
     const TransformerStep step = {.token = program->token,
                                   .position = program->position,
                                   .table = program->table,
@@ -193,7 +199,7 @@ static Status add_encoders(Decoder *decoder)
         if (options->deterministic) {
             TRY(add_program(decoder, ENCODE, most, length, 0));
         } else {
-            const int64_t all = smaller(most, options->slots);
+            const int64_t all = smaller(most, memory_rows(options));
             TRY(add_program(decoder, ENCODE, all, length, 0));
             TRY(add_program(decoder, ENCODE, (all + 3) / 4, length, 0));
             TRY(add_program(decoder, ENCODE, 1, length, 0));
@@ -266,7 +272,8 @@ static Status make_room(Decoder *decoder)
         if (!encodes && program->sentences > steps) steps = program->sentences;
     }
     const int64_t candidates = options->candidates > 0 ? options->candidates : 1;
-    TRY(new_integers(&decoder->source_length, options->slots));
+    TRY(new_integers(&decoder->source_length, memory_rows(options)));
+    TRY(new_integers(&decoder->memory, options->slots));
     TRY(new_integers(&decoder->lineage, (int64_t)options->slots * options->beam * options->most_target));
     TRY(new_integers(&decoder->older, (int64_t)options->beam * options->most_target));
     TRY(new_integers(&decoder->ids, places));
@@ -303,10 +310,33 @@ static Status check(const DecoderOptions *options)
     return OK;
 }
 
+/* Before anything is allocated: the system would rather end the program, or another one, than say that there is no memory. */
+static Status check_memory(const DecoderOptions *options, const Device *device)
+{
+    static const double gigabyte = 1e9;
+    const double position = 2.0 * (double)options->network.width * (double)options->network.layers *
+                            (double)dtype_size(options->compute);
+    const double rows = (double)options->slots * options->beam;
+    const double caches = rows * options->most_target * position,
+                 memories = (double)memory_rows(options) * options->most_source * position,
+                 tables = 2 * rows * options->most_target * sizeof(int32_t);
+    const bool cpu = device_kind(device) == DEVICE_CPU;
+    const double has = cpu ? (double)memory_available() : (double)device_memory(device);
+    if (caches + memories + tables <= has) return OK;
+    return fail(STATUS_MEMORY,
+                "a search of %d sentences at a time, each with %d hypotheses of up to %d tokens and a source "
+                "of up to "
+                "%d, needs %.1f GB for what it keeps of them; %s %.1f GB. Fewer sentences (--batch), shorter "
+                "translations (--max-length) or shorter sources (--longest) need less",
+                options->slots, options->beam, options->most_target, options->most_source,
+                (caches + memories + tables) / gigabyte, cpu ? "there are" : "the GPU has", has / gigabyte);
+}
+
 Status decoder_create(const DecoderOptions *options, Device *device, Decoder **out)
 {
     *out = NULL;
     TRY(check(options));
+    TRY(check_memory(options, device));
     Decoder *decoder;
     TRY(memory_new(&decoder, 1, sizeof *decoder, "a decoder"));
     decoder->options = *options;
@@ -341,11 +371,10 @@ void decoder_free(Decoder *decoder)
     collective_free(decoder->collective);
     arena_free(decoder->arena);
     store_free(decoder->store);
-    int32_t *const arrays[] = {decoder->source_length, decoder->lineage,   decoder->older,
-                               decoder->ids,           decoder->length,    decoder->slot,
-                               decoder->token,         decoder->position,  decoder->table,
-                               decoder->sentence,      decoder->forced,    decoder->banned_start,
-                               decoder->banned,        decoder->best_token};
+    int32_t *const arrays[] = {decoder->source_length, decoder->memory, decoder->lineage,   decoder->older,
+                               decoder->ids,           decoder->length, decoder->slot,      decoder->token,
+                               decoder->position,      decoder->table,  decoder->sentence,  decoder->forced,
+                               decoder->banned_start,  decoder->banned, decoder->best_token};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; ++i)
         free(arrays[i]);
     free(decoder->best_logit);
@@ -453,9 +482,8 @@ static int longest_first(const void *a, const void *b)
     return (*left)->slot < (*right)->slot ? -1 : (*left)->slot > (*right)->slot;
 }
 
-static Status start(void *context, const SearchStart starts[], int count)
+static Status encode_all(Decoder *decoder, const SearchStart starts[], int count)
 {
-    Decoder *decoder = context;
     const SearchStart **sorted;
     TRY(memory_new(&sorted, (size_t)count, sizeof *sorted, "sentences to encode"));
     for (int i = 0; i < count; ++i)
@@ -475,6 +503,31 @@ static Status start(void *context, const SearchStart starts[], int count)
     }
     free(sorted);
     return status;
+}
+
+Status decoder_encode(Decoder *decoder, const SearchStart starts[], int count)
+{
+    for (int i = 0; i < count; ++i)
+        if (starts[i].slot < 0 || starts[i].slot >= decoder->options.kept ||
+            starts[i].length > decoder->options.most_source)
+            return fail(STATUS_INTERNAL, "a decoder keeps %d sentences of %d tokens: %d has %d",
+                        decoder->options.kept, decoder->options.most_source, starts[i].slot,
+                        starts[i].length);
+    return encode_all(decoder, starts, count);
+}
+
+static Status start(void *context, const SearchStart starts[], int count)
+{
+    Decoder *decoder = context;
+    const int kept = decoder->options.kept;
+    for (int i = 0; i < count; ++i) {
+        const SearchStart *one = &starts[i];
+        decoder->memory[one->slot] = kept > 0 ? (int32_t)one->number : one->slot;
+        if (kept > 0 &&
+            (one->number < 0 || one->number >= kept || decoder->source_length[one->number] != one->length))
+            return fail(STATUS_INTERNAL, "sentence %lld of a search was not encoded", (long long)one->number);
+    }
+    return kept > 0 ? OK : encode_all(decoder, starts, count);
 }
 
 /* ---- steps ---- */
@@ -555,7 +608,7 @@ static Status run_step(Decoder *decoder, DecoderProgram *program, SearchStep *as
     decoder->banned_start[0] = 0;
     for (int64_t s = 0; s < program->sentences; ++s) {
         const SearchRow *row = s < count ? &asked->row[first[s]] : NULL;
-        decoder->sentence[s] = row != NULL ? row->slot : unused;
+        decoder->sentence[s] = row != NULL ? decoder->memory[row->slot] : unused;
         for (int64_t i = 0; i < each; ++i) {
             const bool live =
                 row != NULL && first[s] + i < asked->rows && row[i].slot == row->slot && row[i].beam == i;
