@@ -14,6 +14,10 @@ Fetches the data set NAME into FOLDER (default: data/NAME, where plumb looks for
   newsgroups_19997 17 MB   20 Newsgroups, all 19,997; also into data/newsgroups
   sst               1 MB   Stanford Sentiment Treebank
   multi30k          1 MB   Multi30k, English and German: 29,000 + 1,014 + 1,000 captions of pictures
+  iwslt14          20 MB   IWSLT14, German and English: some 170,000 lines of talks, every 23rd for validation, and
+                           five test sets in one, as fairseq parts them, but neither tokenised nor lower case. No author
+                           publishes its checksum: the MD5 here is that of one public script alone; where it does not
+                           fit, see PLUMB_DATA_CHECKSUMS
   wmt14             2 GB   WMT14, English and German: Europarl v7, Common Crawl, News Commentary v9, newstest2013, 2014
   glove_6b        862 MB   word vectors of 50 to 300 numbers, lower case (2.1 GB unpacked); into data/glove
   glove_840b        2 GB   word vectors of 300 numbers, with case (5.6 GB unpacked); into data/glove
@@ -62,6 +66,7 @@ END
 a7aa20e9ebd5ba5adce7909498b94410996040857154dab029851af3a866da8c  validation.tar.gz
 6d1ca1dba99e2c5dd54cae1226ff11c2551e6ce63527ebb072a1f70f72a5cd36  mmt16_task1_test.tar.gz
 END
+    iwslt14) echo '10936dfdf616504ddbd844e91b94ef4a  de-en.tgz' ;;
     wmt14) cat <<'END' ;;
 c52404583294a1b609e56d45b2ed06f5  training-parallel-europarl-v7.tgz
 7e0acbe86b0d7816300e14650f5b2bd4  training-parallel-commoncrawl.tgz
@@ -124,6 +129,11 @@ describe() {
         home=https://raw.githubusercontent.com/neychev/small_DL_repo/master/datasets/Multi30k
         files=(training.tar.gz validation.tar.gz mmt16_task1_test.tar.gz)
         inside=(train.en train.de val.en val.de test_2016_flickr.en test_2016_flickr.de)
+        ;;
+    iwslt14)
+        home=https://dl.fbaipublicfiles.com/fairseq/data/iwslt14
+        files=(de-en.tgz)
+        inside=(val.en val.de test.en test.de train.en train.de)
         ;;
     wmt14)
         home=https://www.statmt.org
@@ -223,6 +233,23 @@ arrange_multi30k() {
 
 # The lines between <seg> and </seg>, as sacreBLEU takes them.
 segments() { sed -n 's/.*<seg[^>]*>\(.*\)<\/seg>.*/\1/p' "$1"; }
+
+# What is said in the talks, and their titles and descriptions.
+talks() {
+    grep -v -e '<url>' -e '<talkid>' -e '<keywords>' -e '<speaker>' -e '<reviewer' -e '<translator' -e '<doc' -e '</doc>' "$1" |
+        sed -e 's/<\/\{0,1\}\(title\|description\)>//g' -e 's/^[[:space:]]*//' -e 's/[[:space:]]*$//'
+}
+
+arrange_iwslt14() {
+    local side set
+    for side in en de; do
+        talks "de-en/train.tags.de-en.$side" >"all.$side" || return 1
+        awk 'NR % 23 == 0' "all.$side" >"val.$side" && awk 'NR % 23 != 0' "all.$side" >"train.$side" || return 1
+        for set in TED.dev2010 TEDX.dev2012 TED.tst2010 TED.tst2011 TED.tst2012; do
+            segments "de-en/IWSLT14.$set.de-en.$side.xml" | sed -e 's/^[[:space:]]*//' -e 's/[[:space:]]*$//' || return 1
+        done >"test.$side"
+    done
+}
 
 arrange_wmt14() {
     local side

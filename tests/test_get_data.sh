@@ -57,6 +57,14 @@ tar -czf serve/training-parallel-commoncrawl.tgz -C make/w commoncrawl.de-en.en 
 tar -czf serve/training-parallel-nc-v9.tgz -C make/w training/news-commentary-v9.de-en.en training/news-commentary-v9.de-en.de
 tar -czf serve/dev.tgz -C make/w dev
 tar -czf serve/test-full.tgz -C make/w test-full
+mkdir -p make/i/de-en
+for side in en de; do
+    { printf '<url>u</url>\n<talkid>1</talkid>\n<title>A talk</title>\n' && seq 2 46 | sed "s/.*/  line & $side /"; } >"make/i/de-en/train.tags.de-en.$side"
+    for set in TED.dev2010 TEDX.dev2012 TED.tst2010 TED.tst2011 TED.tst2012; do
+        printf '<doc>\n<seg id="1"> %s %s </seg>\n</doc>\n' "$set" "$side" >"make/i/de-en/IWSLT14.$set.de-en.$side.xml"
+    done
+done
+tar -czf serve/de-en.tgz -C make/i de-en
 sums() { find serve -type f -exec "$1" {} + | sed 's#  .*/#  #'; }
 sums md5sum >checksums
 export PLUMB_DATA_CHECKSUMS=$work/checksums
@@ -211,6 +219,12 @@ check "whose files have the names that are looked for" cmp make/m/test.de data/m
 check "and nothing else is left" tidy data/multi30k 6
 get good multi30k
 check "which is there the next time" says "multi30k is already in data/multi30k"
+get good iwslt14
+check "talks are unpacked" succeeded
+check "without their tags, but for every 23rd line" test "$(sed -n '1p;2p;23p;$p' data/iwslt14/train.de | tr '\n' ,)" = "A talk,line 2 de,line 24 de,line 45 de,"
+check "which is for validation" test "$(tr '\n' , <data/iwslt14/val.en)" = "line 23 en,line 46 en,"
+check "and the test sets are one" test "$(tr '\n' , <data/iwslt14/test.en)" = "TED.dev2010 en,TEDX.dev2012 en,TED.tst2010 en,TED.tst2011 en,TED.tst2012 en,"
+check "and nothing else is left" tidy data/iwslt14 6
 get good wmt14
 check "archives of several folders, too" succeeded
 check "the corpora are one, in their order" test "$(cat data/wmt14/train.de)" = "$(cat make/w/training/europarl-v7.de-en.de make/w/commoncrawl.de-en.de make/w/training/news-commentary-v9.de-en.de)"

@@ -134,6 +134,9 @@ struct Task {
     Status (*write_files)(const TaskData *, const char *folder);
     /* That the loaded data fit what write_files wrote of the run that is to be measured on them; may be NULL. */
     Status (*check_files)(const TaskData *, const char *folder);
+    /* That the loaded data are those that the run has trained on so far, by what write_files wrote: STATUS_INPUT names what has
+     * changed. Before training goes on; may be NULL. */
+    Status (*check_resumed)(const TaskData *, const char *folder);
     /* The name of such a file by whose path a setting can be replaced, so that the run is evaluated without what it was
      * made of; NULL: there is none. */
     const char *(*run_file)(const Config *, const char **setting);

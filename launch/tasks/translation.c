@@ -1,6 +1,7 @@
 /* Translation: sentence pairs as ids of subwords, for a Transformer. */
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
+#include "launch/tasks/corpus_record.h"
 #include "launch/tasks/translation_data.h"
 #include "nlp/translation_source.h"
 
@@ -68,6 +69,11 @@ static Status describe(const Config *config, TaskShare share, const ModelOptions
     task->data.classes = task->corpora.training.size; /* as far as is known before loading */
     if (task->data.classes < SUBWORD_SPECIALS + 1) task->data.classes = SUBWORD_SPECIALS + 1;
     return OK;
+}
+
+const TranslationData *translation_data_of(const TaskData *data)
+{
+    return data->task == &translation_task ? &((const TranslationTask *)data)->corpora : NULL;
 }
 
 static Status identity(const TaskData *data, char **text)
@@ -179,7 +185,14 @@ static Status load(TaskData *data, const Config *config)
 
 static Status write_files(const TaskData *data, const char *folder)
 {
-    return translation_data_write(&((const TranslationTask *)data)->corpora, folder);
+    const TranslationData *corpora = &((const TranslationTask *)data)->corpora;
+    TRY(translation_data_write(corpora, folder));
+    return corpus_record_write(corpora, folder);
+}
+
+static Status check_resumed(const TaskData *data, const char *folder)
+{
+    return corpus_record_check(&((const TranslationTask *)data)->corpora, folder);
 }
 
 static const char *run_file(const Config *config, const char **setting)
@@ -291,6 +304,7 @@ const Task translation_task = {.name = "translation",
                                .identity = identity,
                                .load = load,
                                .write_files = write_files,
+                               .check_resumed = check_resumed,
                                .run_file = run_file,
                                .free = release,
                                .shapes = shapes,

@@ -26,6 +26,11 @@ static const TranslationDataset datasets[] = {
      "Multi30k: 29,000 + 1,014 + 1,000 captions of pictures, English and German",
      "data/multi30k",
      {"train", "val", "test_2016_flickr"}},
+    {"iwslt14",
+     "IWSLT14: some 170,000 lines of talks, every 23rd for validation; five test sets in one; German and "
+     "English",
+     "data/iwslt14",
+     {"train", "val", "test"}},
     {"wmt14_en_de",
      "WMT14: 4.5 million sentences of Europarl, Common Crawl and News Commentary; newstest2013 and 2014",
      "data/wmt14",
@@ -176,7 +181,7 @@ static bool is_absent(const TranslationData *data, Split split)
     return !is_made(data->dataset) && strcmp(data->file[split], "none") == 0;
 }
 
-static Status open_split(const TranslationData *data, Split split, ParallelCorpus *corpus)
+Status translation_data_open_split(const TranslationData *data, Split split, ParallelCorpus *corpus)
 {
     if (is_made(data->dataset)) return make_numbers(data, split, corpus);
     char source[PATH_MAX], target[PATH_MAX];
@@ -414,6 +419,8 @@ static Status load_split(TranslationData *data, Split which, const ParallelCorpu
     TranslationSplit *split = &data->split[which];
     char *name;
     TRY(text_format(&name, "%s-%s", data->dataset->name, split_name(which)));
+    for (int side = 0; side < SIDES; ++side)
+        split->hash[side] = corpus->hash[side];
     const EncodeOptions options = {.folder = data->cache,
                                    .name = name,
                                    .subwords = data->subwords,
@@ -421,6 +428,8 @@ static Status load_split(TranslationData *data, Split which, const ParallelCorpu
                                    .first = data->first};
     Status status = encode_cache_open(&options, &split->corpus);
     free(name);
+    for (int side = 0; side < SIDES && status == OK; ++side)
+        status = text_copy(corpus->name[side], &split->file[side]);
     if (status == OK) status = take_pairs(data, which, split);
     if (status == OK) status = check_lengths(data, which, corpus, split);
     return status == OK ? tell(data, which, split) : status;
@@ -436,7 +445,7 @@ Status translation_data_load(TranslationData *data, const Config *config)
         }
         if (is_absent(data, (Split)split) && split != SPLIT_TRAIN) continue;
         ParallelCorpus corpus;
-        TRY(open_split(data, (Split)split, &corpus));
+        TRY(translation_data_open_split(data, (Split)split, &corpus));
         Status status = split == SPLIT_TRAIN ? load_subwords(data, config, &corpus) : OK;
         if (status == OK && (split != SPLIT_TRAIN || data->needs_training))
             status = load_split(data, (Split)split, &corpus);
@@ -452,6 +461,8 @@ void translation_data_free(TranslationData *data)
         encode_cache_close(&data->split[split].corpus);
         free(data->split[split].pair);
         free(data->split[split].length);
+        for (int side = 0; side < SIDES; ++side)
+            free(data->split[split].file[side]);
     }
     subwords_free(data->subwords);
 }

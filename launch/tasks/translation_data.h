@@ -22,6 +22,8 @@ const TranslationDataset *translation_dataset(int index);
 
 /* A split, as loaded. */
 typedef struct {
+    char *file[SIDES];    /* their names */
+    uint64_t hash[SIDES]; /* XXH3 of their texts */
     EncodedCorpus corpus; /* every pair of the files */
     int64_t *pair;        /* [count] those that the split has */
     PairLength *length;   /* [count] */
@@ -57,6 +59,10 @@ CHECKED Status translation_data_read(const Config *, TaskShare, TranslationData 
 /* Loads subwords and splits: makes what is missing in the cache. Not collective: ranks share the work by locks. */
 CHECKED Status translation_data_load(TranslationData *, const Config *);
 void translation_data_free(TranslationData *);
+/* The texts of a split that is not "none", as they are now; release with parallel_corpus_close. */
+CHECKED Status translation_data_open_split(const TranslationData *, Split, ParallelCorpus *);
+/* What is behind the data of a task that translates; NULL: it does not. */
+const TranslationData *translation_data_of(const TaskData *);
 /* All that loading depends on, as text; release with free(). */
 CHECKED Status translation_data_identity(const TranslationData *, char **text);
 /* The subwords; of a corpus that is made, the files of its test split too. */

@@ -315,7 +315,10 @@ static Status restore(Saver *saver, Position *position)
 {
     Session *session = saver->session;
     char older[64] = "";
+    const Task *task = session->data->task;
     TRY(comm_agree(session->world, run_folder_latest(saver->run, saver->restored)));
+    if (saver->restored[0] != '\0' && task->check_resumed != NULL)
+        TRY(comm_agree(session->world, task->check_resumed(session->data, saver->run->path)));
     if (saver->restored[0] != '\0') {
         Status status = restore_from(saver, saver->restored, position);
         if (status != OK && status_code(status) != STATUS_COMMUNICATION) {
