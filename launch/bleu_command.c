@@ -73,7 +73,7 @@ const char bleu_help[] =
     "Test sets (-t, --echo and the like) are sacreBLEU's alone: nothing is downloaded.\n";
 
 /* What the signatures say of the version: that of sacreBLEU whose numbers these are, and the program that computed them. */
-#define VERSION "2.6.0+plumb." PLUMB_VERSION
+#define VERSION SACREBLEU_VERSION "+plumb." PLUMB_VERSION
 
 typedef struct {
     const BleuArguments *arguments;

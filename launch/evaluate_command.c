@@ -56,7 +56,7 @@ const char evaluate_help[] =
     "where "
     "no more is\n"
     "                             known\n"
-    "  --ignore-label L           samples with this label are left out, and counted (-100)\n"
+    "  --ignore-label L           of files: samples with this label are left out, and counted (-100)\n"
     "  --class-names FILE         a text file with the name of each class on a line, in the order of the "
     "labels\n"
     "  --recalibrate NAME,...     fits to the validation set, and measures on the test set: "
@@ -87,6 +87,14 @@ const char evaluate_help[] =
     "  --temperature-grid F:L:S   temperatures to choose from: first, last and step (0.1:10:0.1)\n"
     "  --temperatures F:L:S       ECE and NLL of both sets at each of these temperatures, in a table of "
     "their own\n"
+    "  --inference                of a run of translation: calibration of the tokens of its own translations "
+    "(beam 4),\n"
+    "                             which are right where TER's alignment with the reference has them\n"
+    "  --bleu                     of a run of translation, with --temperatures: BLEU of the split as plumb "
+    "translate\n"
+    "                             translates it at each of them; kept in the run's temperatures.json, of "
+    "which plumb\n"
+    "                             report draws BLEU and ECE against temperature\n"
     "  --json FILE                writes the result as JSON, in fractions; - for the standard output, and "
     "then the\n"
     "                             table goes to the standard error\n"
@@ -106,7 +114,7 @@ typedef struct {
     const char *probabilities, *validation_probabilities, *ood_probabilities;
     const char *confidence, *correct, *class_names;
     const char *recalibrate, *save_calibrator, *calibrator_file;
-    bool all_measures;
+    bool all_measures, bleu, inference;
     const char *smooth_ece, *kernel, *html;
     MoreOptions more;
     Calibrator calibrator;
@@ -221,6 +229,8 @@ static Status read_options(int argc, char **argv, const char *words[], OptionLis
         {"recalibrate", "names of methods", .text = &arguments->recalibrate},
         {"html", "a file", .text = &arguments->html},
         {"all-measures", .flag = &arguments->all_measures},
+        {"bleu", .flag = &arguments->bleu},
+        {"inference", .flag = &arguments->inference},
         {"smooth-ece", "continuous or relplot", .text = &arguments->smooth_ece},
         {"kernel", "a kernel", .text = &arguments->kernel},
         {"kernel-samples", .number = &arguments->more.kernel_samples, .low = 2, .high = 20000},
@@ -328,7 +338,16 @@ static Status check_arguments(const Arguments *arguments)
     const bool confidences = arguments->confidence != NULL || arguments->correct != NULL;
     if (confidences && arguments->run == NULL) TRY(check_confidence_arguments(arguments, files));
     TRY(check_recalibrations(arguments));
+    if ((arguments->bleu || arguments->inference) && arguments->run == NULL)
+        return fail(STATUS_USAGE, "--%s is for a run of translation: files hold no translations",
+                    arguments->bleu ? "bleu" : "inference");
+    if (arguments->bleu && arguments->temperatures == NULL)
+        return fail(STATUS_USAGE,
+                    "--bleu is measured at the temperatures of --temperatures, such as 0.5:2:0.1");
     if (arguments->run != NULL) {
+        if (arguments->ignore_label != NO_LABEL)
+            return fail(STATUS_USAGE, "--ignore-label is for files: a run (%s) says itself what counts",
+                        arguments->run);
         if (files || confidences)
             return fail(STATUS_USAGE, "evaluate takes a run (%s) or files of logits, not both",
                         arguments->run);
@@ -515,7 +534,9 @@ static Status evaluate_either(World *world, Arguments *arguments, OodResult *ood
                                       arguments->checkpoint != NULL ? arguments->checkpoint : "last",
                                   .data = arguments->data,
                                   .options = arguments->evaluate,
-                                  .ood = arguments->ood};
+                                  .ood = arguments->ood,
+                                  .inference = arguments->inference,
+                                  .bleu = arguments->bleu};
     if (arguments->split != NULL) {
         if (strcmp(arguments->split, "validation") == 0)
             options.split = SPLIT_VALIDATION;

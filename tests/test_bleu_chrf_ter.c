@@ -334,6 +334,45 @@ static void long_pairs_keep_to_tercoms_limits(void **state)
     assert_equal_numbers(score_line(&ter, "w60", reference), 100.0 * 60 / 61, "wide beam");
 }
 
+/* ---- which words are right ---- */
+
+static void assert_right(const char *reference, const char *hypothesis, int64_t edits, const char *right)
+{
+    const TerOptions options = {.case_sensitive = true};
+    uint32_t words[2][64];
+    uint8_t got[64];
+    int64_t found;
+    TerCounter *counter;
+    const size_t there = strlen(reference), here = strlen(hypothesis); /* a letter is a word */
+    for (size_t i = 0; i < there; ++i)
+        words[0][i] = (uint32_t)reference[i];
+    for (size_t i = 0; i < here; ++i)
+        words[1][i] = (uint32_t)hypothesis[i];
+    assert_ok(ter_counter_new(&options, &counter));
+    assert_ok(ter_counter_align(counter, (TerWords){words[0], (int64_t)there},
+                                (TerWords){words[1], (int64_t)here}, got, &found));
+    ter_counter_free(counter);
+    assert_int_equal(found, edits);
+    for (size_t i = 0; i < here; ++i) {
+        if (got[i] != (right[i] == '1'))
+            print_error("\"%s\" beside \"%s\": word %zu is %d\n", hypothesis, reference, i, got[i]);
+        assert_int_equal(got[i], right[i] == '1');
+    }
+}
+
+static void words_that_ter_aligns_are_right(void **state)
+{
+    (void)state;
+    assert_right("abcde", "abcde", 0, "11111");
+    assert_right("abcde", "abxde", 1, "11011");
+    assert_right("abcde", "abde", 1, "1111");
+    assert_right("abcde", "abcxde", 1, "111011");
+    assert_right("abcde", "deabc", 1, "11111");   /* a shift: places travel with their words */
+    assert_right("abcde", "dexabc", 2, "110111"); /* and what is wrong stays where it stood */
+    assert_right("", "abc", 3, "000");
+    assert_right("abc", "", 3, "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -344,6 +383,7 @@ int main(void)
         cmocka_unit_test(golden_chrf_beside_bleu),
         cmocka_unit_test(golden_sentences),
         cmocka_unit_test(empty_sides_of_ter),
+        cmocka_unit_test(words_that_ter_aligns_are_right),
         cmocka_unit_test(references_of_ter_are_prepared_twice),
         cmocka_unit_test(chrf_without_a_match_counts_its_reference),
         cmocka_unit_test(long_pairs_keep_to_tercoms_limits),

@@ -5,6 +5,7 @@
 #include "engine/base/random.h"
 #include "losses/calibration/calibration.h"
 #include "losses/calibration/temperature.h"
+#include "losses/calibration/weighted_ece.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -295,6 +296,94 @@ static void test_temperature_pass(void **state)
     device_close(device);
 }
 
+/* The formula of weighted_ece.h, as it stands there. */
+static double plain_weighted_ece(const Set *set, const float weights[], const uint8_t masked[], int64_t rows,
+                                 int64_t classes, double temperature, int bins)
+{
+    double gap[CALIBRATION_MAX_BINS] = {0}, sum_of_gaps = 0;
+    int64_t positions = 0;
+    for (int64_t row = 0; row < rows; ++row) {
+        double sum = 0;
+        if (weights[row] == 0) continue;
+        ++positions;
+        for (int64_t v = 0; v < classes; ++v)
+            if (!masked[v]) sum += exp((double)set->values[row * classes + v] / temperature);
+        for (int64_t v = 0; v < classes; ++v) {
+            const double p = masked[v] ? 0 : exp((double)set->values[row * classes + v] / temperature) / sum;
+            int bin = 0;
+            while (bin < bins - 1 && p > (double)(bin + 1) / bins)
+                ++bin;
+            gap[bin] += p * ((v == set->labels[row] ? 1 : 0) - p);
+        }
+    }
+    for (int bin = 0; bin < bins; ++bin)
+        sum_of_gaps += fabs(gap[bin]);
+    return sum_of_gaps / (double)positions;
+}
+
+static void test_weighted_ece(void **state)
+{
+    (void)state;
+    enum { COUNT = 300, CLASSES = 37 };
+    static const double temperatures[] = {1, 0.4, 2.5};
+    Device *device;
+    Collective *collective;
+    assert_ok(device_open(test_device(), 0, 2, &device));
+    assert_ok(collective_self(&collective));
+    Set set = set_make(SPREAD, COUNT, CLASSES);
+    static float weights[COUNT];
+    static const uint8_t masked[CLASSES] = {[4] = 1};
+    for (int64_t row = 0; row < COUNT; ++row) {
+        weights[row] = (float)(row % 3 != 0);
+        if (weights[row] == 0) set.values[row * CLASSES] = NAN;
+        if (set.labels[row] == 4) set.labels[row] = 5;
+    }
+    for (int b = 0; b < 3; ++b) {
+        const int bins = (int[]){1, 15, 20}[b];
+        double first[3] = {0}, value[3];
+        for (int64_t batch = 70; batch <= COUNT; batch += COUNT - 70) {
+            const WeightedEceSetup setup = {.name = "made",
+                                            .classes = CLASSES,
+                                            .masked = masked,
+                                            .temperatures = 3,
+                                            .temperature = {1, 0.4, 2.5},
+                                            .bins = bins,
+                                            .most_rows = batch};
+            void *memory[3];
+            WeightedEcePass *pass;
+            assert_ok(device_allocate(device, (size_t)batch * CLASSES * sizeof(float), "logits", &memory[0]));
+            assert_ok(device_allocate(device, (size_t)batch * sizeof(int32_t), "labels", &memory[1]));
+            assert_ok(device_allocate(device, (size_t)batch * sizeof(float), "weights", &memory[2]));
+            assert_ok(weighted_ece_open(device, &setup, &pass));
+            for (int64_t at = 0; at < COUNT; at += batch) {
+                LogitRows rows = {.logits = memory[0], .labels = memory[1], .weights = memory[2]};
+                assert_ok(
+                    upload_rows(device, &set, weights, at, COUNT - at < batch ? COUNT - at : batch, &rows));
+                assert_ok(weighted_ece_add(pass, &rows));
+            }
+            assert_ok(weighted_ece_measure(pass, collective, value));
+            if (batch == 70)
+                memcpy(first, value, sizeof first);
+            else
+                assert_memory_equal(value, first, sizeof first); /* whatever the batches */
+            weighted_ece_close(pass);
+            for (int i = 0; i < 3; ++i)
+                device_free(device, memory[i]);
+        }
+        for (int t = 0; t < 3; ++t)
+            assert_float_equal(
+                value[t], plain_weighted_ece(&set, weights, masked, COUNT, CLASSES, temperatures[t], bins),
+                1e-6);
+    }
+    const WeightedEceSetup wrong = {
+        .name = "made", .classes = CLASSES, .temperatures = 1, .bins = 500, .most_rows = 1};
+    WeightedEcePass *pass;
+    assert_fails(weighted_ece_open(device, &wrong, &pass), STATUS_USAGE, "500 bins");
+    set_free(&set);
+    collective_free(collective);
+    device_close(device);
+}
+
 static void assert_refused(Device *device, Collective *collective, const Set *set, const Run *run,
                            StatusCode code, const char *text)
 {
@@ -365,9 +454,8 @@ static void test_bad_input(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_weights_and_masks),
-        cmocka_unit_test(test_temperature_pass),
+        cmocka_unit_test(test_same_bits),        cmocka_unit_test(test_weights_and_masks),
+        cmocka_unit_test(test_temperature_pass), cmocka_unit_test(test_weighted_ece),
         cmocka_unit_test(test_bad_input),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

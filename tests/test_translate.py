@@ -3,6 +3,7 @@ whatever is translated together; what is too long, blank, wrong or cut off."""
 
 import array
 import json
+import math
 import os
 import re
 import shutil
@@ -11,7 +12,8 @@ import threading
 import time
 
 import test_translation_task as pairs
-from jobs import INPUT, IO, NUMERIC, PATIENCE, PLUMB, SHORT, USAGE, Job, Suite, checkpoint, floats, main, safetensors, write_safetensors
+from jobs import INPUT, IO, MEMORY, NUMERIC, PATIENCE, PLUMB, SHORT, UNSUPPORTED, USAGE, Job, Suite, checkpoint, floats, main, safetensors, write_safetensors
+from plain_ter import right_words
 
 # More epochs, and no dropout: a translator that is right often enough to be looked at.
 CONFIG = pairs.CONFIG.replace("epochs: 2\n", "epochs: 20\n").replace("residual_dropout: 0.1", "residual_dropout: 0")
@@ -385,6 +387,9 @@ class Translate(Suite):
                 ((self.run_folder, "--temperature", "0"), USAGE, "temperature"),
                 ((self.run_folder, "--rules", "moses"), USAGE, "--rules takes"),
                 ((self.run_folder, "--greedy", "--sample"), USAGE, "two ways"),
+                ((self.run_folder, "--json", "--scores"), USAGE, "--scores is for plain lines"),
+                ((self.run_folder, "--min-length", "9", "--max-length", "9"), USAGE, "--min-length 9 leaves no place for the end"),
+                ((self.run_folder, "--max-length", "1000000", "--batch", "65536"), MEMORY, "a search of 65536 sentences at a time"),
                 ((self.run_folder, "--top-k", "3"), USAGE, "for --sample"),
                 ((self.run_folder, "--checkpoint", "epoch-9999"), INPUT, "holds no checkpoint epoch-9999")):
             with self.subTest(words=words):
@@ -413,6 +418,127 @@ class Translate(Suite):
         job = Job(["translate", other]).wait()
         self.assertEnds(job, INPUT)
         self.assertIn("subwords.model", job.errors)
+
+
+    def plumb_bleu(self, hypotheses):
+        path = self.write("hypotheses", hypotheses)
+        job = Job(["bleu", f"{self.data}/test.de", "-i", path, "-b", "-w", "9"]).wait()
+        self.assertEnds(job, 0)
+        return float(job.output)
+
+    def test_bleu_against_temperature(self):
+        """At any temperature that of what translate writes; kept for the report, which draws it."""
+        run, path = f"{self.scratch}/curves", f"{self.scratch}/curves.json"
+        shutil.copytree(self.run_folder, run)
+        with open(f"{self.data}/test.en", encoding="utf-8") as file:
+            text = file.read()
+        want = [self.plumb_bleu(self.translate("--temperature", temperature, text=text)[0]) for temperature in ("0.5", "1", "1.5")]
+        self.assertEqual(len(set(want)) > 1 or want[0] > 99, True, want)
+        for ranks in (0, 2):
+            job = Job(["evaluate", run, "--temperatures", "0.5:1.5:0.5", "--bleu", "--bootstrap", "0", "--json", path,
+                       "--html", f"{path}.html"], ranks).wait()
+            self.assertEnds(job, 0)
+            with open(path, encoding="utf-8") as file:
+                found = json.load(file)
+            curve = found["temperatures"]
+            for got, bleu in zip(curve["test"]["bleu"], want, strict=True):
+                self.assertAlmostEqual(got, bleu, places=6)
+            for part in ("test", "validation"):
+                self.assertTrue(0 < curve[part]["accuracy"] <= 1)
+            self.assertAlmostEqual(curve["test"]["accuracy"], 1 - found["before"]["error"], places=9)
+            self.assertIn("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0", curve["bleu_signature"])
+            self.assertIn("test BLEU", job.output)
+            with open(f"{run}/temperatures.json", encoding="utf-8") as file:
+                kept = json.load(file)
+            self.assertEqual({key: kept[key] for key in curve}, curve)
+            self.assertEqual((kept["step"], kept["sentences"], kept["chosen"]), (found["step"], 40, found["temperature"]))
+        with open(f"{path}.html", encoding="utf-8") as file:
+            self.assertIn("Test BLEU against temperature", file.read())
+        page = self.report(run)
+        self.assertIn("BLEU and calibration against temperature", page)
+        self.assertIn("Test BLEU against temperature", page)
+        self.assertNotIn("26.33", page)  # the paper's best is of another data set
+        with open(f"{run}/config.yaml", encoding="utf-8") as file:
+            config = file.read()
+        self.write("curves/config.yaml", config.replace("name: parallel", "name: wmt14_en_de"))
+        self.assertIn("26.36", self.report(run))
+        self.write("curves/temperatures.json", '{"temperature": [1, 2], "test": {"bleu": [1]}}')
+        self.assertNotIn("against temperature", self.report(run, "temperatures.json is damaged"))
+
+    def report(self, run, errors=""):
+        job = Job(["report", run, "--output", "-"]).wait()
+        self.assertEnds(job, 0)
+        self.assertIn(errors, job.errors)
+        return job.output
+
+    def test_inference_calibration(self):
+        """Of whole words, so that the tokens are what the files have; beside plain code."""
+        run, path = f"{self.scratch}/words", f"{self.scratch}/words.json"
+        self.assertEnds(Job(["train", self.config, "--run", run, "subwords.type=none", "epochs=12"]).wait(), 0)
+        with open(f"{self.data}/test.de", encoding="utf-8") as file:
+            references = [line.split() for line in file]
+        with open(f"{self.data}/test.en", "rb") as file:
+            done = subprocess.run([PLUMB, "translate", run, "--json"], stdin=file, capture_output=True, timeout=300, check=True)
+        confidence, right = [], []
+        for line, reference in zip(done.stdout.decode().splitlines(), references, strict=True):
+            best = json.loads(line)["hypotheses"][0]
+            tokens = best["tokens"][:-1] if best["ended"] else best["tokens"]
+            confidence += [math.exp(number) for number in best["token_log_probabilities"][:len(tokens)]]
+            right += right_words(tokens, reference)
+        gaps = [0.0] * 20
+        for sure, good in zip(confidence, right, strict=True):
+            gaps[min(int(sure * 20), 19)] += good - sure
+        for ranks in (0, 2):
+            job = Job(["evaluate", run, "--inference", "--bootstrap", "0", "--json", path], ranks).wait()
+            self.assertEnds(job, 0)
+            with open(path, encoding="utf-8") as file:
+                found = json.load(file)["before"]
+            self.assertTrue(0 < found["weighted_ece"] < 1)
+            got = found["inference"]
+            self.assertEqual(got["tokens"], len(right))
+            self.assertAlmostEqual(got["accuracy"], sum(right) / len(right), places=9)
+            self.assertAlmostEqual(got["mean_confidence"], sum(confidence) / len(right), places=4)
+            self.assertAlmostEqual(got["ece"], sum(map(abs, gaps)) / len(right), places=3)
+            self.assertEqual(sum(one["count"] for one in got["bins"]), len(right))
+            self.assertIn("right by TER's alignment", job.output)
+        self.assertTrue(0 < sum(right) < len(right), "all right or none: nothing is tested")
+
+    def test_what_evaluate_refuses(self):
+        for words, text in (((self.run_folder, "--bleu"), "--bleu is measured at the temperatures of --temperatures"),
+                            (("--logits", "a.npy", "--labels", "b.npy", "--bleu"), "--bleu is for a run of translation"),
+                            (("--logits", "a.npy", "--labels", "b.npy", "--inference"), "--inference is for a run of translation"),
+                            ((self.run_folder, "--ignore-label", "3"), "--ignore-label is for files")):
+            job = Job(["evaluate", *words]).wait()
+            self.assertEnds(job, USAGE)
+            self.assertIn(text, job.errors, self.said(job))
+        images = f"{self.scratch}/images"
+        self.assertEnds(Job(["train", self.linear, "--run", images, "epochs=1", "evaluate.bootstrap=0"]).wait(), 0)
+        for option in ("--inference", "--bleu"):
+            job = Job(["evaluate", images, option, "--temperatures", "1:2:1"]).wait()
+            self.assertEnds(job, UNSUPPORTED)
+            self.assertIn(f"{option} is of translations: ", job.errors, self.said(job))
+
+    def test_scores_are_answered_as_pairs_come(self):
+        """Through pipes that stay open."""
+        names = [f"{self.scratch}/pipe.{language}" for language in ("en", "de")]
+        for name in names:
+            os.mkfifo(name)
+        process = subprocess.Popen([PLUMB, "score", self.run_folder, "--source", names[0], "--target", names[1]],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        guard = threading.Timer(PATIENCE, process.kill)
+        guard.start()
+        with open(names[0], "w", encoding="utf-8") as source, open(names[1], "w", encoding="utf-8") as target:
+            for _ in range(2):
+                source.write("red dog\n")
+                source.flush()
+                target.write("hund rot\n")
+                target.flush()
+                self.assertLess(float(process.stdout.readline()), 0)
+            source.write("red\n")
+        _, errors = process.communicate()
+        guard.cancel()
+        self.assertEqual(process.returncode, INPUT, errors)
+        self.assertIn(b"pipe.de has 2 lines, and", errors)
 
 
 del pairs.TranslationTask  # its tests are its own

@@ -53,6 +53,17 @@ typedef struct {
     MoreMeasures more;
 } Recalibration;
 
+/* Inference calibration (Wang et al., "On the inference calibration of neural machine translation", 2020): tokens of the network's
+ * own translations, confidence the probability with which it chose each, right where TER's alignment with the reference has it
+ * (ter_counter_align). Bins are [lower, upper), the last closed, as published. */
+enum { INFERENCE_BINS = 20 };
+typedef struct {
+    int64_t tokens; /* without end tokens */
+    double ece, mean_confidence, accuracy;
+    CalibrationBin bin[INFERENCE_BINS];
+} InferenceCalibration;
+
+enum { EVALUATION_SEARCH = 128 };
 typedef struct {
     int64_t samples, classes, replicates; /* classes: 0 of confidences */
     int64_t ignored[EVALUATE_SETS];       /* rows left out for their label, if a set came from a file */
@@ -65,7 +76,15 @@ typedef struct {
     bool has_curve;
     TemperatureSearch
         curve[EVALUATE_VALIDATION + 1]; /* of the test and, with has_temperature, the validation set */
-    int group_kinds;                    /* ways in which the samples are parted */
+    bool has_weighted;
+    double weighted_ece[EVALUATE_STAGES]; /* losses/calibration/weighted_ece.h */
+    bool has_inference;
+    InferenceCalibration inference[EVALUATE_STAGES];
+    /* BLEU of the set that is measured, as the network translates it, at every temperature of the curve: 0 to 100. */
+    bool has_bleu;
+    double bleu[TEMPERATURE_MOST];
+    char bleu_search[EVALUATION_SEARCH], bleu_signature[EVALUATION_SEARCH];
+    int group_kinds; /* ways in which the samples are parted */
     GroupKind group_kind[GROUP_KINDS_MOST];
     GroupMeasures group[GROUP_KINDS_MOST][EVALUATE_STAGES][GROUPS_MOST];
     TemperatureSearch search; /* of the validation set */
@@ -104,6 +123,8 @@ enum { EVALUATION_NAME = 128 };
 void evaluation_recalibration_name(const Recalibration *, char name[EVALUATION_NAME]);
 /* Of a stage: 1 before scaling. */
 double evaluation_temperature(const EvaluationResult *, int stage);
+/* A temperature of the curve: 1.8, not 1.8000000000000005, as sums of steps are. */
+double evaluation_curve_temperature(const EvaluationResult *, int index);
 /* Is the ECE after scaling by T worse, by as much as can be seen? T = 1 is no scaling, but for rounding. */
 bool evaluation_scaling_hurts(double before, double after, double temperature);
 /* Does the value of this loss say anything about the set? */
@@ -121,6 +142,8 @@ void evaluate_progress_end(EvaluateProgress *);
 
 /* The result as JSON text (fractions), released with free(). */
 CHECKED Status evaluation_json(const EvaluationResult *, char **text);
+/* Of a result with curves: these alone as JSON text, with what they are of (launch/runs/bleu_curves.h); released with free(). */
+CHECKED Status evaluation_curves_json(const EvaluationResult *, char **text);
 /* The result as an aligned table in percent, for people. */
 void evaluation_print(const EvaluationResult *, FILE *);
 

@@ -69,8 +69,7 @@ void report_add_number(cJSON *object, const char *key, double value, bool *ok)
     *ok = *ok && item != NULL;
 }
 
-/* A temperature of the grid, whose double is a sum of steps: 1.8, not 1.8000000000000005. */
-static void add_temperature(cJSON *object, const char *key, double value, bool *ok)
+void report_add_temperature(cJSON *object, const char *key, double value, bool *ok)
 {
     char text[32];
     (void)snprintf(text, sizeof text, "%.12g", value);
@@ -220,7 +219,10 @@ static void add_stage(cJSON *root, const EvaluationResult *result, int stage, bo
         return;
     }
     const Measured of = stage_of(result, stage);
-    add_measured(cJSON_AddObjectToObject(root, stage_keys[stage]), result, &of, ok);
+    cJSON *object = cJSON_AddObjectToObject(root, stage_keys[stage]);
+    add_measured(object, result, &of, ok);
+    if (result->has_weighted) report_add_number(object, "weighted_ece", result->weighted_ece[stage], ok);
+    if (result->has_inference) report_inference_json(object, &result->inference[stage], ok);
 }
 
 static void add_recalibrations(cJSON *root, const EvaluationResult *result, bool *ok)
@@ -267,8 +269,8 @@ Status evaluation_json(const EvaluationResult *result, char **text)
     add_class_names(root, result, &ok);
     if (result->has_temperature) {
         cJSON *temperature = cJSON_AddObjectToObject(root, "temperature");
-        add_temperature(temperature, "ece", evaluation_temperature(result, EVALUATE_AFTER_ECE), &ok);
-        add_temperature(temperature, "nll", evaluation_temperature(result, EVALUATE_AFTER_NLL), &ok);
+        report_add_temperature(temperature, "ece", evaluation_temperature(result, EVALUATE_AFTER_ECE), &ok);
+        report_add_temperature(temperature, "nll", evaluation_temperature(result, EVALUATE_AFTER_NLL), &ok);
     } else {
         ok = ok && cJSON_AddNullToObject(root, "temperature") != NULL;
     }
@@ -371,6 +373,9 @@ static void print_stages(const EvaluationResult *result, FILE *file)
         }
         print_row(file, width, stages, title, cells);
     }
+    for (int stage = 0; stage < stages && result->has_weighted; ++stage)
+        (void)snprintf(cells[stage], REPORT_CELL, "%.2f", 100 * result->weighted_ece[stage]);
+    if (result->has_weighted) print_row(file, width, stages, "weighted ECE %", cells);
     for (int stage = 0; stage < stages; ++stage)
         (void)snprintf(cells[stage], REPORT_CELL, "%.2f", 100 * result->measured[stage].s99_fraction);
     print_row(file, width, stages, "S99, samples %", cells);
@@ -458,6 +463,7 @@ void evaluation_print(const EvaluationResult *result, FILE *file)
     print_stages(result, file);
     if (result->has_more) report_more_print(result, file);
     report_groups_print(result, file);
+    if (result->has_inference) report_inference_print(result, file);
     if (result->has_curve) report_curve_print(result, file);
     print_recalibrations(result, file);
     if (result->classes > 0 && !result->streamed) (void)fprintf(file, "\nlosses, mean over the samples\n");

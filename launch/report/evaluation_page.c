@@ -6,6 +6,7 @@
 #include "launch/report/html.h"
 #include "launch/report/report_figures.h"
 #include "launch/report/report_style.h"
+#include "launch/report/report_temperatures.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -140,6 +141,32 @@ static Status write_panels(Page *page, const EvaluationResult *result)
     return OK;
 }
 
+/* ECE, NLL and, where it was asked for, BLEU against temperature. */
+static Status write_temperatures(Page *page, const EvaluationResult *result)
+{
+    BleuCurves *curves;
+    TRY(memory_new(&curves, 1, sizeof *curves, "curves against temperature"));
+    bleu_curves_of(result, curves);
+    const TemperatureRun run = {.curves = curves, .paper = NAN};
+    Status status = OK;
+    (void)fputs("<h2 class=\"page\">Temperatures</h2>\n<p>Dashed: of the validation set; a point: where its "
+                "ECE is the "
+                "least.</p>\n<div class=\"panels few\">\n",
+                page->file);
+    for (int figure = 0; figure < TEMPERATURES_FIGURES && status == OK; ++figure) {
+        char id[32], *svg = NULL;
+        (void)snprintf(id, sizeof id, "figure-%d-", page->figures++);
+        status = figure_temperatures((TemperaturesFigure)figure, &run, 1, id, &svg);
+        if (svg != NULL)
+            (void)fprintf(page->file, "<figure><figcaption>%s</figcaption>\n%s</figure>\n",
+                          figure_temperatures_title((TemperaturesFigure)figure), svg);
+        free(svg);
+    }
+    (void)fputs("</div>\n", page->file);
+    free(curves);
+    return status;
+}
+
 static Status write_table(Page *page, const EvaluationResult *result)
 {
     char *text = NULL;
@@ -178,7 +205,9 @@ static Status write_page(Page *page, const char *title, const EvaluationResult *
                     page->file);
     (void)fputs("</p>\n<div class=\"panels few\">\n", page->file);
     TRY(write_panels(page, result));
-    (void)fputs("</div>\n<h2 class=\"page\">Measures</h2>\n", page->file);
+    (void)fputs("</div>\n", page->file);
+    if (result->has_curve) TRY(write_temperatures(page, result));
+    (void)fputs("<h2 class=\"page\">Measures</h2>\n", page->file);
     TRY(write_table(page, result));
     (void)fprintf(page->file,
                   "</main>\n<footer>\n<p>Written by plumb %s; figures by gnuplot.</p>\n</footer>\n</body>\n"

@@ -7,6 +7,7 @@
 #include "launch/report/report_sort.h"
 #include "launch/report/report_style.h"
 #include "launch/report/report_tables.h"
+#include "launch/report/report_temperatures.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -412,6 +413,7 @@ static Status write_page(FILE *page, const Pages *pages, const char *title)
     }
     TRY(write_reliability(page, pages));
     TRY(report_ood(page, pages->run, pages->colour, pages->count));
+    TRY(report_temperatures_section(page, pages->run, pages->colour, pages->count));
     (void)fputs("<h2 class=\"page\">Training</h2>\n", page);
     if (any_epoch(pages)) TRY(write_curves(page, pages));
     report_training(page, pages->run, pages->colour, pages->count);

@@ -3,8 +3,11 @@
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "engine/base/npy.h"
+#include "launch/runs/bleu_curves.h"
 #include "launch/train/evaluate_stream.h"
+#include "launch/train/inference_calibration.h"
 #include "launch/train/run_session.h"
+#include "launch/train/split_translation.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -210,11 +213,65 @@ static void keep_outside(const OodResult *ood, const EvaluateRunOptions *options
     status_free(status);
 }
 
+static void keep_curves(const EvaluationResult *result, const EvaluateRunOptions *options,
+                        const RunFolder *run)
+{
+    if (!result->has_bleu || options->split != SPLIT_TEST) return;
+    Status status = bleu_curves_write(result, run->path);
+    if (status != OK) log_warning("reports will not know of it: %s", status_message(status));
+    status_free(status);
+}
+
+/* Collective. */
+static Status measure_bleu(Session *session, Split split, EvaluationResult *result)
+{
+    const TemperatureSearch *curve = &result->curve[EVALUATE_TEST];
+    SplitTranslationOptions options = split_translation_defaults();
+    SplitTranslation *translation;
+    char *signature;
+    double temperature[TEMPERATURE_MOST];
+    options.progress = true;
+    options.keeps = true;
+    for (int i = 0; i < curve->count; ++i)
+        temperature[i] = evaluation_curve_temperature(result, i);
+    TRY(split_translation_open(session, split, &options, &translation));
+    Status status = split_translation_bleu(translation, temperature, curve->count, result->bleu);
+    split_translation_close(translation);
+    TRY(status);
+    TRY(comm_agree(session->world, split_translation_signature(&signature)));
+    (void)snprintf(result->bleu_signature, sizeof result->bleu_signature, "%s", signature);
+    free(signature);
+    split_translation_search_text(&options, result->bleu_search);
+    result->has_bleu = true;
+    return OK;
+}
+
+/* At the temperatures of all stages. Collective. */
+static Status measure_inference(Session *session, Split split, EvaluationResult *result)
+{
+    SplitTranslationOptions options = split_translation_defaults();
+    SplitTranslation *translation;
+    const int stages = result->has_temperature ? EVALUATE_STAGES : 1;
+    double temperature[EVALUATE_STAGES];
+    for (int stage = 0; stage < stages; ++stage)
+        temperature[stage] = evaluation_temperature(result, stage);
+    options.progress = true;
+    options.keeps = stages > 1;
+    TRY(split_translation_open(session, split, &options, &translation));
+    const Status status = inference_calibration(translation, temperature, stages, result->inference);
+    split_translation_close(translation);
+    result->has_inference = status == OK;
+    return status;
+}
+
 /* What the task cannot be asked for, before its data are loaded. */
 static Status check_wishes(const Config *config, const EvaluateRunOptions *options)
 {
     const Task *task;
     TRY(task_find(config, &task));
+    if ((options->bleu || options->inference) && task->input != MODEL_OF_TRANSLATION)
+        return fail(STATUS_UNSUPPORTED, "--%s is of translations: %s is a run on %s",
+                    options->bleu ? "bleu" : "inference", options->run, task->name);
     if (task->streams) TRY(evaluate_stream_check(task, &options->options));
     return options->ood.count > 0 ? check_outside(task) : OK;
 }
@@ -237,7 +294,10 @@ Status evaluate_run(World *world, const EvaluateRunOptions *options, OodResult *
     TRY_ELSE(done, evaluate_network(&session, options->split, &options->options, &outside, NULL, result));
     result->checkpoint = options->checkpoint;
     result->step = step;
+    if (options->inference) TRY_ELSE(done, measure_inference(&session, options->split, result));
+    if (options->bleu) TRY_ELSE(done, measure_bleu(&session, options->split, result));
     if (world->rank == 0) keep_outside(ood, options, &run);
+    if (world->rank == 0) keep_curves(result, options, &run);
 done:
     if (session.world != NULL) session_close(&session);
     config_free(config);

@@ -32,6 +32,8 @@ typedef struct {
     const char *data;       /* the folder of the data; NULL: where they were when the run trained */
     EvaluateOptions options;
     OodChoices ood; /* what came of them is in the run's ood.json too */
+    bool inference; /* calibration of the network's own translations */
+    bool bleu; /* at every temperature of the curve; of the test split in the run's temperatures.json too */
 } EvaluateRunOptions;
 CHECKED Status evaluate_run(World *, const EvaluateRunOptions *, OodResult *ood, EvaluationResult *);
 

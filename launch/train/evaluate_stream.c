@@ -1,6 +1,7 @@
 #include "launch/train/evaluate_stream.h"
 
 #include "engine/base/memory.h"
+#include "losses/calibration/weighted_ece.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 typedef struct {
     CalibrationPass *pass[EVALUATE_STAGES]; /* NULL: the stage is one of the others */
     TemperaturePass *curve;                 /* NULL: not wanted */
+    WeightedEcePass *weighted;              /* at the temperatures of all stages */
     int32_t *cluster;                       /* of the rows that count, in the order in which they come */
     size_t clusters, capacity;
     const TaskData *data;
@@ -51,6 +53,7 @@ static Status take_stages(void *taker, const LogitRows *rows, const BatchPart *p
     for (int stage = 0; stage < EVALUATE_STAGES; ++stage)
         if (stages->pass[stage] != NULL) TRY(calibration_pass_add(stages->pass[stage], rows));
     if (stages->curve != NULL) TRY(temperature_pass_add(stages->curve, rows));
+    TRY(weighted_ece_add(stages->weighted, rows));
     return note_rows(stages, part, shape);
 }
 
@@ -120,11 +123,27 @@ static Status open_stage(Session *session, Split split, const EvaluateOptions *o
     return calibration_pass_begin(*pass);
 }
 
+/* One pass for all of them: stages of the same temperature are measured twice. */
+static Status open_weighted(Session *session, Split split, const EvaluateOptions *options,
+                            const EvaluationResult *result, Stages *stages)
+{
+    WeightedEceSetup setup = {.name = split_name(split),
+                              .classes = session->data->classes,
+                              .masked = session->data->masked,
+                              .temperatures = result->has_temperature ? EVALUATE_STAGES : 1,
+                              .bins = options->bins,
+                              .most_rows = session_most_rows(session, split)};
+    for (int stage = 0; stage < setup.temperatures; ++stage)
+        setup.temperature[stage] = evaluation_temperature(result, stage);
+    return weighted_ece_open(session->device, &setup, &stages->weighted);
+}
+
 /* One pass a temperature. */
 static Status open_stages(Session *session, Split split, const EvaluateOptions *options,
                           const EvaluationResult *result, Stages *stages)
 {
     if (options->wants_curve) TRY(open_temperatures(session, split, options, options->curve, &stages->curve));
+    TRY(open_weighted(session, split, options, result, stages));
     TRY(open_stage(session, split, options, 1, &stages->pass[EVALUATE_BEFORE]));
     if (!result->has_temperature) return OK;
     TRY(open_stage(session, split, options, evaluation_temperature(result, EVALUATE_AFTER_ECE),
@@ -187,6 +206,8 @@ static Status measure_stages(Session *session, const EvaluateOptions *options, c
         result->has_curve = true;
         TRY(temperature_pass_search(stages->curve, session->host_collective, &result->curve[EVALUATE_TEST]));
     }
+    TRY(weighted_ece_measure(stages->weighted, session->host_collective, result->weighted_ece));
+    result->has_weighted = true;
     result->samples = result->measured[EVALUATE_BEFORE].samples;
     if (result->has_temperature && stages->pass[EVALUATE_AFTER_NLL] == NULL) {
         result->measured[EVALUATE_AFTER_NLL] = result->measured[EVALUATE_AFTER_ECE];
@@ -235,6 +256,7 @@ done:
     for (int stage = 0; stage < EVALUATE_STAGES; ++stage)
         calibration_pass_close(stages.pass[stage]);
     temperature_pass_close(stages.curve);
+    weighted_ece_close(stages.weighted);
     for (int kind = 0; kind < stages.kinds; ++kind)
         free(stages.group[kind]);
     free(stages.cluster);

@@ -85,7 +85,7 @@ typedef struct {
     int64_t *gap;    /* [count, bins] */
     ExactSum *total; /* as of the pass */
     LargeSum large;
-    int64_t samples, bad_row;
+    int64_t samples, correct, bad_row;
 } Workspace;
 
 struct TemperaturePass {
@@ -105,7 +105,7 @@ struct TemperaturePass {
     ExactSum *total;
     int64_t totals;
     LargeSum large; /* what the label's distances have no room for */
-    int64_t samples;
+    int64_t samples, correct;
     /* Batches from a GPU. */
     float *logits, *weights;
     int32_t *labels;
@@ -305,7 +305,9 @@ static void add_row(const TemperaturePass *pass, const Logits *logits, int64_t r
         sum_row_float(pass, maximum, x, work);
     else
         sum_row_double(pass, maximum, x, work);
-    add_sums(pass, work, row_first(x, maximum) == label);
+    const bool correct = row_first(x, maximum) == label;
+    work->correct += correct;
+    add_sums(pass, work, correct);
 }
 
 /* weights: NULL, or [count]. */
@@ -340,6 +342,7 @@ static void merge(TemperaturePass *pass)
             pass->total[i].units += work->total[i].units;
         large_sum_merge(&pass->large, &work->large);
         pass->samples += work->samples;
+        pass->correct += work->correct;
     }
 }
 
@@ -351,7 +354,9 @@ static void conclude(const TemperaturePass *pass, TemperatureSearch *result)
     LargeSum finite = pass->large;
     finite.infinite = 0;
     const double distance = large_sum_mean(*distance_sum(pass, pass->total), &finite, samples);
-    *result = (TemperatureSearch){.count = pass->count, .infinite_nll_count = pass->large.infinite};
+    *result = (TemperatureSearch){.count = pass->count,
+                                  .accuracy = (double)pass->correct / samples,
+                                  .infinite_nll_count = pass->large.infinite};
     for (int t = 0; t < pass->count; ++t) {
         result->temperature[t] = pass->temperature[t];
         result->close[t] = (double)close[t].units / samples;
@@ -371,6 +376,7 @@ Status temperature_pass_search(TemperaturePass *pass, Collective *collective, Te
     TRY(exact_sum_reduce(collective, pass->total, pass->totals));
     TRY(large_sum_reduce(collective, &pass->large, 1));
     TRY(counts_reduce(collective, &pass->samples, 1));
+    TRY(counts_reduce(collective, &pass->correct, 1));
     if (pass->samples == 0) return fail(STATUS_INPUT, "%s: there are no samples", pass->name);
     conclude(pass, result);
     return OK;
@@ -452,11 +458,11 @@ void temperature_pass_begin(TemperaturePass *pass)
     const size_t totals = (size_t)pass->totals * sizeof *pass->total;
     memset(pass->total, 0, totals);
     pass->large = (LargeSum){0};
-    pass->samples = 0;
+    pass->samples = pass->correct = 0;
     for (int i = 0; i < pass->team; ++i) {
         memset(pass->work[i].total, 0, totals);
         pass->work[i].large = (LargeSum){0};
-        pass->work[i].samples = 0;
+        pass->work[i].samples = pass->work[i].correct = 0;
     }
 }
 

@@ -24,6 +24,7 @@ typedef struct {
     int count;
     double temperature[TEMPERATURE_MOST];
     double ece[TEMPERATURE_MOST], nll[TEMPERATURE_MOST]; /* of the set searched on */
+    double accuracy;                /* of the set: the likeliest class is the same at every temperature */
     double close[TEMPERATURE_MOST]; /* share of rows whose confidence is within 5e-7 of a bin's edge */
     int best_ece, best_nll;         /* indices */
     /* Rows whose label is a masked class, so that nll is infinite; best_nll is that of the others. */

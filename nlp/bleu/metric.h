@@ -6,6 +6,9 @@
 #include "nlp/bleu/chrf.h"
 #include "nlp/bleu/ter.h"
 
+/* The sacreBLEU whose numbers these are, for signatures. */
+#define SACREBLEU_VERSION "2.6.0"
+
 typedef enum {
     METRIC_BLEU,
     METRIC_CHRF,

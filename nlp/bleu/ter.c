@@ -26,9 +26,10 @@ struct TerCounter {
     WordNumbers numbers;
     EditDistance distance;
     uint32_t *shifted, *best; /* [hypothesis] */
+    uint32_t *place;          /* [hypothesis] where each word stood before the shifts */
     int32_t *align;           /* [reference] the place in the hypothesis of a word of the reference */
     int32_t *wrong_here, *wrong_there; /* [hypothesis + 1], [reference + 1] errors before a place */
-    size_t shifted_room, best_room, align_room, here_room, there_room;
+    size_t shifted_room, best_room, place_room, align_room, here_room, there_room;
 };
 
 Status ter_counter_new(const TerOptions *options, TerCounter **out)
@@ -58,6 +59,7 @@ void ter_counter_free(TerCounter *counter)
     edit_distance_free(&counter->distance);
     free(counter->shifted);
     free(counter->best);
+    free(counter->place);
     free(counter->align);
     free(counter->wrong_here);
     free(counter->wrong_there);
@@ -218,6 +220,7 @@ static Status make_room(TerCounter *counter, int64_t here, int64_t there)
     const size_t words_here = (size_t)here + 1, words_there = (size_t)there + 1;
     TRY(memory_grow(&counter->shifted, &counter->shifted_room, words_here, sizeof *counter->shifted, what));
     TRY(memory_grow(&counter->best, &counter->best_room, words_here, sizeof *counter->best, what));
+    TRY(memory_grow(&counter->place, &counter->place_room, words_here, sizeof *counter->place, what));
     TRY(memory_grow(&counter->wrong_here, &counter->here_room, words_here, sizeof *counter->wrong_here,
                     what));
     TRY(memory_grow(&counter->wrong_there, &counter->there_room, words_there, sizeof *counter->wrong_there,
@@ -225,18 +228,30 @@ static Status make_room(TerCounter *counter, int64_t here, int64_t there)
     return memory_grow(&counter->align, &counter->align_room, words_there, sizeof *counter->align, what);
 }
 
-/* Shifts as long as each makes the distance smaller; then what is left to edit. */
-static Status count_edits(TerCounter *counter, const Words *reference, int64_t *edits)
+/* The best shift becomes the hypothesis. */
+static void take_shift(TerCounter *counter, const Search *search, uint32_t here[])
 {
-    uint32_t *here = counter->hypothesis.word;
-    const int64_t words_here = counter->hypothesis.tokens.count, words_there = reference->tokens.count;
+    const size_t bytes = (size_t)search->words_here * sizeof *here;
+    memcpy(here, counter->best, bytes);
+    (void)perform(counter->place, search->words_here, search->start, search->length, search->target,
+                  counter->shifted);
+    memcpy(counter->place, counter->shifted, bytes);
+}
+
+/* Shifts as long as each makes the distance smaller; then what is left to edit. The words of `here` change their order. */
+static Status count_edits(TerCounter *counter, TerWords reference, uint32_t here[], int64_t words_here,
+                          int64_t *edits)
+{
+    const int64_t words_there = reference.words;
     *edits = words_here;
     if (words_there == 0) return OK;
     TRY(make_room(counter, words_here, words_there));
-    TRY(edit_distance_begin(&counter->distance, reference->word, (int32_t)words_there, (int32_t)words_here));
+    for (int64_t i = 0; i < words_here; ++i)
+        counter->place[i] = (uint32_t)i;
+    TRY(edit_distance_begin(&counter->distance, reference.word, (int32_t)words_there, (int32_t)words_here));
     Search search = {.counter = counter,
                      .here = here,
-                     .there = reference->word,
+                     .there = reference.word,
                      .words_here = (int32_t)words_here,
                      .words_there = (int32_t)words_there};
     for (int64_t shifts = 0;; ++shifts) {
@@ -246,8 +261,33 @@ static Status count_edits(TerCounter *counter, const Words *reference, int64_t *
         search.found = false;
         try_all(&search);
         if (search.tried >= MOST_TRIED || !search.found || search.gain <= 0) return OK;
-        memcpy(here, counter->best, (size_t)words_here * sizeof *here);
+        take_shift(counter, &search, here);
     }
+}
+
+Status ter_counter_align(TerCounter *counter, TerWords reference, TerWords hypothesis, uint8_t right[],
+                         int64_t *edits)
+{
+    Words *words = &counter->hypothesis;
+    const char *step;
+    int64_t steps, here = 0;
+    if (hypothesis.words > INT32_MAX / 2 || reference.words > INT32_MAX / 2)
+        return fail(STATUS_INPUT, "TER: a line of %lld words",
+                    (long long)(hypothesis.words > reference.words ? hypothesis.words : reference.words));
+    TRY(memory_grow(&words->word, &words->room, (size_t)hypothesis.words + 1, sizeof *words->word,
+                    "words of a segment"));
+    if (hypothesis.words > 0) {
+        memcpy(words->word, hypothesis.word, (size_t)hypothesis.words * sizeof *words->word);
+        memset(right, 0, (size_t)hypothesis.words);
+    }
+    TRY(count_edits(counter, reference, words->word, hypothesis.words, edits));
+    if (reference.words == 0 || hypothesis.words == 0) return OK;
+    TRY(edit_distance_steps(&counter->distance, &step, &steps));
+    for (int64_t i = 0; i < steps; ++i) {
+        if (step[i] == EDIT_INSERT) continue;
+        right[counter->place[here++]] = step[i] == EDIT_NONE;
+    }
+    return OK;
 }
 
 Status ter_counter_count(TerCounter *counter, TextSpan hypothesis, double row[TER_WIDTH])
@@ -258,7 +298,9 @@ Status ter_counter_count(TerCounter *counter, TextSpan hypothesis, double row[TE
     for (int r = 0; r < counter->references; ++r) {
         int64_t edits;
         TRY(make_words(counter, hypothesis, false, &counter->hypothesis)); /* shifts change their order */
-        TRY(count_edits(counter, &counter->reference[r], &edits));
+        const TerWords reference = {counter->reference[r].word, counter->reference[r].tokens.count};
+        TRY(count_edits(counter, reference, counter->hypothesis.word, counter->hypothesis.tokens.count,
+                        &edits));
         if (edits < fewest) fewest = edits;
         words += counter->reference[r].tokens.count;
     }

@@ -23,6 +23,16 @@ void ter_counter_free(TerCounter *); /* NULL is allowed */
 CHECKED Status ter_counter_references(TerCounter *, const TextSpan reference[], int references);
 CHECKED Status ter_counter_count(TerCounter *, TextSpan hypothesis, double row[TER_WIDTH]);
 
+/* Which words of a hypothesis are right: those that, after the shifts that TER makes, its alignment puts on an equal word of the
+ * reference. right[words], in the hypothesis' own order (places travel with the words that are shifted). Words are any numbers;
+ * edits: as TER counts them, shifts included. */
+typedef struct {
+    const uint32_t *word;
+    int64_t words;
+} TerWords;
+CHECKED Status ter_counter_align(TerCounter *, TerWords reference, TerWords hypothesis, uint8_t right[],
+                                 int64_t *edits);
+
 Number ter_score(const double row[TER_WIDTH], Arithmetic); /* in percent; 0 is best, and it may pass 100 */
 
 #endif
