@@ -4,6 +4,7 @@
 #include "launch/train/epoch_metrics.h"
 
 #include <cJSON.h>
+#include <math.h>
 #include <stdlib.h>
 
 /* A network that diverged to equal logits: its AdaECE leaves out every sample, and 0 would look like the best. */
@@ -13,7 +14,7 @@ static void test_meaningless(void **state)
     enum { ROWS = 20, CLASSES = 4 };
     static const float values[ROWS][CLASSES];
     static const uint8_t labels[ROWS] = {3, 1, 2};
-    static EpochMetrics metrics = {.epoch = 1, .has = {[SPLIT_TEST] = true}};
+    static EpochMetrics metrics = {.epoch = 1, .has = {[SPLIT_TEST] = true}, .bleu = NAN};
     const Logits logits = {.name = "test",
                            .type = FLOAT32,
                            .values = values,

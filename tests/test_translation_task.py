@@ -134,6 +134,61 @@ class TranslationTask(Suite):
             job = Job(["evaluate", run, "dataset.folder=/nowhere", option]).wait()  # said before the data are looked at
             self.assertIn(text, job.errors, self.said(job))
 
+    def test_validation_by_bleu(self):
+        """Ranks share the sentences; the best is the highest; what was counted goes on after a stop."""
+        settings = ("epochs=6", "evaluate.every=1", "evaluate.bleu=greedy", "evaluate.bleu_every=2", "checkpoint.best=[bleu, nll]",
+                    "model.residual_dropout=0")
+        run = self.train(self.config, *settings)
+        found = [line["validation"].get("bleu") for line in metrics(run)]
+        self.assertEqual([value is None for value in found], [True, False] * 3)
+        self.assertIn("| validation BLEU ", self.job.errors + self.job.output)
+        self.assertNotIn("bleu", metrics(run)[-1]["test"])
+        best = max(value for value in found if value is not None)
+        self.assertGreater(best, 0)
+        epoch = str(1 + found.index(best))
+        self.assertEqual(safetensors(f"{run}/checkpoints/best.model.safetensors")[1]["epoch"], epoch)
+        self.assertEqual(safetensors(f"{run}/checkpoints/best.model.safetensors")[1]["measure"], "bleu")
+        shared = self.train(self.config, *settings, ranks=3)
+        for a, b in zip(found, [line["validation"].get("bleu") for line in metrics(shared)], strict=True):
+            self.assertTrue(a is b is None or abs(a - b) < 5, (a, b))  # the network is another one, up to rounding
+        steps = metrics(run)[-1]["step"]
+        stopped = self.train(self.config, "steps=20", *settings)
+        self.assertIn("bleu", metrics(stopped)[-1]["validation"])  # as at every end
+        self.train(self.config, f"steps={steps}", *settings, run=stopped)
+        again = {line["epoch"]: line["validation"].get("bleu") for line in metrics(stopped)}
+        self.assertEqual([again[epoch] for epoch in range(2, 7)], found[1:])
+        self.train(self.config, "epochs=6", "early_stop.patience=1", "early_stop.measure=bleu", "optimizer.learning_rate=0",
+                   "evaluate.bleu=beam", "evaluate.bleu_beam=2")
+        self.assertIn("the bleu of the validation split was not better in 1 evaluations", self.job.errors + self.job.output)
+
+    def test_bleu_that_cannot_be(self):
+        for config, words, text in ((self.config, ["checkpoint.best=bleu"], "bleu needs translations: set evaluate.bleu to greedy or beam"),
+                                    (self.config, ["early_stop.patience=3", "early_stop.measure=bleu"], "bleu needs translations"),
+                                    (self.config, ["evaluate.bleu=beam", "dataset.validation_files=none"], "no validation split"),
+                                    (self.linear, ["checkpoint.best=bleu"], "bleu is a measure of translations, not of images"),
+                                    (self.linear, ["evaluate.bleu=beam"], "evaluate.bleu")):
+            job = Job(["train", config, *words, "--run", self.folder()]).wait()
+            self.assertEnds(job, INPUT)
+            self.assertIn(text, job.errors, self.said(job))
+
+    def test_a_corpus_that_changed_is_noticed(self):
+        """As a run goes on: its subwords and its batches would be others."""
+        for part in ("train", "val"):
+            folder = f"{self.scratch}/changed_{part}"
+            shutil.copytree(self.data, folder)
+            run = self.train(self.config, f"dataset.folder={folder}", "epochs=1")
+            with open(f"{folder}/{part}.de", encoding="utf-8") as file:
+                text = file.read()
+            with open(f"{folder}/{part}.de", "w", encoding="utf-8") as file:
+                file.write(text.replace("katze", "kater", 1))
+            for ranks in (0, 2):
+                job = Job(["train", self.config, f"dataset.folder={folder}", "epochs=2", "--run", run], ranks).wait()
+                self.assertEnds(job, INPUT)
+                self.assertIn(f"{part}.de has changed since the run began", job.errors, self.said(job))
+            with open(f"{folder}/{part}.de", "w", encoding="utf-8") as file:
+                file.write(text)
+            self.train(self.config, f"dataset.folder={folder}", "epochs=2", run=run)
+
     def test_evaluate_needs_no_training_corpus(self):
         """The run has its subwords."""
         folder = f"{self.scratch}/moved"

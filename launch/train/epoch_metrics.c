@@ -37,6 +37,8 @@ void epoch_metrics_print(const EpochMetrics *metrics, int64_t epochs)
         used += snprintf(text + used, sizeof text - (size_t)used, " | %s error %.2f %% NLL %.4f ECE %.2f %%",
                          split_name((Split)split), 100 * c->error, c->nll, 100 * c->ece);
     }
+    if (!isnan(metrics->bleu) && used >= 0 && used < (int)sizeof text)
+        (void)snprintf(text + used, sizeof text - (size_t)used, " | validation BLEU %.2f", metrics->bleu);
     log_info("%s | %.1f s, %.0f %s/s", text, metrics->seconds, metrics->rate, metrics->unit);
 }
 
@@ -81,6 +83,7 @@ Status epoch_metrics_json(const EpochMetrics *metrics, char **line)
         add_number(part, "mean_entropy", c->mean_entropy);
         add_number(part, "entropy_correct", c->entropy_correct);
         add_number(part, "entropy_misclassified", c->entropy_misclassified);
+        if (split == SPLIT_VALIDATION && !isnan(metrics->bleu)) add_number(part, "bleu", metrics->bleu);
     }
     add_number(object, "seconds", metrics->seconds);
     add_number(object, metrics->rate_name, metrics->rate);

@@ -13,6 +13,7 @@ typedef struct {
     const char *rate_name, *unit; /* "samples_per_second", "images"; constants */
     bool has[SPLIT_COUNT];        /* which splits were measured */
     Calibration split[SPLIT_COUNT];
+    double bleu; /* of the validation split's translations; NaN: they were not made */
 } EpochMetrics;
 
 /* Evaluates the validation and test splits as they are now, and the training split where the config wants it. Collective. */

@@ -181,12 +181,36 @@ static Status read_best(const Config *config, const Task *task, const Measure *b
     return OK;
 }
 
+/* BLEU is measured where the config says by which search. */
+static Status check_measure(const Config *config, const char *setting, const Measure *measure,
+                            const Experiment *experiment)
+{
+    if (!measure->of_translations || experiment->evaluate.bleu.wanted) return OK;
+    if (experiment->data->task->input != MODEL_OF_TRANSLATION)
+        return config_error(config, setting, "bleu is a measure of translations, not of %s",
+                            experiment->data->task->unit);
+    return config_error(config, setting, "bleu needs translations: set evaluate.bleu to greedy or beam");
+}
+
+static void read_bleu(const Config *config, Experiment *experiment)
+{
+    if (experiment->data->task->input != MODEL_OF_TRANSLATION) return;
+    const char *search = config_text(config, "evaluate.bleu");
+    experiment->evaluate.bleu.wanted = strcmp(search, "none") != 0;
+    if (!experiment->evaluate.bleu.wanted) return;
+    experiment->evaluate.bleu.greedy = strcmp(search, "greedy") == 0;
+    experiment->evaluate.bleu.beam =
+        experiment->evaluate.bleu.greedy ? 1 : (int)config_integer(config, "evaluate.bleu_beam");
+    experiment->evaluate.bleu.every = config_integer(config, "evaluate.bleu_every");
+}
+
 static Status read_early_stop(const Config *config, Experiment *experiment)
 {
     experiment->early_stop.patience = config_integer(config, "early_stop.patience");
     if (experiment->early_stop.patience == 0) return OK;
     experiment->early_stop.measure =
         measure_of(config_text(config, "early_stop.measure"), experiment->data->task);
+    TRY(check_measure(config, "early_stop.measure", experiment->early_stop.measure, experiment));
     if (experiment->evaluate.every == 0 && experiment->evaluate.every_steps == 0)
         return config_error(config, "early_stop.patience",
                             "needs evaluations: set evaluate.every or evaluate.every_steps");
@@ -238,8 +262,11 @@ static Status read_training(const Config *config, Experiment *experiment)
     experiment->checkpoint.keep_steps = config_integer(config, "checkpoint.keep_steps");
     if (experiment->checkpoint.keep > 0 || experiment->checkpoint.keep_steps > 0)
         experiment->checkpoint.keep_last = config_integer(config, "checkpoint.keep_last");
+    read_bleu(config, experiment);
     TRY(read_best(config, experiment->data->task, experiment->checkpoint.best,
                   &experiment->checkpoint.best_count));
+    for (int i = 0; i < experiment->checkpoint.best_count; ++i)
+        TRY(check_measure(config, "checkpoint.best", experiment->checkpoint.best[i], experiment));
     TRY(read_early_stop(config, experiment));
     experiment->checkpoint.minutes = config_real(config, "checkpoint.minutes");
     return read_schedule(config, &experiment->model, &experiment->schedule);

@@ -46,6 +46,12 @@ typedef struct Experiment {
         int64_t every_steps; /* 0: only at the ends of epochs */
         int bins;
         int64_t bootstrap;
+        struct {
+            bool wanted; /* of the validation split, at evaluations */
+            bool greedy; /* else by beam search */
+            int beam;
+            int64_t every; /* evaluations */
+        } bleu;
         OodChoices ood; /* at the end; their texts are the config's */
     } evaluate;
     struct {

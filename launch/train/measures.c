@@ -5,13 +5,14 @@
 #include <string.h>
 
 static const Measure measures[] = {
-    {"error", offsetof(Calibration, error), false},
-    {"nll", offsetof(Calibration, nll), false},
-    {"brier", offsetof(Calibration, brier), false},
-    {"ece", offsetof(Calibration, ece), false},
-    {"ada_ece", offsetof(Calibration, ada_ece), false},
-    {"classwise_ece", offsetof(Calibration, classwise_ece), false},
-    {"mce", offsetof(Calibration, mce), false},
+    {"error", offsetof(Calibration, error), false, false},
+    {"nll", offsetof(Calibration, nll), false, false},
+    {"brier", offsetof(Calibration, brier), false, false},
+    {"ece", offsetof(Calibration, ece), false, false},
+    {"ada_ece", offsetof(Calibration, ada_ece), false, false},
+    {"classwise_ece", offsetof(Calibration, classwise_ece), false, false},
+    {"mce", offsetof(Calibration, mce), false, false},
+    {"bleu", 0, true, true},
 };
 
 static_assert(sizeof measures / sizeof measures[0] <= MEASURES_MOST, "room for all of them");
@@ -23,9 +24,10 @@ const Measure *measure_find(const char *name)
     return NULL;
 }
 
-double measure_value(const Measure *measure, const Calibration *calibration)
+double measure_value(const Measure *measure, const Calibration *calibration, double bleu)
 {
     double value;
+    if (measure->of_translations) return bleu;
     memcpy(&value, (const char *)calibration + measure->offset, sizeof value);
     return value;
 }

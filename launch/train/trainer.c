@@ -8,6 +8,7 @@
 #include "launch/train/log_view.h"
 #include "launch/train/progress.h"
 #include "launch/train/saver.h"
+#include "launch/train/split_translation.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -40,7 +41,8 @@ typedef struct {
     int64_t epochs; /* of the run; if it ends after a number of steps, about as many as it will begin */
     int64_t
         steps; /* of the run, of which there may be a few more or fewer if it ends after a number of epochs */
-    bool mean; /* divide the gradient by the batch's weight */
+    SplitTranslation *translation; /* of the validation split; NULL: BLEU is not measured */
+    bool mean;                     /* divide the gradient by the batch's weight */
     double gradient_norm;
     LogView view;
     bool record;       /* let the device record the step */
@@ -243,7 +245,7 @@ static Status keep_if_best(Trainer *trainer, const EpochMetrics *metrics)
     if (!metrics->has[SPLIT_VALIDATION]) return OK;
     for (int i = 0; i < experiment->checkpoint.best_count; ++i) {
         const Measure *measure = experiment->checkpoint.best[i];
-        const double value = measure_value(measure, validation);
+        const double value = measure_value(measure, validation, metrics->bleu);
         if (!measure_is_better(measure, value, position->best[i])) continue;
         position->best[i] = value;
         any = by[i] = true;
@@ -258,7 +260,8 @@ static void count_for_early_stop(Trainer *trainer, const EpochMetrics *metrics)
     const Measure *measure = experiment->early_stop.measure;
     Position *position = &trainer->position;
     if (experiment->early_stop.patience == 0 || !metrics->has[SPLIT_VALIDATION]) return;
-    const double value = measure_value(measure, &metrics->split[SPLIT_VALIDATION]);
+    const double value = measure_value(measure, &metrics->split[SPLIT_VALIDATION], metrics->bleu);
+    if (measure->of_translations && isnan(value)) return; /* this evaluation had none */
     ++position->stop_waited;
     if (measure_is_better(measure, value, position->stop_best)) {
         position->stop_best = value;
@@ -285,6 +288,21 @@ typedef struct {
     double started; /* on the progress clock */
 } EpochWork;
 
+/* Every so many evaluations, by their place in training, so that a stop changes nothing; and at its end. */
+static Status measure_bleu(Trainer *trainer, bool ends_epoch, double *bleu)
+{
+    static const double temperature = 1;
+    const Experiment *experiment = &trainer->session->experiment;
+    const Position *position = &trainer->position;
+    if (trainer->translation == NULL) return OK;
+    const bool last = is_over(trainer) || (ends_epoch && position->epoch + 1 >= experiment->epochs);
+    const int64_t number = ends_epoch ? (position->epoch + 1) / experiment->evaluate.every
+                           : last     ? 0
+                                      : position->step / experiment->evaluate.every_steps;
+    if (!last && number % experiment->evaluate.bleu.every != 0) return OK;
+    return split_translation_bleu(trainer->translation, &temperature, 1, bleu);
+}
+
 /* A line of metrics, of the epoch up to here, and whether its model is the best. What is in it of seconds is since the
  * line before, so that they add up. */
 static Status report_epoch(Trainer *trainer, const EpochWork *work, bool evaluate)
@@ -303,9 +321,11 @@ static Status report_epoch(Trainer *trainer, const EpochWork *work, bool evaluat
         .seconds = seconds,
         .rate = (double)work->samples / seconds,
         .rate_name = task->rate != NULL ? task->rate : "samples_per_second",
-        .unit = task->unit};
+        .unit = task->unit,
+        .bleu = NAN};
     if (evaluate) {
         TRY(epoch_metrics_measure(session, &metrics));
+        TRY(measure_bleu(trainer, position->batch == work->batches, &metrics.bleu));
         TRY(keep_if_best(trainer, &metrics));
     }
     Status status = OK;
@@ -441,6 +461,20 @@ static void plan_length(Trainer *trainer, int64_t batches)
     trainer->steps = steps < experiment->steps ? steps : experiment->steps;
 }
 
+/* Before the first step, so that nothing runs out of memory later. */
+static Status open_translation(Trainer *trainer)
+{
+    Session *session = trainer->session;
+    const Experiment *experiment = &session->experiment;
+    SplitTranslationOptions options = split_translation_defaults();
+    if (!experiment->evaluate.bleu.wanted) return OK;
+    if (session->data->count[SPLIT_VALIDATION] == 0)
+        return config_error(experiment->config, "evaluate.bleu", "there is no validation split");
+    if (experiment->evaluate.bleu.greedy) options.lines.search.method = SEARCH_GREEDY;
+    options.lines.search.beam = experiment->evaluate.bleu.beam;
+    return split_translation_open(session, SPLIT_VALIDATION, &options, &trainer->translation);
+}
+
 static Status train(Trainer *trainer)
 {
     Session *session = trainer->session;
@@ -454,6 +488,7 @@ static Status train(Trainer *trainer)
     warn_of_late_step(experiment->config, &trainer->schedule, trainer->epochs);
     if (experiment->early_stop.patience > 0 && session->data->count[SPLIT_VALIDATION] == 0)
         return config_error(experiment->config, "early_stop.patience", "there is no validation split");
+    TRY(open_translation(trainer));
     for (int i = 0; i < 2; ++i)
         TRY(comm_agree(session->world, memory_new(&trainer->report[i].of_part, (size_t)feed->source->parts,
                                                   sizeof *trainer->report[i].of_part, "reports of steps")));
@@ -479,6 +514,7 @@ Status trainer_run(Session *session, RunFolder *run, TrainerOptions options)
     status_free(device_synchronize(session->device));
     for (int i = 0; i < 2; ++i)
         free(trainer.report[i].of_part);
+    split_translation_close(trainer.translation);
     saver_close(&trainer.saver);
     return status;
 }
