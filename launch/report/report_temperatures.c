@@ -85,8 +85,9 @@ static void write_axes(FILE *script, TemperaturesFigure figure)
     figure_style(script);
     figure_margins(script, LEFT + SIDE + AROUND, AROUND + HIGH + BOTTOM, LEFT, AROUND, AROUND, BOTTOM);
     (void)fprintf(script,
-                  "set xtics offset 0,0.3\nset xlabel 'temperature' offset 0,0.9 textcolor rgb " GNUPLOT_MUTED
-                  "\nset ylabel '%s' offset 1,0 textcolor rgb " GNUPLOT_MUTED "\n%s",
+                  "set autoscale xfix\nset xtics offset 0,0.3\nset xlabel 'temperature' offset 0,0.9 "
+                  "textcolor rgb " GNUPLOT_MUTED "\nset ylabel '%s' offset 1,0 textcolor rgb " GNUPLOT_MUTED
+                  "\n%s",
                   names[figure], figure == TEMPERATURES_ECE ? "set yrange [0:*]\n" : "");
 }
 
