@@ -120,7 +120,12 @@ static const Setting settings[] = {
 
     {"evaluate.every", SETTING_INTEGER, "1", "0..", "epochs between evaluations of validation and test splits; 0: only at the end"},
     {"evaluate.every_steps", SETTING_INTEGER, "0", "0..", "steps between evaluations in the course of an epoch, beside those of evaluate.every; 0: none"},
-    {"evaluate.train", SETTING_FLAG, "false", NULL, "measure the training split, too, without augmentation and dropout; costs an evaluation of it each time"},
+    {"evaluate.train", SETTING_FLAG, "false", NULL, "measure the training split, too, without augmentation and dropout; costs an evaluation of it each time, about a third of an epoch of training"},
+    {"evaluate.train_every", SETTING_INTEGER, "1", "1..", "epochs between measurements of the training split; of 20 they cost under 2 % of training. Evaluations in the course of an epoch measure it if this is 1"},
+    {"evaluate.norms", SETTING_FLAG, "true", NULL, "write the norm of the last linear layer's weights to metrics.jsonl, and, of a training split that evaluate.train measures, the mean norms of the layer's inputs and of the logits"},
+    {"evaluate.gradient_norms", SETTING_INTEGERS, "[10, 100, 200]", "1..", "after these epochs: how large the gradients of the training samples' losses are at the last linear layer (dynamics.jsonl); costs an evaluation of the training split each, unless evaluate.train makes it anyway; []: never"},
+    {"evaluate.train_reliability", SETTING_INTEGERS, "[100, 200, 300, 350]", "1..", "after these epochs: the training split's reliability in 25 bins (dynamics.jsonl), at the same cost; []: never"},
+    {"evaluate.best_models", SETTING_FLAG, "true", NULL, "at the end, measure the models that checkpoint.best kept, too (best_models.json); costs an evaluation each, unless the last model is the best"},
     {"evaluate.bins", SETTING_INTEGER, "15", "1..200", "bins of the calibration errors"},
     {"evaluate.bootstrap", SETTING_INTEGER, "1000", "0..100000000", "resamples for confidence intervals at the end"},
     {"evaluate.bleu", SETTING_TEXT, "none", "none|greedy|beam", "translation: BLEU of the validation split's translations by this search, at evaluations; checkpoint.best and early_stop.measure may then be bleu"},

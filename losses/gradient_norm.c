@@ -16,17 +16,23 @@ static double norm_of(const double row[], int64_t count)
     return largest * sqrt(sum);
 }
 
-GradientNorm gradient_norm(const LossHead *head, int64_t epoch, double row[], int64_t classes, int64_t label,
-                           const float features[], int64_t width)
+double gradient_norm_of_logits(const LossHead *head, int64_t epoch, double row[], int64_t classes,
+                               int64_t label)
 {
     const Sample sample = sample_softmax(row, classes, label);
     const SampleLoss loss = loss_head_sample(&sample, head, epoch);
-    if (isnan(loss.value)) return (GradientNorm){NAN, NAN, NAN};
+    if (isnan(loss.value)) return NAN;
     sample_gradient(&sample, &loss, 1, row);
+    return norm_of(row, classes);
+}
+
+GradientNorm gradient_norm(const LossHead *head, int64_t epoch, double row[], int64_t classes, int64_t label,
+                           const float features[], int64_t width)
+{
     double squares = 0;
     for (int64_t i = 0; i < width; ++i)
         squares += (double)features[i] * (double)features[i];
-    const double logits = norm_of(row, classes);
+    const double logits = gradient_norm_of_logits(head, epoch, row, classes, label);
     return (GradientNorm){logits, logits * sqrt(squares), logits * sqrt(squares + 1)};
 }
 

@@ -13,6 +13,9 @@ typedef struct {
     double layer;   /* |dL/d(W, b)| = |dL/dlogits| |(features, 1)| */
 } GradientNorm;
 
+/* |dL/dlogits| alone: the other two are this times a norm that a program may have already. NaN if the loss is. */
+double gradient_norm_of_logits(const LossHead *, int64_t epoch, double row[], int64_t classes, int64_t label);
+
 /* Of one sample's loss, divided by nothing; of a loss with a penalty, which couples the samples of a batch, the part without it. The
  * gamma of an epoch is that of `epoch`. row [classes]: logits in, overwritten. features [width]: what the layer reads. */
 GradientNorm gradient_norm(const LossHead *, int64_t epoch, double row[], int64_t classes, int64_t label,

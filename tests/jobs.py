@@ -320,6 +320,15 @@ def metrics(run):
     return lines
 
 
+def dynamics(run):
+    """Lines of dynamics.jsonl; none without the file."""
+    path = f"{run}/dynamics.jsonl"
+    if not os.path.exists(path):
+        return []
+    with open(path) as file:
+        return [json.loads(line) for line in file]
+
+
 def contents(path):
     with open(path, "rb") as file:
         return file.read()

@@ -133,6 +133,8 @@ class BadInput(Suite):
             "scalar for section": config_case(["loss: brier"], "config.yaml:2", "loss"),
             "epochs that fall": config_case(["schedule: {name: steps, epochs: [250, 150]}"],
                                             "config.yaml:2: schedule.epochs: must rise, but 150 follows 250"),
+            "gradients before the first epoch": config_case(["evaluate: {gradient_norms: [0, 10]}"],
+                                                            "config.yaml:2: evaluate.gradient_norms"),
             "an epoch twice": config_case(["schedule:", "  name: steps", "  epochs: [1, 3, 3]"],
                                           "config.yaml:4: schedule.epochs: must rise, but 3 follows 3"),
             "gamma's epochs that fall": config_case(["loss: {name: focal, policy: schedule, gamma_epochs: [2, 1], gammas: [3, 2, 1]}"],

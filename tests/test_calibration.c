@@ -5,6 +5,7 @@
 #include "engine/device/device.h"
 #include "losses/calibration/calibration.h"
 #include "losses/calibration/exact_sum.h"
+#include "losses/calibration/norm_sums.h"
 #include "losses/calibration/order_statistics.h"
 #include "losses/calibration/temperature.h"
 
@@ -323,6 +324,68 @@ static void test_large_sums(void **state)
     }
 }
 
+/* Norms of samples that ranks share have the sums of one rank; what is no number, or beyond the sum, is counted. */
+static void test_norm_sums(void **state)
+{
+    (void)state;
+    enum { ROWS = 301, CLASSES = 7 };
+    static float logits[ROWS * CLASSES], weights[ROWS];
+    static int32_t labels[ROWS];
+    static double features[ROWS], norm[ROWS], row[3 * CLASSES];
+    const LossHead head = {.form = SAMPLE_FOCAL, .gamma = {.gamma = {3}}};
+    NormSums whole = {.samples = {0}}, mine = {.samples = {0}};
+    double mean = 0, gradients = 0;
+    int64_t counted = 0, first, count;
+    for (int i = 0; i < ROWS; ++i) {
+        features[i] = 0.37 * ((i * 7919) % 101);
+        labels[i] = i % CLASSES;
+        weights[i] = i % 5 != 0;
+        for (int k = 0; k < CLASSES; ++k)
+            logits[i * CLASSES + k] = (float)((i * 31 + k * 77) % 53) * 0.2F;
+        if (weights[i] == 0) features[i] = NAN;
+    }
+    for (int threads = 1; threads <= 3; ++threads) {
+        const GradientRows rows = {logits, labels, weights, features, ROWS, CLASSES};
+        gradient_norms(&head, 0, &rows, threads, row, norm);
+        for (int i = 0; i < ROWS; ++i) {
+            double own[CLASSES];
+            const float read = (float)features[i];
+            for (int k = 0; k < CLASSES; ++k)
+                own[k] = (double)logits[i * CLASSES + k];
+            const double want =
+                weights[i] == 0 ? 0 : gradient_norm(&head, 0, own, CLASSES, labels[i], &read, 1).layer;
+            assert_true(fabs(norm[i] - want) <= 1e-6 * want); /* `read` is rounded */
+        }
+    }
+    norm_sums_add(&whole, NORM_FEATURES, features, weights, ROWS);
+    norm_sums_add(&whole, NORM_GRADIENT, norm, weights, ROWS);
+    share_of_rank(ROWS, world->rank, world->size, &first, &count);
+    norm_sums_add(&mine, NORM_FEATURES, features + first, weights + first, count);
+    norm_sums_add(&mine, NORM_GRADIENT, norm + first, weights + first, count);
+    assert_ok(norm_sums_reduce(collective, &mine));
+    assert_memory_equal(&mine, &whole, sizeof mine);
+    for (int i = 0; i < ROWS; ++i) {
+        if (weights[i] == 0) continue;
+        ++counted;
+        mean += features[i];
+        gradients += norm[i];
+    }
+    assert_int_equal(whole.samples[NORM_GRADIENT], counted);
+    assert_float_equal(norm_sums_mean(&whole, NORM_FEATURES), mean / (double)counted, 1e-12);
+    assert_float_equal(norm_sums_mean(&whole, NORM_GRADIENT), gradients / (double)counted, 1e-12);
+    assert_true(isnan(norm_sums_mean(&whole, NORM_LOGITS)));
+    int64_t in_bins = 0;
+    for (int bin = 0; bin < NORM_BINS; ++bin)
+        in_bins += whole.bin[bin];
+    assert_int_equal(in_bins, counted);
+    const double odd[] = {1, NAN, INFINITY, 1e300, 2};
+    const float all[] = {1, 1, 1, 1, 1};
+    norm_sums_add(&whole, NORM_GRADIENT, odd, all, 5);
+    assert_int_equal(whole.beyond[NORM_GRADIENT], 3);
+    assert_int_equal(whole.bin[NORM_BINS - 1], mine.bin[NORM_BINS - 1] + 2); /* NaN is in no bin */
+    assert_true(isnan(norm_sums_mean(&whole, NORM_GRADIENT)));
+}
+
 /* Logits of -infinity are as good as classes that are not there, and a label on one has an infinite NLL. */
 static void test_masked_classes(void **state)
 {
@@ -577,6 +640,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_order_statistics),
         cmocka_unit_test(test_exact_sums),
         cmocka_unit_test(test_large_sums),
+        cmocka_unit_test(test_norm_sums),
         cmocka_unit_test(test_masked_classes),
         cmocka_unit_test(test_large_losses),
         cmocka_unit_test(test_class_order),

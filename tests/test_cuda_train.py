@@ -10,7 +10,7 @@ import time
 import unittest
 
 import jobs
-from jobs import EVERY_STEP, Suite, main, metrics, results
+from jobs import EVERY_STEP, Suite, dynamics, main, metrics, results
 
 ON_HOST = os.environ.get("PLUMB_ON_HOST", "build/tests/on_host/plumb")
 STAND_IN = os.environ.get("PLUMB_NCCL_STAND_IN", "")  # for NCCL
@@ -52,6 +52,21 @@ class Cuda(Suite):
         self.assertSame(self.linear, "batch=100", "loss.reduction=mean")  # ragged: 240 samples
         self.assertSame(self.resnet, "dataset.train_limit=32", "optimizer.learning_rate=0.001")  # of 48
         self.assertSame(self.linear, "graph=false")
+
+    def test_what_is_recorded(self):
+        """Norms and gradients at the last layer, which a kernel and the host make of what the device has."""
+        record = ("epochs=2", "evaluate.train=true", "evaluate.gradient_norms=[1, 2]", "evaluate.train_reliability=[2]",
+                  "optimizer.learning_rate=0.001")
+        for settings, tolerance in (((), 1e-4), (("compute=bfloat16",), 3e-2)):
+            found, wanted = (dynamics(run) for run in (self.on_cuda(self.resnet, *record, *settings),
+                                                       self.train(self.resnet, *record, *settings, "device=cpu")))
+            self.assertEqual([line["epoch"] for line in found], [1, 2])
+            for one, other in zip(found, wanted, strict=True):
+                one, other = one["gradient_norms"], other["gradient_norms"]
+                self.assertEqual(one["samples"], other["samples"])
+                self.assertAlmostEqual(one["mean"] / other["mean"], 1, delta=tolerance)
+            self.assertEqual(len(found[1]["train_reliability"]["bins"]), 25)
+            self.assertSame(self.resnet, *record, *settings, tolerance=tolerance)  # norms among the metrics
 
     def test_table_that_is_too_large_for_the_gpu(self):
         streamed = self.on_cuda(self.linear, environment=dict(AS_A_GPU, PLUMB_TEST_MEMORY="1000000"))

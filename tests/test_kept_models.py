@@ -73,6 +73,46 @@ class Kept(Suite):
             for stem in names(run):
                 self.assertEqual(contents(model(run, stem)), contents(model(stopped, stem)), f"{stem}, killed at {moment}")
 
+    def best_models(self, run):
+        with open(f"{run}/best_models.json") as file:
+            return json.load(file)["models"]
+
+    def test_best_are_measured_at_the_end(self):
+        """As plumb evaluate measures them; those of one step once."""
+        chosen = set()
+        for config, ranks in ((self.linear, 0), (self.resnet, 2)):
+            settings = (*self.WILD, "checkpoint.best=[error, nll, ece]", "evaluate.bootstrap=0")
+            run = self.train(config, *settings, ranks=ranks)
+            models = self.best_models(run)
+            self.assertEqual([model["measure"] for model in models], ["error", "nll", "ece"])
+            self.assertEqual([model["checkpoint"] for model in models], ["best", "best-nll", "best-ece"])
+            for entry in models:
+                chosen.add((config, entry["step"]))
+                self.assertEqual(entry["step"], self.lowest(run, entry["measure"]))
+                self.assertEqual(entry["epoch"], (entry["step"] - 1) // 5 + 1)
+                self.assertEqual(entry["evaluation"].pop("checkpoint"), entry["checkpoint"])
+                self.assertEqual(entry["evaluation"], self.measured(run, "--checkpoint", entry["checkpoint"]))
+            self.assertIn("best-nll, by the validation split's nll (epoch", self.job.output)
+            with open(f"{run}/evaluation.json") as file:  # of the last model all the same
+                final = json.load(file)
+            self.assertEqual((final.pop("checkpoint"), final["step"]), ("last", metrics(run)[-1]["step"]))
+            self.assertEqual(final, self.measured(run, "--checkpoint", "last"))
+        self.assertGreater(len(chosen), 2, "models that are the same test nothing")
+
+    def test_best_that_is_the_last_or_not_there(self):
+        still = self.train(self.linear, "epochs=1", "evaluate.bootstrap=0")
+        self.assertEqual([(m["checkpoint"], m["epoch"], m["step"]) for m in self.best_models(still)], [("best", 1, 5)])
+        with open(f"{still}/evaluation.json") as file:
+            final = json.load(file)
+        found = self.best_models(still)[0]["evaluation"]
+        self.assertEqual(dict(found, checkpoint="last"), final)
+        # with more epochs all is measured again
+        self.train(self.linear, "epochs=2", "evaluate.bootstrap=0", run=still)
+        self.assertEqual(self.best_models(still)[0]["step"], self.lowest(still, "error"))
+        for none in ("dataset.validation=0", "evaluate.every=0"):
+            run = self.train(self.linear, "epochs=1", none)
+            self.assertFalse(os.path.exists(f"{run}/best_models.json"))
+
     def test_bad_lists(self):
         for value, text in (("[error, error]", "error is named twice"), ("[auto, error]", "error is named twice"),
                             ("[]", "names no measure"), ("[error, eec]", "ece")):

@@ -10,7 +10,8 @@
 #include <string.h>
 
 /* Ops without a gradient. */
-static const char *const without_gradient[] = {"attention_step", "augment", "best_tokens", "place_sequences"};
+static const char *const without_gradient[] = {"attention_step", "augment", "best_tokens", "place_sequences",
+                                               "row_norms"};
 
 /* Lines "OP WHAT DEVICE" of all suites, between newlines; to be released with free(). */
 static char *read_record(void)

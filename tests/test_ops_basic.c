@@ -1,7 +1,8 @@
-/* ReLU, addition, casts, softmax and dot against float64 programs. */
+/* ReLU, addition, casts, softmax, dot and norms of rows against float64 programs. */
 #include "tests/support.h"
 
 #include "tests/kernel_call.h"
+#include "tests/op_rows.h"
 #include "tests/op_test.h"
 
 #include "engine/ops/ops.h"
@@ -419,6 +420,67 @@ static void test_dot(void **state)
         assert_true(dx[i] == -2.5F * w[i]);
 }
 
+/* ---- norms of rows ---- */
+
+static double norm_of(const float *x, int64_t columns)
+{
+    long double squares = 0;
+    for (int64_t c = 0; c < columns; ++c)
+        squares += (long double)x[c] * (long double)x[c];
+    return (double)sqrtl(squares);
+}
+
+/* Rows of every width, apart, in both types; sizes that float32 cannot square. */
+static void test_row_norms(void **state)
+{
+    (void)state;
+    enum { ROWS = 5, MOST = 77, STRIDE = 80 };
+    static float x[ROWS * STRIDE], rounded[ROWS * STRIDE];
+    static bfloat16 half[ROWS * STRIDE];
+    double norm[2][ROWS];
+    for (int i = 0; i < ROWS * STRIDE; ++i) {
+        static const float scale[ROWS] = {1, 1e-30F, 1e30F, 1e3F, 0};
+        x[i] = scale[i / STRIDE] * ((float)((i * 7919) % 1000) * 0.01F - 5);
+        half[i] = bfloat16_from_float(x[i]);
+        rounded[i] = bfloat16_to_float(half[i]);
+    }
+    for (int columns = 1; columns <= MOST; ++columns)
+        for (int threads = 1; threads <= 3; ++threads) {
+            Tensor in = tensor_floats(x, ROWS, columns, STRIDE);
+            const Tensor out = {.shape = shape_of(FLOAT64, 1, (int64_t[]){ROWS}), .stride = 1};
+            Call call = {.in = {in}, .out = {out}};
+            call.out[0].data = norm[0];
+            assert_ok(kernel_call(&row_norms_op, &call, 1, threads, 0, NULL));
+            in.data = half;
+            in.shape.type = BFLOAT16;
+            call = (Call){.in = {in}, .out = {out}};
+            call.out[0].data = norm[1];
+            assert_ok(kernel_call(&row_norms_op, &call, 1, threads, 0, NULL));
+            for (int row = 0; row < ROWS; ++row) {
+                const double want[] = {norm_of(x + row * STRIDE, columns),
+                                       norm_of(rounded + row * STRIDE, columns)};
+                for (int type = 0; type < 2; ++type)
+                    assert_true(fabs(norm[type][row] - want[type]) <= 1e-14 * want[type]);
+            }
+        }
+    x[3 * STRIDE + 40] = NAN;
+    Call call = {.in = {tensor_floats(x, ROWS, MOST, STRIDE)},
+                 .out = {{.data = norm[0], .shape = shape_of(FLOAT64, 1, (int64_t[]){ROWS}), .stride = 1}}};
+    assert_ok(kernel_call(&row_norms_op, &call, 1, 2, 0, NULL));
+    assert_true(isnan(norm[0][3]) && norm[0][4] == 0);
+    op_rows_record(&row_norms_op, OP_ROW_REFERENCE);
+}
+
+static void test_row_norms_of_what_has_none(void **state)
+{
+    (void)state;
+    Graph *graph;
+    assert_ok(graph_create(GRAPH_EVALUATE, FLOAT32, &graph));
+    (void)row_norms(graph, graph_input(graph, "ids", shape_of(INT32, 2, (int64_t[]){3, 4})));
+    assert_fails(graph_finish(graph), STATUS_INPUT, "norms of rows need float32 or bfloat16");
+    graph_free(graph);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -432,6 +494,8 @@ int main(void)
         cmocka_unit_test(test_log_softmax_is_accurate_elementwise),
         cmocka_unit_test(test_softmax_passes_nan_on),
         cmocka_unit_test(test_dot),
+        cmocka_unit_test(test_row_norms),
+        cmocka_unit_test(test_row_norms_of_what_has_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

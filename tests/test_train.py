@@ -4,11 +4,12 @@ import fcntl
 import math
 import os
 import pty
+import shutil
 import signal
 import struct
 import termios
 
-from jobs import (EVERY_STEP, INPUT, NUMERIC, PLUMB, Job, Suite, checkpoint, contents, floats, main, metrics, npy, plumb,
+from jobs import (EVERY_STEP, INPUT, NUMERIC, PLUMB, Job, Suite, checkpoint, contents, dynamics, floats, main, metrics, npy, plumb,
                   results, safetensors, write_safetensors)
 
 
@@ -95,6 +96,8 @@ class TrainingSplit(Suite):
                 lines = metrics(self.train(self.resnet, "evaluate.train=true", ranks=ranks))
                 for line in lines:
                     self.assertEqual(sorted(line.pop("train_split")), sorted(line["test"]))
+                    for norm in ("features", "logits"):
+                        self.assertGreater(line["norms"].pop(norm), 0)
                 self.assertEqual(lines, metrics(self.undisturbed(self.resnet, ranks=ranks)))
 
     def test_samples_that_are_right_and_wrong(self):
@@ -111,6 +114,154 @@ class TrainingSplit(Suite):
         self.assertEqual(len(found), 4)
         for name, values in found.items():
             self.assertAlmostEqual(metrics(run)[-1]["test"][name], math.fsum(values) / len(values), places=6)
+
+
+class Recorded(Suite):
+    """What is recorded of the training split beside its measures: norms at the last linear layer, gradients, reliability."""
+
+    RECORD = ("epochs=3", "evaluate.train=true", "evaluate.gradient_norms=[1, 3]", "evaluate.train_reliability=[3]")
+    MEAN, DEVIATION = 0.2860, 0.3530  # of the data set's normalisation
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        # The test images are the training images: the logits that a run leaves are those of its training split.
+        cls.twins = f"{cls.scratch}/twins"
+        shutil.copytree(cls.data, cls.twins)
+        for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"):
+            shutil.copy(f"{cls.twins}/t10k-{kind}", f"{cls.twins}/train-{kind}")
+        cls.same = (f"dataset.folder={cls.twins}", "dataset.validation=0", "augment.flip=false", "augment.crop_padding=0",
+                    "evaluate.bootstrap=0")
+
+    def reference(self, run):
+        """In double precision, of the linear network after its last epoch: weight norm, (norms of features, logits, their label) of
+        each training sample."""
+        tensors, _ = safetensors(checkpoint(run))
+        weights, bias = floats(tensors["fc.weight"][1]), floats(tensors["fc.bias"][1])
+        images = contents(f"{self.twins}/train-images-idx3-ubyte")[16:]
+        labels = contents(f"{self.twins}/train-labels-idx1-ubyte")[8:]
+        samples = []
+        for n, label in enumerate(labels):
+            pixels = [(byte / 255 - self.MEAN) / self.DEVIATION for byte in images[n * 784:(n + 1) * 784]]
+            logits = [bias[k] + math.fsum(w * x for w, x in zip(weights[k * 784:(k + 1) * 784], pixels)) for k in range(10)]
+            samples.append((math.hypot(*pixels), logits, label))
+        return math.hypot(*weights), samples
+
+    @staticmethod
+    def probabilities(logits):
+        highest = max(logits)
+        total = math.fsum(math.exp(x - highest) for x in logits)
+        return [math.exp(x - highest) / total for x in logits]
+
+    def gradient_norm(self, sample, gamma):
+        """Of focal loss, -(1 - p)^gamma log p, with respect to weights and bias."""
+        features, logits, label = sample
+        p = self.probabilities(logits)
+        q = p[label]
+        factor = (1 - q) ** gamma - gamma * q * (1 - q) ** (gamma - 1) * math.log(q)
+        return factor * math.hypot(*(p[k] - (k == label) for k in range(10))) * math.sqrt(features ** 2 + 1)
+
+    def test_against_double_precision(self):
+        run = self.train(self.linear, *self.same, *self.RECORD, "loss.name=focal", "loss.gamma=3")
+        weights, samples = self.reference(run)
+        logits = npy(f"{run}/test.logits.npy")[1]
+        for n, (_, row, _) in enumerate(samples):  # the reference reads the samples as the network does
+            for k in range(10):
+                self.assertAlmostEqual(row[k], logits[10 * n + k], delta=1e-4)
+        norms = metrics(run)[-1]["norms"]
+        mean = lambda values: math.fsum(values) / len(samples)
+        self.assertAlmostEqual(norms["weights"] / weights, 1, places=6)
+        self.assertAlmostEqual(norms["features"] / mean([s[0] for s in samples]), 1, places=6)
+        self.assertAlmostEqual(norms["logits"] / mean([math.hypot(*s[1]) for s in samples]), 1, places=5)
+        lines = dynamics(run)
+        self.assertEqual([(line["epoch"], sorted(set(line) - {"epoch", "step"})) for line in lines],
+                         [(1, ["gradient_norms"]), (3, ["gradient_norms", "train_reliability"])])
+        found, want = lines[-1]["gradient_norms"], [self.gradient_norm(s, 3) for s in samples]
+        self.assertEqual((found["loss"], found["samples"]), ("focal", len(samples)))
+        self.assertAlmostEqual(found["mean"] / mean(want), 1, places=5)
+        self.assertEqual(sum(b["count"] for b in found["bins"]), len(samples))
+        for before, after in zip(found["bins"], found["bins"][1:]):
+            self.assertEqual(before["upper"], after["lower"])
+        for b in found["bins"]:  # a norm on an edge may fall on either side of it
+            upper = math.inf if b["upper"] is None else b["upper"]
+            inside = lambda slack: sum(b["lower"] * (1 - slack) <= norm < upper * (1 + slack) for norm in want)
+            self.assertTrue(inside(-1e-4) <= b["count"] <= inside(1e-4), b)
+        self.assertTrue(found["bins"][0]["count"] > 0 and found["bins"][-1]["count"] > 0)
+        self.check_reliability(lines[-1]["train_reliability"], samples)
+
+    def check_reliability(self, found, samples):
+        self.assertEqual((found["samples"], len(found["bins"])), (len(samples), 25))
+        error = gap = 0
+        for i, b in enumerate(found["bins"]):
+            inside = [(max(p), p.index(max(p)) == label) for p, label in ((self.probabilities(s[1]), s[2]) for s in samples)
+                      if i / 25 < max(p) <= (i + 1) / 25]
+            self.assertEqual((b["count"], b["share"]), (len(inside), len(inside) / len(samples)))
+            self.assertAlmostEqual(b["upper"], (i + 1) / 25, places=6)
+            if inside:
+                self.assertAlmostEqual(b["confidence"], math.fsum(p for p, _ in inside) / len(inside), places=5)
+                self.assertAlmostEqual(b["accuracy"], sum(right for _, right in inside) / len(inside), places=9)
+            error += sum(not right for _, right in inside)
+            gap += abs(b["confidence"] - b["accuracy"]) * len(inside)
+        self.assertAlmostEqual(found["error"], error / len(samples), places=9)
+        self.assertAlmostEqual(found["ece"], gap / len(samples), places=5)
+
+    def test_any_number_of_ranks(self):
+        """240 training samples; 48 a batch are 16 a rank. Nothing is learned, so that all ranks see the same network."""
+        still = ("epochs=1", "evaluate.train=true", "evaluate.gradient_norms=[1]", "evaluate.train_reliability=[1]",
+                 "optimizer.learning_rate=0", "evaluate_batch=36")
+        alone = self.train(self.linear, *still)
+        for ranks in (2, 3):
+            with self.subTest(ranks=ranks):
+                shared = self.train(self.linear, *still, ranks=ranks)
+                self.assertEqual(metrics(shared)[0]["norms"], metrics(alone)[0]["norms"])
+                self.assertEqual(dynamics(shared), dynamics(alone))
+                self.assertEqual(dynamics(shared)[0]["gradient_norms"]["samples"], 240)
+
+    def test_after_chosen_epochs_alone(self):
+        """Without evaluate.train the training split is run when it is needed, and training does not notice."""
+        run = self.train(self.resnet, "epochs=3", "evaluate.gradient_norms=[2]", "evaluate.train_reliability=[3, 7]", "evaluate.every=0")
+        whole = self.train(self.resnet, *self.RECORD[:2], "evaluate.gradient_norms=[2]", "evaluate.train_reliability=[3]")
+        self.assertEqual(dynamics(run), dynamics(whole))
+        self.assertEqual([line["epoch"] for line in dynamics(run)], [2, 3])
+        for line, other in zip(metrics(run), metrics(whole), strict=True):
+            self.assertEqual(list(line["norms"]), ["weights"])
+            self.assertEqual(line["norms"]["weights"], other["norms"]["weights"])
+            self.assertEqual(line["train"], other["train"])
+        by_steps = self.train(self.resnet, "steps=12", "evaluate.gradient_norms=[2]", "evaluate.train_reliability=[3]")
+        self.assertEqual(dynamics(by_steps), dynamics(run)[:1])  # the third epoch does not end
+
+    def test_every_second_epoch(self):
+        lines = metrics(self.train(self.linear, "epochs=5", "evaluate.train=true", "evaluate.train_every=2"))
+        self.assertEqual([line["epoch"] for line in lines if "train_split" in line], [2, 4])
+        self.assertEqual([line["epoch"] for line in lines if "features" in line["norms"]], [2, 4])
+        job = plumb("train", self.linear, "evaluate.train_every=2", "--run", self.folder())
+        self.assertEnds(job, INPUT)
+        self.assertIn("evaluate.train_every", job.errors)
+
+    def test_switched_off(self):
+        off = ("evaluate.norms=false", "evaluate.gradient_norms=[]", "evaluate.train_reliability=[]", "evaluate.best_models=false")
+        run, usual = self.train(self.resnet, "evaluate.train=true", *off), self.train(self.resnet, "evaluate.train=true")
+        self.assertFalse(os.path.exists(f"{run}/dynamics.jsonl"))
+        self.assertFalse(os.path.exists(f"{run}/best_models.json"))
+        lines = metrics(usual)
+        for line in lines:
+            self.assertEqual(list(line.pop("norms")), ["weights", "features", "logits"])
+        self.assertEqual(metrics(run), lines)
+        self.assertFalse(os.path.exists(f"{usual}/dynamics.jsonl"))  # no such epoch comes
+        self.assertEqual(contents(f"{run}/evaluation.json"), contents(f"{usual}/evaluation.json"))
+
+    def test_killed_and_gone_on_with(self):
+        settings = ("epochs=3", "evaluate.gradient_norms=[1, 2, 3]", "evaluate.train_reliability=[2]", EVERY_STEP)
+        for config, ranks, moments in ((self.linear, 0, (25, 60, 61, 62, 63, 64, 65, 90, 130)), (self.resnet, 2, (40, 80))):
+            undisturbed = self.undisturbed(config, *settings, ranks=ranks)
+            self.assertEqual([line["epoch"] for line in dynamics(undisturbed)], [1, 2, 3])
+            for moment in moments:
+                run = self.folder()
+                job = plumb("train", config, *settings, "--run", run, ranks=ranks,
+                            fault=dict(FAULT=f"tear:{moment}", FAULT_FOLDER=run))
+                self.assertNotEqual(job.code, 0, self.said(job))
+                self.train(config, *settings, run=run, ranks=ranks)
+                self.assertSameResults(results(run), results(undisturbed), f"killed at operation {moment}")
 
 
 class NotFinite(Suite):

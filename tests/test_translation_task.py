@@ -62,6 +62,19 @@ class TranslationTask(Suite):
         self.assertTrue(os.path.exists(f"{run}/subwords.model"))
         self.assertFalse(os.path.exists(f"{run}/test.logits.npy"))
 
+    def test_norms_of_the_last_layer(self):
+        """Of all target tokens; gradients of single tokens are not looked at."""
+        run = self.train(self.config, "epochs=1", "evaluate.train=true", "model.residual_dropout=0")
+        norms = metrics(run)[-1]["norms"]
+        self.assertEqual(list(norms), ["weights", "features", "logits"])
+        self.assertAlmostEqual(norms["features"], 16 ** 0.5, delta=1)  # the layer norm before it starts at 1
+        for ranks in (2, 3):
+            shared = metrics(self.train(self.config, "epochs=1", "evaluate.train=true", "model.residual_dropout=0", ranks=ranks))
+            for norm, value in norms.items():
+                self.assertAlmostEqual(shared[-1]["norms"][norm] / value, 1, delta=2e-3)
+        self.train(self.config, "evaluate.gradient_norms=[1]", code=INPUT)
+        self.assertIn("evaluate.gradient_norms", self.job.errors)
+
     def test_ranks_and_parts(self):
         """The same batches of sentences, shared in other ways."""
         alone = self.undisturbed(self.config)

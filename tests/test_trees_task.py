@@ -7,7 +7,7 @@ import os
 import random
 import shutil
 
-from jobs import (INPUT, USAGE, Job, Suite, checkpoint, contents, floats, main, metrics, npy, results, safetensors)
+from jobs import (INPUT, USAGE, Job, Suite, checkpoint, contents, dynamics, floats, main, metrics, npy, results, safetensors)
 
 WIDTH = 6
 CONFIG = """epochs: 2
@@ -68,10 +68,16 @@ class TreesTask(Suite):
         cls.dense = cls.write_class("dense.yaml", CONFIG.format(folder=cls.data, vectors=vectors).replace("SPARSE", "false"))
 
     def test_learns(self):
-        run = self.train(self.config, "epochs=8", "model.dropout=0.2", "evaluate.train=true")
+        run = self.train(self.config, "epochs=8", "model.dropout=0.2", "evaluate.train=true", "evaluate.gradient_norms=[8]")
         last = metrics(run)[-1]
         self.assertLess(last["test"]["error"], 0.25)
         self.assertLess(last["train_split"]["error"], 0.25)  # of roots, as the other splits; "train" is of all nodes
+        for norm in ("weights", "features", "logits"):
+            self.assertGreater(last["norms"][norm], 0)
+        gradients = dynamics(run)[0]["gradient_norms"]  # of roots, too
+        with open(f"{self.data}/train.txt", encoding="utf-8") as file:
+            self.assertLessEqual(gradients["samples"], len(file.readlines()))
+        self.assertEqual(gradients["samples"], sum(b["count"] for b in gradients["bins"]))
 
     def test_ranks_and_micro_batches(self):
         drop = "model.dropout=0.5"  # of the same nodes, wherever they are

@@ -52,6 +52,7 @@ static const Op *const table[] = {
     &reshape_op,
     &residual_norm_op,
     &residual_norm_backward_op,
+    &row_norms_op,
     &slice_op,
     &slice_backward_op,
     &softmax_op,

@@ -96,6 +96,7 @@ Value cast(Graph *, Value x, DType); /* FLOAT32 <-> BFLOAT16; x itself if it has
 Value softmax(Graph *, Value x);     /* over the last dimension */
 Value log_softmax(Graph *, Value x);
 Value dot(Graph *, Value x, Value weight); /* FLOAT64 [1]: sum of x * weight; equal shapes. Can end a graph */
+Value row_norms(Graph *, Value x); /* [..., C] -> FLOAT64 [rows]: Euclidean norms. Without a gradient */
 
 /* ---- dropout ---- */
 

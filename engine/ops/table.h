@@ -51,6 +51,7 @@ extern const Op relu_backward_op;
 extern const Op reshape_op;
 extern const Op residual_norm_op;
 extern const Op residual_norm_backward_op;
+extern const Op row_norms_op;
 extern const Op slice_op;
 extern const Op slice_backward_op;
 extern const Op softmax_op;

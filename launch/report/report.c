@@ -4,6 +4,7 @@
 #include "launch/report/html.h"
 #include "launch/report/report_figures.h"
 #include "launch/report/report_ood.h"
+#include "launch/report/report_records.h"
 #include "launch/report/report_sort.h"
 #include "launch/report/report_style.h"
 #include "launch/report/report_tables.h"
@@ -339,7 +340,8 @@ static Status write_curves(FILE *page, const Pages *pages)
     const Curve *curves = figure_curves(&count);
     const Split split = curve_split(pages);
     (void)fprintf(
-        page, "<p>All but the training loss are of the %s samples, at the end of each epoch.%s</p>\n",
+        page,
+        "<p>All but the training loss and norms are of the %s samples, at the end of each epoch.%s</p>\n",
         split_name(split),
         any_measured(pages, SPLIT_TRAIN) ? " Dashed: of the training samples, as evaluation sees them." : "");
     write_figure_limit(page, pages);
@@ -417,6 +419,7 @@ static Status write_page(FILE *page, const Pages *pages, const char *title)
     (void)fputs("<h2 class=\"page\">Training</h2>\n", page);
     if (any_epoch(pages)) TRY(write_curves(page, pages));
     report_training(page, pages->run, pages->colour, pages->count);
+    TRY(report_records(page, pages->run, pages->colour, pages->count));
     (void)fputs("<h2>Settings</h2>\n", page);
     TRY(report_settings(page, pages->run, pages->colour, pages->count));
     (void)fputs("<h2>Machine and versions</h2>\n", page);

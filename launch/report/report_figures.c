@@ -322,6 +322,10 @@ static double train_entropy_misclassified(const RunEpoch *epoch, Split split)
     return (void)split, entropy_misclassified(epoch, SPLIT_TRAIN);
 }
 
+static double weight_norm(const RunEpoch *epoch, Split split) { return (void)split, epoch->weight_norm; }
+static double feature_norm(const RunEpoch *epoch, Split split) { return (void)split, epoch->feature_norm; }
+static double logit_norm(const RunEpoch *epoch, Split split) { return (void)split, epoch->logit_norm; }
+
 static const Curve curves[] = {
     {"train-loss", "Training loss", "each run's own objective", false, train_loss, NULL},
     {"error", "Error, %", "dashed: on the training samples", true, error_of, train_error},
@@ -333,6 +337,10 @@ static const Curve curves[] = {
     {"entropy-correct", "Entropy, correct samples", "nats", false, entropy_correct, train_entropy_correct},
     {"entropy-misclassified", "Entropy, misclassified samples", "nats", false, entropy_misclassified,
      train_entropy_misclassified},
+    {"weight-norm", "Weight norm, last layer", "", false, weight_norm, NULL},
+    {"feature-norm", "Feature norm, last layer", "mean over the training samples", false, feature_norm,
+     NULL},
+    {"logit-norm", "Logit norm", "mean over the training samples", false, logit_norm, NULL},
 };
 
 const Curve *figure_curves(int *count)

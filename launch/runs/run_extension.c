@@ -51,8 +51,11 @@ Status run_extension_begin(const RunFolder *run, const RunExtension *extension)
                    extension->setting, extension->from, extension->to, when);
     TRY(record_path(run, path));
     TRY(file_append_line(path, line));
-    TRY(file_join(path, run->path, "evaluation.json"));
-    (void)unlink(path);
+    static const char *const finals[] = {"evaluation.json", RUN_BEST_MODELS};
+    for (size_t i = 0; i < sizeof finals / sizeof finals[0]; ++i) {
+        TRY(file_join(path, run->path, finals[i]));
+        (void)unlink(path);
+    }
     log_info("%s had %" PRId64 " %s and goes on to %" PRId64, run->path, extension->from, extension->setting,
              extension->to);
     return OK;

@@ -28,6 +28,11 @@ static const char *const harmless[] = {"device",
                                        "evaluate.every_steps",
                                        "evaluate.bins",
                                        "evaluate.bootstrap",
+                                       "evaluate.train_every",
+                                       "evaluate.norms",
+                                       "evaluate.gradient_norms",
+                                       "evaluate.train_reliability",
+                                       "evaluate.best_models",
                                        "checkpoint.epochs",
                                        "checkpoint.minutes",
                                        "checkpoint.keep",
@@ -313,7 +318,7 @@ static Status check_writable(const RunFolder *run)
     char path[PATH_MAX];
     TRY(file_join(path, run->checkpoints, "step"));
     TRY(file_check_writable(path));
-    TRY(file_join(path, run->path, "metrics.jsonl"));
+    TRY(file_join(path, run->path, RUN_METRICS));
     return file_check_writable(path);
 }
 
@@ -349,19 +354,29 @@ bool run_folder_is_complete(const RunFolder *run)
     return complete;
 }
 
-Status run_folder_write_evaluation(const RunFolder *run, const char *json)
+static Status write_text(const RunFolder *run, const char *file, const char *text)
 {
     char path[PATH_MAX];
-    TRY(file_join(path, run->path, "evaluation.json"));
-    return file_write(path, json, strlen(json));
+    TRY(file_join(path, run->path, file));
+    return file_write(path, text, strlen(text));
 }
 
-/* ---- metrics ---- */
+Status run_folder_write_best_models(const RunFolder *run, const char *json)
+{
+    return write_text(run, RUN_BEST_MODELS, json);
+}
 
-Status run_folder_append_metrics(const RunFolder *run, const char *line)
+Status run_folder_write_evaluation(const RunFolder *run, const char *json)
+{
+    return write_text(run, "evaluation.json", json);
+}
+
+/* ---- lines ---- */
+
+Status run_folder_append(const RunFolder *run, const char *file, const char *line)
 {
     char path[PATH_MAX];
-    TRY(file_join(path, run->path, "metrics.jsonl"));
+    TRY(file_join(path, run->path, file));
     return file_append_line(path, line);
 }
 
@@ -374,12 +389,12 @@ static bool is_before(const char *line, size_t length, int64_t step)
     return before;
 }
 
-Status run_folder_rewind_metrics(const RunFolder *run, int64_t step)
+static Status rewind_file(const RunFolder *run, const char *file, int64_t step)
 {
     char path[PATH_MAX];
     char *text;
     size_t size;
-    TRY(file_join(path, run->path, "metrics.jsonl"));
+    TRY(file_join(path, run->path, file));
     if (!file_exists(path)) return OK;
     TRY(file_read(path, METRICS_LIMIT, &text, &size));
     size_t kept = 0;
@@ -396,6 +411,12 @@ Status run_folder_rewind_metrics(const RunFolder *run, int64_t step)
     Status status = kept < size ? file_write(path, text, kept) : OK;
     free(text);
     return status;
+}
+
+Status run_folder_rewind(const RunFolder *run, int64_t step)
+{
+    TRY(rewind_file(run, RUN_DYNAMICS, step));
+    return rewind_file(run, RUN_METRICS, step);
 }
 
 /* ---- checkpoints ---- */

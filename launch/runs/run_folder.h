@@ -3,11 +3,13 @@
  *   config.yaml                  the resolved config
  *   environment.json             machine, versions, ranks
  *   metrics.jsonl                one object an epoch
+ *   dynamics.jsonl               one object for each epoch after which the training split was looked at (launch/train/dynamics_line.h)
  *   checkpoints/                 step-NNNNNNNNNN.*, best.*, best-MEASURE.*, epoch-NNNN.*, kept-NNNNNNNNNN.* (kept_models.h),
  *                                average.*
  *   test.logits.npy, test.labels.npy, validation.*
  *                                predictions of the end
  *   extensions.jsonl             when the run was given more epochs (run_extension.h)
+ *   best_models.json             the final evaluation of the models best.* and best-MEASURE.*
  *   evaluation.json              the final evaluation; its presence says that the run is complete
  *   failure.txt                  why the last job on the run failed; gone once another begins
  *   lock                         held while a job works on the run
@@ -53,9 +55,15 @@ void run_folder_forget_failure(const RunFolder *);
 
 bool run_folder_is_complete(const RunFolder *);
 
-/* Drops metric lines of steps after `step` (they will come again) and half-written ones. */
-CHECKED Status run_folder_rewind_metrics(const RunFolder *, int64_t step);
-CHECKED Status run_folder_append_metrics(const RunFolder *, const char *line);
+/* The files that grow while the run trains: lines that are objects with a "step". */
+#define RUN_METRICS "metrics.jsonl"
+#define RUN_DYNAMICS "dynamics.jsonl"
+CHECKED Status run_folder_append(const RunFolder *, const char *file, const char *line);
+/* Of all of them: drops lines of steps after `step` (they will come again) and half-written ones. */
+CHECKED Status run_folder_rewind(const RunFolder *, int64_t step);
+
+#define RUN_BEST_MODELS "best_models.json"
+CHECKED Status run_folder_write_best_models(const RunFolder *, const char *json);
 /* The mark of completeness; the last thing a run writes. */
 CHECKED Status run_folder_write_evaluation(const RunFolder *, const char *json);
 

@@ -87,7 +87,7 @@ static Interval read_interval(const cJSON *intervals, const char *name, bool *al
 
 static bool is_fraction(double value) { return value >= 0 && value <= 1; }
 
-static Status read_bins(const char *path, const char *stage, const cJSON *bins, RunMeasure *measure)
+Status run_measure_read_bins(const char *path, const char *stage, const cJSON *bins, RunMeasure *measure)
 {
     const int count = cJSON_GetArraySize(bins);
     if (!cJSON_IsArray(bins) || count < 1)
@@ -138,10 +138,10 @@ static Status read_measure(const char *path, const char *stage, const cJSON *obj
         if (!measure->has_intervals)
             return fail(STATUS_INPUT, "%s: %s.interval is not three pairs of numbers", path, stage);
     }
-    return read_bins(path, stage, cJSON_GetObjectItemCaseSensitive(object, "bins"), measure);
+    return run_measure_read_bins(path, stage, cJSON_GetObjectItemCaseSensitive(object, "bins"), measure);
 }
 
-static Status read_evaluation_object(const char *path, const cJSON *object, RunSummary *run)
+Status run_summary_read_evaluation(RunSummary *run, const char *path, const cJSON *object)
 {
     static const char *const stage[EVALUATE_STAGES] = {
         [EVALUATE_BEFORE] = "before", [EVALUATE_AFTER_ECE] = "after_ece", [EVALUATE_AFTER_NLL] = "after_nll"};
@@ -168,7 +168,7 @@ static Status read_evaluation(RunSummary *run, const char *path)
 {
     cJSON *object = NULL;
     Status status = json_file_read(path, &object);
-    if (status == OK) status = read_evaluation_object(path, object, run);
+    if (status == OK) status = run_summary_read_evaluation(run, path, object);
     cJSON_Delete(object);
     run->state = status == OK ? RUN_COMPLETE : RUN_DAMAGED;
     if (status != OK)
@@ -194,6 +194,9 @@ static bool read_epoch(const char *line, size_t length, RunEpoch *epoch)
     epoch->logit_norm = number_of(norms, "logits");
     epoch->seconds = number_of(object, "seconds");
     epoch->samples_per_second = number_of(object, "samples_per_second");
+    epoch->weight_norm = number_of(norms, "weights");
+    epoch->feature_norm = number_of(norms, "features");
+    epoch->logit_norm = number_of(norms, "logits");
     static const char *const others[] = {"tokens_per_second",
                                          "images_per_second"}; /* of translation; of version 0.1 */
     for (int i = 0; i < 2 && isnan(epoch->samples_per_second); ++i)
@@ -207,6 +210,7 @@ static bool read_epoch(const char *line, size_t length, RunEpoch *epoch)
         split->nll = number_of(part, "nll");
         split->nll_correct = number_of(part, "nll_correct");
         split->nll_misclassified = number_of(part, "nll_misclassified");
+        split->entropy = number_of(part, "mean_entropy");
         split->entropy_correct = number_of(part, "entropy_correct");
         split->entropy_misclassified = number_of(part, "entropy_misclassified");
         split->ece = number_of(part, "ece");
@@ -394,10 +398,15 @@ static Status load_run(RunSummary *run)
     return OK;
 }
 
-static void free_run(RunSummary *run)
+void run_summary_free_evaluation(RunSummary *run)
 {
     for (int i = 0; i < EVALUATE_STAGES; ++i)
         free(run->measure[i].bin);
+}
+
+static void free_run(RunSummary *run)
+{
+    run_summary_free_evaluation(run);
     free_facts(&run->setting);
     free_facts(&run->environment);
     free(run->epoch);

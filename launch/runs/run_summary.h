@@ -7,6 +7,7 @@
 #include "engine/data/images/dataset.h"
 #include "launch/evaluate/evaluate.h"
 
+#include <cJSON.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -33,8 +34,8 @@ typedef struct {
 
 typedef struct {
     bool measured;
-    double error, nll, nll_correct, nll_misclassified, entropy_correct, entropy_misclassified, ece, ada_ece,
-        classwise_ece;
+    double error, nll, nll_correct, nll_misclassified, entropy, entropy_correct, entropy_misclassified, ece,
+        ada_ece, classwise_ece;
 } RunEpochSplit;
 
 typedef struct {
@@ -43,6 +44,7 @@ typedef struct {
         logit_norm; /* at the last linear layer; the others are means over the training split */
     RunEpochSplit
         split[SPLIT_COUNT]; /* as evaluation sees them; the training split where evaluate.train was on */
+    double weight_norm, feature_norm, logit_norm; /* of the last linear layer (evaluate.norms) */
 } RunEpoch;
 
 typedef struct {
@@ -81,6 +83,13 @@ typedef struct {
 CHECKED Status run_summaries_load(const char *const paths[], int count, RunSummary **summaries,
                                   int *summary_count);
 void run_summaries_free(RunSummary *, int count); /* NULL is allowed */
+
+/* What an evaluation.json says, and the evaluations of best_models.json: fills in of the summary what comes of it. The bins are there to
+ * be freed after an error, too. `path` is named in errors. */
+CHECKED Status run_summary_read_evaluation(RunSummary *, const char *path, const cJSON *evaluation);
+void run_summary_free_evaluation(RunSummary *);
+/* "bins" of a stage of it, and of train_reliability in dynamics.jsonl: the measure's bins; `part` is named in errors. */
+CHECKED Status run_measure_read_bins(const char *path, const char *part, const cJSON *bins, RunMeasure *);
 
 /* The value of a setting or of the environment; NULL if it has none. */
 const char *run_facts_find(const RunFacts *, const char *name);

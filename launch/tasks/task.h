@@ -172,6 +172,8 @@ const Task *const *tasks_table(int *count);
 /* The task whose data set dataset.name names. STATUS_INPUT names file and line, and the nearest known name. */
 CHECKED Status task_find(const Config *, const Task **);
 void task_data_free(TaskData *); /* NULL is allowed */
+/* The place of class k among those that evaluation does not leave out; of `classes` their number. */
+int64_t task_measured_class(const TaskData *, int64_t k);
 
 /* The hash of the vocabulary as checkpoints hold it, under the key "vocabulary"; "" for data without one. */
 enum { VOCABULARY_TEXT = 20 };

@@ -1,14 +1,12 @@
 #include "launch/train/epoch_metrics.h"
 
 #include "engine/base/log.h"
-#include "engine/base/memory.h"
+#include "launch/runs/json_file.h"
 #include "launch/runs/run_summary.h"
 
-#include <cJSON.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 /* "train" is what the steps of the epoch found, each with the network of its moment. */
 static const char *epoch_split_name(Split split)
@@ -16,10 +14,24 @@ static const char *epoch_split_name(Split split)
     return split == SPLIT_TRAIN ? EPOCH_TRAIN_SPLIT : split_name(split);
 }
 
-Status epoch_metrics_measure(Session *session, EpochMetrics *metrics)
+static Status measure_training_split(Session *session, EpochMoment moment, EpochMetrics *metrics)
 {
-    for (int split = 0; split < SPLIT_COUNT; ++split) {
-        if (session->evaluate[split].source == NULL) continue;
+    const TrainingWishes wishes =
+        training_wishes(&session->experiment, moment.evaluated, moment.epoch_ends ? moment.epoch + 1 : 0);
+    if (!training_wishes_any(&wishes)) return OK;
+    TRY(training_pass_measure(session, &wishes, moment.epoch, &metrics->training));
+    metrics->has[SPLIT_TRAIN] = wishes.calibration;
+    if (wishes.calibration) metrics->split[SPLIT_TRAIN] = metrics->training.calibration;
+    return OK;
+}
+
+Status epoch_metrics_measure(Session *session, EpochMoment moment, EpochMetrics *metrics)
+{
+    metrics->has_norms = session->experiment.evaluate.norms;
+    if (metrics->has_norms) TRY(session_weight_norm(session, &metrics->weight_norm));
+    TRY(measure_training_split(session, moment, metrics));
+    for (int split = 0; split < SPLIT_COUNT && moment.evaluated; ++split) {
+        if (split == SPLIT_TRAIN || session->evaluate[split].source == NULL) continue;
         TRY(session_calibration(session, (Split)split, &metrics->split[split]));
         metrics->has[split] = true;
     }
@@ -42,55 +54,50 @@ void epoch_metrics_print(const EpochMetrics *metrics, int64_t epochs)
     log_info("%s | %.1f s, %.0f %s/s", text, metrics->seconds, metrics->rate, metrics->unit);
 }
 
-/* Numbers of full precision; JSON has no NaN, so what has no value is null. */
-static void add_number(cJSON *object, const char *name, double value)
+static void add_norms(cJSON *object, const EpochMetrics *metrics)
 {
-    char text[40];
-    if (isfinite(value))
-        (void)snprintf(text, sizeof text, "%.17g", value);
-    else
-        (void)snprintf(text, sizeof text, "null");
-    cJSON_AddRawToObject(object, name, text);
+    const TrainingMeasures *training = &metrics->training;
+    cJSON *norms = cJSON_AddObjectToObject(object, "norms");
+    json_add_number(norms, "weights", metrics->weight_norm);
+    if (!training->has.norms) return;
+    json_add_number(norms, "features", norm_sums_mean(&training->norms, NORM_FEATURES));
+    json_add_number(norms, "logits", norm_sums_mean(&training->norms, NORM_LOGITS));
 }
 
 Status epoch_metrics_json(const EpochMetrics *metrics, char **line)
 {
     cJSON *object = cJSON_CreateObject();
-    add_number(object, "epoch", metrics->epoch);
-    add_number(object, "step", (double)metrics->step);
-    add_number(object, "learning_rate", metrics->learning_rate);
-    add_number(object, "gradient_norm", metrics->gradient_norm);
+    json_add_number(object, "epoch", metrics->epoch);
+    json_add_number(object, "step", (double)metrics->step);
+    json_add_number(object, "learning_rate", metrics->learning_rate);
+    json_add_number(object, "gradient_norm", metrics->gradient_norm);
     cJSON *train = cJSON_AddObjectToObject(object, "train");
-    add_number(train, "loss", metrics->train_loss);
-    add_number(train, "error", metrics->train_error);
+    json_add_number(train, "loss", metrics->train_loss);
+    json_add_number(train, "error", metrics->train_error);
     for (int split = 0; split < SPLIT_COUNT; ++split) {
         if (!metrics->has[split]) continue;
         const Calibration *c = &metrics->split[split];
         cJSON *part = cJSON_AddObjectToObject(object, epoch_split_name((Split)split));
-        add_number(part, "error", c->error);
-        add_number(part, "nll", c->nll);
-        add_number(part, "nll_correct", c->nll_correct);
-        add_number(part, "nll_misclassified", c->nll_misclassified);
-        add_number(part, "ece", c->ece);
-        add_number(part, "ada_ece", calibration_has_ada_ece(c) ? c->ada_ece : NAN);
+        json_add_number(part, "error", c->error);
+        json_add_number(part, "nll", c->nll);
+        json_add_number(part, "nll_correct", c->nll_correct);
+        json_add_number(part, "nll_misclassified", c->nll_misclassified);
+        json_add_number(part, "ece", c->ece);
+        json_add_number(part, "ada_ece", calibration_has_ada_ece(c) ? c->ada_ece : NAN);
         if (!calibration_has_ada_ece(
                 c)) /* says nothing of samples whose confidences are equal: calibration.h */
-            add_number(part, "ada_ece_left_out", (double)c->ada_ece_left_out / (double)c->samples);
-        add_number(part, "classwise_ece", c->classwise_ece);
-        add_number(part, "mce", c->mce);
-        add_number(part, "brier", c->brier);
-        add_number(part, "mean_confidence", c->mean_confidence);
-        add_number(part, "mean_entropy", c->mean_entropy);
-        add_number(part, "entropy_correct", c->entropy_correct);
-        add_number(part, "entropy_misclassified", c->entropy_misclassified);
-        if (split == SPLIT_VALIDATION && !isnan(metrics->bleu)) add_number(part, "bleu", metrics->bleu);
+            json_add_number(part, "ada_ece_left_out", (double)c->ada_ece_left_out / (double)c->samples);
+        json_add_number(part, "classwise_ece", c->classwise_ece);
+        json_add_number(part, "mce", c->mce);
+        json_add_number(part, "brier", c->brier);
+        json_add_number(part, "mean_confidence", c->mean_confidence);
+        json_add_number(part, "mean_entropy", c->mean_entropy);
+        json_add_number(part, "entropy_correct", c->entropy_correct);
+        json_add_number(part, "entropy_misclassified", c->entropy_misclassified);
+        if (split == SPLIT_VALIDATION && !isnan(metrics->bleu)) json_add_number(part, "bleu", metrics->bleu);
     }
-    add_number(object, "seconds", metrics->seconds);
-    add_number(object, metrics->rate_name, metrics->rate);
-    char *text = cJSON_PrintUnformatted(object);
-    cJSON_Delete(object);
-    if (text == NULL) return fail(STATUS_MEMORY, "no memory for a line of metrics");
-    Status status = text_copy(text, line);
-    cJSON_free(text);
-    return status;
+    if (metrics->has_norms) add_norms(object, metrics);
+    json_add_number(object, "seconds", metrics->seconds);
+    json_add_number(object, metrics->rate_name, metrics->rate);
+    return json_line(object, "a line of metrics", line);
 }

@@ -4,6 +4,7 @@
 #include "engine/base/memory.h"
 #include "engine/base/npy.h"
 #include "launch/runs/bleu_curves.h"
+#include "launch/train/evaluate_best.h"
 #include "launch/train/evaluate_stream.h"
 #include "launch/train/inference_calibration.h"
 #include "launch/train/run_session.h"
@@ -176,29 +177,37 @@ static EvaluateOptions options_of(const Session *session)
     return options;
 }
 
+/* But for evaluation.json, by whose presence the run is complete. Rank 0. */
+static Status keep_evaluation(const RunFolder *run, int64_t step, bool quiet, const OodResult *ood,
+                              EvaluationResult *result, char **json)
+{
+    result->checkpoint = "last";
+    result->step = step;
+    TRY(evaluation_json(result, json));
+    if (ood->count > 0) TRY(ood_result_write(ood, run->path, "last"));
+    if (!quiet) evaluation_print(result, stdout);
+    return OK;
+}
+
 Status evaluate_trained(Session *session, const RunFolder *run, int64_t step, bool quiet)
 {
     EvaluationResult *result;
+    char *json = NULL;
     const EvaluateOptions options = options_of(session);
+    const bool is_first = session->world->rank == 0;
     Status status = memory_new(&result, 1, sizeof *result, "evaluation");
     OodResult ood = {.count = 0};
     const EvaluateOutside outside = {&session->experiment.evaluate.ood, true, &ood};
     TRY_ELSE(done, comm_agree(session->world, status));
     status = evaluate_network(session, SPLIT_TEST, &options, &outside, run->path, result);
-    if (status == OK && session->world->rank == 0) {
-        char *json;
-        result->checkpoint = "last";
-        result->step = step;
-        status = evaluation_json(result, &json);
-        if (status == OK) {
-            status = run_folder_write_evaluation(run, json);
-            free(json);
-        }
-        if (status == OK && ood.count > 0) status = ood_result_write(&ood, run->path, "last");
-        if (status == OK && !quiet) evaluation_print(result, stdout);
-    }
+    if (status == OK && is_first) status = keep_evaluation(run, step, quiet, &ood, result, &json);
+    TRY_ELSE(done, comm_agree(session->world, status));
+    if (session->experiment.evaluate.best_models)
+        TRY_ELSE(done, evaluate_best_models(session, run, &options, result, step));
+    if (is_first) status = run_folder_write_evaluation(run, json);
     status = comm_agree(session->world, status);
 done:
+    free(json);
     ood_result_free(&ood);
     free(result);
     return status;

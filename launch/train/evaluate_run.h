@@ -19,8 +19,8 @@ typedef struct {
 CHECKED Status evaluate_network(Session *, Split split, const EvaluateOptions *, const EvaluateOutside *,
                                 const char *predictions, EvaluationResult *);
 
-/* The end of a training run, after so many steps: predictions, evaluation.json, ood.json if the config has evaluate.ood, and, unless quiet, the table on
- * the terminal.
+/* The end of a training run, after so many steps: predictions, evaluation.json, ood.json if the config has evaluate.ood, best_models.json if it has
+ * evaluate.best_models, and, unless quiet, the table on the terminal. The session then holds another model than the last.
  * Collective. */
 CHECKED Status evaluate_trained(Session *, const RunFolder *, int64_t step, bool quiet);
 

@@ -246,6 +246,23 @@ static Status read_ood(const Config *config, OodChoices *choices)
     return OK;
 }
 
+static EpochList read_epochs(const Config *config, const char *name)
+{
+    EpochList list;
+    list.count = config_integers(config, name, &list.epoch);
+    return list;
+}
+
+/* Logits that are too many to be kept are too many to be looked at one by one. */
+static void read_dynamics(const Config *config, Experiment *experiment)
+{
+    experiment->evaluate.norms = config_flag(config, "evaluate.norms");
+    experiment->evaluate.best_models = config_flag(config, "evaluate.best_models");
+    if (experiment->data->task->streams) return;
+    experiment->evaluate.gradient_norms = read_epochs(config, "evaluate.gradient_norms");
+    experiment->evaluate.train_reliability = read_epochs(config, "evaluate.train_reliability");
+}
+
 /* What is read for training alone. */
 static Status read_training(const Config *config, Experiment *experiment)
 {
@@ -255,7 +272,10 @@ static Status read_training(const Config *config, Experiment *experiment)
     TRY(read_optimizer(config, experiment));
     experiment->evaluate.every = config_integer(config, "evaluate.every");
     experiment->evaluate.train = config_flag(config, "evaluate.train");
+    if (experiment->evaluate.train)
+        experiment->evaluate.train_every = config_integer(config, "evaluate.train_every");
     experiment->evaluate.every_steps = config_integer(config, "evaluate.every_steps");
+    read_dynamics(config, experiment);
     if (experiment->data->task->outside != NULL) TRY(read_ood(config, &experiment->evaluate.ood));
     experiment->checkpoint.epochs = config_integer(config, "checkpoint.epochs");
     experiment->checkpoint.keep = config_integer(config, "checkpoint.keep");
@@ -313,6 +333,12 @@ void experiment_free(Experiment *experiment)
     experiment->data = NULL;
     free(experiment->groups);
     experiment->groups = NULL;
+}
+
+bool experiment_wants_norms(const Experiment *experiment)
+{
+    return (experiment->evaluate.train && experiment->evaluate.norms) ||
+           experiment->evaluate.gradient_norms.count > 0;
 }
 
 Status experiment_check_init(const Experiment *experiment)

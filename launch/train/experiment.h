@@ -15,6 +15,12 @@
 
 typedef enum { DEVICE_WISH_AUTO, DEVICE_WISH_CPU, DEVICE_WISH_CUDA } DeviceWish;
 
+/* Numbers of epochs, counted from 1; the config's. */
+typedef struct {
+    const int64_t *epoch;
+    int count;
+} EpochList;
+
 typedef struct Experiment {
     const Config *config; /* for errors that name a setting's place */
     TaskData *data;       /* described; owned */
@@ -41,9 +47,13 @@ typedef struct Experiment {
     Schedule schedule;      /* total_steps is for the trainer to set */
 
     struct {
-        int64_t every;       /* epochs; 0: only at the end */
-        bool train;          /* the training split, too */
-        int64_t every_steps; /* 0: only at the ends of epochs */
+        int64_t every;                               /* epochs; 0: only at the end */
+        bool train;                                  /* the training split, too */
+        int64_t train_every;                         /* epochs */
+        int64_t every_steps;                         /* 0: only at the ends of epochs */
+        bool norms;                                  /* of the last linear layer */
+        EpochList gradient_norms, train_reliability; /* after which epochs these are measured */
+        bool best_models;                            /* at the end, those of checkpoint.best */
         int bins;
         int64_t bootstrap;
         struct {
@@ -71,6 +81,9 @@ typedef struct Experiment {
  * effect. Opens nothing. STATUS_INPUT names file and line. Release with experiment_free, also after an error. */
 CHECKED Status experiment_read(const Config *, TaskShare, Experiment *);
 void experiment_free(Experiment *);
+
+/* Are the norms of the last linear layer's inputs ever wanted of the training split? */
+bool experiment_wants_norms(const Experiment *);
 
 /* That the file of starting weights, if there is to be one, is there and is such a file. */
 CHECKED Status experiment_check_init(const Experiment *);

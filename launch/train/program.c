@@ -1,5 +1,8 @@
 #include "launch/train/program.h"
 
+#include "engine/ops/ops.h"
+#include "engine/ops/table.h"
+
 /* ---- building ---- */
 
 static void add_loss_inputs(Program *program, Value *target, Value *weight)
@@ -30,14 +33,52 @@ static Status match_fields(Program *program)
     return OK;
 }
 
+/* The linear layer that networks end in; NULL for one that ends otherwise. */
+static const Node *last_layer(const Graph *graph, Value logits)
+{
+    if (graph_failed(graph) || graph_producer(graph, logits) < 0) return NULL;
+    const Node *node = graph_node_at(graph, graph_producer(graph, logits));
+    return node->op == &linear_op && graph_role(graph, node->input[1]) == ROLE_PARAMETER ? node : NULL;
+}
+
+static Value kept_norms(Graph *graph, Value x)
+{
+    const Value norms = row_norms(graph, x);
+    graph_keep(graph, norms);
+    return norms;
+}
+
+static void look_at_last_layer(const ProgramOptions *options, Value logits, Program *program)
+{
+    Graph *graph = program->graph;
+    const Node *layer = last_layer(graph, logits);
+    if (layer != NULL) {
+        const Value features = layer->input[0];
+        program->last_weight = layer->input[1];
+        if (!options->norms) return;
+        program->feature_norms = kept_norms(graph, features);
+        program->logit_norms = kept_norms(graph, logits);
+    } else if (options->norms) {
+        graph_fail(graph, STATUS_INTERNAL,
+                   "the network does not end in a linear layer, whose norms are wanted");
+    }
+}
+
 Status program_build(const ProgramOptions *options, const BatchShape *shape, Program *program)
 {
-    *program = (Program){.shape = *shape, .clock = NO_VALUE, .logits = NO_VALUE, .sums = NO_VALUE};
+    *program = (Program){.shape = *shape,
+                         .clock = NO_VALUE,
+                         .logits = NO_VALUE,
+                         .sums = NO_VALUE,
+                         .last_weight = NO_VALUE,
+                         .feature_norms = NO_VALUE,
+                         .logit_norms = NO_VALUE};
     TRY(graph_create(options->mode, options->compute, &program->graph));
     Graph *graph = program->graph;
     Value target = NO_VALUE, weight = NO_VALUE;
     if (options->loss != NULL) add_loss_inputs(program, &target, &weight);
     const Value logits = options->build(graph, shape, options->context);
+    look_at_last_layer(options, logits, program);
     const bool taken = options->loss != NULL && options->fuse && loss_takes_logits(graph, logits);
     if (!taken) {
         program->logits = logits;
@@ -101,6 +142,7 @@ Status program_build_evaluation(const Experiment *experiment, const TaskData *da
     const ProgramOptions options = {.mode = GRAPH_EVALUATE,
                                     .compute = experiment->compute,
                                     .fuse = experiment->fuse,
+                                    .norms = split == SPLIT_TRAIN && experiment_wants_norms(experiment),
                                     .build = build_task,
                                     .context = &network};
     return program_build(&options, shape, program);

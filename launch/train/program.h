@@ -20,7 +20,10 @@ typedef struct {
     Value input[BATCH_MAX_FIELDS]; /* of each field of the shape; NO_VALUE where it stays on the host */
     Value clock;                   /* NO_VALUE where nothing asks for it */
     Value logits, sums;            /* kept results; sums only in training */
-    int fused;                     /* chains of nodes that became one */
+    Value last_weight;             /* parameter [classes, width] of the linear layer that makes the logits */
+    Value feature_norms,
+        logit_norms; /* kept results FLOAT64 [rows], if they are wanted: of what that layer reads, and of the logits */
+    int fused;                               /* chains of nodes that became one */
     Recording recording[PROGRAM_RECORDINGS]; /* evaluation: the first */
 } Program;
 
@@ -31,6 +34,7 @@ typedef struct {
     GraphMode mode;
     DType compute;
     bool fuse;
+    bool norms;              /* of the rows of features and logits */
     const LossOptions *loss; /* of a graph with sums; NULL: logits alone */
     bool differentiate;
     const OptimizerOptions

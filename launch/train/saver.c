@@ -84,10 +84,10 @@ static Status write_checkpoint(const Saver *saver, const Position *position)
     return run_folder_prune(saver->run, stem);
 }
 
-/* "best" by the first measure of the list, "best-nll" by a further one. */
-static void best_stem(const Measure *const best[], int index, char stem[64])
+void saver_best_stem(const Experiment *experiment, int index, char stem[64])
 {
-    (void)snprintf(stem, 64, index == 0 ? "best" : "best-%s", best[index]->name);
+    const Measure *measure = experiment->checkpoint.best[index];
+    (void)snprintf(stem, 64, index == 0 ? "best" : "best-%s", measure->name);
 }
 
 /* A copy goes with the last that refers to it. */
@@ -114,9 +114,9 @@ static Status write_best(const Saver *saver)
         const BestModel *model = &saver->best[i];
         char stem[64];
         if (model->copy == NULL) continue;
-        const Measure *const *best = saver->session->experiment.checkpoint.best;
-        best_stem(best, i, stem);
-        TRY(write_model(saver, model->copy, &model->position, stem, best[i]));
+        const Experiment *experiment = &saver->session->experiment;
+        saver_best_stem(experiment, i, stem);
+        TRY(write_model(saver, model->copy, &model->position, stem, experiment->checkpoint.best[i]));
     }
     return OK;
 }
@@ -355,7 +355,7 @@ Status saver_open(Saver *saver, Session *session, RunFolder *run, Position *posi
     if (session->world->rank == 0) {
         const TaskData *data = session->data;
         if (data->task->write_files != NULL) status = data->task->write_files(data, run->path);
-        if (status == OK) status = run_folder_rewind_metrics(run, position->step);
+        if (status == OK) status = run_folder_rewind(run, position->step);
         /* A job that was killed as it saved may have left the checkpoint before, or half of the next. */
         if (status == OK) status = run_folder_prune(run, saver->restored);
     }

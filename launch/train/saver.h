@@ -56,6 +56,8 @@ bool saver_is_overdue(const Saver *, double minutes);
 /* The model is the best so far by those measures of checkpoint.best that are marked: it is written before the next checkpoint is,
  * unless a better one comes. A job that is killed before finds it again. */
 CHECKED Status saver_keep_best(Saver *, const Position *, const bool by[MEASURES_MOST]);
+/* The file of the best model by measure `index` of checkpoint.best: "best" by the first one, "best-nll" by a further one. */
+void saver_best_stem(const Experiment *, int index, char stem[64]);
 /* Writes the model of this position, to stay unless checkpoint.keep_last says otherwise: that of the epoch that ends here, or
  * of the step. */
 CHECKED Status saver_keep_epoch(Saver *, const Position *);

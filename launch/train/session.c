@@ -4,15 +4,26 @@
 #include "engine/base/memory.h"
 #include "engine/base/safetensors.h"
 #include "engine/plan/checkpoint.h"
+#include "launch/train/training_pass.h"
 
 #include <stdlib.h>
 
 /* ---- feeds ---- */
 
+/* Of tokens about. */
+static int64_t steps_of_epoch(const TaskData *data)
+{
+    const int64_t steps = (data->count[SPLIT_TRAIN] + data->batch - 1) / data->batch;
+    return steps > 0 ? steps : 1;
+}
+
 static bool is_evaluated(const Session *session, int split, bool training)
 {
-    if (split == SPLIT_TRAIN && !(training && session->experiment.evaluate.train)) return false;
-    return session->data->count[split] > 0;
+    const TaskData *data = session->data;
+    if (split == SPLIT_TRAIN && !training) return false;
+    if (split == SPLIT_TRAIN && !training_wishes_ever(&session->experiment, steps_of_epoch(data)))
+        return false;
+    return data->count[split] > 0;
 }
 
 static Status build_feed(Session *session, TaskData *data, Split split, bool training, Feed *feed)
@@ -110,18 +121,26 @@ static Status open_rows(Session *session, Split split)
     return device_allocate(session->device, rows * sizeof(float), "weights", (void **)&feed->weights);
 }
 
-/* Opened before the first step, since memory that is freed later would make recordings be made anew. */
-static Status open_calibration(Session *session, Split split)
+Status session_open_calibration(const Session *session, Split split, int bins, CalibrationPass **pass)
 {
-    Feed *feed = &session->evaluate[split];
-    TRY(open_rows(session, split));
     const CalibrationSetup setup = {.name = split_name(split),
                                     .classes = session->data->classes,
                                     .masked = session->data->masked,
                                     .temperature = 1,
-                                    .bins = session->experiment.evaluate.bins,
+                                    .bins = bins,
                                     .most_rows = session_most_rows(session, split)};
-    return calibration_pass_open(session->device, &setup, &feed->calibration);
+    return calibration_pass_open(session->device, &setup, pass);
+}
+
+/* Opened before the first step, since memory that is freed later would make recordings be made anew. */
+static Status open_calibration(Session *session, Split split)
+{
+    const Experiment *experiment = &session->experiment;
+    TRY(open_rows(session, split));
+    if (split == SPLIT_TRAIN) TRY(training_pass_open(session, &session->training));
+    if (split == SPLIT_TRAIN && !experiment->evaluate.train) return OK;
+    return session_open_calibration(session, split, experiment->evaluate.bins,
+                                    &session->evaluate[split].calibration);
 }
 
 static void close_feed(Session *session, Feed *feed)
@@ -247,6 +266,7 @@ void session_close(Session *session)
     /* First, since what is outstanding goes to the memory of the others. */
     collective_free(session->collective);
     collective_free(session->host_collective);
+    training_pass_close(session->training);
     close_feed(session, &session->train);
     for (int split = 0; split < SPLIT_COUNT; ++split)
         close_feed(session, &session->evaluate[split]);
@@ -373,15 +393,6 @@ typedef struct {
     int32_t *labels; /* [count, measured classes], [count] */
 } Download;
 
-/* The place of class k among those that are measured. */
-static int64_t measured_class(const TaskData *data, int64_t k)
-{
-    int64_t place = 0;
-    for (int64_t c = 0; c < k; ++c)
-        place += data->masked == NULL || data->masked[c] == 0;
-    return place;
-}
-
 static Status take_download(void *taker, const float *logits, const BatchPart *part)
 {
     const Download *download = taker;
@@ -420,11 +431,11 @@ static Status download_feed(Session *session, const TaskData *data, Feed *feed, 
     Download download = {.session = session, .data = data, .feed = feed, .share = out};
     Status status;
     TRY(describe_share(session, data, feed, split, out));
-    out->classes = measured_class(data, data->classes);
+    out->classes = task_measured_class(data, data->classes);
     TRY_ELSE(failed, comm_agree(session->world, allocate_download(&download)));
     TRY_ELSE(failed, evaluate_share(session, feed, take_download, &download));
     for (int64_t i = 0; i < out->count; ++i)
-        download.labels[i] = (int32_t)measured_class(data, data->label[split][out->first + i]);
+        download.labels[i] = (int32_t)task_measured_class(data, data->label[split][out->first + i]);
     free(download.part);
     out->values = *logits = download.logits;
     out->labels = labels != NULL ? download.labels : NULL;
@@ -499,31 +510,4 @@ Status session_stream(Session *session, Split split, TakeRows *take, void *taker
         .device = session->device, .feed = &session->evaluate[split], .take = take, .taker = taker};
     TRY(comm_agree(session->world, open_rows(session, split)));
     return evaluate_share(session, &session->evaluate[split], take_stream, &stream);
-}
-
-static Status take_calibration(void *pass, const LogitRows *rows, const BatchPart *part,
-                               const BatchShape *shape)
-{
-    (void)part;
-    (void)shape;
-    return calibration_pass_add(pass, rows);
-}
-
-Status session_calibration(Session *session, Split split, Calibration *result)
-{
-    CalibrationPass *pass = session->evaluate[split].calibration;
-    Status status = comm_agree(session->world, calibration_pass_begin(pass));
-    if (status != OK) return status;
-    status = session_stream(session, split, take_calibration, pass);
-    if (status == OK) status = calibration_pass_collect(pass);
-    TRY(comm_agree(session->world, status));
-    TRY(calibration_pass_measure(pass, session->host_collective, result));
-    /* Classwise measures are means over classes; one that is masked is none of them. */
-    const TaskData *data = session->data;
-    const double all = (double)data->classes / (double)measured_class(data, data->classes);
-    const double labelled =
-        (double)result->label_classes / (double)measured_class(data, result->label_classes);
-    result->classwise_ece *= labelled;
-    result->classwise_ece_all *= all;
-    return OK;
 }

@@ -24,6 +24,8 @@ typedef struct {
     float *weights;
 } Feed;
 
+typedef struct TrainingPass TrainingPass; /* launch/train/training_pass.h */
+
 typedef struct {
     World *world;
     Experiment experiment;
@@ -37,6 +39,7 @@ typedef struct {
     Feed train;           /* not used when only evaluating */
     Feed evaluate
         [SPLIT_COUNT]; /* validation and test, not for an empty split; training split as evaluation sees it, if wanted */
+    TrainingPass *training; /* with that of the training split */
 } Session;
 
 /* Opens everything. Every rank calls it; an error on one is an error on all. `profile`: time every node. The config must
@@ -80,5 +83,19 @@ int64_t session_most_rows(const Session *, Split);
 /* Collective, of a session for training. The same pass, of which only the calibration at temperature 1 is kept: the
  * logits stay where the device makes them. */
 CHECKED Status session_calibration(Session *, Split, Calibration *);
+
+/* A pass over rows, and where what it finds is to go. */
+typedef struct {
+    CalibrationPass *pass;
+    Calibration *result;
+} SessionCalibration;
+/* Collective. The same of several passes at once, or none; `take`, if not NULL, is given the rows, too. */
+CHECKED Status session_calibrations(Session *, Split, const SessionCalibration wanted[], int count,
+                                    TakeRows *take, void *taker);
+/* A pass for the rows of a split, in so many bins. */
+CHECKED Status session_open_calibration(const Session *, Split, int bins, CalibrationPass **);
+
+/* Collective. The Euclidean norm of the weights of the network's last linear layer; NaN if it has none. */
+CHECKED Status session_weight_norm(Session *, double *norm);
 
 #endif

@@ -3,6 +3,7 @@
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "engine/data/loader.h"
+#include "launch/train/dynamics_line.h"
 #include "launch/train/epoch_metrics.h"
 #include "launch/train/evaluate_run.h"
 #include "launch/train/log_view.h"
@@ -303,9 +304,27 @@ static Status measure_bleu(Trainer *trainer, bool ends_epoch, double *bleu)
     return split_translation_bleu(trainer->translation, &temperature, 1, bleu);
 }
 
+/* The line of metrics last: what of the epoch stands elsewhere is there when somebody reads it. */
+static Status write_epoch(const Trainer *trainer, const EpochMetrics *metrics)
+{
+    const Experiment *experiment = &trainer->session->experiment;
+    char *line;
+    if (dynamics_line_is_due(&metrics->training)) {
+        TRY(dynamics_line(&metrics->training, metrics->epoch, metrics->step, experiment->loss.loss->name,
+                          &line));
+        Status status = run_folder_append(trainer->run, RUN_DYNAMICS, line);
+        free(line);
+        TRY(status);
+    }
+    TRY(epoch_metrics_json(metrics, &line));
+    Status status = run_folder_append(trainer->run, RUN_METRICS, line);
+    free(line);
+    return status;
+}
+
 /* A line of metrics, of the epoch up to here, and whether its model is the best. What is in it of seconds is since the
  * line before, so that they add up. */
-static Status report_epoch(Trainer *trainer, const EpochWork *work, bool evaluate)
+static Status report_epoch(Trainer *trainer, const EpochWork *work, EpochMoment moment)
 {
     Session *session = trainer->session;
     const Task *task = session->data->task;
@@ -323,23 +342,18 @@ static Status report_epoch(Trainer *trainer, const EpochWork *work, bool evaluat
         .rate_name = task->rate != NULL ? task->rate : "samples_per_second",
         .unit = task->unit,
         .bleu = NAN};
-    if (evaluate) {
-        TRY(epoch_metrics_measure(session, &metrics));
-        TRY(measure_bleu(trainer, position->batch == work->batches, &metrics.bleu));
+    TRY(epoch_metrics_measure(session, moment, &metrics));
+    if (moment.evaluated) {
+        TRY(measure_bleu(trainer, moment.epoch_ends, &metrics.bleu));
         TRY(keep_if_best(trainer, &metrics));
     }
     Status status = OK;
     if (session->world->rank == 0) {
         progress_clear(&trainer->progress);
         epoch_metrics_print(&metrics, trainer->epochs);
-        char *line;
-        status = epoch_metrics_json(&metrics, &line);
-        if (status == OK) {
-            status = run_folder_append_metrics(trainer->run, line);
-            free(line);
-        }
+        status = write_epoch(trainer, &metrics);
     }
-    if (evaluate) count_for_early_stop(trainer, &metrics);
+    if (moment.evaluated) count_for_early_stop(trainer, &metrics);
     return comm_agree(session->world, status);
 }
 
@@ -357,7 +371,9 @@ static Status end_epoch(Trainer *trainer, const EpochWork *work)
     const Experiment *experiment = &trainer->session->experiment;
     Position *position = &trainer->position;
     const int64_t epoch = position->epoch;
-    TRY(report_epoch(trainer, work, is_due(experiment->evaluate.every, epoch)));
+    const EpochMoment moment = {
+        .evaluated = is_due(experiment->evaluate.every, epoch), .epoch = epoch, .epoch_ends = true};
+    TRY(report_epoch(trainer, work, moment));
     if (is_due(experiment->checkpoint.keep, epoch)) TRY(saver_keep_epoch(&trainer->saver, position));
     TRY(keep_step(trainer));
     for (int i = 0; i < LOSS_SUMS; ++i)
@@ -378,7 +394,9 @@ static Status look_within_epoch(Trainer *trainer, EpochWork *work)
     const int64_t every = experiment->evaluate.every_steps;
     if (is_over(trainer) || (every > 0 && position->step % every == 0)) {
         TRY(finish_steps(trainer));
-        TRY(report_epoch(trainer, work, every > 0 || experiment->evaluate.every > 0));
+        const EpochMoment moment = {.evaluated = every > 0 || experiment->evaluate.every > 0,
+                                    .epoch = position->epoch};
+        TRY(report_epoch(trainer, work, moment));
         work->samples = 0;
         work->started = progress_clock();
     }
