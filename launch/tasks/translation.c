@@ -173,9 +173,9 @@ static Status load(TaskData *data, const Config *config)
     for (int split = 0; split < SPLIT_COUNT; ++split) {
         const TranslationSplit *loaded = &task->corpora.split[split];
         data->count[split] = loaded->count;
-        if (split == SPLIT_TRAIN || loaded->count == 0) continue;
+        if (loaded->count == 0 || (split == SPLIT_TRAIN && !config_flag(config, "evaluate.train"))) continue;
         TRY(choose_evaluation_shapes(task, loaded, &task->evaluate[split]));
-        TRY(find_tenths(loaded, data->classes, &task->tenth[split]));
+        if (split != SPLIT_TRAIN) TRY(find_tenths(loaded, data->classes, &task->tenth[split]));
     }
     if (task->train.count > 0)
         log_info("%" PRId64 " subwords; batches of %" PRId64 " tokens of either side, padded to %d length%s",
