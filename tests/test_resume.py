@@ -44,7 +44,7 @@ class Killed(Suite):
     def test_again_and_again(self):
         """A run that dies after every few operations still comes to its end."""
         undisturbed = self.train(self.resnet, EVERY_STEP)
-        for operations in (43, 53):
+        for operations in (52, 60):
             run, deaths = self.folder(), 0
             fault = self.fault(f"tear:{operations}", run)
             while (job := plumb("train", self.resnet, EVERY_STEP, "--run", run, fault=fault)).code != 0:
