@@ -286,6 +286,7 @@ static double nll_misclassified(const RunEpoch *epoch, Split split)
 {
     return epoch->split[split].nll_misclassified;
 }
+static double entropy_of(const RunEpoch *epoch, Split split) { return epoch->split[split].entropy; }
 static double entropy_correct(const RunEpoch *epoch, Split split)
 {
     return epoch->split[split].entropy_correct;
@@ -313,6 +314,10 @@ static double train_nll_misclassified(const RunEpoch *epoch, Split split)
 {
     return (void)split, nll_misclassified(epoch, SPLIT_TRAIN);
 }
+static double train_entropy(const RunEpoch *epoch, Split split)
+{
+    return (void)split, entropy_of(epoch, SPLIT_TRAIN);
+}
 static double train_entropy_correct(const RunEpoch *epoch, Split split)
 {
     return (void)split, entropy_correct(epoch, SPLIT_TRAIN);
@@ -334,6 +339,7 @@ static const Curve curves[] = {
     {"nll-correct", "NLL, correct samples", "", false, nll_correct, train_nll_correct},
     {"nll-misclassified", "NLL, misclassified samples", "", false, nll_misclassified,
      train_nll_misclassified},
+    {"entropy", "Entropy", "nats", false, entropy_of, train_entropy},
     {"entropy-correct", "Entropy, correct samples", "nats", false, entropy_correct, train_entropy_correct},
     {"entropy-misclassified", "Entropy, misclassified samples", "nats", false, entropy_misclassified,
      train_entropy_misclassified},

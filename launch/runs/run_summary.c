@@ -194,9 +194,6 @@ static bool read_epoch(const char *line, size_t length, RunEpoch *epoch)
     epoch->logit_norm = number_of(norms, "logits");
     epoch->seconds = number_of(object, "seconds");
     epoch->samples_per_second = number_of(object, "samples_per_second");
-    epoch->weight_norm = number_of(norms, "weights");
-    epoch->feature_norm = number_of(norms, "features");
-    epoch->logit_norm = number_of(norms, "logits");
     static const char *const others[] = {"tokens_per_second",
                                          "images_per_second"}; /* of translation; of version 0.1 */
     for (int i = 0; i < 2 && isnan(epoch->samples_per_second); ++i)

@@ -44,7 +44,6 @@ typedef struct {
         logit_norm; /* at the last linear layer; the others are means over the training split */
     RunEpochSplit
         split[SPLIT_COUNT]; /* as evaluation sees them; the training split where evaluate.train was on */
-    double weight_norm, feature_norm, logit_norm; /* of the last linear layer (evaluate.norms) */
 } RunEpoch;
 
 typedef struct {
