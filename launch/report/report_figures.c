@@ -344,8 +344,7 @@ static const Curve curves[] = {
     {"entropy-misclassified", "Entropy, misclassified samples", "nats", false, entropy_misclassified,
      train_entropy_misclassified},
     {"weight-norm", "Weight norm, last layer", "", false, weight_norm, NULL},
-    {"feature-norm", "Feature norm, last layer", "mean over the training samples", false, feature_norm,
-     NULL},
+    {"feature-norm", "Feature norm, last layer", "mean over the training samples", false, feature_norm, NULL},
     {"logit-norm", "Logit norm", "mean over the training samples", false, logit_norm, NULL},
 };
 
