@@ -1,6 +1,7 @@
-/* The linear layer on the CPU: oneDNN's inner product over rows; and the bias gradient, ours. */
+/* The linear layer on the CPU: oneDNN's inner product over rows, or a large product of ours; and the bias gradient, ours. */
 #include "engine/ops/linear.h"
 
+#include "engine/ops/large_product_cpu.h"
 #include "engine/ops/onednn/onednn_kernel.h"
 
 #include <string.h>
@@ -18,38 +19,121 @@ static OneDnnInnerProduct product_of(const Call *call)
     };
 }
 
+/* ---- large products of ours ---- */
+
+/* x weight^T */
+static LargeProduct large_forward(const OneDnnInnerProduct *p)
+{
+    return (LargeProduct){.rows = p->rows,
+                          .inner = p->channels,
+                          .columns = p->features,
+                          .b_turned = true,
+                          .type = p->in_type,
+                          .out_type = p->out_type};
+}
+
+/* d_y weight */
+static LargeProduct large_backward_data(const OneDnnInnerProduct *p)
+{
+    return (LargeProduct){.rows = p->rows,
+                          .inner = p->features,
+                          .columns = p->channels,
+                          .type = p->in_type,
+                          .out_type = p->in_type};
+}
+
+/* d_y^T x */
+static LargeProduct large_backward_weights(const OneDnnInnerProduct *p)
+{
+    return (LargeProduct){.rows = p->features,
+                          .inner = p->rows,
+                          .columns = p->channels,
+                          .a_turned = true,
+                          .type = p->in_type,
+                          .b_type = p->in_type};
+}
+
+/* Is this one of ours? Logits, which are wider than what they are made of, are not. */
+static bool is_large(const OneDnnInnerProduct *p, LargeProduct large)
+{
+    return p->in_type == p->out_type && large_product_pays(&large);
+}
+
+/* ---- kernels: the state is oneDNN's, or NULL for products of ours ---- */
+
 static Status forward_prepare(Call *call, size_t *scratch_bytes)
 {
     OneDnnInnerProduct product = product_of(call);
-    product.bias = call->node->input_count > 2;
     OneDnn *one;
+    const LargeProduct large = large_forward(&product);
+    *scratch_bytes = large_product_scratch(&large);
+    if (is_large(&product, large)) return OK;
+    product.bias = call->node->input_count > 2;
     TRY(onednn_inner_product(product, &one, scratch_bytes));
     call->state = one;
+    return OK;
+}
+
+static Status forward_run(const Call *call)
+{
+    if (call->state != NULL) return onednn_kernel_run(call);
+    const OneDnnInnerProduct product = product_of(call);
+    const LargeProduct large = large_forward(&product);
+    large_product_run(call->device, &large, call->in[0].data, call->in[1].data,
+                      call->node->input_count > 2 ? call->in[2].data : NULL, call->out[0].data,
+                      call->scratch);
     return OK;
 }
 
 static Status backward_data_prepare(Call *call, size_t *scratch_bytes)
 {
     OneDnn *one;
-    TRY(onednn_inner_product_backward_data(product_of(call), &one, scratch_bytes));
+    const OneDnnInnerProduct product = product_of(call);
+    const LargeProduct large = large_backward_data(&product);
+    *scratch_bytes = large_product_scratch(&large);
+    if (is_large(&product, large)) return OK;
+    TRY(onednn_inner_product_backward_data(product, &one, scratch_bytes));
     call->state = one;
+    return OK;
+}
+
+static Status backward_data_run(const Call *call)
+{
+    if (call->state != NULL) return onednn_kernel_run(call);
+    const OneDnnInnerProduct product = product_of(call);
+    const LargeProduct large = large_backward_data(&product);
+    large_product_run(call->device, &large, call->in[0].data, call->in[1].data, NULL, call->out[0].data,
+                      call->scratch);
     return OK;
 }
 
 static Status backward_weights_prepare(Call *call, size_t *scratch_bytes)
 {
     OneDnn *one;
-    TRY(onednn_inner_product_backward_weights(product_of(call), &one, scratch_bytes));
+    const OneDnnInnerProduct product = product_of(call);
+    const LargeProduct large = large_backward_weights(&product);
+    *scratch_bytes = large_product_scratch(&large);
+    if (is_large(&product, large)) return OK;
+    TRY(onednn_inner_product_backward_weights(product, &one, scratch_bytes));
     call->state = one;
     return OK;
 }
 
-const Kernel linear_cpu = {
-    .prepare = forward_prepare, .run = onednn_kernel_run, .release = onednn_kernel_release};
+static Status backward_weights_run(const Call *call)
+{
+    if (call->state != NULL) return onednn_kernel_run(call);
+    const OneDnnInnerProduct product = product_of(call);
+    const LargeProduct large = large_backward_weights(&product);
+    large_product_run(call->device, &large, call->in[1].data, call->in[0].data, NULL, call->out[0].data,
+                      call->scratch);
+    return OK;
+}
+
+const Kernel linear_cpu = {.prepare = forward_prepare, .run = forward_run, .release = onednn_kernel_release};
 const Kernel linear_backward_data_cpu = {
-    .prepare = backward_data_prepare, .run = onednn_kernel_run, .release = onednn_kernel_release};
+    .prepare = backward_data_prepare, .run = backward_data_run, .release = onednn_kernel_release};
 const Kernel linear_backward_weights_cpu = {
-    .prepare = backward_weights_prepare, .run = onednn_kernel_run, .release = onednn_kernel_release};
+    .prepare = backward_weights_prepare, .run = backward_weights_run, .release = onednn_kernel_release};
 
 /* ---- bias gradient ---- */
 
