@@ -16,6 +16,7 @@
 #include "engine/base/random.h"
 #include "engine/optim/optimizer.h"
 #include "engine/plan/plan.h"
+#include "launch/options.h"
 #include "losses/loss_head.h"
 #include "models/transformer.h"
 
@@ -71,39 +72,30 @@ static double clock_seconds(clockid_t id)
 
 static Status parse(int argc, char **argv, Options *o)
 {
-    const struct {
-        const char *name;
-        int64_t *value;
-    } numbers[] = {{"--sentences", &o->sentences},   {"--source", &o->source},  {"--target", &o->target},
-                   {"--vocabulary", &o->vocabulary}, {"--width", &o->width},    {"--inner", &o->inner},
-                   {"--heads", &o->heads},           {"--layers", &o->layers},  {"--steps", &o->steps},
-                   {"--warmup", &o->warmup},         {"--threads", &o->threads}};
-    const struct {
-        const char *name;
-        bool *value;
-    } flags[] = {{"--bfloat16", &o->bfloat16}, {"--pre-norm", &o->pre_norm}, {"--profile", &o->profile}};
-    for (int i = 1; i < argc; ++i) {
-        bool known = false;
-        for (size_t n = 0; n < sizeof flags / sizeof flags[0]; ++n)
-            if (strcmp(argv[i], flags[n].name) == 0) known = *flags[n].value = true;
-        if (strcmp(argv[i], "--batches") == 0 && i + 1 < argc) {
-            o->batches = argv[++i];
-            known = true;
-        }
-        for (size_t n = 0; n < sizeof numbers / sizeof numbers[0] && i + 1 < argc && !known; ++n)
-            if (strcmp(argv[i], numbers[n].name) == 0) {
-                *numbers[n].value = strtoll(argv[++i], NULL, 10);
-                known = true;
-            }
-        if (!known)
-            return fail(STATUS_USAGE, "%s is not an option of train_transformer, or lacks its value",
-                        argv[i]);
-    }
-    if (o->sentences < 1 || o->source < 3 || o->target < 3 || o->vocabulary < 5 || o->steps < 1 ||
-        o->warmup < 0)
-        return fail(STATUS_USAGE,
-                    "train_transformer needs sentences of 3 tokens or more, 5 ids or more, and steps");
-    return OK;
+    enum { MANY = 1 << 24 };
+    const Option table[] = {{"batches", "a file", .text = &o->batches},
+                            {"sentences", .number = &o->sentences, .low = 1, .high = MANY},
+                            {"source", .number = &o->source, .low = 3, .high = MANY},
+                            {"target", .number = &o->target, .low = 3, .high = MANY},
+                            {"vocabulary", .number = &o->vocabulary, .low = 5, .high = MANY},
+                            {"width", .number = &o->width, .low = 1, .high = MANY},
+                            {"inner", .number = &o->inner, .low = 1, .high = MANY},
+                            {"heads", .number = &o->heads, .low = 1, .high = MANY},
+                            {"layers", .number = &o->layers, .low = 1, .high = MANY},
+                            {"steps", .number = &o->steps, .low = 1, .high = MANY},
+                            {"warmup", .number = &o->warmup, .low = 0, .high = MANY},
+                            {"threads", .number = &o->threads, .low = 0, .high = 1024},
+                            {"bfloat16", .flag = &o->bfloat16},
+                            {"pre-norm", .flag = &o->pre_norm},
+                            {"profile", .flag = &o->profile}};
+    const char **words;
+    int count = 0;
+    TRY(memory_new(&words, (size_t)argc, sizeof *words, "words"));
+    Status status = options_parse(table, sizeof table / sizeof *table, argc, argv, words, &count);
+    if (status == OK && count > 0)
+        status = fail(STATUS_USAGE, "train_transformer takes options only, not %s", words[0]);
+    free(words);
+    return status;
 }
 
 /* ---- batches ---- */

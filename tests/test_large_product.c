@@ -1,0 +1,178 @@
+/* Large matrix products of the CPU (engine/ops/large_product_cpu.h) against float64 sums, and the linear layer by them. */
+#include "tests/support.h"
+
+#include "tests/kernel_call.h"
+
+#include "engine/base/random.h"
+#include "engine/ops/large_product_cpu.h"
+#include "engine/ops/linear.h"
+#include "engine/ops/table.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+/* Numbers of a type, dense. */
+typedef struct {
+    DType type;
+    void *data;
+} Numbers;
+
+static Numbers numbers(DType type, int64_t count, RandomStream *random)
+{
+    Numbers n = {type, calloc((size_t)count + 1, dtype_size(type))};
+    assert_non_null(n.data);
+    for (int64_t i = 0; i < count && random != NULL; ++i) {
+        const float value = (float)random_normal(random);
+        if (type == FLOAT32)
+            ((float *)n.data)[i] = value;
+        else
+            ((bfloat16 *)n.data)[i] = bfloat16_from_float(value);
+    }
+    return n;
+}
+
+static double number(Numbers n, int64_t i)
+{
+    return n.type == FLOAT32 ? (double)((float *)n.data)[i]
+                             : (double)bfloat16_to_float(((bfloat16 *)n.data)[i]);
+}
+
+static double rounded(double value, DType type)
+{
+    return type == FLOAT32 ? value : (double)bfloat16_to_float(bfloat16_from_float((float)value));
+}
+
+/* Element [row,column], and in *size the sum of its terms' magnitudes. */
+static double element(const LargeProduct *p, Numbers a, Numbers b, int64_t row, int64_t column, double *size)
+{
+    double sum = 0;
+    *size = 0;
+    for (int64_t k = 0; k < p->inner; ++k) {
+        const double left = number(a, p->a_turned ? k * p->rows + row : row * p->inner + k);
+        const double right = number(b, p->b_turned ? column * p->inner + k : k * p->columns + column);
+        sum += left * rounded(right, p->type);
+        *size += fabs(left * right);
+    }
+    return sum;
+}
+
+/* Every so many-th element. */
+static void check(const LargeProduct *p, Numbers a, Numbers b, const float *bias, Numbers out, int64_t every)
+{
+    for (int64_t i = 0; i < p->rows * p->columns; i += every) {
+        double size;
+        const double sum = element(p, a, b, i / p->columns, i % p->columns, &size);
+        const double want = bias != NULL ? sum + (double)bias[i % p->columns] : sum;
+        const double room = 1e-6 * (size + 1) + (p->out_type == FLOAT32 ? 0 : 4e-3 * fabs(want));
+        if (fabs(number(out, i) - want) <= room) continue;
+        print_error("%s [%lld,%lld,%lld]: element %lld is %g, not %g\n", dtype_name(p->type),
+                    (long long)p->rows, (long long)p->inner, (long long)p->columns, (long long)i,
+                    number(out, i), want);
+        assert_true(false);
+    }
+}
+
+static void try_product(const LargeProduct *p)
+{
+    if (!large_product_possible(p)) return;
+    RandomStream random = random_stream(1, RANDOM_TEST, (uint64_t)(p->rows + p->inner + p->columns));
+    const Numbers a = numbers(p->type, p->rows * p->inner, &random),
+                  b = numbers(p->b_type, p->inner * p->columns, &random),
+                  bias = numbers(FLOAT32, p->columns, &random);
+    Numbers out[2]; /* by one thread and by two: the same bits */
+    void *scratch = aligned_alloc(64, large_product_scratch(p));
+    assert_non_null(scratch);
+    for (int threads = 1; threads <= 2; ++threads) {
+        Device *device;
+        assert_ok(device_open(DEVICE_CPU, 0, threads, &device));
+        out[threads - 1] = numbers(p->out_type, p->rows * p->columns, NULL);
+        large_product_run(device, p, a.data, b.data, threads == 1 ? bias.data : NULL, out[threads - 1].data,
+                          scratch);
+        check(p, a, b, threads == 1 ? bias.data : NULL, out[threads - 1], 1);
+        if (threads == 2) large_product_run(device, p, a.data, b.data, bias.data, out[1].data, scratch);
+        device_close(device);
+    }
+    assert_memory_equal(out[0].data, out[1].data, (size_t)(p->rows * p->columns) * dtype_size(p->out_type));
+    free(scratch);
+    free(a.data), free(b.data), free(bias.data);
+    free(out[0].data), free(out[1].data);
+}
+
+/* Tiles and vectors that are not whole in each direction, odd counts, and an inner dimension of several parts. */
+static void test_products(void **state)
+{
+    (void)state;
+    const int64_t shapes[][3] = {{1, 1, 1},   {1, 2, 1},    {7, 33, 5},    {8, 32, 32},    {9, 31, 33},
+                                 {17, 64, 3}, {45, 66, 48}, {300, 5, 260}, {16, 2051, 36}, {5, 4098, 17}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; ++s)
+        for (int form = 0; form < 32; ++form) {
+            const DType type = form & 4 ? BFLOAT16 : FLOAT32;
+            try_product(&(LargeProduct){.rows = shapes[s][0],
+                                        .inner = shapes[s][1],
+                                        .columns = shapes[s][2],
+                                        .a_turned = (form & 1) != 0,
+                                        .b_turned = (form & 2) != 0,
+                                        .type = type,
+                                        .b_type = form & 8 ? type : FLOAT32,
+                                        .out_type = form & 16 ? type : FLOAT32});
+        }
+}
+
+static Tensor tensor(Numbers n, int64_t rows, int64_t columns)
+{
+    return (Tensor){
+        .data = n.data, .shape = shape_of(n.type, 2, (int64_t[]){rows, columns}), .stride = columns};
+}
+
+/* Of a linear layer that is large enough for them; on other processors the same layer by oneDNN. */
+static void try_layer(DType type)
+{
+    enum { ROWS = 261, CHANNELS = 512, FEATURES = 514, EVERY = 997 };
+    RandomStream random = random_stream(1, RANDOM_TEST, 7);
+    const Numbers x = numbers(type, (int64_t)ROWS * CHANNELS, &random),
+                  weight = numbers(FLOAT32, (int64_t)FEATURES * CHANNELS, &random),
+                  bias = numbers(FLOAT32, FEATURES, &random),
+                  d_y = numbers(type, (int64_t)ROWS * FEATURES, &random),
+                  y = numbers(type, (int64_t)ROWS * FEATURES, NULL),
+                  d_x = numbers(type, (int64_t)ROWS * CHANNELS, NULL),
+                  d_weight = numbers(FLOAT32, (int64_t)FEATURES * CHANNELS, NULL);
+    const LinearAttributes attributes = {
+        .in_type = type, .out_type = type, .rank = 2, .extent = {ROWS, CHANNELS}, .features = FEATURES};
+    Call forward = {.attributes = &attributes,
+                    .in = {tensor(x, ROWS, CHANNELS), tensor(weight, FEATURES, CHANNELS),
+                           tensor_vector(bias.data, FEATURES)},
+                    .out = {tensor(y, ROWS, FEATURES)}};
+    assert_ok(kernel_call_on(DEVICE_CPU, &linear_op, &forward, 3, 2, 0, NULL));
+    check(&(LargeProduct){ROWS, CHANNELS, FEATURES, false, true, type, FLOAT32, type}, x, weight, bias.data,
+          y, EVERY);
+    Call backward_data = {.attributes = &attributes,
+                          .in = {tensor(d_y, ROWS, FEATURES), tensor(weight, FEATURES, CHANNELS)},
+                          .out = {tensor(d_x, ROWS, CHANNELS)}};
+    assert_ok(kernel_call_on(DEVICE_CPU, &linear_backward_data_op, &backward_data, 2, 2, 0, NULL));
+    check(&(LargeProduct){ROWS, FEATURES, CHANNELS, false, false, type, FLOAT32, type}, d_y, weight, NULL,
+          d_x, EVERY);
+    Call backward_weights = {.attributes = &attributes,
+                             .in = {tensor(x, ROWS, CHANNELS), tensor(d_y, ROWS, FEATURES)},
+                             .out = {tensor(d_weight, FEATURES, CHANNELS)}};
+    assert_ok(kernel_call_on(DEVICE_CPU, &linear_backward_weights_op, &backward_weights, 2, 2, 0, NULL));
+    check(&(LargeProduct){FEATURES, ROWS, CHANNELS, true, false, type, type, FLOAT32}, d_y, x, NULL, d_weight,
+          EVERY);
+    free(x.data), free(weight.data), free(bias.data), free(d_y.data);
+    free(y.data), free(d_x.data), free(d_weight.data);
+}
+
+static void test_layer(void **state)
+{
+    (void)state;
+    try_layer(FLOAT32);
+    try_layer(BFLOAT16);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_products),
+        cmocka_unit_test(test_layer),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
