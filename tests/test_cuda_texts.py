@@ -1,12 +1,15 @@
-"""Documents, trees and translation on the CUDA kernels, executed on the host, equal training on the CPU (see test_cuda_train.py)."""
+"""Documents, trees and translation on the CUDA kernels, executed on the host, equal training on the CPU (see test_cuda_train.py); and
+predictions there are what evaluation had."""
 
+import json
 import os
 
 import jobs
 import test_documents_task as documents
+import test_image_folder_task as pictures
 import test_translation_task as translation
 import test_trees_task as trees
-from jobs import Suite, main, metrics
+from jobs import Suite, main, metrics, npy
 from test_cuda_train import AS_A_GPU, ON_HOST
 
 
@@ -40,6 +43,31 @@ class CudaTexts(Suite):
         with self.subTest(settings=settings):
             self.assertSameCurve(self.train(config, "device=cpu", *settings), self.on_cuda(config, *settings), tolerance)
 
+    def assertPredicts(self, run, words, first):
+        """The logits that the run has kept of the first samples of its test set."""
+        program, jobs.PLUMB = jobs.PLUMB, ON_HOST
+        try:
+            job = jobs.plumb("predict", run, *words, "--json", "--logits", "--batch", "4", environment=AS_A_GPU)
+        finally:
+            jobs.PLUMB = program
+        self.assertEnds(job, 0)
+        found = [value for line in job.output.splitlines() for value in json.loads(line)["logits"]]
+        (_, classes), wanted = npy(f"{run}/test.logits.npy")
+        for x, y in zip(found, wanted[:first * classes], strict=True):
+            self.assertLess(abs(x - y), 1e-4)
+
+    def test_predictions(self):
+        small = ("epochs=1", "dataset.train_limit=24", "dataset.validation_limit=4")
+        corpus, images = f"{self.scratch}/corpus/20news-bydate-test/group.0", f"{self.scratch}/images"
+        run = self.on_cuda(self.newsgroups, *small)
+        self.assertPredicts(run, [f"{corpus}{i}" for i in range(2)], 6)
+        with open(f"{self.scratch}/treebank/test.txt", encoding="utf-8") as file:
+            some = self.write("some.txt", "".join(file.readlines()[:5]))
+        self.assertPredicts(self.on_cuda(self.sst, *small, "dataset.tree_labels=fine5"), [some], 5)
+        pictures.write_images(images, 1)
+        config = self.write("images.yaml", pictures.CONFIG.format(folder=images))
+        self.assertPredicts(self.on_cuda(config, *small[:1]), [f"{images}/test/ant"], 12)
+
     def test_documents(self):
         small = ("epochs=1", "dataset.train_limit=48", "dataset.validation_limit=10", "dataset.test_limit=20")
         self.assertSame(self.newsgroups, *small)
@@ -62,7 +90,7 @@ class CudaTexts(Suite):
         self.assertEqual(metrics(run), metrics(self.on_cuda(self.sst, "dataset.train_limit=60")))
 
 
-del documents.DocumentsTask, trees.TreesTask, translation.TranslationTask  # their tests are theirs
+del documents.DocumentsTask, pictures.ImageFolderTask, trees.TreesTask, translation.TranslationTask  # their tests are theirs
 
 
 if __name__ == "__main__":
