@@ -2,6 +2,7 @@
 input is still coming, and whatever is wrong with some of it."""
 
 import array
+import gzip
 import json
 import math
 import os
@@ -272,8 +273,16 @@ class Images(Predictions):
         shutil.copytree(self.run_folder, run)
         os.remove(f"{run}/classes.txt")
         self.assertIn("has no classes.txt", self.predict(f"{self.test_images}/ant/000.png", run=run, code=INPUT)[1])
-        os.remove(f"{run}/evaluation.json")
+        path = f"{run}/evaluation.json"
+        step = json.loads(contents(path))["step"]
+        text = contents(path).decode().replace(f'"step":\t{step}', f'"step":\t{step - 1}')
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
         shutil.copy(f"{self.run_folder}/classes.txt", run)
+        said = f"was chosen for the checkpoint that was the last then (step {step - 1}), not for last"
+        self.assertIn(said, self.predict(f"{self.test_images}/ant/000.png", "--calibrated", run=run)[1])
+        self.assertEqual(self.predict(f"{self.test_images}/ant/000.png", run=run)[1], "")
+        os.remove(path)
         self.assertIn("has no evaluation yet", self.predict("--calibrated", run=run, code=INPUT)[1])
         self.predict(f"{self.test_images}/ant/000.png", run=run)
 
@@ -416,6 +425,13 @@ class Trees(Predictions):
                         "-:5:1: this bracket is not closed", "-:6:1: a node with more than two children", "-:7:7: nothing is left",
                         "5 of 7 trees could not be predicted"):
             self.assertIn(message, errors)
+
+    def test_files_that_hold_no_lines(self):
+        packed = self.write("trees.txt.gz", gzip.compress(contents(self.judged)))
+        for word, message in ((packed, "lines of a compressed file are not read"), ("/nowhere.txt", "/nowhere.txt: cannot be opened")):
+            errors = self.predict(word, self.judged, code=INPUT)[1]
+            self.assertIn(message, errors)
+            self.assertRegex(errors, r"1 of \d+ trees could not be predicted")
 
     def test_large_trees(self):
         def chain(words):

@@ -72,9 +72,21 @@ static void close_lines(InputList *list)
     list->line = 0;
 }
 
+static bool is_compressed(const char *path)
+{
+    const size_t length = strlen(path);
+    return length > 3 && strcmp(path + length - 3, ".gz") == 0;
+}
+
 static Status open_lines(InputList *list, const char *path, ListedInput *input)
 {
     const bool standard = strcmp(path, standard_input) == 0;
+    if (!standard && is_compressed(path)) {
+        TRY(text_copy(path, &input->file));
+        return text_format(
+            &input->problem,
+            "%s: lines of a compressed file are not read: gunzip it, or give zcat's output as -", path);
+    }
     if (!standard) list->descriptor = open(path, O_RDONLY | O_CLOEXEC);
     if (!standard && list->descriptor < 0) {
         const int error = errno;
