@@ -281,6 +281,7 @@ class PaperReport(Suite):
         rows = self.rows(folder, "figure_h1", loss="cross_entropy")
         self.assertEqual([row["test_image"] for row in rows], ["1", "4", "5", "7", "0", "3", "6"])
         row = rows[0]
+        self.assertEqual((row["label"], rows[-1]["prediction"]), ("automobile", "airplane"))
         self.assertAlmostEqual(float(row["confidence"]), 1 / (1 + math.exp(-3) + math.exp(-2)), 6)
         self.assertAlmostEqual(float(row["confidence_after"]), 1 / (1 + math.exp(-1.5) + math.exp(-1)), 6)
         self.assertEqual(page.text.count("data:image/png;base64,iVBOR"), 7)

@@ -153,11 +153,14 @@ static void write_base64(FILE *page, const uint8_t *bytes, size_t size)
     }
 }
 
-static const char *class_name(const Gallery *gallery, int64_t class, char buffer[32])
+/* As published, whether the files are at hand or not. */
+static const char *class_name(int64_t class, char buffer[32])
 {
-    if (gallery->dataset != NULL && gallery->dataset->class_name != NULL && class >= 0 &&
-        class < gallery->classes)
-        return gallery->dataset->class_name[class];
+    const DatasetKind *kind;
+    Status status = dataset_find(paper_subject[SUBJECT].dataset, &kind);
+    if (status == OK && kind->class_name != NULL && class >= 0 && class < kind->classes)
+        return kind->class_name[class];
+    status_free(status);
     (void)snprintf(buffer, 32, "class %lld", (long long)class);
     return buffer;
 }
@@ -192,16 +195,16 @@ static void write_prediction(Gallery *gallery, PaperPart *part, int l, int64_t s
     const int64_t label = label_of(gallery, sample), predicted = predict(gallery, l, sample, 1, &before);
     if (of->run->has_temperature) (void)predict(gallery, l, sample, of->run->temperature_ece, &after);
     (void)fprintf(part->page, "<tr><th scope=\"row\">%s</th><td>", paper_loss[of->loss].title);
-    html_text(part->page, predicted == label ? "right" : class_name(gallery, predicted, buffer[0]));
+    html_text(part->page, predicted == label ? "right" : class_name(predicted, buffer[0]));
     (void)fprintf(part->page, "</td><td class=\"number\">%.1f</td><td class=\"number\">", 100 * before);
     if (!isnan(after))
         (void)fprintf(part->page, "%.1f</td></tr>\n", 100 * after);
     else
         (void)fputs("&ndash;</td></tr>\n", part->page);
     paper_data_number(&part->data, (double)sample);
-    paper_data_text(&part->data, class_name(gallery, label, buffer[0]));
+    paper_data_text(&part->data, class_name(label, buffer[0]));
     paper_data_text(&part->data, paper_loss[of->loss].key);
-    paper_data_text(&part->data, class_name(gallery, predicted, buffer[1]));
+    paper_data_text(&part->data, class_name(predicted, buffer[1]));
     paper_data_number(&part->data, before);
     paper_data_number(&part->data, after);
 }
@@ -212,7 +215,7 @@ static Status write_sample(Gallery *gallery, PaperPart *part, int64_t sample)
     (void)fputs("<div class=\"shot\">\n", part->page);
     TRY(write_image(gallery, part->page, sample));
     (void)fputs("<p><strong>", part->page);
-    html_text(part->page, class_name(gallery, label_of(gallery, sample), buffer));
+    html_text(part->page, class_name(label_of(gallery, sample), buffer));
     (void)fprintf(part->page,
                   "</strong> test image %lld</p>\n<table><thead><tr><th scope=\"col\">Loss</th><th "
                   "scope=\"col\">says</th><th "
