@@ -29,6 +29,7 @@ MAIN = ["cross_entropy", "brier", "mmce", "label_smoothing_0.05", "focal_3", "fl
 SUBJECTS = [(dataset, model, 350, 128) for dataset in ("cifar10", "cifar100")
             for model in ("resnet50", "resnet110", "wide_resnet", "densenet121")]
 SUBJECTS += [("tiny_imagenet", "tiny_imagenet_resnet50", 100, 64), ("newsgroups", "global_pooling_cnn", 50, 128), ("sst", "tree_lstm", 25, 25)]
+TRANSLATION = [("wmt14_en_de", "transformer_base", 10, 32)]
 RATES = {"newsgroups": 0.001, "sst": 0.05}
 
 
@@ -64,7 +65,7 @@ def write(path, text):
 
 def paper_run(folder, dataset="cifar10", model="resnet50", loss="cross_entropy", seed=1, found=None, epochs=None, lines=4, more=""):
     """A run's folder as training would leave it. found: its evaluation; None: it is not complete."""
-    usual, batch = next((row[2], row[3]) for row in SUBJECTS if row[0] == dataset)
+    usual, batch = next((row[2], row[3]) for row in SUBJECTS + TRANSLATION if row[0] == dataset)
     settings = LOSSES[loss]
     if dataset == "tiny_imagenet":
         settings = settings.replace("[100, 250]", "[30, 70]")
@@ -73,7 +74,7 @@ def paper_run(folder, dataset="cifar10", model="resnet50", loss="cross_entropy",
         usual = {("cifar10", "wide_resnet"): 550, ("cifar100", "resnet110"): 430}.get((dataset, model), usual)
     write(f"{folder}/config.yaml", f"resolved: true\nseed: {seed}\nepochs: {epochs or usual}\nbatch: {batch}\ndataset.name: {dataset}\n"
           f"model.name: {model}\nloss:\n  {settings}\noptimizer.learning_rate: {rate}\noptimizer.weight_decay: 5e-4\n"
-          f"evaluate.bins: 15\n{more}")
+          f"evaluate.bins: 15\n{more}" + ("steps: 100000\n" if dataset == "wmt14_en_de" else ""))
     write(f"{folder}/environment.json", json.dumps({"plumb": "0.1.0", "ranks": 1, "host": "one"}))
     write(f"{folder}/metrics.jsonl", "".join(epoch_line(epoch, 1 + 0.1 * seed) for epoch in range(1, lines + 1)))
     if found is not None:
@@ -169,7 +170,7 @@ class PaperReport(Suite):
         # Every table and figure is there, trained or not, with its data.
         for name in ("Table 1", "Table 2", "Table 3", *(f"Table F.{i}" for i in range(1, 12)), "Table H.1", "Table J.1", *(f"Figure {i}" for i in
                      (1, 2, 3, 4)), *(f"Figure G.{i}" for i in range(1, 5)), "Figure A.1", "Figure B.1", "Figure C.1", "Figure C.2", "Figure H.1",
-                     "Figure I.1"):
+                     "Figure I.1", "Table K.1", "Figure K.1"):
             self.assertIn(f"<h2>{name} <small>", page.text)
         for link in page.links:
             self.assertIn(link[1:], page.ids) if link[0] == "#" else self.assertTrue(os.path.exists(f"{folder}/{link}"), link)
@@ -257,6 +258,28 @@ class PaperReport(Suite):
         self.assertEqual(self.rows(folder, "figure_i1", panel="Weights of the last linear layer", x="2")[0]["y"], "5.2")
         self.assertEqual(len(self.rows(folder, "figure_b1", series="Cross-Entropy")), 201)
         self.assertTrue(self.rows(folder, "figure_c1") and self.rows(folder, "figure_c2"))
+
+    def test_translation(self):
+        folder = self.folder()
+        for loss, bleu in (("cross_entropy", [25.9, 26.3, 26.1]), ("focal_1", [26.0, 25.9, 25.8])):
+            run = f"{folder}/{loss}"
+            paper_run(run, "wmt14_en_de", "transformer_base", loss, found=evaluation(0.3, 0.02, 0.01))
+            write(f"{run}/temperatures.json", json.dumps({
+                "checkpoint": "last", "step": 100000, "sentences": 3003, "bins": 15, "chosen": {"ece": 1.1, "nll": 1.1},
+                "temperature": [0.9, 1.0, 1.1], "search": {"rules": "plumb", "beam": 4, "alpha": 0.6, "limit": "50+1x"}, "bleu_signature": "nrefs:1",
+                "test": {"ece": [0.03, 0.02, 0.01], "nll": [2, 1.9, 2], "accuracy": 0.6, "bleu": bleu},
+                "validation": {"ece": [0.03, 0.02, 0.01], "nll": [2, 1.9, 2], "accuracy": 0.6}}))
+        page = self.page(folder)
+        best = self.row(folder, "table_k1", loss="cross_entropy", measure="best_bleu")
+        self.assertEqual((best["value"], best["published"], best["published_inside"]), ("26.3", "26.33", "no interval"))
+        self.assertEqual(self.row(folder, "table_k1", loss="focal_1", measure="best_bleu_temperature")["value"], "0.9")
+        self.assertEqual(self.row(folder, "table_k1", loss="focal_1", measure="bleu")["value"], "25.9")
+        self.assertEqual([row["y"] for row in self.rows(folder, "figure_k1", panel="Test BLEU", series="FL-1")], ["26", "25.9", "25.8"])
+        self.assertEqual([row["y"] for row in self.rows(folder, "figure_k1", series="Cross-Entropy, validation")], ["3", "2", "1"])
+        self.assertIn("Missing: 1 experiment of <code>plumb sweep configs/paper_wmt14.yaml</code>", page.text)
+        write(f"{folder}/focal_1/temperatures.json", "{}")
+        self.page(folder)
+        self.assertIn("temperatures.json", self.job.errors)
 
     def logits(self, path, right):
         """Of ten samples with label 1; right[i]: does the network say so?"""

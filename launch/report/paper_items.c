@@ -2,6 +2,7 @@
 
 #include "launch/report/paper_chart.h"
 #include "launch/report/paper_figures.h"
+#include "launch/report/paper_translation.h"
 
 #include <stddef.h>
 
@@ -43,6 +44,8 @@ static const PaperRow early_rows[] = {{PAPER_CIFAR100_RESNET50, "last epoch", NU
                                       {PAPER_CIFAR10_RESNET50, "best validation error", "error"},
                                       {PAPER_CIFAR10_RESNET50, "best validation NLL", "nll"},
                                       {PAPER_CIFAR10_RESNET50, "best validation ECE", "ece"}};
+
+static const PaperRow translation_rows[] = {SUBJECT_ROW(PAPER_WMT14)};
 
 #define ONCE(measure)                                                                                        \
     {                                                                                                        \
@@ -106,6 +109,15 @@ static const PaperTable table_1 = TABLE_OF(all_rows, COUNT(all_rows), paper_main
                         table_j1 = {early_rows,      COUNT(early_rows),
                                     paper_main_loss, COUNT(paper_main_loss),
                                     early_blocks,    2};
+
+static const PaperBlock bleu_block = {
+    NULL,
+    {{&paper_measure[MEASURE_BLEU], EVALUATE_BEFORE, "<var>T</var>&nbsp;=&nbsp;1"},
+     {&paper_measure[MEASURE_BEST_BLEU], EVALUATE_BEFORE, "best"},
+     {&paper_measure[MEASURE_BEST_BLEU_TEMPERATURE], EVALUATE_BEFORE, "at <var>T</var>"}},
+    3};
+static const PaperTable table_k1 =
+    TABLE_OF(translation_rows, COUNT(translation_rows), paper_translation_loss, bleu_block);
 
 /* ---- curves ---- */
 
@@ -171,6 +183,7 @@ static const PaperBars figure_4 = {{PAPER_CIFAR10_RESNET50, PAPER_CIFAR10_RESNET
 #define TRAIN_SPLIT "their config says <code>evaluate.train: true</code>"
 #define FOCAL_ORDER                                                                                          \
     "Which table of appendix F has which measure is this page's order: the paper's is not at hand."
+#define BLEU_NEEDS "<code>plumb evaluate RUN --temperatures 0.5:2:0.1 --bleu</code> measures them"
 #define GROUPED "Which networks share a figure is this page's order."
 #define BARS "Bars: before; pale: after temperature scaling. Whiskers: 90&nbsp;% intervals."
 
@@ -234,6 +247,9 @@ static const PaperItem items[] = {
     FIGURE("figure_i1", "Figure I.1", "Norms at the last linear layer of ResNet-50 on CIFAR-10, while it trains", "", TRAIN_SPLIT, paper_curves, &figure_i1),
     TABLE("table_j1", "Table J.1", "Early stopping in hindsight: ResNet-50", "Which networks the paper's table has is not at hand; <var>T</var> is fitted with each model.", NULL,
           "their config says <code>checkpoint.best: [error, nll, ece]</code>", table_j1),
+    TABLE("table_k1", "Table K.1", "Test BLEU of translation over temperatures", "A Transformer on WMT14, English to German. BLEU has no interval of one run.", NULL,
+          BLEU_NEEDS, table_k1),
+    FIGURE("figure_k1", "Figure K.1", "Test BLEU and ECE of translation against temperature", "Of the first seed.", BLEU_NEEDS, paper_figure_k1, NULL),
 };
 /* clang-format on */
 

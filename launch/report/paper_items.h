@@ -22,6 +22,9 @@ enum {
     MEASURE_AUROC, /* context: names of sets, of which the first that the run has counts; NULL behind the last */
     MEASURE_EARLY_ERROR, /* context: by which measure of the validation split the model was chosen: "nll"; NULL: the last model */
     MEASURE_EARLY_ECE,
+    MEASURE_BLEU, /* of translation, at temperature 1 */
+    MEASURE_BEST_BLEU,
+    MEASURE_BEST_BLEU_TEMPERATURE,
     PAPER_MEASURES
 };
 

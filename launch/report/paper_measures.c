@@ -3,6 +3,7 @@
 #include "engine/base/file.h"
 #include "engine/base/log.h"
 #include "launch/report/paper_published.h"
+#include "launch/report/paper_translation.h"
 #include "launch/runs/json_file.h"
 #include "losses/calibration/intervals.h"
 
@@ -194,6 +195,10 @@ const PaperMeasure paper_measure[PAPER_MEASURES] = {
     [MEASURE_S99_SHARE] = {"s99_share", "Share", true, 2, 0, s99_share_of, NULL},
     [MEASURE_S99_ACCURACY] = {"s99_accuracy", "Accuracy", true, 2, 1, s99_accuracy_of, NULL},
     [MEASURE_AUROC] = {"auroc_entropy", "AUROC", true, 2, 1, auroc_of, NULL},
+    [MEASURE_BLEU] = {"bleu", "BLEU", false, 2, 1, paper_bleu, NULL},
+    [MEASURE_BEST_BLEU] = {"best_bleu", "Best BLEU", false, 2, 1, paper_best_bleu, published_bleu},
+    [MEASURE_BEST_BLEU_TEMPERATURE] = {"best_bleu_temperature", "T of the best BLEU", false, 1, 0,
+                                       paper_best_bleu_temperature, NULL},
     [MEASURE_EARLY_ERROR] = {"error", "Error", true, 2, -1, early_error_of, NULL},
     [MEASURE_EARLY_ECE] = {"ece", "ECE", true, 2, -1, early_ece_of, NULL},
 };

@@ -78,7 +78,8 @@ static const char *state_of(const PaperPart *part)
 static const char *sweep_of(const PaperItem *item, int subject, int loss)
 {
     if (item->sweep != NULL) return item->sweep;
-    return paper_loss[loss].in_focal ? "configs/paper_focal.yaml" : paper_subject[subject].sweep;
+    return paper_loss[loss].in_focal && subject != PAPER_WMT14 ? "configs/paper_focal.yaml"
+                                                               : paper_subject[subject].sweep;
 }
 
 static int count_missing(const PaperPart *part, const char *sweep)

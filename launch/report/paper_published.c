@@ -70,8 +70,9 @@ double published_temperature(int subject, int loss)
     return row != NULL ? row->temperature : NAN;
 }
 
-double published_bleu(int loss)
+double published_bleu(int subject, int loss, int stage)
 {
+    if (subject != PAPER_WMT14 || stage != EVALUATE_BEFORE) return NAN;
     return loss == PAPER_CROSS_ENTROPY        ? 26.33
            : loss == PAPER_LABEL_SMOOTHING_10 ? 26.36
            : loss == PAPER_FOCAL_1            ? 26.39

@@ -7,7 +7,8 @@ double published_error(int subject, int loss, int stage);
 double published_ece(int subject, int loss, int stage);
 double published_temperature(int subject, int loss); /* chosen by ECE on the validation split */
 
-double published_bleu(int loss); /* the best test BLEU over temperatures, of 100; appendix K */
+double published_bleu(int subject, int loss,
+                      int stage); /* the best test BLEU over temperatures, 0 to 100; appendix K */
 
 extern const char published_source[]; /* a sentence for readers */
 

@@ -3,6 +3,8 @@
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "launch/report/figure_script.h"
+#include "launch/report/paper_published.h"
+#include "launch/report/paper_runs.h"
 #include "launch/report/report_tables.h"
 
 #include <math.h>
@@ -122,14 +124,18 @@ Status figure_temperatures(TemperaturesFigure figure, const TemperatureRun runs[
 static double published_best(const RunSummary *run)
 {
     static const struct {
-        const char *loss;
-        double bleu;
-    } table[] = {{"cross_entropy", 26.33}, {"label_smoothing", 26.36}, {"focal", 26.39}};
+        const char *name;
+        int loss;
+    } table[] = {{"cross_entropy", PAPER_CROSS_ENTROPY},
+                 {"label_smoothing", PAPER_LABEL_SMOOTHING_10},
+                 {"focal", PAPER_FOCAL_1}};
     const char *dataset = run_facts_find(&run->setting, "dataset.name"),
                *loss = run_facts_find(&run->setting, "loss.name");
-    if (dataset == NULL || loss == NULL || strcmp(dataset, "wmt14_en_de") != 0) return NAN;
+    if (dataset == NULL || loss == NULL || strcmp(dataset, paper_subject[PAPER_WMT14].dataset) != 0)
+        return NAN;
     for (size_t i = 0; i < sizeof table / sizeof *table; ++i)
-        if (strcmp(loss, table[i].loss) == 0) return table[i].bleu;
+        if (strcmp(loss, table[i].name) == 0)
+            return published_bleu(PAPER_WMT14, table[i].loss, EVALUATE_BEFORE);
     return NAN;
 }
 
