@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Training steps of plumb on a GPU beside PyTorch's best of three: eager, channels-last with bfloat16 autocast, and that with torch.compile
-(max-autotune, CUDA graphs). Prints a table in Markdown; tests/run_gpu.sh speed calls it.
+(max-autotune, CUDA graphs). Prints each figure when it is known, and at the end a table in Markdown of all; tests/run_gpu.sh calls it.
 
 Needs the program train_step (launch/bundle.sh --with-tests) and a Python with torch. A measurement takes minutes where torch compiles:
 each is kept as a line of --state, and what is there is not measured again, so a call that runs out of --seconds (exit code 75) is gone
-on with by the next one. Only what was measured on this kind of GPU stands in the table, by this program or by this version of torch: the
+on with by the next one. --measure says what this call measures, in this order, each of all networks before the next; the table shows
+what earlier calls measured, too. Only what was measured on this kind of GPU stands in the table, by this program or by this version of torch: the
 rest of the file is passed over. What had not compiled when the time was up is begun again after all others, and not with less time than it
 had. Exit code 1: something cannot be measured.
 """
@@ -28,9 +29,11 @@ ROWS = [
     ("DenseNet-121, 32x32", "densenet121", 128, 32, 10, 16500, 23000, 1.25),
     ("ResNet-50, Tiny-ImageNet 64x64", "tiny_imagenet_resnet50", 64, 64, 200, 5700, 7400, 1.25),
 ]
+# plain: a few steps, that a program which cannot run or record is known within seconds
+OURS = {"plain": ["--steps", "5", "--warmup", "2", "graph=false"], "recorded": [], "profile": ["--profile"]}
 # In the order in which they are measured: the fastest are what counts.
 PEERS = {
-    "channels-last bfloat16": ["--dtype", "bfloat16", "--memory-format", "channels_last"],
+    "channels-last": ["--dtype", "bfloat16", "--memory-format", "channels_last"],
     "compiled": ["--dtype", "bfloat16", "--memory-format", "channels_last", "--compile"],
     "eager": ["--dtype", "float32"],
 }
@@ -66,8 +69,13 @@ def arguments():
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--warmup", type=int, default=10)
     parser.add_argument("--networks", default="", help="only these (names as model.name), with commas between them")
-    parser.add_argument("--no-peers", action="store_true", help="plumb only")
-    return parser.parse_args()
+    parser.add_argument("--measure", type=lambda text: text.split(","), default=[*OURS, "peaks", *PEERS], metavar="WHAT,...",
+                        help="of plumb: plain, recorded, profile; of PyTorch: peaks, channels-last, compiled, eager; default: all")
+    chosen = parser.parse_args()
+    unknown = set(chosen.measure) - {*OURS, "peaks", *PEERS}
+    if unknown:
+        parser.error(f"--measure does not know {', '.join(sorted(unknown))}")
+    return chosen
 
 
 def gpu(chosen):
@@ -158,7 +166,7 @@ class State:
         if left <= tried:
             self.missing.append(f"{name}: not done in {tried:.0f} s before, and {left:.0f} s were left: alone it may get more")
             return None
-        print(f"{name} ...", file=sys.stderr, flush=True)
+        print(f"{name} ...", flush=True)
         if compiles:
             self.write(*key, tried=1)  # should we be killed, it is not the next call's first
         try:
@@ -167,6 +175,7 @@ class State:
             if compiles:
                 self.write(*key, tried=left)
             self.missing.append(f"{name}: not done when {seconds:.0f} s were up")
+            print(self.missing[-1], flush=True)
             return None
         except OSError as error:
             self.missing.append(f"{name}: {error}")
@@ -175,42 +184,56 @@ class State:
         if done.returncode != 0:
             last = done.stderr.strip().splitlines()[-10:] or ["no message"]
             self.missing.append("\n      ".join([f"{name}: ended with code {done.returncode}:", *last]))
-            print(self.missing[-1], file=sys.stderr, flush=True)
+            print(self.missing[-1], flush=True)
             self.failed = True
             return None
-        result = self.known[key] = json.loads(done.stdout.strip().splitlines()[-1])
+        try:
+            result = self.known[key] = json.loads(done.stdout.strip().splitlines()[-1])
+        except (IndexError, ValueError):
+            self.missing.append(f"{name}: what it printed last is no JSON: {done.stdout[-200:]!r}")
+            print(self.missing[-1], flush=True)
+            self.failed = True
+            return None
         self.write(*key, result=result)
-        speed = f"{result['images_per_second']:.0f} images/s" if "images_per_second" in result else "done"
-        print(f"{name}: {speed}, after {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+        print(f"{name}: {told(result)}, after {time.monotonic() - started:.0f} s", flush=True)
         return result
 
+    def look_up(self, name, kind):
+        return self.known.get((name, self.of[kind]))
 
-def ours(state, chosen, row, profile):
+
+def told(result):
+    if "images_per_second" not in result:
+        return f"{1e-12 * result['flops']:.0f} TFLOP/s, {1e-12 * result['bytes']:.2f} TB/s"
+    loss = f", loss {result['loss']:.4f}" if "loss" in result else ""
+    return f"{result['images_per_second']:.0f} images/s{loss}"
+
+
+def of(kind):
+    return "plumb" if kind in OURS else "peaks" if kind == "peaks" else "peer"
+
+
+def name_of(row, kind):
+    return kind if kind == "peaks" else f"{row[1]} {'plumb' if kind in OURS else 'torch'} {kind}"
+
+
+def command_of(row, kind, chosen):
     _, network, batch, size, classes, *_ = row
-    return state.measure(
-        f"{network} plumb" + (" profile" if profile else ""),
-        "plumb",
-        [chosen.program, "--size", str(size), "--classes", str(classes), "--steps", str(chosen.steps)]
-        + ["--warmup", str(chosen.warmup)]
-        + (["--profile"] if profile else [])
-        + [f"model.name={network}", f"batch={batch}", f"device={chosen.device}", "compute=bfloat16"],
-    )
+    if kind == "peaks":
+        return [chosen.python, "-c", PEAKS]
+    work = ["--size", str(size), "--classes", str(classes), "--steps", str(chosen.steps), "--warmup", str(chosen.warmup)]
+    if kind in OURS: # of an option that is given twice the last counts
+        return [chosen.program, *work, *OURS[kind], f"model.name={network}", f"batch={batch}", f"device={chosen.device}", "compute=bfloat16"]
+    return [chosen.python, PEER[0], "--device", chosen.device, "--network", network, "--batch", str(batch), *work, *PEERS[kind]]
 
 
-def peer_name(row, kind):
-    return f"{row[1]} torch {kind}"
-
-
-def peer(state, chosen, row, kind):
-    _, network, batch, size, classes, *_ = row
-    return state.measure(
-        peer_name(row, kind),
-        "peer",
-        [chosen.python, PEER[0], "--device", chosen.device, "--network", network]
-        + ["--batch", str(batch), "--size", str(size), "--classes", str(classes)]
-        + ["--steps", str(chosen.steps), "--warmup", str(chosen.warmup)]
-        + PEERS[kind],
-    )
+def measure_all(state, chosen, rows):
+    """In the order of --measure; but what had not compiled within its time before comes last."""
+    wanted = [(row, kind) for kind in chosen.measure for row in (rows if kind != "peaks" else rows[:1])]
+    if chosen.device != "cuda":
+        wanted = [pair for pair in wanted if pair[1] != "peaks"]
+    for row, kind in sorted(wanted, key=lambda pair: state.tried.get((name_of(*pair), state.of[of(pair[1])]), 0)):
+        state.measure(name_of(row, kind), of(kind), command_of(row, kind, chosen))
 
 
 def line(cells):
@@ -251,17 +274,11 @@ def main():
     rows = [row for row in ROWS if not wanted or row[1] in wanted]
     if not rows:
         sys.exit(f"no network is one of {chosen.networks}; there are {', '.join(row[1] for row in ROWS)}")
-    mine = {row[1]: ours(state, chosen, row, False) for row in rows}  # ours first: they take seconds
-    profiles = {row[1]: ours(state, chosen, row, True) for row in rows}
-    peaks, peers = None, {row[1]: {} for row in rows}
-    if not chosen.no_peers:
-        if chosen.device == "cuda":
-            peaks = state.measure("peaks", "peaks", [chosen.python, "-c", PEAKS])
-        found = {}
-        pairs = [(row, kind) for kind in PEERS for row in rows]
-        for row, kind in sorted(pairs, key=lambda pair: state.tried.get((peer_name(*pair), state.of["peer"]), 0)):
-            found[row, kind] = peer(state, chosen, row, kind)
-        peers = {row[1]: {kind: found[row, kind] for kind in PEERS} for row in rows}
+    measure_all(state, chosen, rows)
+    mine = {row[1]: state.look_up(name_of(row, "recorded"), "plumb") for row in rows}
+    profiles = {row[1]: state.look_up(name_of(row, "profile"), "plumb") for row in rows}
+    peers = {row[1]: {kind: state.look_up(name_of(row, kind), "peer") for kind in PEERS} for row in rows}
+    peaks = state.look_up("peaks", "peaks")
 
     device = next((result["device"] for result in mine.values() if result), state.gpu)
     print(f"\n# Training steps on a GPU beside PyTorch, {datetime.date.today()}\n")
@@ -276,7 +293,7 @@ def main():
     print(line(header))
     print(line(["---"] * len(header)))
     for row in rows:
-        print(table_row(row, mine[row[1]], peers[row[1]] or dict.fromkeys(PEERS), peaks))
+        print(table_row(row, mine[row[1]], peers[row[1]], peaks))
     if any(profiles.values()):
         print("\nWhere plumb's step goes, nodes launched and waited for one by one (so small ones seem slower than they are):\n")
         print(line(["network", "op", "phase", "nodes", "ms", "TFLOP/s", "TB/s"]))

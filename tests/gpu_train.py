@@ -1,23 +1,29 @@
 """Training on a GPU: as on the CPU, the same bits after a kill, and two ranks on one GPU as one. Part of tests/run_gpu.sh, which says
 where the program is (PLUMB) and what the loader needs to find cuDNN, cuBLASLt and NCCL.
 
-usage: gpu_train.py Curves | Ranks
+usage: gpu_train.py Curves | Texts | Ranks
        gpu_train.py cut FOLDER     writes so much of Fashion-MNIST there as this needs: 2 MB to take along
 
 Without Fashion-MNIST (PLUMB_FASHION_MNIST) images are made up."""
 
 import contextlib
 import gzip
+import json
 import math
 import os
 import random
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import unittest
 
 import jobs
+import test_cuda_texts
+import test_documents_task
+import test_trees_task
 from jobs import COMMUNICATION, EVERY_STEP, Job, Suite, idx, metrics, results, wait_for
 
 ON_GPU = ("device=cuda", "deterministic=true")
@@ -99,6 +105,90 @@ class Curves(OnGpu):
         self.train(self.longer, *settings, run=run)
         self.assertIn("going on after step", self.job.output + self.job.errors)
         self.assertSameResults(results(run), results(undisturbed))
+
+
+# Networks as published, on made-up data as long as the real ones: what counts is the speed of the second epoch.
+DOCUMENTS = """epochs: 2
+batch: 128
+dataset: {{name: newsgroups, folder: {folder}, validation: 20, crop: false}}
+model: {{name: global_pooling_cnn, embedding_width: 100}}
+loss: {{reduction: mean}}
+optimizer: {{name: adam, learning_rate: 0.001, weight_decay: 0, clip_norm: 0}}
+schedule: {{name: constant}}
+evaluate: {{bootstrap: 20}}
+"""
+TREES = test_trees_task.CONFIG.replace("batch: 12", "batch: 25").replace("memory: 16", "memory: 150, dropout: 0.5") \
+    .replace("embedding_width: 6", "embedding_width: 300").replace("SPARSE", "true").replace("vectors: {{file: {vectors}}}\n", "")
+
+
+def write_documents(folder, words=1000, of_class=80):
+    draw = random.Random(1)
+    for part, count in (("train", of_class), ("test", 4)):
+        for group in range(test_documents_task.CLASSES):
+            path = f"{folder}/20news-bydate-{part}/group.{group:02}"
+            os.makedirs(path)
+            for number in range(count):
+                with open(f"{path}/{1000 + number}", "w", encoding="ascii") as file:
+                    file.write("From: somebody\n\n" + " ".join(f"word{draw.randrange(20000)}" for _ in range(words)) + "\n")
+
+
+def write_treebank(folder, train=2500):
+    draw = random.Random(1)
+    os.makedirs(folder)
+    for name, count in (("train", train), ("dev", 25), ("test", 25)):
+        with open(f"{folder}/{name}.txt", "w", encoding="utf-8") as file:
+            for _ in range(count):
+                label, left = test_trees_task.tree(draw, 5)
+                file.write(f"({label} {left} {test_trees_task.tree(draw, 5)[1]})\n")
+
+
+class Texts(test_cuda_texts.CudaTexts):
+    def on_cuda(self, config, *settings, ranks=0):
+        return self.train(config, *ON_GPU, *settings, ranks=ranks)
+
+    def set_device(self, config, device):
+        text = jobs.contents(config).decode()
+        self.assertIn("device: cuda\n", text)
+        with open(config, "w", encoding="utf-8") as file:
+            file.write(text.replace("device: cuda\n", f"device: {device}\n"))
+
+    def say_speed(self, name, config, *settings):
+        with self.subTest(name=name):
+            with open(f"{self.on_cuda(config, *settings)}/metrics.jsonl", encoding="utf-8") as file:
+                last = json.loads(file.read().splitlines()[-1])
+            unit = next(key for key in last if key.endswith("_per_second"))
+            print(f"{name} {' '.join(settings)}: {last[unit]:.0f} {unit.replace('_', ' ')}, loss {last['train']['loss']:.4f}")
+
+    def test_speed(self):
+        documents, treebank = f"{self.scratch}/long", f"{self.scratch}/many"
+        write_documents(documents)
+        write_treebank(treebank)
+        for compute in ("float32", "bfloat16"):
+            self.say_speed("documents of 1,000 words", self.write("long.yaml", DOCUMENTS.format(folder=documents)), "compute=" + compute)
+        self.say_speed("trees", self.write("many.yaml", TREES.format(folder=treebank)))
+
+    def test_written_numbers(self):
+        """A translator, trained on the device; it decodes there as on the CPU, but for ties."""
+        config = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "configs", "numbers.yaml")
+        run = self.folder()
+        started = time.monotonic()
+        self.train(config, *ON_GPU, "compute=bfloat16", "dataset.cache=" + self.scratch, run=run)
+        print(f"numbers: trained in {time.monotonic() - started:.0f} s")
+        decoded = {}
+        for device in ("cuda", "cpu"):
+            folder = shutil.copytree(run, self.folder())
+            self.set_device(f"{folder}/config.yaml", device)
+            started = time.monotonic()
+            with open(f"{run}/test.en", encoding="utf-8") as lines:
+                done = subprocess.run([jobs.PLUMB, "translate", folder], stdin=lines, capture_output=True, text=True, timeout=60, check=True)
+            decoded[device] = done.stdout.splitlines()
+            print(f"numbers: {len(decoded[device])} lines in {time.monotonic() - started:.1f} s on {device}, start included")
+        with open(f"{run}/test.de", encoding="utf-8") as file:
+            answers = file.read().splitlines()
+        alike = [sum(a == b for a, b in zip(decoded["cuda"], other, strict=True)) / len(answers) for other in (decoded["cpu"], answers)]
+        print(f"numbers: {100 * alike[0]:.1f} % of lines as on the CPU, {100 * alike[1]:.1f} % right")
+        self.assertGreater(alike[0], 0.97)
+        self.assertGreater(alike[1], 0.5)
 
 
 class Ranks(OnGpu):

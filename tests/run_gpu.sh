@@ -6,34 +6,42 @@ set -uo pipefail
 
 usage() {
   cat <<'END'
-usage: tests/run_gpu.sh [PART | PART+PART ...]     default: first
-       tests/run_gpu.sh first                      suite+train+ranks, then speed
+usage: tests/run_gpu.sh [LIST | PART | PART:SECONDS ...]     default: first
 
-For a machine with a GPU, NVIDIA's libraries (cuDNN 9, cuBLASLt, NCCL; PyTorch's packages hold them) and Python. Parts with a
-plus between them run side by side, others one after the other: a part whose figures count stands alone.
-  suite      plumb doctor; the ops, losses and optimizers on the device against float64
+For a machine with a GPU, NVIDIA's libraries (cuDNN 9, cuBLASLt, NCCL; PyTorch's packages hold them) and Python. Parts run one after
+the other, each for at most its SECONDS, or else as long as the call lasts; what a part leaves of its time, later parts may use.
+  doctor     plumb doctor: what it runs on, and what is wrong with that
+  resnet50   ResNet-50's step: 5 plain ones, 100 recorded ones, and a profile
+  suite      the ops, losses and optimizers on the device against float64: first without convolutions
   train      training curves on CPU and GPU; the same bits after a kill, and recorded or not
-  ranks      two ranks over NCCL on the one GPU, equal to one rank; a rank that is killed or stopped
-  speed      training steps a second beside PyTorch; needs torch. Goes on where the last call ended
-  sanitizer  the suites under compute-sanitizer: memcheck, racecheck
+  networks   our other four networks: recorded steps, and a profile
+  texts      documents, trees and translation: curves on CPU and GPU, speed, decoding
+  ranks      two ranks over NCCL on the one GPU, equal to one rank; a rank that is killed or stopped. Nothing should run beside it
+  peers      the same steps by PyTorch, channels-last in bfloat16, ResNet-50 first; needs torch
+  compiled   the same by torch.compile, which takes minutes a network, and by eager PyTorch
+  sanitizer  suites under compute-sanitizer: each under memcheck, then racecheck
   science    ResNet-50 on CIFAR-10 for 350 epochs, cross-entropy and FLSD-53. Goes on where the last call ended
+Lists:
+  first      doctor:20 resnet50:60 suite:70 train:90 networks:90 texts:40 ranks:120 peers
+  second     sanitizer, of the suites whose kernels are most at risk
+  third      resnet50:60 networks:90 peers:120 compiled: what was measured before is not measured again
 
-A call leaves in perf/results/ (or $OUT), written as it goes: DATE-gpu-PARTS.md, the report; gpu-speed.jsonl, all figures so
-far; gpu-cache/convolutions.txt, the engines that were chosen. Killed from outside, it leaves gpu-PART.log of each part that
-it was in, too. Lay them in perf/results/, or a folder in it, and the next call goes on from there.
+A call leaves in perf/results/ (or $OUT), written as it goes, so that a call that is killed leaves what it had found: DATE-gpu-NAME.md,
+the report; gpu-speed.jsonl, all figures so far; gpu-cache/convolutions.txt, the engines that were chosen. Lay them in perf/results/, or
+a folder in it, and the next call goes on from there.
 
 Exits with 0: all went well; 1: something failed, see the report; 75: the same command goes on; 77: there is no GPU.
 
 Environment:
-  PLUMB_SECONDS  for the whole call, of which parts get shares, and later ones what earlier ones leave; default: 540
+  PLUMB_SECONDS  for the whole call; default: 540
   PLUMB_BUNDLE   tar of launch/bundle.sh --with-tests, or its unpacked folder; default: the newest here, else it is
-                 built. train, ranks and science do without --with-tests
+                 built. train, texts, ranks and science do without --with-tests
   PLUMB_DATA     folder with fashion_mnist/ and cifar10/; also looked for in data/. Without Fashion-MNIST, train and
                  ranks make up images; science needs CIFAR-10's binary version
   PLUMB_PYTHON   default: python3
   PLUMB_SUITES   of suite and sanitizer, only these: "test_ops_norm test_losses"
   PLUMB_TOOLS    of sanitizer, only these; default: "memcheck racecheck"
-  PLUMB_NETWORKS of speed, only these: resnet50,resnet110,wide_resnet,densenet121,tiny_imagenet_resnet50
+  PLUMB_NETWORKS of networks, peers and compiled, only these: resnet50,resnet110,wide_resnet,densenet121,tiny_imagenet_resnet50
 END
 }
 
@@ -54,11 +62,9 @@ note() { [ "$worst" -eq 1 ] || [ "$1" -eq 0 ] || worst=$1; } # 1 stands over 75
 # Ends what carries this mark in its environment, though it may have left our process group. MARK
 end_all() {
   local process
-  for process in /proc/[0-9]*; do
-    if tr '\0' '\n' 2>/dev/null <"$process/environ" | grep -q "^PLUMB_GPU_PART=$1"; then
-      kill -KILL "${process#/proc/}" 2>/dev/null
-    fi
-  done 2>/dev/null
+  env -u PLUMB_GPU_PART grep -lsz "^PLUMB_GPU_PART=$1" /proc/[0-9]*/environ | while IFS=/ read -r _ _ process _; do
+    kill -KILL "$process" 2>/dev/null
+  done
 }
 leave() {
   mv "$work" "$work.over"
@@ -124,11 +130,11 @@ find_data() { # NAME FILE: the folder that has it
 # A run that cannot start for want of data has got past the question for a GPU, whose answer has a code of its own.
 check_gpu() {
   local unsupported=8 code
-  timeout -k 5 120 "$root/bin/plumb" train "$root/configs/cifar10.yaml" device=cuda model.name=linear dataset.folder="$work/absent" \
+  timeout -k 5 60 "$root/bin/plumb" train "$root/configs/cifar10.yaml" device=cuda model.name=linear dataset.folder="$work/absent" \
     --run "$work/probe" >"$work/probe.log" 2>&1
   code=$?
   [ "$code" -ne "$unsupported" ] || { cat "$work/probe.log" >&2; say "nothing can be run without a GPU"; exit 77; }
-  case $code in 124 | 137) cat "$work/probe.log" >&2; say "the GPU did not open within two minutes"; exit 1 ;; esac
+  case $code in 124 | 137) cat "$work/probe.log" >&2; say "the GPU did not open within a minute"; exit 1 ;; esac
 }
 
 # A driver without any program on the GPU shuts it down, and starting it again takes seconds each time: one that does nothing stays.
@@ -148,65 +154,54 @@ END
 
 title() {
   case $1 in
+    doctor) echo "What plumb runs on" ;;
+    resnet50) echo "ResNet-50's step: plain, recorded, profiled" ;;
     suite) echo "The suites on the device" ;;
-    sanitizer) echo "The suites under compute-sanitizer" ;;
     train) echo "Training on the CPU and on the GPU; the same bits after a kill" ;;
+    networks) echo "Steps of the other networks" ;;
+    texts) echo "Documents, trees and translation" ;;
     ranks) echo "Two ranks over NCCL on one GPU" ;;
-    speed) echo "Training steps beside PyTorch" ;;
+    peers) echo "Training steps beside PyTorch" ;;
+    compiled) echo "Training steps beside compiled and eager PyTorch" ;;
+    sanitizer) echo "Suites under compute-sanitizer" ;;
     science) echo "ResNet-50 on CIFAR-10, the paper's recipe" ;;
     *) return 1 ;;
   esac
 }
 
-# How much of the call's time it is to have, beside other parts.
-share() {
-  case $1 in
-    suite | train | ranks) echo 5 ;;
-    speed) echo 4 ;; # and what is left by those before it
-    sanitizer) echo 8 ;;
-    *) echo 30 ;;
-  esac
-}
-
-# What the part says goes to its log at once, and with its name to our output. PART SECONDS
+# What the part says goes to the report at once, and with its name to our output. What still runs 10 seconds after its time is killed, as
+# a program whose GPU hangs. PART SECONDS
 run_part() {
-  local part=$1 code
+  local part=$1 code guard
   (
     part_ends=$((SECONDS + $2)) here=$work/$part worst=0
     mkdir "$here"
     export PLUMB_GPU_PART=$here/
-    printf '\n## %s: %s\n\n' "$part" "$(title "$part")"
-    "part_$part"
+    { sleep $(($2 + 10)); end_all "$here/"; } >/dev/null 2>&1 &
+    guard=$!
+    printf '\n## %s, at most %s s: %s\n\n' "$part" "$2" "$(title "$part")"
+    if [ "$2" -ge 5 ]; then
+      "part_$part"
+    else
+      echo "No time was left: tests/run_gpu.sh $part runs it alone."
+      note 75
+    fi
+    kill "$guard" 2>/dev/null
+    end_all "$here/" # they would keep our output open
     printf '\nExit code %s after %s s.\n' "$worst" "$((SECONDS - part_ends + $2))"
     exit "$worst"
-  ) 2>&1 | tee -a "$results/gpu-$part.log" | sed -u "s/^/$part: /"
+  ) 2>&1 | tee -a "$report" | sed -u "s/^/$part: /"
   code=${PIPESTATUS[0]}
-  end_all "$work/$part/"
   return "$code"
 }
 
-# Parts side by side; then they join the report. SECONDS PART ...
-run_stage() {
-  local seconds=$1 part process processes=()
-  shift
-  say "$* for at most $seconds s"
-  for part in "$@"; do
-    run_part "$part" "$seconds" &
-    processes+=($!)
-  done
-  for process in "${processes[@]}"; do
-    wait "$process"
-    note $?
-  done
-  for part in "$@"; do cat "$results/gpu-$part.log" >>"$report" && rm "$results/gpu-$part.log"; done
-}
-
-begin_report() { # PARTS
-  report=$results/$(date +%F)-gpu-${1//[ +]/-}.md
+begin_report() { # LIST OR PARTS
+  local name=${1//:/-}
+  report=$results/$(date +%F)-gpu-${name// /-}.md
   {
     echo "# tests/run_gpu.sh $1, $(date '+%d %B %Y, %H:%M')"
     echo
-    timeout 60 nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2>/dev/null || echo "no nvidia-smi"
+    timeout 10 nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2>/dev/null || echo "no nvidia-smi"
     echo "$("$root/bin/plumb" --version); $(uname -sr); $(nproc) processors; $(nvcc --version 2>/dev/null | tail -n 2 | head -n 1)"
   } >>"$report"
   say "report: $report"
@@ -215,7 +210,9 @@ begin_report() { # PARTS
 # ---- parts ----
 
 # As launch/bundle.sh has them; in this order: single ops, what is made of them, and last the convolutions, which take longest.
-suites=${PLUMB_SUITES:-test_ops_basic test_ops_norm test_ops_random test_ops_shape test_ops_embedding test_ops_sequence test_ops_tree test_ops_attention test_ops_decode test_batch_norm test_golden_layers test_losses test_loss_output test_golden_losses test_calibration_pass test_store test_optimizer test_optimizer_groups test_transformer test_decoder test_ops_conv}
+suites=${PLUMB_SUITES:-test_ops_basic test_ops_norm test_ops_random test_ops_shape test_ops_embedding test_ops_sequence test_ops_tree test_ops_attention test_ops_decode test_batch_norm test_losses test_loss_output test_golden_losses test_calibration_pass test_store test_optimizer test_optimizer_groups test_transformer test_decoder test_golden_layers test_ops_conv}
+# Kernels that share memory among the threads of a block or hand on partial sums, the hardest first.
+at_risk="test_batch_norm test_ops_attention test_ops_tree test_loss_output test_losses test_ops_norm test_calibration_pass test_ops_decode test_ops_embedding test_optimizer_groups"
 
 # The outcome of one suite as a row. SUITE SECONDS WORDS-BEFORE-IT...
 run_suite() {
@@ -261,12 +258,15 @@ have_tests() {
   return 1
 }
 
+part_doctor() {
+  echo '```'
+  timeout -k 5 "$(left)" "$root/bin/plumb" doctor 2>&1 || note 1
+  echo '```'
+}
+
 # No suite takes another's time but twice what would be its share.
 part_suite() {
   have_tests || return
-  echo '```'
-  timeout -k 5 120 "$root/bin/plumb" doctor 2>&1 || note 1
-  printf '```\n\n'
   table
   local suite ahead
   ahead=$(echo "$suites" | wc -w)
@@ -278,7 +278,7 @@ part_suite() {
 
 part_sanitizer() {
   have_tests || return
-  local sanitizer tool suite ahead filter options=() help tools=${PLUMB_TOOLS:-memcheck racecheck}
+  local sanitizer tool suite ahead filter options=() help tools=${PLUMB_TOOLS:-memcheck racecheck} suites=${PLUMB_SUITES:-$at_risk}
   sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
   [ -x "$sanitizer" ] || { echo "There is no compute-sanitizer."; note 1; return; }
   # Not for us to mend: what NVIDIA's kernels do inside, and calls that cuDNN expects to fail. Before its first line the tool says what
@@ -294,8 +294,8 @@ part_sanitizer() {
   printf 'Options: %s\n\n' "${options[*]:-none}"
   table
   ahead=$(($(echo "$tools" | wc -w) * $(echo "$suites" | wc -w)))
-  for tool in $tools; do
-    for suite in $suites; do
+  for suite in $suites; do
+    for tool in $tools; do
       run_suite "$suite" $((2 * $(left) / ahead)) "$sanitizer" --tool "$tool" --error-exitcode 9 --print-limit 20 "${options[@]}"
       ahead=$((ahead - 1))
     done
@@ -304,7 +304,6 @@ part_sanitizer() {
 
 part_python() { # CLASS
   local code
-  [ "$(left)" -ge 5 ] || { echo "No time was left."; note 1; return; }
   echo '```'
   PLUMB=$root/bin/plumb PLUMB_FASHION_MNIST=$fashion_mnist PYTHONUNBUFFERED=1 timeout -k 5 "$(left)" "$python" -B tests/gpu_train.py "$1" 2>&1
   code=$?
@@ -316,17 +315,21 @@ part_python() { # CLASS
   esac
 }
 part_train() { part_python Curves; }
+part_texts() { part_python Texts; }
 part_ranks() { part_python Ranks; }
 
-part_speed() {
+measure() { # NETWORKS WHAT
   local code
   have_tests || return
-  [ "$(left)" -ge 5 ] || { echo "No time was left; the same command goes on."; note 75; return; }
   "$python" -u perf/compare_gpu.py --program "$root/bin/train_step" --python "$python" --state "$results/gpu-speed.jsonl" \
-    --seconds "$(left)" --networks "${PLUMB_NETWORKS:-}" 2>&1
+    --seconds "$(left)" --networks "$1" --measure "$2" 2>&1
   code=$?
   case $code in 0 | 75) note "$code" ;; *) note 1 ;; esac
 }
+part_resnet50() { measure resnet50 plain,recorded,profile; }
+part_networks() { measure "${PLUMB_NETWORKS:-resnet110,wide_resnet,densenet121,tiny_imagenet_resnet50}" recorded,profile; }
+part_peers() { measure "${PLUMB_NETWORKS:-}" channels-last,peaks; }
+part_compiled() { measure "${PLUMB_NETWORKS:-}" compiled,eager; }
 
 # Trains one run until it is complete or the time is up. NAME SETTING ...
 train_science() {
@@ -386,29 +389,23 @@ END
 
 # ---- all ----
 
-stages=()
-weights=0
-for stage in "${@:-first}"; do
-  case $stage in
-    --help) usage; exit ;;
-    first) stages+=("suite train ranks" speed) ;;
-    *) stages+=("${stage//+/ }") ;;
-  esac
+[ "${1:-}" != --help ] || { usage; exit; }
+name=${*:-first}
+case $name in
+  first) set -- doctor:20 resnet50:60 suite:70 train:90 networks:90 texts:40 ranks:120 peers ;;
+  second) set -- sanitizer ;;
+  third) set -- resnet50:60 networks:90 peers:120 compiled ;;
+esac
+for part in "$@"; do
+  title "${part%:*}" >/dev/null || { usage >&2; exit 2; }
+  case $part in *:*[!0-9]* | *:) usage >&2; exit 2 ;; esac
 done
-for stage in "${stages[@]}"; do
-  for part in $stage; do title "$part" >/dev/null || { usage >&2; exit 2; }; done
-done
-heaviest() { # PART ...: the largest of their shares
-  local part
-  for part in "$@"; do share "$part"; done | sort -n | tail -n 1
-}
-# shellcheck disable=SC2086  # a stage is several words
-for stage in "${stages[@]}"; do weights=$((weights + $(heaviest $stage))); done
 
 find_bundle || exit 1
 find_libraries
 hold_gpu
 check_gpu
+begin_report "$name"
 take_over convolutions.txt "$results/gpu-cache/convolutions.txt"
 take_over gpu-speed.jsonl "$results/gpu-speed.jsonl"
 export PLUMB_CACHE=${PLUMB_CACHE:-$(cd "$results" && pwd)/gpu-cache}
@@ -416,12 +413,11 @@ mkdir -p "$PLUMB_CACHE"
 fashion_mnist=$(find_data fashion_mnist train-images-idx3-ubyte.gz)
 fashion_mnist=${fashion_mnist:-absent}
 cifar10=$(find_data cifar10 data_batch_1.bin)
-begin_report "${*:-first}"
-for stage in "${stages[@]}"; do
-  # shellcheck disable=SC2086  # a stage is several words
-  weight=$(heaviest $stage)
-  # shellcheck disable=SC2086
-  run_stage $(((call_ends - SECONDS) * weight / weights)) $stage
-  weights=$((weights - weight))
+for part in "$@"; do
+  seconds=$((call_ends - SECONDS))
+  case $part in *:*) [ "${part#*:}" -ge "$seconds" ] || seconds=${part#*:} ;; esac
+  run_part "${part%:*}" "$seconds" & # waited for, so that a signal ends the call at once
+  wait $!
+  note $?
 done
 exit "$worst"
