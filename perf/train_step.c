@@ -282,6 +282,9 @@ static void report(Training *training, const Options *options, const World *worl
     const PlanReport plan = plan_report(training->program.plan);
     struct rusage usage;
     (void)getrusage(RUSAGE_SELF, &usage);
+    double total = 0;
+    for (int64_t i = 0; i < options->steps; ++i)
+        total += seconds[i];
     qsort(seconds, (size_t)options->steps, sizeof *seconds, by_size);
     cJSON *json = cJSON_CreateObject();
     cJSON_AddStringToObject(json, "program", "plumb");
@@ -294,6 +297,7 @@ static void report(Training *training, const Options *options, const World *worl
     cJSON_AddNumberToObject(json, "steps", (double)options->steps);
     cJSON_AddNumberToObject(json, "images_per_second", batch / seconds[options->steps / 2]);
     cJSON_AddNumberToObject(json, "best_images_per_second", batch / seconds[0]);
+    cJSON_AddNumberToObject(json, "mean_images_per_second", batch * (double)options->steps / total);
     cJSON_AddNumberToObject(json, "optimizer_milliseconds", 1e3 * optimizer_seconds / (double)options->steps);
     cJSON_AddNumberToObject(json, "peak_bytes", 1024.0 * (double)usage.ru_maxrss);
     cJSON_AddNumberToObject(json, "base_bytes", (double)base_bytes);

@@ -1,6 +1,7 @@
 /* The CPU as a device: work is done when a call returns. */
 #include "engine/base/memory.h"
 #include "engine/device/device_methods.h"
+#include "engine/device/spin.h"
 
 #include <omp.h>
 #include <stdio.h>
@@ -44,10 +45,13 @@ static Status open_cpu(Device *device, int index, int threads)
 #if defined(__x86_64__)
     device->bfloat16 = __builtin_cpu_supports("avx512bf16") ? 1 : 0;
 #endif
+    SpinWatch *watch;
+    TRY(spin_watch_open((SpinOptions){.threads = device->threads}, &watch));
+    device->implementation = watch;
     return OK;
 }
 
-static void close_cpu(Device *device) { (void)device; }
+static void close_cpu(Device *device) { spin_watch_close(device->implementation); }
 
 /* Large blocks are asked for as huge pages: an arena of gigabytes otherwise spends its time in page faults.
  */
