@@ -559,7 +559,7 @@ static Status evaluate_and_tell(World *world, Arguments *arguments)
         status = comm_agree(world, world->rank == 0 ? write_result(arguments, result, calibrator) : OK);
     free(calibrator);
     ood_result_free(&ood);
-    free(result);
+    evaluation_free(result);
     return status;
 }
 

@@ -87,18 +87,22 @@ typedef struct {
     int bins;
     int64_t batch, forgotten;
     const uint8_t *masked;
-    const float *weights; /* [count], host */
+    const float *weights;  /* [count], host */
+    const int64_t *number; /* likewise; NULL: rows are counted */
 } Run;
 
-static Status upload_rows(Device *device, const Set *set, const float *weights, int64_t first, int64_t count,
+static Status upload_rows(Device *device, const Set *set, const Run *run, int64_t first, int64_t count,
                           LogitRows *rows)
 {
     const int64_t classes = set->logits.classes;
     const size_t values = (size_t)(count * classes) * sizeof(float), numbers = (size_t)count * sizeof(float);
     TRY(device_upload(device, (void *)(uintptr_t)rows->logits, set->values + first * classes, values));
     TRY(device_upload(device, (void *)(uintptr_t)rows->labels, set->labels + first, numbers));
-    if (weights != NULL)
-        TRY(device_upload(device, (void *)(uintptr_t)rows->weights, weights + first, numbers));
+    if (run->weights != NULL)
+        TRY(device_upload(device, (void *)(uintptr_t)rows->weights, run->weights + first, numbers));
+    if (run->number != NULL)
+        TRY(device_upload(device, (void *)(uintptr_t)rows->number, run->number + first,
+                          (size_t)count * sizeof(int64_t)));
     rows->rows = count;
     rows->first = set->logits.first + first;
     return OK;
@@ -116,33 +120,36 @@ static Status run_pass(Device *device, Collective *collective, const Set *set, c
                                     .bins = run->bins,
                                     .most_rows = batch};
     CalibrationPass *pass = NULL;
-    void *memory[3] = {NULL};
+    void *memory[4] = {NULL};
     Status status;
     TRY_ELSE(done, calibration_pass_open(device, &setup, &pass));
     TRY_ELSE(done, device_allocate(device, (size_t)(batch * logits->classes) * sizeof(float), "logits",
                                    &memory[0]));
     TRY_ELSE(done, device_allocate(device, (size_t)batch * sizeof(int32_t), "labels", &memory[1]));
     TRY_ELSE(done, device_allocate(device, (size_t)batch * sizeof(float), "weights", &memory[2]));
-    LogitRows rows = {
-        .logits = memory[0], .labels = memory[1], .weights = run->weights != NULL ? memory[2] : NULL};
+    TRY_ELSE(done, device_allocate(device, (size_t)batch * sizeof(int64_t), "numbers", &memory[3]));
+    LogitRows rows = {.logits = memory[0],
+                      .labels = memory[1],
+                      .weights = run->weights != NULL ? memory[2] : NULL,
+                      .number = run->number != NULL ? memory[3] : NULL};
     /* What was added before the beginning is forgotten, be it complete or not. */
     if (run->forgotten > 0) {
         TRY_ELSE(done, calibration_pass_begin(pass));
-        TRY_ELSE(done, upload_rows(device, set, run->weights, 0,
-                                   run->forgotten < batch ? run->forgotten : batch, &rows));
+        TRY_ELSE(done,
+                 upload_rows(device, set, run, 0, run->forgotten < batch ? run->forgotten : batch, &rows));
         TRY_ELSE(done, calibration_pass_add(pass, &rows));
     }
     TRY_ELSE(done, calibration_pass_begin(pass));
     for (int64_t first = 0; first < logits->count; first += batch) {
         const int64_t count = logits->count - first < batch ? logits->count - first : batch;
-        TRY_ELSE(done, upload_rows(device, set, run->weights, first, count, &rows));
+        TRY_ELSE(done, upload_rows(device, set, run, first, count, &rows));
         TRY_ELSE(done, calibration_pass_add(pass, &rows));
     }
     TRY_ELSE(done, calibration_pass_collect(pass));
     TRY_ELSE(done, calibration_pass_measure(pass, collective, result));
 done:
     calibration_pass_close(pass);
-    for (int i = 0; i < 3; ++i)
+    for (int i = 0; i < 4; ++i)
         device_free(device, memory[i]);
     return status;
 }
@@ -270,7 +277,7 @@ static void test_temperature_pass(void **state)
             temperature_pass_begin(pass);
             for (int64_t first = 0; first < COUNT; first += BATCH) {
                 LogitRows rows = {.logits = memory[0], .labels = memory[1], .weights = memory[2]};
-                assert_ok(upload_rows(device, &set, weights, first,
+                assert_ok(upload_rows(device, &set, &(const Run){.weights = weights}, first,
                                       COUNT - first < BATCH ? COUNT - first : BATCH, &rows));
                 assert_ok(temperature_pass_add(pass, &rows));
             }
@@ -279,7 +286,7 @@ static void test_temperature_pass(void **state)
         }
         weights[0] = 1; /* a row that holds NaN counts after all */
         LogitRows rows = {.logits = memory[0], .labels = memory[1], .weights = memory[2]};
-        assert_ok(upload_rows(device, &set, weights, 0, 9, &rows));
+        assert_ok(upload_rows(device, &set, &(const Run){.weights = weights}, 0, 9, &rows));
         assert_fails(temperature_pass_add(pass, &rows), STATUS_NUMERIC,
                      "made: the logit of row 0, column 0 is NaN");
         weights[0] = 0;
@@ -391,6 +398,29 @@ static void assert_refused(Device *device, Collective *collective, const Set *se
     assert_fails(run_pass(device, collective, set, run, &result), code, text);
 }
 
+/* Rows of several samples come in any order: messages name the sample. */
+static void test_samples_are_named(void **state)
+{
+    (void)state;
+    Device *device;
+    Collective *collective;
+    int64_t number[100];
+    assert_ok(device_open(test_device(), 0, 2, &device));
+    assert_ok(collective_self(&collective));
+    for (int i = 0; i < 100; ++i)
+        number[i] = 5000 + 3 * i;
+    const Run run = {.temperature = 1, .bins = 15, .batch = 8, .number = number};
+    Set set = set_make(SPREAD, 100, 10);
+    set.labels[98] = 10;
+    assert_refused(device, collective, &set, &run, STATUS_INPUT, "made: the label of row 5294 is");
+    set.values[57 * 10 + 3] = INFINITY;
+    assert_refused(device, collective, &set, &run, STATUS_NUMERIC,
+                   "made: the logit of row 5171, column 3 is infinity");
+    set_free(&set);
+    collective_free(collective);
+    device_close(device);
+}
+
 static void test_bad_input(void **state)
 {
     (void)state;
@@ -454,9 +484,9 @@ static void test_bad_input(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_bits),        cmocka_unit_test(test_weights_and_masks),
-        cmocka_unit_test(test_temperature_pass), cmocka_unit_test(test_weighted_ece),
-        cmocka_unit_test(test_bad_input),
+        cmocka_unit_test(test_same_bits),         cmocka_unit_test(test_weights_and_masks),
+        cmocka_unit_test(test_temperature_pass),  cmocka_unit_test(test_weighted_ece),
+        cmocka_unit_test(test_samples_are_named), cmocka_unit_test(test_bad_input),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

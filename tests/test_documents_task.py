@@ -1,11 +1,12 @@
 """Document classification as a user runs it, on a small made corpus: ranks, resume, evaluation, cropping, what goes wrong."""
 
+import glob
 import json
 import os
 import random
 import shutil
 
-from jobs import (INPUT, UNSUPPORTED, Job, Suite, checkpoint, contents, floats, main, metrics, npy, results, safetensors)
+from jobs import (INPUT, UNSUPPORTED, USAGE, Job, Suite, checkpoint, contents, floats, main, metrics, npy, results, safetensors)
 
 CLASSES, A_CLASS, DIMENSION = 20, 12, 8
 CONFIG = """epochs: 3
@@ -102,6 +103,35 @@ class DocumentsTask(Suite):
                     self.assertEqual(found[path], whole[path], path)
                 self.assertEqual(safetensors(checkpoint(run))[0], safetensors(checkpoint(self.undisturbed(self.config, ranks=ranks)))[0])
 
+    def test_a_run_that_goes_on_needs_no_vectors(self):
+        """The checkpoint has them: the file may be gone."""
+        vectors = self.write("gone.txt", contents(self.vectors))
+        mine = self.write("gone.yaml", CONFIG.format(folder=self.data, vectors=vectors))
+        run, fresh, folder = self.train(mine, "epochs=1"), self.folder(), self.folder()
+        sweep = self.write("gone_sweep.yaml", f"sweep: s\nbase: {mine}\nset: {{epochs: 1}}\naxes: {{seed: [1, 2]}}\n")
+        self.assertEnds(Job(["sweep", sweep, "--folder", folder]).wait(), 0)
+        os.remove(vectors)
+        job = Job(["train", mine, "--run", fresh]).wait()  # one that begins does need them
+        self.assertEnds(job, INPUT)
+        self.assertIn(f"there is no file {vectors}", job.errors)
+        for ranks in (0, 2):
+            both = self.folder()
+            shutil.copytree(run, both)
+            self.train(mine, ranks=ranks, run=both)
+            self.assertIn("going on after step", self.job.output)
+            if ranks == 0:
+                self.assertEqual(metrics(both), metrics(self.undisturbed(self.config)))
+        self.assertEnds(Job(["evaluate", run]).wait(), 0)
+        for evaluation in glob.glob(f"{folder}/*/evaluation.json"):
+            os.remove(evaluation)  # the runs are incomplete
+        job = Job(["sweep", sweep, "--folder", folder]).wait()
+        self.assertEnds(job, 0)
+        self.assertEqual(len(glob.glob(f"{folder}/*/evaluation.json")), 2, self.said(job))
+        shutil.rmtree(os.path.dirname(glob.glob(f"{folder}/*/config.yaml")[0]))  # one is to begin anew
+        job = Job(["sweep", sweep, "--folder", folder]).wait()
+        self.assertNotEqual(job.code, 0)
+        self.assertIn(f"there is no file {vectors}", job.errors)
+
     def test_cropped_batches_are_the_same_network(self):
         cropped = self.train(self.config, "epochs=1", "model.freeze_embedding=false")
         whole = self.train(self.config, "epochs=1", "model.freeze_embedding=false", "dataset.crop=false")
@@ -158,14 +188,30 @@ class DocumentsTask(Suite):
                 ("model.name=resnet8",): ("model.name", "does not take documents"),
                 ("vocabulary.size=1",): ("vocabulary",),
                 ("dataset.validation=100000",): ("validation",),
+                ("dataset.validation=0",): ("dataset.validation (command line): at least 1 document is needed",),
+                ("optimizer.epsilon=0",): ("optimizer.epsilon: 0 is outside its range",),
+                ("optimizer.name=sgd", "optimizer.nesterov=true", "optimizer.momentum=0"): ("optimizer.nesterov", "needs momentum"),
+                ("optimizer.groups=[{parameters: embedding.weight, learning_rate_factor: 2}]",):
+                    ("embedding.weight is frozen by the network", "the group has no effect"),
                 ("augment.flip=true",): ("augment.flip",),
                 ("dataset.length=20",): ("dataset.length", "at least 21 words"),
                 ("batch=23",): ("23 samples do not part evenly among 2 ranks; 22 do",)}.items():
             with self.subTest(settings=settings):
                 job = Job(["train", self.config, *settings, "--run", self.folder()], 2 if "batch=23" in settings else 0).wait()
-                self.assertEnds(job, INPUT)
+                self.assertEnds(job, USAGE if "optimizer.epsilon=0" in settings else INPUT)
                 for text in texts:
                     self.assertIn(text, job.errors, self.said(job))
+
+    def test_a_sweeps_check_finds_it(self):
+        """What is wrong with a config is found before the first run starts."""
+        for setting, text in (("dataset.validation: 0", "dataset.validation"), ("optimizer.epsilon: 0", "optimizer.epsilon")):
+            path = self.write("wrong.yaml", f"sweep: s\nbase: {self.config}\nset: {{epochs: 1}}\n"
+                                            f"axes: {{kind: {{good: {{seed: 2}}, wrong: {{{setting}}}}}}}\n")
+            folder = self.folder()
+            job = Job(["sweep", path, "--folder", folder]).wait()
+            self.assertNotEqual(job.code, 0, self.said(job))
+            self.assertIn(text, job.errors)
+            self.assertFalse(os.path.exists(f"{folder}/good/metrics.jsonl"))
 
     def test_sweep_and_report(self):
         path = self.write("losses.yaml", f"sweep: s\nbase: {self.config}\nset: {{epochs: 1}}\n"

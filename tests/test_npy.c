@@ -331,6 +331,10 @@ static void npy_refuses_what_is_not(void **state)
         assert_fails(npy_parse("bad", bytes, size, &npy), STATUS_INPUT, i < 6 ? "wrong magic" : "version");
         bytes[i] ^= 0x40;
     }
+    static const uint8_t torch[] =
+        "PK\x03\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x10\0\0\0archive/data.pkl";
+    assert_fails(npy_parse("net.pt", torch, sizeof torch, &npy), STATUS_INPUT,
+                 "net.pt: a file of torch.save, not a .npy file: save it as one");
     bytes[11] = 0x80; /* a header length of 2 GB */
     assert_fails(npy_parse("long", bytes, size, &npy), STATUS_INPUT, "header of 21");
     assert_fails(npy_open(in_scratch("absent.npy"), &npy), STATUS_IO, "absent.npy");

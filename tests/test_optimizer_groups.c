@@ -413,6 +413,17 @@ static void groups_that_make_no_sense_are_named(void **state)
     assert_fails(optimizer_mark(graph, &by_rows, &which), STATUS_INPUT,
                  "table.weight is frozen by the network, and cannot be trained by rows");
     assert_int_equal(which, 0);
+    const OptimizerGroup faster[] = {
+        {.parameters = "*", .learning_rate_factor = 2}, /* others that learn are meant, too */
+        {.parameters = "table.*", .frozen = true},
+        {.parameters = "table.*", .learning_rate_factor = 2}};
+    which = -1;
+    assert_ok(optimizer_mark(graph, &(OptimizerOptions){.groups = faster, .group_count = 2}, &which));
+    assert_int_equal(which, -1);
+    assert_fails(
+        optimizer_mark(graph, &(OptimizerOptions){.groups = faster, .group_count = 3}, &which), STATUS_INPUT,
+        "table.weight is frozen by the network (as by model.freeze_embedding), so the group has no effect");
+    assert_int_equal(which, 2);
     graph_free(graph);
     /* Rows are not gathered over micro-steps. */
     const OptimizerGroup group = {.parameters = "table.*", .sparse = true, .learning_rate_factor = 1};

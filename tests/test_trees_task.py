@@ -116,6 +116,35 @@ class TreesTask(Suite):
                 for measure in ("error", "nll", "ece", "classwise_ece"):  # streamed with a mask, and of the two columns alone
                     self.assertAlmostEqual(last[measure], before[measure], places=5)
 
+    def test_roots_are_measured_with_and_without_the_neutral_class(self):
+        run = self.undisturbed(self.config)
+        found = json.loads(contents(f"{run}/evaluation.json"))
+        three = json.loads(contents(f"{self.undisturbed(self.config, 'dataset.mask_neutral=false')}/evaluation.json"))
+        self.assertEqual((found["classes"], found["unmasked"]["classes"], three["classes"]), (2, 3, 3))
+        self.assertNotIn("unmasked", three)
+        # The best model may be another one by the other measure, the last is the same.
+        for stage in ("before", "after_ece", "after_nll"):
+            for measure in ("error", "nll", "ece", "ada_ece", "classwise_ece"):
+                self.assertEqual(found["unmasked"][stage][measure], three[stage][measure], (stage, measure))
+            self.assertEqual(found["unmasked"][stage]["interval"], three[stage]["interval"])
+        self.assertEqual(found["unmasked"]["temperature"], three["temperature"])
+        self.assertGreater(found["unmasked"]["before"]["nll"], found["before"]["nll"])
+        for ranks in (0, 2):
+            job = Job(["evaluate", run], ranks).wait()
+            self.assertEnds(job, 0)
+            self.assertIn("the same samples with all 3 classes, of which none is left out", job.output)
+            rows = [line.split()[2] for line in job.output.splitlines() if line.startswith("ECE %")]
+            self.assertEqual([f"{100 * part['before']['ece']:.2f}" for part in (found, found["unmasked"])], rows)
+
+    def test_a_run_that_goes_on_needs_no_vectors(self):
+        vectors = self.write("gone.txt", "good 1 2 3 -1 -2 -3\nbad -1 -2 -3 1 2 3\n")
+        mine = self.write("gone.yaml", CONFIG.format(folder=self.data, vectors=vectors).replace("SPARSE", "true"))
+        whole, run = self.train(mine), self.train(mine, "epochs=1")
+        os.remove(vectors)
+        self.train(mine, run=run)
+        self.assertEqual(metrics(run), metrics(whole))
+        self.assertEnds(Job(["evaluate", run]).wait(), 0)
+
     def test_goes_on_with_the_same_bits(self):
         settings = ("model.dropout=0.5",)
         for ranks in (0, 2):

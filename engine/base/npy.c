@@ -319,6 +319,12 @@ static bool fits_as_it_lies(const Reader *reader, const uint8_t *data)
 Status npy_parse(const char *name, const uint8_t *bytes, size_t size, Npy *npy)
 {
     memset(npy, 0, sizeof *npy);
+    const size_t looked_at = size < 256 ? size : 256;
+    if (size >= 4 && memcmp(bytes, "PK\x03\x04", 4) == 0 && memmem(bytes, looked_at, "/data.pkl", 9) != NULL)
+        return fail(STATUS_INPUT,
+                    "%s: a file of torch.save, not a .npy file: save it as one, with "
+                    "numpy.save('logits.npy', torch.load('%s').cpu().numpy())",
+                    name, name);
     if (size >= 4 && memcmp(bytes, "PK\x03\x04", 4) == 0)
         return fail(STATUS_INPUT,
                     "%s: an archive of arrays (.npz), not a .npy file: save the one that is meant, as in "
@@ -326,7 +332,7 @@ Status npy_parse(const char *name, const uint8_t *bytes, size_t size, Npy *npy)
                     name, name);
     if (size < sizeof magic || memcmp(bytes, magic, sizeof magic) != 0)
         return fail(STATUS_INPUT, "%s: not a .npy file (%s)", name,
-                    size == 0 ? "it is empty" : "wrong magic bytes");
+                    size == 0 ? "it is empty" : "wrong magic bytes; numpy.save writes such files");
     if (size < MAGIC_BYTES + 2)
         return fail(STATUS_INPUT, "%s: the .npy file is cut short in its header", name);
     const int version = bytes[6];

@@ -13,6 +13,27 @@ int optimizer_group_of(const OptimizerOptions *options, const char *parameter)
     return -1;
 }
 
+/* A rate or a rule for parameters that the network itself keeps as they are would have no effect. */
+static Status check_frozen(const Graph *graph, const OptimizerGroup *group)
+{
+    const char *frozen = NULL;
+    if (group->frozen || group->sparse) return OK; /* of the latter optimizer_mark says more */
+    for (int v = 0; v < graph_value_count(graph); ++v) {
+        const Value value = {v};
+        if (graph_role(graph, value) != ROLE_PARAMETER ||
+            fnmatch(group->parameters, graph_name(graph, value), 0) != 0)
+            continue;
+        if (graph_training(graph, value) != FROZEN) return OK;
+        frozen = graph_name(graph, value);
+    }
+    return frozen == NULL
+               ? OK
+               : fail(
+                     STATUS_INPUT,
+                     "%s is frozen by the network (as by model.freeze_embedding), so the group has no effect",
+                     frozen);
+}
+
 /* The parameters' names; release with free(). */
 static Status names_of(const Graph *graph, const char ***names, int *count)
 {
@@ -35,8 +56,9 @@ static Status check_patterns(const Graph *graph, const OptimizerOptions *options
         int fit = 0;
         for (int i = 0; i < count; ++i)
             fit += fnmatch(pattern, names[i], 0) == 0;
+        if (fit > 0) status = check_frozen(graph, &options->groups[g]);
+        if (which != NULL && (fit == 0 || status != OK)) *which = g;
         if (fit > 0) continue;
-        if (which != NULL) *which = g;
         const char *nearest = config_nearest(pattern, names, count);
         status = nearest != NULL
                      ? fail(STATUS_INPUT, "%s fits no parameter of this network; the nearest is %s", pattern,

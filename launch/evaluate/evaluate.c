@@ -12,6 +12,13 @@ EvaluateOptions evaluate_defaults(void)
     return (EvaluateOptions){.bins = 15, .replicates = 1000, .seed = 1, .grid = temperature_published};
 }
 
+void evaluation_free(EvaluationResult *result)
+{
+    if (result == NULL) return;
+    free(result->unmasked);
+    free(result);
+}
+
 static Status check_sets(World *world, int threads, const Logits *test, const Logits *validation,
                          const Logits *ood)
 {

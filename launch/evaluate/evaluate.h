@@ -64,7 +64,7 @@ typedef struct {
 } InferenceCalibration;
 
 enum { EVALUATION_SEARCH = 128 };
-typedef struct {
+typedef struct EvaluationResult {
     int64_t samples, classes, replicates; /* classes: 0 of confidences */
     int64_t ignored[EVALUATE_SETS];       /* rows left out for their label, if a set came from a file */
     int64_t ignore_label;
@@ -98,7 +98,11 @@ typedef struct {
     const char *checkpoint;          /* of a run: which model was measured; NULL: of files */
     int64_t step;                    /* of training that it is of; 0: of none, or it does not say */
     const struct OodResult *outside; /* sets of samples from elsewhere (ood_sets.h); NULL: none */
+    /* Of a task that leaves out classes: the same samples with all of them, temperature included; NULL: it leaves out none. Owned. */
+    struct EvaluationResult *unmasked;
 } EvaluationResult;
+/* Also what it owns; NULL is allowed. */
+void evaluation_free(EvaluationResult *);
 
 /* Everything from this rank's share of the sets. validation and ood may be NULL. All ranks get the same
  * result, bit for bit whatever their number. Checks the logits first (an error is agreed on by all ranks).

@@ -23,8 +23,10 @@ static Status check_shapes(const SetFiles *names, const FileSet *files)
     const Npy *values = &files->values, *labels = &files->labels;
     const char *what = names->probabilities ? "probabilities" : "logits";
     if (values->rank != 2)
-        return fail(STATUS_INPUT, "%s: %s have 2 dimensions, samples and classes; this array has %d",
-                    names->values, what, values->rank);
+        return fail(STATUS_INPUT, "%s: %s have 2 dimensions, samples and classes; this array has %d%s",
+                    names->values, what, values->rank,
+                    values->rank == 1 ? " (one number a sample, of class 1 of two: save array.reshape(-1, 1))"
+                                      : "");
     if (values->type != FLOAT32 && values->type != FLOAT64)
         return fail(STATUS_INPUT, "%s: %s are float16, float32 or float64, not %s", names->values, what,
                     values->stored);
@@ -32,10 +34,15 @@ static Status check_shapes(const SetFiles *names, const FileSet *files)
     if (values->extent[1] < 1) return fail(STATUS_INPUT, "%s: there are no classes", names->values);
     if (names->labels == NULL) return OK;
     if (labels->type != UINT8 && labels->type != INT32 && labels->type != INT64)
-        return fail(STATUS_INPUT, "%s: labels are integers, not %s", names->labels, labels->stored);
+        return fail(STATUS_INPUT,
+                    "%s: labels are integers, not %s (if they are whole numbers: save array.astype('int64'))",
+                    names->labels, labels->stored);
     if (labels->rank != 1)
-        return fail(STATUS_INPUT, "%s: labels have 1 dimension; this array has %d", names->labels,
-                    labels->rank);
+        return fail(
+            STATUS_INPUT,
+            "%s: labels have 1 dimension; this array has %d (of one column save array.reshape(-1), of "
+            "one-hot rows array.argmax(1))",
+            names->labels, labels->rank);
     if (labels->extent[0] != values->extent[0])
         return fail(STATUS_INPUT, "%s has %lld labels, but %s has %lld rows of %s", names->labels,
                     (long long)labels->extent[0], names->values, (long long)values->extent[0], what);

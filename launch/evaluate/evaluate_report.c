@@ -253,6 +253,27 @@ static void add_recalibrations(cJSON *root, const EvaluationResult *result, bool
     }
 }
 
+static void add_stages(cJSON *root, const EvaluationResult *result, bool *ok)
+{
+    if (result->has_temperature) {
+        cJSON *temperature = cJSON_AddObjectToObject(root, "temperature");
+        report_add_temperature(temperature, "ece", evaluation_temperature(result, EVALUATE_AFTER_ECE), ok);
+        report_add_temperature(temperature, "nll", evaluation_temperature(result, EVALUATE_AFTER_NLL), ok);
+    } else {
+        *ok = *ok && cJSON_AddNullToObject(root, "temperature") != NULL;
+    }
+    for (int stage = 0; stage < EVALUATE_STAGES; ++stage)
+        add_stage(root, result, stage, ok);
+}
+
+static void add_unmasked(cJSON *root, const EvaluationResult *all, bool *ok)
+{
+    if (all == NULL) return;
+    cJSON *object = cJSON_AddObjectToObject(root, "unmasked");
+    report_add_number(object, "classes", (double)all->classes, ok);
+    add_stages(object, all, ok);
+}
+
 Status evaluation_json(const EvaluationResult *result, char **text)
 {
     bool ok = true;
@@ -267,15 +288,8 @@ Status evaluation_json(const EvaluationResult *result, char **text)
     }
     add_ignored(root, result, &ok);
     add_class_names(root, result, &ok);
-    if (result->has_temperature) {
-        cJSON *temperature = cJSON_AddObjectToObject(root, "temperature");
-        report_add_temperature(temperature, "ece", evaluation_temperature(result, EVALUATE_AFTER_ECE), &ok);
-        report_add_temperature(temperature, "nll", evaluation_temperature(result, EVALUATE_AFTER_NLL), &ok);
-    } else {
-        ok = ok && cJSON_AddNullToObject(root, "temperature") != NULL;
-    }
-    for (int stage = 0; stage < EVALUATE_STAGES; ++stage)
-        add_stage(root, result, stage, &ok);
+    add_stages(root, result, &ok);
+    add_unmasked(root, result->unmasked, &ok);
     add_recalibrations(root, result, &ok);
     if (result->group_kinds > 0) report_groups_json(root, result, &ok);
     if (result->has_curve) report_curve_json(root, result, &ok);
@@ -461,6 +475,11 @@ void evaluation_print(const EvaluationResult *result, FILE *file)
 {
     print_head(result, file);
     print_stages(result, file);
+    if (result->unmasked != NULL) {
+        (void)fprintf(file, "\nthe same samples with all %lld classes, of which none is left out\n\n",
+                      (long long)result->unmasked->classes);
+        print_stages(result->unmasked, file);
+    }
     if (result->has_more) report_more_print(result, file);
     report_groups_print(result, file);
     if (result->has_inference) report_inference_print(result, file);

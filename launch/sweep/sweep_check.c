@@ -25,19 +25,19 @@ typedef struct {
 /* ---- files ---- */
 
 /* All that the opening of a run's data and starting weights depends on, as text. */
-static Status describe_files(const Experiment *experiment, char **text)
+static Status describe_files(const Experiment *experiment, bool goes_on, char **text)
 {
     char *data;
     TRY(experiment->data->task->identity(experiment->data, &data));
-    Status status = text_format(text, "%s %s", data, experiment->init);
+    Status status = text_format(text, "%s %s %d", data, experiment->init, goes_on);
     free(data);
     return status;
 }
 
-static Status open_once(Check *check, const Experiment *experiment)
+static Status open_once(Check *check, const Experiment *experiment, bool goes_on)
 {
     char *text;
-    TRY(describe_files(experiment, &text));
+    TRY(describe_files(experiment, goes_on, &text));
     bool known = false;
     for (size_t i = 0; i < check->file_count && !known; ++i)
         known = strcmp(check->files[i], text) == 0;
@@ -49,16 +49,17 @@ static Status open_once(Check *check, const Experiment *experiment)
         return status;
     }
     check->files[check->file_count++] = text;
-    TRY(experiment_check_init(experiment));
+    if (!goes_on) TRY(experiment_check_init(experiment));
     return experiment->data->task->load(experiment->data, experiment->config);
 }
 
-static Status check_files(Check *check, const Config *config, const char *run)
+/* A run that goes on needs no files of starting values. */
+static Status check_files(Check *check, const Config *config, const char *run, bool goes_on)
 {
     Experiment experiment;
-    const TaskShare share = {.ranks = check->elsewhere ? 1 : check->plan->ranks, .training = true};
+    const TaskShare share = {.ranks = check->elsewhere ? 1 : check->plan->ranks, .training = true, .goes_on = goes_on};
     Status status = experiment_read(config, share, &experiment);
-    if (status == OK) status = open_once(check, &experiment);
+    if (status == OK) status = open_once(check, &experiment, goes_on);
     experiment_free(&experiment);
     if (status == OK || !check->elsewhere) return status;
     log_warning("run %s: %s\n(as seen from here; the runs start where PLUMB_MPIRUN puts them)", run,
@@ -82,7 +83,7 @@ static Status note_late_settings(Check *check, const RunFolder *folder, const Co
 
 static Status check_with(Check *check, const SweepRun *run, const Config *config)
 {
-    char path[PATH_MAX];
+    char path[PATH_MAX], latest[64];
     RunFolder folder;
     TRY(session_check_config(config, check->elsewhere ? 1 : check->plan->ranks));
     TRY(file_join(path, check->folder, run->name));
@@ -90,7 +91,8 @@ static Status check_with(Check *check, const SweepRun *run, const Config *config
     TRY(run_folder_check_config(&folder, config));
     if (run_folder_is_complete(&folder)) return note_late_settings(check, &folder, config);
     check->gpus = check->gpus || strcmp(config_text(config, "device"), "cpu") != 0;
-    return check_files(check, config, run->name);
+    TRY(run_folder_latest(&folder, latest));
+    return check_files(check, config, run->name, latest[0] != '\0');
 }
 
 static Status check_run(Check *check, const SweepRun *run)

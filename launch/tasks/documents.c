@@ -87,6 +87,10 @@ static Status describe(const Config *config, TaskShare share, const ModelOptions
     task->keras = config_flag(config, "vocabulary.keras");
     task->of_all_splits = config_flag(config, "compat.vocabulary_of_all_splits");
     *out = &task->data;
+    if (task->validation == 0)
+        return config_error(
+            config, "dataset.validation",
+            "at least 1 document is needed, by which the best model and the temperature are chosen");
     return texts_read(config, share, model, &task->texts);
 }
 

@@ -20,6 +20,7 @@ typedef struct Task Task;
 typedef struct {
     int rank, ranks;
     bool training; /* else only evaluation: the batch of training need not fit the ranks */
+    bool goes_on;  /* training takes all parameters from a checkpoint */
 } TaskShare;
 
 /* What is known of an experiment's data: first what the config says, then, once loaded, the samples. A task puts its own
@@ -173,7 +174,7 @@ const Task *const *tasks_table(int *count);
 CHECKED Status task_find(const Config *, const Task **);
 void task_data_free(TaskData *); /* NULL is allowed */
 /* The place of class k among those that evaluation does not leave out; of `classes` their number. */
-int64_t task_measured_class(const TaskData *, int64_t k);
+int64_t task_measured_class(const uint8_t *masked, int64_t k);
 
 /* The hash of the vocabulary as checkpoints hold it, under the key "vocabulary"; "" for data without one. */
 enum { VOCABULARY_TEXT = 20 };

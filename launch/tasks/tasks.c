@@ -129,10 +129,10 @@ void input_mark_rows(const BatchShape *shape, int64_t taken, BatchPart *part)
     }
 }
 
-int64_t task_measured_class(const TaskData *data, int64_t k)
+int64_t task_measured_class(const uint8_t *masked, int64_t k)
 {
     int64_t place = 0;
     for (int64_t c = 0; c < k; ++c)
-        place += data->masked == NULL || data->masked[c] == 0;
+        place += masked == NULL || masked[c] == 0;
     return place;
 }

@@ -22,7 +22,7 @@ Status texts_read(const Config *config, TaskShare share, const ModelOptions *mod
                                [SPLIT_TEST] = config_integer(config, "dataset.test_limit")},
                      .width = model->embedding_width,
                      .split_seed = (uint64_t)config_integer(config, "dataset.split_seed"),
-                     .training = share.training};
+                     .starts = share.training && !share.goes_on};
     if (texts->vectors[0] == '\0' && model->freeze_embedding)
         return config_error(config, "model.freeze_embedding",
                             "there are no word vectors to keep as they are: set vectors.file, or "
@@ -42,7 +42,7 @@ static Status of_width(Status status, int64_t width)
 
 Status texts_check_vectors(const Texts *texts, const Config *config, const char *fetch)
 {
-    if (!texts->training || texts->vectors[0] == '\0') return OK;
+    if (!texts->starts || texts->vectors[0] == '\0') return OK;
     if (file_exists(texts->vectors))
         return of_width(word_vectors_check(texts->vectors, texts->width), texts->width);
     return config_error(config, "vectors.file", "there is no file %s (launch/get_data.sh %s fetches GloVe's)",

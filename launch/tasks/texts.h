@@ -14,8 +14,8 @@ typedef struct {
     int64_t width;              /* of a word vector */
     int64_t limit[SPLIT_COUNT]; /* samples; 0: all */
     uint64_t split_seed;        /* of what is drawn at random, and of what a limit takes */
-    bool training;
-    Vocabulary *vocabulary; /* NULL until loaded; owned */
+    bool starts;                /* training begins, with these vectors */
+    Vocabulary *vocabulary;     /* NULL until loaded; owned */
 } Texts;
 
 /* Reads dataset.folder, its limits and split_seed, and vectors.file. STATUS_INPUT where word vectors shall stay as they
@@ -23,7 +23,7 @@ typedef struct {
 CHECKED Status texts_read(const Config *, TaskShare, const ModelOptions *, Texts *);
 void texts_free(Texts *);
 
-/* That the file of vectors is there, if training needs one: before the long work, and by a sweep before its first run.
+/* That the file of vectors is there, if training begins with one: before the long work, and by a sweep before its first run.
  * fetch: what launch/get_data.sh calls such a file. */
 CHECKED Status texts_check_vectors(const Texts *, const Config *, const char *fetch);
 /* The known words' rows of embedding.weight become their vectors; others keep what they hold, which `others` says

@@ -84,10 +84,11 @@ static Status write_rows(Session *session, const char *folder, const char *name,
 
 /* ---- evaluation ---- */
 
-static Status predict(Session *session, Split split, const char *folder, Predictions *predictions)
+static Status predict(Session *session, Split split, bool masked, const char *folder,
+                      Predictions *predictions)
 {
     Status status =
-        session_logits(session, split, &predictions->set, &predictions->logits, &predictions->labels);
+        session_logits(session, split, masked, &predictions->set, &predictions->logits, &predictions->labels);
     TRY(comm_agree(session->world, status));
     if (folder == NULL) return OK;
     TRY(write_rows(session, folder, "logits", predictions->logits, &predictions->set,
@@ -147,6 +148,30 @@ static Status measure_all_outside(Session *session, const EvaluateOutside *outsi
     return OK;
 }
 
+/* The same samples with all classes of the network: no renormalisation hides what it gives to the others. */
+static Status evaluate_unmasked(Session *session, Split split, bool has_validation,
+                                const EvaluateOptions *options, EvaluationResult *result)
+{
+    Predictions test = {.logits = NULL}, validation = {.logits = NULL};
+    if (session->data->masked == NULL) return OK;
+    const EvaluateOptions measures = {.bins = options->bins,
+                                      .replicates = options->replicates,
+                                      .seed = options->seed,
+                                      .grid = options->grid,
+                                      .classwise = options->classwise,
+                                      .threads = options->threads};
+    Status status = memory_new(&result->unmasked, 1, sizeof *result->unmasked, "evaluation");
+    TRY_ELSE(done, comm_agree(session->world, status));
+    TRY_ELSE(done, predict(session, split, false, NULL, &test));
+    if (has_validation) TRY_ELSE(done, predict(session, SPLIT_VALIDATION, false, NULL, &validation));
+    status = evaluate_logits(session->world, session->host_collective, &measures, &test.set,
+                             has_validation ? &validation.set : NULL, NULL, result->unmasked);
+done:
+    free_predictions(&test);
+    free_predictions(&validation);
+    return status;
+}
+
 Status evaluate_network(Session *session, Split split, const EvaluateOptions *options,
                         const EvaluateOutside *outside, const char *folder, EvaluationResult *result)
 {
@@ -157,11 +182,12 @@ Status evaluate_network(Session *session, Split split, const EvaluateOptions *op
         if (outside != NULL && outside->choices->count > 0) TRY(check_outside(session->data->task));
         return evaluate_stream(session, split, options, result);
     }
-    TRY_ELSE(done, predict(session, split, folder, &test));
-    if (has_validation) TRY_ELSE(done, predict(session, SPLIT_VALIDATION, folder, &validation));
+    TRY_ELSE(done, predict(session, split, true, folder, &test));
+    if (has_validation) TRY_ELSE(done, predict(session, SPLIT_VALIDATION, true, folder, &validation));
     TRY_ELSE(done, evaluate_logits(session->world, session->host_collective, options, &test.set,
                                    has_validation ? &validation.set : NULL, NULL, result));
     TRY_ELSE(done, measure_all_outside(session, outside, &test.set, result));
+    TRY_ELSE(done, evaluate_unmasked(session, split, has_validation, options, result));
 done:
     free_predictions(&test);
     free_predictions(&validation);
@@ -209,7 +235,7 @@ Status evaluate_trained(Session *session, const RunFolder *run, int64_t step, bo
 done:
     free(json);
     ood_result_free(&ood);
-    free(result);
+    evaluation_free(result);
     return status;
 }
 
@@ -296,7 +322,7 @@ Status evaluate_run(World *world, const EvaluateRunOptions *options, OodResult *
     TRY(run_folder_attach(options->run, &run));
     TRY_ELSE(done, comm_agree(world, run_config_load(world, &run, options->data, &config)));
     TRY_ELSE(done, comm_agree(world, check_wishes(config, options)));
-    TRY_ELSE(done, session_open(world, config, false, false, &session));
+    TRY_ELSE(done, session_open(world, config, SESSION_EVALUATES, false, &session));
     if (session.data->task->check_files != NULL)
         TRY_ELSE(done, comm_agree(world, session.data->task->check_files(session.data, run.path)));
     TRY_ELSE(done, run_checkpoint_load(&session, &run, options->checkpoint, &step));

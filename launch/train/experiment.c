@@ -112,6 +112,9 @@ static Status read_optimizer(const Config *config, Experiment *experiment)
     if (strcmp(options.name, "sgd") == 0) {
         options.momentum = config_real(config, "optimizer.momentum");
         options.nesterov = config_flag(config, "optimizer.nesterov");
+        if (options.nesterov && options.momentum == 0)
+            return config_error(config, "optimizer.nesterov",
+                                "needs momentum: set optimizer.momentum above 0");
     }
     TRY(read_groups(config, &options, &experiment->groups));
     const bool adam = uses_rule(&options, "adam");

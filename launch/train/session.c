@@ -118,6 +118,7 @@ static Status open_rows(Session *session, Split split)
     const size_t rows = (size_t)session_most_rows(session, split);
     if (feed->labels != NULL) return OK;
     TRY(device_allocate(session->device, rows * sizeof(int32_t), "labels", (void **)&feed->labels));
+    TRY(device_allocate(session->device, rows * sizeof(int64_t), "samples", (void **)&feed->samples));
     return device_allocate(session->device, rows * sizeof(float), "weights", (void **)&feed->weights);
 }
 
@@ -148,6 +149,7 @@ static void close_feed(Session *session, Feed *feed)
     calibration_pass_close(feed->calibration);
     device_free(session->device, feed->labels);
     device_free(session->device, feed->weights);
+    device_free(session->device, feed->samples);
     for (int i = 0; i < feed->programs; ++i)
         program_release(&feed->program[i], session->device);
     loader_close(feed->loader);
@@ -189,11 +191,12 @@ static void look_for_outside(const Session *session)
 }
 
 /* What one rank may find wrong alone: its files, its memory. */
-static Status open_here(Session *session, bool training, bool profile)
+static Status open_here(Session *session, SessionUse use, bool profile)
 {
+    const bool training = use != SESSION_EVALUATES, starts = use == SESSION_TRAINS;
     const Experiment *experiment = &session->experiment;
     const Task *task = session->data->task;
-    if (training) TRY(experiment_check_init(experiment)); /* before the long work of planning */
+    if (starts) TRY(experiment_check_init(experiment)); /* before the long work of planning */
     if (training) look_for_outside(session);
     TRY(task->load(session->data, experiment->config));
     if (task->place != NULL) TRY(task->place(session->data, session->device));
@@ -204,24 +207,25 @@ static Status open_here(Session *session, bool training, bool profile)
     TRY(make_plans(session, training, profile));
     for (int split = 0; split < SPLIT_COUNT && training; ++split)
         if (session->evaluate[split].source != NULL) TRY(open_calibration(session, (Split)split));
-    if (training && task->initialise != NULL) TRY(task->initialise(session->data, session->store));
-    if (training && experiment->init[0] != '\0') TRY(load_starting_weights(session));
+    if (starts && task->initialise != NULL) TRY(task->initialise(session->data, session->store));
+    if (starts && experiment->init[0] != '\0') TRY(load_starting_weights(session));
     return OK;
 }
 
 /* What a session is opened for. */
 typedef struct {
-    bool training, profile;
+    SessionUse use;
+    bool profile;
     const char *run; /* whose network is given samples, as `inputs` says; NULL: those of the data set */
     const InputOptions *inputs;
-} Use;
+} Opening;
 
-static Status open_inputs_here(Session *session, const Use *use)
+static Status open_inputs_here(Session *session, const Opening *opening)
 {
     TaskData *data = session->data;
     Feed *feed = &session->evaluate[SPLIT_TEST];
     BatchShape shape[BATCH_MAX_SHAPES];
-    TRY(data->task->inputs->open(data, session->experiment.config, use->run, use->inputs));
+    TRY(data->task->inputs->open(data, session->experiment.config, opening->run, opening->inputs));
     const int count = data->task->inputs->shapes(data, shape);
     for (int i = 0; i < count; ++i) {
         ++feed->programs;
@@ -230,11 +234,14 @@ static Status open_inputs_here(Session *session, const Use *use)
     return make_plans(session, false, false);
 }
 
-static Status open_session(World *world, const Config *config, const Use *use, Session *session)
+static Status open_session(World *world, const Config *config, const Opening *opening, Session *session)
 {
     *session = (Session){.world = world};
     Experiment *experiment = &session->experiment;
-    const TaskShare share = {.rank = world->rank, .ranks = world->size, .training = use->training};
+    const TaskShare share = {.rank = world->rank,
+                             .ranks = world->size,
+                             .training = opening->use != SESSION_EVALUATES,
+                             .goes_on = opening->use == SESSION_GOES_ON};
     Status status;
     TRY_ELSE(failed, comm_agree(world, experiment_read(config, share, experiment)));
     session->data = experiment->data;
@@ -242,23 +249,24 @@ static Status open_session(World *world, const Config *config, const Use *use, S
     TRY_ELSE(failed, comm_agree(world, session_open_device(world, experiment, &session->device)));
     TRY_ELSE(failed, session_check_devices(world, session->device, experiment->share_gpus));
     TRY_ELSE(failed, comm_device_collective(world, session->device, &experiment->comm, &session->collective));
-    TRY_ELSE(failed, comm_agree(world, use->run != NULL ? open_inputs_here(session, use)
-                                                        : open_here(session, use->training, use->profile)));
+    TRY_ELSE(failed,
+             comm_agree(world, opening->run != NULL ? open_inputs_here(session, opening)
+                                                    : open_here(session, opening->use, opening->profile)));
     return OK;
 failed:
     session_close(session);
     return status;
 }
 
-Status session_open(World *world, const Config *config, bool training, bool profile, Session *session)
+Status session_open(World *world, const Config *config, SessionUse use, bool profile, Session *session)
 {
-    return open_session(world, config, &(Use){.training = training, .profile = profile}, session);
+    return open_session(world, config, &(Opening){.use = use, .profile = profile}, session);
 }
 
 Status session_open_inputs(World *world, const Config *config, const char *run, const InputOptions *inputs,
                            Session *session)
 {
-    return open_session(world, config, &(Use){.run = run, .inputs = inputs}, session);
+    return open_session(world, config, &(Opening){.run = run, .inputs = inputs}, session);
 }
 
 void session_close(Session *session)
@@ -388,7 +396,8 @@ typedef struct {
     const TaskData *data;
     const Feed *feed;
     const Logits *share;
-    float *part; /* [rows of the largest part, the network's classes] */
+    const uint8_t *masked; /* [the network's classes]; NULL: none */
+    float *part;           /* [rows of the largest part, the network's classes] */
     float *logits;
     int32_t *labels; /* [count, measured classes], [count] */
 } Download;
@@ -409,7 +418,8 @@ static Status take_download(void *taker, const float *logits, const BatchPart *p
         if (weight[i] == 0) continue;
         float *to = download->logits + (sample[i] - share->first) * share->classes;
         for (int64_t k = 0; k < data->classes; ++k)
-            if (data->masked == NULL || data->masked[k] == 0) *to++ = download->part[i * data->classes + k];
+            if (download->masked == NULL || download->masked[k] == 0)
+                *to++ = download->part[i * data->classes + k];
     }
     return OK;
 }
@@ -425,17 +435,17 @@ static Status allocate_download(Download *download)
 }
 
 /* labels: NULL where they mean nothing. */
-static Status download_feed(Session *session, const TaskData *data, Feed *feed, Split split, Logits *out,
-                            float **logits, int32_t **labels)
+static Status download_feed(Session *session, const TaskData *data, Feed *feed, Split split,
+                            const uint8_t *masked, Logits *out, float **logits, int32_t **labels)
 {
-    Download download = {.session = session, .data = data, .feed = feed, .share = out};
+    Download download = {.session = session, .data = data, .feed = feed, .share = out, .masked = masked};
     Status status;
     TRY(describe_share(session, data, feed, split, out));
-    out->classes = task_measured_class(data, data->classes);
+    out->classes = task_measured_class(masked, data->classes);
     TRY_ELSE(failed, comm_agree(session->world, allocate_download(&download)));
     TRY_ELSE(failed, evaluate_share(session, feed, take_download, &download));
     for (int64_t i = 0; i < out->count; ++i)
-        download.labels[i] = (int32_t)task_measured_class(data, data->label[split][out->first + i]);
+        download.labels[i] = (int32_t)task_measured_class(masked, data->label[split][out->first + i]);
     free(download.part);
     out->values = *logits = download.logits;
     out->labels = labels != NULL ? download.labels : NULL;
@@ -451,11 +461,13 @@ failed:
     return status;
 }
 
-Status session_logits(Session *session, Split split, Logits *out, float **logits, int32_t **labels)
+Status session_logits(Session *session, Split split, bool masked, Logits *out, float **logits,
+                      int32_t **labels)
 {
     *logits = NULL;
     *labels = NULL;
-    return download_feed(session, session->data, &session->evaluate[split], split, out, logits, labels);
+    return download_feed(session, session->data, &session->evaluate[split], split,
+                         masked ? session->data->masked : NULL, out, logits, labels);
 }
 
 /* What a rank may find wrong alone. */
@@ -471,7 +483,8 @@ Status session_outside_logits(Session *session, TaskData *outside, Logits *out, 
     Feed feed = {.source = NULL};
     *logits = NULL;
     Status status = comm_agree(session->world, open_outside(session, outside, &feed));
-    if (status == OK) status = download_feed(session, outside, &feed, SPLIT_TEST, out, logits, NULL);
+    if (status == OK)
+        status = download_feed(session, outside, &feed, SPLIT_TEST, outside->masked, out, logits, NULL);
     if (status == OK) out->name = outside->dataset;
     close_feed(session, &feed);
     return status;
@@ -495,11 +508,12 @@ static Status take_stream(void *taker, const float *logits, const BatchPart *par
                       (size_t)shape->rows * sizeof *feed->labels));
     TRY(device_upload(stream->device, feed->weights, part->field[batch_shape_find(shape, "weight")],
                       (size_t)shape->rows * sizeof *feed->weights));
+    TRY(device_upload(stream->device, feed->samples, sample, (size_t)shape->rows * sizeof *feed->samples));
     const LogitRows rows = {.logits = logits,
                             .labels = feed->labels,
                             .weights = feed->weights,
                             .rows = shape->rows,
-                            .first = sample[0]};
+                            .number = feed->samples};
     TRY(stream->take(stream->taker, &rows, part, shape));
     return OK;
 }

@@ -18,13 +18,17 @@ typedef struct {
     Loader *loader;
     int programs;
     Program program[BATCH_MAX_SHAPES]; /* the largest first */
-    /* Of evaluation while training: the pass, and the labels and weights of a part in the device's memory. */
+    /* Of evaluation while training: the pass, and the labels, weights and samples of a part in the device's memory. */
     CalibrationPass *calibration;
     int32_t *labels;
     float *weights;
+    int64_t *samples; /* of each row: messages name them */
 } Feed;
 
 typedef struct TrainingPass TrainingPass; /* launch/train/training_pass.h */
+
+/* What for. Who goes on takes all parameters from a checkpoint: the files of starting values (vectors.file, init) are not read. */
+typedef enum { SESSION_EVALUATES, SESSION_TRAINS, SESSION_GOES_ON } SessionUse;
 
 typedef struct {
     World *world;
@@ -44,7 +48,7 @@ typedef struct {
 
 /* Opens everything. Every rank calls it; an error on one is an error on all. `profile`: time every node. The config must
  * outlive the session. */
-CHECKED Status session_open(World *, const Config *, bool training, bool profile, Session *);
+CHECKED Status session_open(World *, const Config *, SessionUse, bool profile, Session *);
 /* The same for samples that a user gives: without the data set, of what the folder of the run holds. evaluate[SPLIT_TEST] has the
  * programs of Task.inputs.shapes and no source. The task has inputs. */
 CHECKED Status session_open_inputs(World *, const Config *, const char *run, const InputOptions *, Session *);
@@ -65,8 +69,8 @@ CHECKED Status session_part_logits(Session *, Feed *, const BatchPart *, float *
 
 /* Collective. Runs the network on this rank's share of a split, with rank
  * 0's batch statistics, in evaluation mode and without augmentation. `out` refers to *logits (FLOAT32 [count, classes])
- * and *labels, released with free() by the caller. */
-CHECKED Status session_logits(Session *, Split, Logits *out, float **logits, int32_t **labels);
+ * and *labels, released with free() by the caller. masked: without the classes that the task leaves out. */
+CHECKED Status session_logits(Session *, Split, bool masked, Logits *out, float **logits, int32_t **labels);
 
 /* Collective. The same of samples from outside (Task.outside), which have no labels. Their programs are made for this pass: a
  * session that trains calls it when its last step is done. */

@@ -41,9 +41,9 @@ static Status collect_calibrations(const Calibrations *all)
 /* Classwise measures are means over classes; one that is masked is none of them. */
 static void leave_out_masked(const TaskData *data, Calibration *result)
 {
-    const double all = (double)data->classes / (double)task_measured_class(data, data->classes);
+    const double all = (double)data->classes / (double)task_measured_class(data->masked, data->classes);
     const double labelled =
-        (double)result->label_classes / (double)task_measured_class(data, result->label_classes);
+        (double)result->label_classes / (double)task_measured_class(data->masked, result->label_classes);
     result->classwise_ece *= labelled;
     result->classwise_ece_all *= all;
 }

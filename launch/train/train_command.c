@@ -86,6 +86,14 @@ static Status report_complete(const RunFolder *run, const Config *config)
     return OK;
 }
 
+/* What rank 0 sees counts. */
+static Status find_checkpoint(World *world, const RunFolder *run, bool *found)
+{
+    char stem[64] = "";
+    TRY(comm_agree(world, world->rank == 0 ? run_folder_latest(run, stem) : OK));
+    return comm_any(world, stem[0] != '\0', found);
+}
+
 static Status train_in(World *world, const Config *config, const char *run_path, const Arguments *arguments)
 {
     RunFolder run;
@@ -93,13 +101,15 @@ static Status train_in(World *world, const Config *config, const char *run_path,
     Status status =
         world->rank == 0 ? run_folder_open(run_path, config, world, &run) : run_folder_attach(run_path, &run);
     TRY(comm_agree(world, status));
-    bool complete = run_folder_is_complete(&run);
+    bool complete = run_folder_is_complete(&run), goes_on = false;
     TRY_ELSE(done, comm_any(world, complete && world->rank == 0, &complete));
     if (complete) {
         status = comm_agree(world, world->rank == 0 ? report_complete(&run, config) : OK);
         goto done;
     }
-    TRY_ELSE(done, session_open(world, config, true, arguments->log_view, &session));
+    TRY_ELSE(done, find_checkpoint(world, &run, &goes_on));
+    TRY_ELSE(done, session_open(world, config, goes_on ? SESSION_GOES_ON : SESSION_TRAINS,
+                                arguments->log_view, &session));
     TRY_ELSE(done, report_plan(&session));
     const TrainerOptions options = {.log_view = arguments->log_view, .quiet = arguments->quiet};
     TRY_ELSE(done, trainer_run(&session, &run, options));

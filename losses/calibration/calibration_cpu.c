@@ -277,6 +277,7 @@ static Status add_cpu(CalibrationPass *pass, const LogitRows *rows, double *scor
                            .labels = rows->labels,
                            .count = rows->rows,
                            .first = rows->first,
+                           .number = rows->number,
                            .classes = pass->classes};
     return add_part(pass, &(Part){.logits = &logits, .weights = rows->weights, .score = score});
 }

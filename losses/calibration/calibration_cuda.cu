@@ -122,7 +122,7 @@ __global__ void rows_kernel(Part part, const double *edge, Cells *cells, int64_t
     for (int64_t base = static_cast<int64_t>(blockIdx.x) * ROWS; base < part.rows.rows; base += stride) {
         /* Whole warps exchange: threads without a row go through the last one, and add nothing. */
         const int64_t mine = base + threadIdx.x / LANES_A_ROW, last = part.rows.rows - 1;
-        const int64_t row = mine < last ? mine : last, number = part.rows.first + row;
+        const int64_t row = mine < last ? mine : last, number = logit_rows_number(&part.rows, row);
         const float weight = part.rows.weights != nullptr ? part.rows.weights[row] : 1.0F;
         bool adds = mine <= last && weight != 0;
         const float *logits = part.rows.logits + row * classes;
@@ -286,6 +286,7 @@ Status add_rows(CalibrationPass *pass, const LogitRows *rows, double *score)
         if (rows->weights != nullptr) part.rows.weights += done;
         part.rows.rows = here;
         part.rows.first += done;
+        if (rows->number != nullptr) part.rows.number += done;
         TRY(launch("the sums of calibration", few ? rows_kernel<FEW_LANES> : rows_kernel<MANY_LANES>,
                    blocks_for(here, THREADS / (few ? FEW_LANES : MANY_LANES)), THREADS, 0,
                    device_stream(pass->device), part, state->edge, state->cells, state->pending,

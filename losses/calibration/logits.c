@@ -170,10 +170,13 @@ Status logit_rows_check(const char *name, int64_t classes, const LogitRows *rows
         const int32_t label = rows->labels[row];
         if (label < 0 || label >= classes) bad_label = least(row, bad_label);
     }
-    if (bad_weight != INT64_MAX) return row_fail(name, classes, ROW_WEIGHT, rows->first + bad_weight, 0, 0);
+    if (bad_weight != INT64_MAX)
+        return row_fail(name, classes, ROW_WEIGHT, logit_rows_number(rows, bad_weight), 0, 0);
     if (bad_logit != INT64_MAX)
-        return bad_row(name, FLOAT32, rows->logits + bad_logit * classes, classes, rows->first + bad_logit);
+        return bad_row(name, FLOAT32, rows->logits + bad_logit * classes, classes,
+                       logit_rows_number(rows, bad_logit));
     if (bad_label != INT64_MAX)
-        return row_fail(name, classes, ROW_LABEL, rows->first + bad_label, 0, rows->labels[bad_label]);
+        return row_fail(name, classes, ROW_LABEL, logit_rows_number(rows, bad_label), 0,
+                        rows->labels[bad_label]);
     return OK;
 }

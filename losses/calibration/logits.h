@@ -4,6 +4,7 @@
 #define PLUMB_LOSSES_CALIBRATION_LOGITS_H
 
 #include "engine/base/dtype.h"
+#include "engine/base/shared_function.h"
 #include "engine/base/status.h"
 #include "engine/data/source.h"
 
@@ -64,8 +65,14 @@ typedef struct {
         *weights; /* [rows] of 1, which counts a row, and 0, which leaves it out whatever it holds (padding, a
                               node without a label); NULL: all 1 */
     int64_t rows;
-    int64_t first; /* what messages call the first row */
+    int64_t first;         /* what messages call the first row */
+    const int64_t *number; /* [rows] what they call each, with the labels; NULL: first, first + 1, ... */
 } LogitRows;
+
+SHARED_FUNCTION int64_t logit_rows_number(const LogitRows *rows, int64_t row)
+{
+    return rows->number != NULL ? rows->number[row] : rows->first + row;
+}
 
 /* A logit of -infinity masks its class: the probability is exactly 0. STATUS_NUMERIC names row and column of the first
  * NaN or +infinity of this rank's rows, or the first row without a finite logit; STATUS_INPUT the row of the first

@@ -109,6 +109,7 @@ struct TemperaturePass {
     /* Batches from a GPU. */
     float *logits, *weights;
     int32_t *labels;
+    int64_t *numbers;
 };
 
 static ExactSum *close_sums(const TemperaturePass *pass, ExactSum *total) { return total + pass->count; }
@@ -146,6 +147,7 @@ static void pass_release(TemperaturePass *pass)
     free(pass->logits);
     free(pass->weights);
     free(pass->labels);
+    free(pass->numbers);
 }
 
 static Status open_workspace(const TemperaturePass *pass, Workspace *work)
@@ -437,6 +439,7 @@ Status temperature_pass_open(Device *device, const TemperatureSetup *setup, Temp
         pass->device = device;
         TRY_ELSE(failed, memory_new(&pass->logits, rows, (size_t)setup->classes * sizeof(float), "logits"));
         TRY_ELSE(failed, memory_new(&pass->labels, rows, sizeof *pass->labels, "labels"));
+        TRY_ELSE(failed, memory_new(&pass->numbers, rows, sizeof *pass->numbers, "rows' numbers"));
         TRY_ELSE(failed, memory_new(&pass->weights, rows, sizeof *pass->weights, "weights"));
     }
     *out = pass;
@@ -475,10 +478,13 @@ static Status take_to_host(TemperaturePass *pass, LogitRows *rows)
     TRY(device_download(pass->device, pass->labels, rows->labels, count * sizeof *pass->labels));
     if (rows->weights != NULL)
         TRY(device_download(pass->device, pass->weights, rows->weights, count * sizeof *pass->weights));
+    if (rows->number != NULL)
+        TRY(device_download(pass->device, pass->numbers, rows->number, count * sizeof *pass->numbers));
     TRY(device_synchronize(pass->device));
     rows->logits = pass->logits;
     rows->labels = pass->labels;
     if (rows->weights != NULL) rows->weights = pass->weights;
+    if (rows->number != NULL) rows->number = pass->numbers;
     return OK;
 }
 
@@ -498,6 +504,7 @@ Status temperature_pass_add(TemperaturePass *pass, const LogitRows *rows)
                            .labels = here.labels,
                            .count = here.rows,
                            .first = here.first,
+                           .number = here.number,
                            .classes = pass->classes};
     return add_logits(pass, &logits, here.weights);
 }

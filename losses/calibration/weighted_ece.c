@@ -27,6 +27,7 @@ struct WeightedEcePass {
     /* Batches from a GPU. */
     float *logits, *weights;
     int32_t *labels;
+    int64_t *numbers;
 };
 
 /* ---- opening ---- */
@@ -59,6 +60,7 @@ static Status prepare(WeightedEcePass *pass, Device *device)
     pass->device = device;
     TRY(memory_new(&pass->logits, rows, (size_t)setup->classes * sizeof(float), "logits"));
     TRY(memory_new(&pass->labels, rows, sizeof *pass->labels, "labels"));
+    TRY(memory_new(&pass->numbers, rows, sizeof *pass->numbers, "rows' numbers"));
     return memory_new(&pass->weights, rows, sizeof *pass->weights, "weights");
 }
 
@@ -87,6 +89,7 @@ void weighted_ece_close(WeightedEcePass *pass)
     free(pass->work);
     free(pass->logits);
     free(pass->labels);
+    free(pass->numbers);
     free(pass->weights);
     free(pass);
 }
@@ -138,10 +141,13 @@ static Status take_to_host(WeightedEcePass *pass, LogitRows *rows)
     TRY(device_download(pass->device, pass->labels, rows->labels, count * sizeof *pass->labels));
     if (rows->weights != NULL)
         TRY(device_download(pass->device, pass->weights, rows->weights, count * sizeof *pass->weights));
+    if (rows->number != NULL)
+        TRY(device_download(pass->device, pass->numbers, rows->number, count * sizeof *pass->numbers));
     TRY(device_synchronize(pass->device));
     rows->logits = pass->logits;
     rows->labels = pass->labels;
     if (rows->weights != NULL) rows->weights = pass->weights;
+    if (rows->number != NULL) rows->number = pass->numbers;
     return OK;
 }
 
@@ -162,6 +168,7 @@ Status weighted_ece_add(WeightedEcePass *pass, const LogitRows *rows)
                            .labels = here.labels,
                            .count = here.rows,
                            .first = here.first,
+                           .number = here.number,
                            .classes = setup->classes};
 #pragma omp parallel for schedule(static) num_threads(pass->team)
     for (int64_t row = 0; row < here.rows; ++row)
