@@ -111,6 +111,7 @@ class Curves(OnGpu):
 DOCUMENTS = """epochs: 2
 batch: 128
 dataset: {{name: newsgroups, folder: {folder}, validation: 20, crop: false}}
+vectors: {{file: {folder}/vectors.txt}}
 model: {{name: global_pooling_cnn, embedding_width: 100}}
 loss: {{reduction: mean}}
 optimizer: {{name: adam, learning_rate: 0.001, weight_decay: 0, clip_norm: 0}}
@@ -130,6 +131,11 @@ def write_documents(folder, words=1000, of_class=80):
             for number in range(count):
                 with open(f"{path}/{1000 + number}", "w", encoding="ascii") as file:
                     file.write("From: somebody\n\n" + " ".join(f"word{draw.randrange(20000)}" for _ in range(words)) + "\n")
+
+
+    numbers = "".join(f" {draw.gauss(0, 0.4):.4f}" for _ in range(100))
+    with open(f"{folder}/vectors.txt", "w", encoding="ascii") as file:
+        file.write("".join(f"word{i}{numbers}\n" for i in range(20000)))
 
 
 def write_treebank(folder, train=2500):

@@ -364,8 +364,8 @@ static void test_weighted_ece(void **state)
             assert_ok(weighted_ece_open(device, &setup, &pass));
             for (int64_t at = 0; at < COUNT; at += batch) {
                 LogitRows rows = {.logits = memory[0], .labels = memory[1], .weights = memory[2]};
-                assert_ok(
-                    upload_rows(device, &set, weights, at, COUNT - at < batch ? COUNT - at : batch, &rows));
+                assert_ok(upload_rows(device, &set, &(const Run){.weights = weights}, at,
+                                      COUNT - at < batch ? COUNT - at : batch, &rows));
                 assert_ok(weighted_ece_add(pass, &rows));
             }
             assert_ok(weighted_ece_measure(pass, collective, value));

@@ -53,6 +53,16 @@ class Ranks(Suite):
                 first, second = (self.train(self.resnet, ranks=ranks) for _ in range(2))
                 self.assertSameResults(results(second), results(first))
 
+    def test_threads_that_wait_as_the_program_chooses(self):
+        """Without OMP_WAIT_POLICY, which suites set, a rank watches for other programs: the same bits, alone and under mpirun."""
+        for ranks in (0, 2):
+            launcher = ["mpirun", "-n", str(ranks)] if ranks > 0 else []
+            run = self.folder()
+            job = Job((), command=[*launcher, "env", "-u", "OMP_WAIT_POLICY", "-u", "OMP_NUM_THREADS", PLUMB, "train", self.linear,
+                                   "threads=2", "--run", run]).wait()
+            self.assertEnds(job, 0)
+            self.assertSameResults(results(run), results(self.train(self.linear, "threads=2", ranks=ranks)))
+
     def test_gradient_accumulation(self):
         whole = self.train(self.linear)
         for parts, ranks in ((2, 0), (6, 0), (3, 2)):
