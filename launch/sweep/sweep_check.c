@@ -57,7 +57,8 @@ static Status open_once(Check *check, const Experiment *experiment, bool goes_on
 static Status check_files(Check *check, const Config *config, const char *run, bool goes_on)
 {
     Experiment experiment;
-    const TaskShare share = {.ranks = check->elsewhere ? 1 : check->plan->ranks, .training = true, .goes_on = goes_on};
+    const TaskShare share = {
+        .ranks = check->elsewhere ? 1 : check->plan->ranks, .training = true, .goes_on = goes_on};
     Status status = experiment_read(config, share, &experiment);
     if (status == OK) status = open_once(check, &experiment, goes_on);
     experiment_free(&experiment);
