@@ -10,11 +10,12 @@ import random
 import re
 import shutil
 import subprocess
+import time
 
 import test_documents_task as messages
 import test_image_folder_task as pictures
 import test_trees_task as treebank
-from jobs import INPUT, IO, PATIENCE, PLUMB, USAGE, Job, Suite, contents, main, npy
+from jobs import INPUT, IO, PATIENCE, PLUMB, SHORT, USAGE, Job, Suite, contents, main, npy
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 VARIABLES = dict(os.environ, OMP_NUM_THREADS="1", OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_ALLOW_RUN_AS_ROOT="1",
@@ -111,10 +112,10 @@ class Predictions(Suite):
             for a, b in zip(other, alone, strict=True):
                 self.assertClose(a["logits"], b["logits"], 1e-5 * max(map(abs, b["logits"])) + 1e-6)
 
-    def assertStreams(self, first, second):
+    def assertStreams(self, first, second, run=None, pause=0, all_ranks=(0, 2)):
         """The answer to the first line comes while the input is open."""
-        for ranks in (0, 2):
-            command = [PLUMB, "predict", self.run_folder]
+        for ranks in all_ranks:
+            command = [PLUMB, "predict", run or self.run_folder]
             command = ["mpirun", "-n", str(ranks), *command] if ranks else command
             job = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=VARIABLES)
             try:
@@ -122,6 +123,7 @@ class Predictions(Suite):
                     job.stdin.write(line.encode() + b"\n")
                     job.stdin.flush()
                     self.assertEqual(job.stdout.readline().count(b"\t"), 2)
+                    time.sleep(pause)
                 job.stdin.close()
                 self.assertEqual(job.stdout.read(), b"")
                 self.assertEqual(job.wait(PATIENCE), 0)
@@ -354,6 +356,17 @@ class Documents(Predictions):
 
     def test_streams(self):
         self.assertStreams("own1 own1x common1", "own2 " * 300)
+
+    def test_ranks_wait_for_input(self):
+        """Longer than a rank waits for the others: those hear of rank 0 meanwhile."""
+        run = self.folder()
+        shutil.copytree(self.run_folder, run)
+        with open(f"{run}/config.yaml", encoding="utf-8") as file:
+            config, count = re.subn(r"timeout_seconds: \S+", f"timeout_seconds: {SHORT / 2}", file.read())
+        self.assertEqual(count, 1)
+        with open(f"{run}/config.yaml", "w", encoding="utf-8") as file:
+            file.write(config)
+        self.assertStreams("own1", "own2", run=run, pause=SHORT, all_ranks=(2,))
 
     def test_runs_of_earlier_versions_have_numbers_for_names(self):
         run = self.folder()
