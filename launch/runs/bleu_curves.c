@@ -2,8 +2,8 @@
 
 #include "engine/base/file.h"
 #include "engine/base/memory.h"
-#include "launch/runs/json_file.h"
 
+#include <cJSON.h>
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
@@ -73,7 +73,7 @@ static bool take_numbers(const cJSON *object, const char *key, int count, double
 static bool are_temperatures(const double value[], int count)
 {
     for (int i = 0; i < count; ++i)
-        if (!(value[i] > (i > 0 ? value[i - 1] : 0))) return false;
+        if (!isfinite(value[i]) || !(value[i] > (i > 0 ? value[i - 1] : 0))) return false;
     return count > 0;
 }
 
@@ -102,24 +102,34 @@ static bool take_curves(const cJSON *root, BleuCurves *curves)
                                    take_numbers(validation, "nll", count, curves->validation_nll)));
 }
 
+Status bleu_curves_parse(const char *text, size_t size, BleuCurves **out)
+{
+    TRY(memory_new(out, 1, sizeof **out, "curves against temperature"));
+    cJSON *root = cJSON_ParseWithLength(text, size);
+    const bool good = cJSON_IsObject(root) && take_curves(root, *out);
+    cJSON_Delete(root);
+    if (good) return OK;
+    free(*out);
+    *out = NULL;
+    return fail(STATUS_INPUT, "no curves against temperature");
+}
+
 Status bleu_curves_read(const char *folder, BleuCurves **out)
 {
-    char path[PATH_MAX];
-    cJSON *root;
+    enum { MOST_BYTES = 1 << 24 };
+    char path[PATH_MAX], *text;
+    size_t size;
     *out = NULL;
     TRY(file_join(path, folder, file_name));
     if (!file_exists(path)) return OK;
-    TRY(json_file_read(path, &root));
-    Status status = memory_new(out, 1, sizeof **out, "curves against temperature");
-    if (status == OK && !take_curves(root, *out))
-        status = fail(STATUS_INPUT,
-                      "%s is damaged: plumb evaluate %s --temperatures 0.5:2:0.1 --bleu makes it anew", path,
-                      folder);
-    cJSON_Delete(root);
-    if (status == OK) return OK;
-    free(*out);
-    *out = NULL;
-    return status;
+    TRY(file_read(path, MOST_BYTES, &text, &size));
+    Status status = bleu_curves_parse(text, size, out);
+    free(text);
+    if (status == OK || status_code(status) != STATUS_INPUT) return status;
+    status_free(status);
+    return fail(STATUS_INPUT,
+                "%s is damaged: plumb evaluate %s --temperatures 0.5:2:0.1 --bleu makes it anew", path,
+                folder);
 }
 
 int bleu_curves_best(const BleuCurves *curves)

@@ -27,6 +27,8 @@ typedef struct {
 void bleu_curves_of(const EvaluationResult *, BleuCurves *);
 /* Writes the file: of a result with BLEU. */
 CHECKED Status bleu_curves_write(const EvaluationResult *, const char *folder);
+/* Of the text of such a file, size bytes; released with free(). STATUS_INPUT for anything else. */
+CHECKED Status bleu_curves_parse(const char *text, size_t size, BleuCurves **out);
 /* *out is NULL if the folder has no such file, else released with free(). STATUS_INPUT for a damaged one. */
 CHECKED Status bleu_curves_read(const char *folder, BleuCurves **out);
 /* The place of the best BLEU, the first of equal ones. */
