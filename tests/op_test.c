@@ -564,8 +564,8 @@ static int try_case(const OpCase *op_case, DType compute, DeviceKind kind, Devic
     assert_ok(collective_self(&trial.collective));
     assert_ok(arena_create(trial.device, &trial.arena));
     assert_ok(store_create(trial.device, (const Graph *[]){trial.graph}, 1, 1, &trial.store));
-    assert_ok(
-        plan_create(trial.graph, trial.store, trial.arena, trial.collective, PLAN_DEFAULTS, &trial.plan));
+    assert_ok(plan_create(trial.graph, trial.store, trial.arena, trial.collective,
+                          (PlanOptions){.share_memory = true, .packs = op_case->packs}, &trial.plan));
     expect(&trial);
     void *result[2][OP_TEST_TENSORS + 1];
     for (int i = 0; i < 2; ++i) {

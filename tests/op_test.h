@@ -63,6 +63,7 @@ struct OpCase {
     GraphMode mode;      /* GRAPH_TRAIN unless said otherwise */
     bool no_gradient, float32_only;
     bool not_smooth; /* at the inputs that `fill` makes: no finite differences */
+    bool packs;      /* PlanOptions.packs */
     /* On a GPU its kernels may be chosen by timing, and then ones whose sums change: the same bits are asked for
      * in a second round only, with DeviceNumerics.deterministic. */
     bool chosen_by_timing;

@@ -222,6 +222,12 @@ static void gradient_linear(const OpCase *op_case, OpReference *r)
         .gradient = gradient_linear, .in = shape, .parameters = &(const Linear){__VA_ARGS__},                \
     }
 
+/* With weights in a form of the kernel's own. */
+#define KEPT(text, builder, shape, ...)                                                                      \
+    {                                                                                                        \
+        .name = "linear, kept weights, " text, .build = builder, .reference = reference_linear,              \
+        .gradient = gradient_linear, .packs = true, .in = shape, .parameters = &(const Linear){__VA_ARGS__}, \
+    }
 static const OpCase linear_cases[] = {
     LINEAR("to float32", build_linear, X(6, 20), .features = 10),
     LINEAR("of one sample", build_linear, X(1, 64), .features = 10),
@@ -234,6 +240,12 @@ static const OpCase linear_cases[] = {
     LINEAR("of rank 4 to float32", build_linear, X(2, 3, 2, 12), .features = 4),
     LINEAR("of rank 1", build_linear, X(12), .features = 4),
     LINEAR("of many rows", build_linear, X(200, 16), .features = 100),
+    KEPT("one row", build_linear, X(1, 64), .features = 10),
+    KEPT("a column more than whole vectors", build_linear, X(5, 6), .features = 17),
+    KEPT("tiles of two heights", build_linear_compute, X(29, 48), .features = 70),
+    KEPT("rows that clash in the cache", build_linear_compute, X(31, 1024), .features = 40, .no_bias = true),
+    KEPT("an odd depth", build_linear_compute, X(3, 7), .features = 33),
+    KEPT("rank 3", build_linear_compute, X(2, 5, 12), .features = 8),
 };
 
 static void test_linear(void **state)

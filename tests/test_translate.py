@@ -87,6 +87,14 @@ class Translate(Suite):
         self.assertEnds(job, INPUT)
         self.assertIn("predicts no classes: it is a run on translation (parallel); plumb translate is for it", job.errors)
 
+    def test_another_type_changes_few_words(self):
+        want, _ = self.translate("--scores")
+        self.assertEqual(self.translate("--scores", "--compute", "float32")[0], want)
+        got, _ = self.translate("--scores", "--compute", "bfloat16")
+        self.assertNotEqual(got, want)
+        same = sum(a.split("\t")[1:] == b.split("\t")[1:] for a, b in zip(want.split("\n"), got.split("\n"), strict=True))
+        self.assertGreater(same, 0.8 * len(self.lines))
+
     def test_the_first_of_many_is_the_best(self):
         best, _ = self.translate()
         many, _ = self.translate("--nbest", "3", "--beam", "4")
@@ -386,6 +394,7 @@ class Translate(Suite):
                 ((self.run_folder, "--max-length", "5y"), USAGE, "--max-length takes A+Bx"),
                 ((self.run_folder, "--temperature", "0"), USAGE, "temperature"),
                 ((self.run_folder, "--rules", "moses"), USAGE, "--rules takes"),
+                ((self.run_folder, "--compute", "int8"), USAGE, "--compute takes float32, bfloat16"),
                 ((self.run_folder, "--greedy", "--sample"), USAGE, "two ways"),
                 ((self.run_folder, "--json", "--scores"), USAGE, "--scores is for plain lines"),
                 ((self.run_folder, "--min-length", "9", "--max-length", "9"), USAGE, "--min-length 9 leaves no place for the end"),

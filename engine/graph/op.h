@@ -26,6 +26,13 @@ typedef struct {
      * kernel whose prepare sets `narrowed` always leaves it there, and the plan widens many at once. */
     void *narrow;
     bool narrowed;
+    /* Of a parameter that changes seldom (PlanOptions.packs): a kernel whose prepare sets packed_bytes has in `packed` that
+     * much memory, aligned to 64 bytes, for a form of its own. Its pack writes it, before the first run and after each
+     * change. Kernels of one op that ask for the same form of a parameter share it. */
+    bool packs;
+    size_t packed_bytes;
+    uint64_t packed_form; /* tells forms of as many bytes apart */
+    void *packed;
 } Tensor;
 
 /* One node made ready on a device. Kernels read it; only prepare and release may change `state`. */
@@ -46,6 +53,7 @@ typedef struct Kernel {
     Status (*prepare)(Call *, size_t *scratch_bytes);
     /* Only enqueues: allocates nothing, reads nothing from disk, never waits. */
     Status (*run)(const Call *);
+    Status (*pack)(const Call *);     /* NULL: it keeps no parameter in a form of its own */
     void (*release)(Call *);          /* may be NULL */
     uint32_t in_place;                /* bit i: output 0 may be the very memory of input i (same shape) */
     uint32_t strided_in, strided_out; /* bit i: this tensor may have stride > columns */

@@ -131,6 +131,7 @@ typedef struct {
     /* of backward: values as keys are, keys as values are, gradients of both, of y and of queries */
     float *value_across, *key_along, *d_key, *d_value, *d_y, *d_query;
     float *d_score;
+    int64_t rows;          /* of the block: its queries, up to a multiple of TILE_ROWS */
     int64_t seen[QUERIES]; /* how many keys a query of the block sees */
     uint32_t word[WORDS];
 } Task;
@@ -325,7 +326,7 @@ static void multiply_across(const Job *j, const Task *t, const float *a, const f
                       .a_depth = 1,
                       .b_row = KEYS,
                       .c_row = KEYS,
-                      .rows = QUERIES,
+                      .rows = t->rows,
                       .depth = j->size.width,
                       .vectors = vectors_of(t, begin)});
 }
@@ -341,7 +342,7 @@ static void multiply_along(const Job *j, const Task *t, const float *scores, con
                       .a_depth = 1,
                       .b_row = j->row,
                       .c_row = j->row,
-                      .rows = QUERIES,
+                      .rows = t->rows,
                       .depth = t->count - begin < KEYS ? t->count - begin : KEYS,
                       .vectors = j->row / LANES,
                       .adds = true});
@@ -413,7 +414,7 @@ static void soften(Task *t, int64_t q, int64_t begin, int64_t vectors, int64_t r
 
 static void apply_mask(const Task *t, float *scores, int64_t vectors)
 {
-    for (int64_t q = 0; q < QUERIES; ++q)
+    for (int64_t q = 0; q < t->rows; ++q)
         for (int64_t v = 0; v < vectors; ++v)
             vector_store(scores + q * KEYS, v * LANES, LANES, false,
                          vector_load(scores + q * KEYS, v * LANES, LANES, false) *
@@ -421,7 +422,7 @@ static void apply_mask(const Task *t, float *scores, int64_t vectors)
 }
 
 /* The queries from `query` on into the block, scaled; and how many keys they see. `skip` says of a query that it has no part:
- * it is then zero, as are those behind the last. */
+ * it is then zero, as are rows behind the last. */
 static void load_queries(const Job *j, Task *t, int64_t query, const bool skip[QUERIES])
 {
     for (int64_t q = 0; q < QUERIES; ++q) {
@@ -430,7 +431,7 @@ static void load_queries(const Job *j, Task *t, int64_t query, const bool skip[Q
         if (t->seen[q] > 0)
             load_row(t->query + q * j->row, j->query, query_place(j, t, query + q), j->size.width, j->bf16,
                      j->scale);
-        else
+        else if (q < t->rows)
             memset(t->query + q * j->row, 0, (size_t)j->row * sizeof(float));
     }
 }
@@ -448,13 +449,15 @@ static void forward_block(const Job *j, Task *t, int64_t query, void *y, float *
     float maximum[QUERIES], sum[QUERIES] = {0};
     for (int q = 0; q < QUERIES; ++q)
         maximum[q] = -INFINITY;
+    const int64_t left = j->size.queries - query;
+    t->rows = left < QUERIES ? round_up(left, TILE_ROWS) : QUERIES; /* a step of a search has few */
     load_queries(j, t, query, NULL);
-    memset(t->y, 0, (size_t)(QUERIES * j->row) * sizeof(float));
+    memset(t->y, 0, (size_t)(t->rows * j->row) * sizeof(float));
     const int64_t most = most_seen(t);
     for (int64_t begin = 0; begin < most; begin += KEYS) {
         const int64_t vectors = vectors_of(t, begin);
         multiply_across(j, t, t->query, t->key, begin, t->score);
-        for (int64_t q = 0; q < QUERIES; ++q) {
+        for (int64_t q = 0; q < t->rows; ++q) {
             if (t->seen[q] > begin)
                 soften(t, q, begin, vectors, j->row, &maximum[q], &sum[q]);
             else
@@ -594,6 +597,7 @@ static void backward_block(const Job *j, Task *t, int64_t query, const Gradients
 {
     bool skip[QUERIES];
     float product_of_y[QUERIES], sum[QUERIES] = {0};
+    t->rows = QUERIES; /* products back have them for their depth */
     load_dy(j, t, query, g->dy, g->y, skip, product_of_y);
     load_queries(j, t, query, skip);
     for (int64_t q = 0; q < QUERIES; ++q)

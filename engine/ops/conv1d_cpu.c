@@ -160,7 +160,7 @@ static Status forward_run(const Call *call)
                 window[i] = row_of(x, n * a->width + first + i);
                 to[i] = (void *)(uintptr_t)row_of(y, n * a->out_width + first + i);
             }
-            window_rows(&matrix, window, to, count, bias);
+            window_rows(&matrix, &(WindowRows){window, to, count, bias, matrix.type});
         }
     }
     return OK;
@@ -294,7 +294,7 @@ static void data_products(const Call *call, const WindowMatrix *matrix, const Su
             memset(row, 0, row_bytes);
         }
     }
-    window_rows(matrix, window, to, count, NULL);
+    window_rows(matrix, &(WindowRows){window, to, count, NULL, matrix->type});
 }
 
 VECTOR_INLINE void add_entries(const Call *call, const Entry *from, const Entry *end, int64_t n, int64_t t,

@@ -38,6 +38,22 @@ VECTOR_INLINE Vector load_logits(const float *row, int64_t c, int64_t columns)
     return lanes == LANES ? x : vector_select(vector_present(lanes), x, vector_all(-INFINITY));
 }
 
+/* Bit i: lane i is greater. */
+VECTOR_INLINE uint32_t lanes_above(Vector x, float limit)
+{
+#if VECTOR_AVX512
+    return _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(limit), _CMP_GT_OQ);
+#elif VECTOR_AVX2
+    return (uint32_t)_mm256_movemask_ps((__m256)(x > vector_all(limit)));
+#else
+    const IntVector above = x > vector_all(limit);
+    uint32_t bits = 0;
+    for (int i = 0; i < LANES; ++i)
+        bits |= (uint32_t)(above[i] & 1) << i;
+    return bits;
+#endif
+}
+
 /* The greatest of columns first .. end-1, which are also considered. NaN is passed over: it comes back with the exponentials. */
 VECTOR_INLINE float scan(BestList *list, const float *row, int64_t first, int64_t end)
 {
@@ -45,12 +61,10 @@ VECTOR_INLINE float scan(BestList *list, const float *row, int64_t first, int64_
     for (int64_t c = first; c < end; c += LANES) {
         const Vector x = load_logits(row, c, end);
         greatest = vector_select(x > greatest, x, greatest);
-        const IntVector enters = x > vector_all(list->least);
-        int32_t any = 0;
-        for (int i = 0; i < LANES; ++i)
-            any |= enters[i];
-        for (int i = 0; any != 0 && i < LANES && c + i < end; ++i)
+        for (uint32_t enters = lanes_above(x, list->least); enters != 0; enters &= enters - 1) {
+            const int i = __builtin_ctz(enters);
             if (x[i] > list->least) consider(list, x[i], (int32_t)(c + i));
+        }
     }
     float maximum = -INFINITY;
     for (int i = 0; i < LANES; ++i)

@@ -1,9 +1,13 @@
-/* The linear layer on the CPU: oneDNN's inner product over rows, or a large product of ours; and the bias gradient, ours. */
+/* The linear layer on the CPU: oneDNN's inner product over rows, a large product of ours, or one with packed weights; and the
+ * bias gradient, ours. */
 #include "engine/ops/linear.h"
 
+#include "engine/base/memory.h"
 #include "engine/ops/large_product_cpu.h"
+#include "engine/ops/linear_packed_cpu.h"
 #include "engine/ops/onednn/onednn_kernel.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static OneDnnInnerProduct product_of(const Call *call)
@@ -59,31 +63,82 @@ static bool is_large(const OneDnnInnerProduct *p, LargeProduct large)
     return p->in_type == p->out_type && large_product_pays(&large);
 }
 
-/* ---- kernels: the state is oneDNN's, or NULL for products of ours ---- */
+/* ---- forward ---- */
+
+/* One of three: oneDNN's, of ours with packed weights, or a large product. */
+typedef struct {
+    OneDnn *library;
+    bool is_packed;
+    PackedLinear packed;
+} Forward;
+
+static Status prepare_library(Call *call, Forward *forward, size_t *scratch_bytes)
+{
+    OneDnnInnerProduct product = product_of(call);
+    product.bias = call->node->input_count > 2;
+    product.keeps_weight = call->in[1].packs;
+    TRY(onednn_inner_product(product, &forward->library, scratch_bytes));
+    call->in[1].packed_bytes = onednn_kept(forward->library, &call->in[1].packed_form);
+    return OK;
+}
 
 static Status forward_prepare(Call *call, size_t *scratch_bytes)
 {
-    OneDnnInnerProduct product = product_of(call);
-    OneDnn *one;
+    Forward *forward;
+    const OneDnnInnerProduct product = product_of(call);
     const LargeProduct large = large_forward(&product);
+    TRY(memory_new(&forward, 1, sizeof *forward, "a linear layer"));
+    call->state = forward;
+    forward->is_packed = packed_linear_prepare(call, &forward->packed, scratch_bytes);
+    if (forward->is_packed) return OK;
     *scratch_bytes = large_product_scratch(&large);
     if (is_large(&product, large)) return OK;
-    product.bias = call->node->input_count > 2;
-    TRY(onednn_inner_product(product, &one, scratch_bytes));
-    call->state = one;
+    const Status status = prepare_library(call, forward, scratch_bytes);
+    if (status == OK) return OK;
+    free(forward);
+    call->state = NULL;
+    return status;
+}
+
+static void forward_release(Call *call)
+{
+    Forward *forward = call->state;
+    if (forward != NULL) onednn_free(forward->library);
+    free(forward);
+    call->state = NULL;
+}
+
+static Status forward_pack(const Call *call)
+{
+    const Forward *forward = call->state;
+    if (forward->library != NULL)
+        return onednn_pack(forward->library, call->in[1].data, call->in[1].packed, call->scratch);
+    packed_linear_pack(call, &forward->packed);
     return OK;
 }
 
 static Status forward_run(const Call *call)
 {
-    if (call->state != NULL) return onednn_kernel_run(call);
+    const Forward *forward = call->state;
+    void *const bias = call->node->input_count > 2 ? call->in[2].data : NULL;
+    if (forward->is_packed) {
+        packed_linear_run(call, &forward->packed);
+        return OK;
+    }
+    if (forward->library != NULL) {
+        void *const weight = call->in[1].packed != NULL ? call->in[1].packed : call->in[1].data;
+        void *const tensors[] = {call->in[0].data, weight, bias != NULL ? bias : call->out[0].data,
+                                 call->out[0].data};
+        return onednn_run(forward->library, tensors, call->scratch);
+    }
     const OneDnnInnerProduct product = product_of(call);
     const LargeProduct large = large_forward(&product);
-    large_product_run(call->device, &large, call->in[0].data, call->in[1].data,
-                      call->node->input_count > 2 ? call->in[2].data : NULL, call->out[0].data,
+    large_product_run(call->device, &large, call->in[0].data, call->in[1].data, bias, call->out[0].data,
                       call->scratch);
     return OK;
 }
+
+/* ---- backward: the state is oneDNN's, or NULL for products of ours ---- */
 
 static Status backward_data_prepare(Call *call, size_t *scratch_bytes)
 {
@@ -129,7 +184,8 @@ static Status backward_weights_run(const Call *call)
     return OK;
 }
 
-const Kernel linear_cpu = {.prepare = forward_prepare, .run = forward_run, .release = onednn_kernel_release};
+const Kernel linear_cpu = {
+    .prepare = forward_prepare, .run = forward_run, .pack = forward_pack, .release = forward_release};
 const Kernel linear_backward_data_cpu = {
     .prepare = backward_data_prepare, .run = backward_data_run, .release = onednn_kernel_release};
 const Kernel linear_backward_weights_cpu = {

@@ -88,17 +88,25 @@ VECTOR_INLINE float number_at(const void *data, int64_t index)
     return value;
 }
 
-/* ROWS rows of one panel. `depth`: of numbers, or of pairs. */
-VECTOR_INLINE void multiply_rows(const void *const window[ROWS], void *const to[ROWS], int count,
-                                 const void *panel, int64_t depth, const float *bias, int64_t column,
-                                 int lanes0, int lanes1, bool bf16)
+/* Where the rows of a tile come from and go to. */
+typedef struct {
+    const void *const *window;
+    void *const *to;
+    const float *bias;
+} Tile;
+
+/* `rows` (a constant, as the sums are in registers) of one panel. `depth`: of numbers, or of pairs; narrow: results in
+ * BFLOAT16. */
+VECTOR_INLINE void multiply_rows(const Tile *tile, int rows, const void *panel, int64_t depth, int64_t column,
+                                 int lanes0, int lanes1, bool pairs, bool narrow)
 {
     Vector sum[ROWS][PANEL_VECTORS];
+    const float *bias = tile->bias;
     const Vector start0 = bias != NULL ? vector_load(bias, column, lanes0, false) : vector_all(0);
     const Vector start1 =
         bias != NULL && lanes1 > 0 ? vector_load(bias, column + LANES, lanes1, false) : vector_all(0);
     UNROLL_ROWS
-    for (int r = 0; r < ROWS; ++r) {
+    for (int r = 0; r < rows; ++r) {
         sum[r][0] = start0;
         sum[r][1] = start1;
     }
@@ -106,61 +114,118 @@ VECTOR_INLINE void multiply_rows(const void *const window[ROWS], void *const to[
         const Vector b0 = vector_load(panel, d * PANEL, LANES, false);
         const Vector b1 = vector_load(panel, d * PANEL + LANES, LANES, false);
         UNROLL_ROWS
-        for (int r = 0; r < ROWS; ++r) {
-            const Vector a = vector_all(number_at(window[r], d));
-            sum[r][0] = multiply_add(sum[r][0], a, b0, bf16);
-            sum[r][1] = multiply_add(sum[r][1], a, b1, bf16);
+        for (int r = 0; r < rows; ++r) {
+            const Vector a = vector_all(number_at(tile->window[r], d));
+            sum[r][0] = multiply_add(sum[r][0], a, b0, pairs);
+            sum[r][1] = multiply_add(sum[r][1], a, b1, pairs);
         }
     }
     UNROLL_ROWS
-    for (int r = 0; r < ROWS; ++r) {
-        if (r >= count) break;
-        vector_store(to[r], column, lanes0, bf16, sum[r][0]);
-        if (lanes1 > 0) vector_store(to[r], column + LANES, lanes1, bf16, sum[r][1]);
+    for (int r = 0; r < rows; ++r) {
+        vector_store(tile->to[r], column, lanes0, narrow, sum[r][0]);
+        if (lanes1 > 0) vector_store(tile->to[r], column + LANES, lanes1, narrow, sum[r][1]);
     }
 }
 
-VECTOR_INLINE void multiply_all(const WindowMatrix *matrix, const void *const window[], void *const to[],
-                                int64_t count, const float *bias, bool bf16)
+VECTOR_INLINE void multiply_some(const Tile *tile, int rows, const WindowMatrix *matrix, int64_t column,
+                                 bool pairs, bool narrow)
 {
-    const int64_t depth = bf16 ? matrix->depth / 2 : matrix->depth;
-    const size_t panel_bytes = window_matrix_bytes(matrix->type, matrix->depth, PANEL);
-    for (int64_t first = 0; first < count; first += ROWS) {
-        const int rows = count - first < ROWS ? (int)(count - first) : ROWS;
-        const void *tile[ROWS];
-        void *results[ROWS];
-        for (int r = 0; r < ROWS; ++r) { /* those behind the last are the last again */
-            tile[r] = window[first + (r < rows ? r : rows - 1)];
-            results[r] = to[first + (r < rows ? r : rows - 1)];
-        }
-        for (int64_t column = 0; column < matrix->columns; column += PANEL) {
-            const void *panel = (const char *)matrix->packed + (size_t)(column / PANEL) * panel_bytes;
-            const int64_t left = matrix->columns - column;
-            if (left >= PANEL)
-                multiply_rows(tile, results, rows, panel, depth, bias, column, LANES, LANES, bf16);
-            else
-                multiply_rows(tile, results, rows, panel, depth, bias, column,
-                              left < LANES ? (int)left : LANES, left > LANES ? (int)left - LANES : 0, bf16);
-        }
+    const int64_t depth = pairs ? matrix->depth / 2 : matrix->depth, left = matrix->columns - column;
+    const char *panel = (const char *)matrix->packed + (size_t)(column * matrix->depth) * (pairs ? 2 : 4);
+    if (left >= PANEL)
+        multiply_rows(tile, rows, panel, depth, column, LANES, LANES, pairs, narrow);
+    else
+        multiply_rows(tile, rows, panel, depth, column, left < LANES ? (int)left : LANES,
+                      left > LANES ? (int)left - LANES : 0, pairs, narrow);
+}
+
+/* One tile of one panel. What is summed in which order depends on nothing but the depth. */
+VECTOR_INLINE void multiply_tile(const Tile *tile, int rows, const WindowMatrix *matrix, int64_t column,
+                                 bool pairs, bool narrow)
+{
+#define ROWS_CASE(count)                                                                                     \
+    case count:                                                                                              \
+        multiply_some(tile, count, matrix, column, pairs, narrow);                                           \
+        break
+    switch (rows) {
+        ROWS_CASE(1);
+        ROWS_CASE(2);
+        ROWS_CASE(3);
+        ROWS_CASE(4);
+        ROWS_CASE(5);
+        ROWS_CASE(6);
+#if VECTOR_AVX512
+        ROWS_CASE(7);
+        ROWS_CASE(8);
+        ROWS_CASE(9);
+        ROWS_CASE(10);
+        ROWS_CASE(11);
+        ROWS_CASE(12);
+        ROWS_CASE(13);
+        ROWS_CASE(14);
+#endif
+    default:
+        break;
+    }
+#undef ROWS_CASE
+}
+
+typedef void MultiplyTile(const Tile *, int rows, const WindowMatrix *, int64_t column);
+static void tile_float(const Tile *tile, int rows, const WindowMatrix *matrix, int64_t column)
+{
+    multiply_tile(tile, rows, matrix, column, false, false);
+}
+static void tile_pairs(const Tile *tile, int rows, const WindowMatrix *matrix, int64_t column)
+{
+    multiply_tile(tile, rows, matrix, column, true, true);
+}
+static void tile_pairs_to_float(const Tile *tile, int rows, const WindowMatrix *matrix, int64_t column)
+{
+    multiply_tile(tile, rows, matrix, column, true, false);
+}
+
+static MultiplyTile *tile_of(DType type, DType results)
+{
+    if (type == FLOAT32) return tile_float;
+    return results == FLOAT32 ? tile_pairs_to_float : tile_pairs;
+}
+
+/* Tile `index` of so many, all of nearly the same height; returns its rows. */
+static int tile_begin(Tile *tile, const WindowRows *rows, int64_t index, int64_t tiles)
+{
+    const int64_t first = rows->count * index / tiles, end = rows->count * (index + 1) / tiles;
+    tile->window = rows->window + first;
+    tile->to = rows->to + first;
+    tile->bias = rows->bias;
+    return (int)(end - first);
+}
+
+static int64_t tiles_of(int64_t rows) { return (rows + ROWS - 1) / ROWS; }
+
+void window_rows(const WindowMatrix *matrix, const WindowRows *rows)
+{
+    MultiplyTile *multiply = tile_of(matrix->type, rows->type);
+    const int64_t tiles = tiles_of(rows->count);
+    for (int64_t t = 0; t < tiles; ++t) {
+        Tile tile;
+        const int count = tile_begin(&tile, rows, t, tiles);
+        for (int64_t column = 0; column < matrix->columns; column += PANEL)
+            multiply(&tile, count, matrix, column);
     }
 }
 
-static void multiply_float(const WindowMatrix *matrix, const void *const window[], void *const to[],
-                           int64_t count, const float *bias)
-{
-    multiply_all(matrix, window, to, count, bias, false);
-}
+int64_t window_panels(const WindowMatrix *matrix) { return panels_of(matrix->columns); }
 
-static void multiply_bfloat16(const WindowMatrix *matrix, const void *const window[], void *const to[],
-                              int64_t count, const float *bias)
+void window_panel_rows(const WindowMatrix *matrix, const WindowRows *rows, int64_t first, int64_t end)
 {
-    multiply_all(matrix, window, to, count, bias, true);
-}
-
-void window_rows(const WindowMatrix *matrix, const void *const window[], void *const to[], int64_t count,
-                 const float *bias)
-{
-    (matrix->type == FLOAT32 ? multiply_float : multiply_bfloat16)(matrix, window, to, count, bias);
+    MultiplyTile *multiply = tile_of(matrix->type, rows->type);
+    const int64_t tiles = tiles_of(rows->count);
+    for (int64_t panel = first; panel < end; ++panel)
+        for (int64_t t = 0; t < tiles; ++t) {
+            Tile tile;
+            const int count = tile_begin(&tile, rows, t, tiles);
+            multiply(&tile, count, matrix, panel * PANEL);
+        }
 }
 
 /* ---- sums of outer products ---- */

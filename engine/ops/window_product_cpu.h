@@ -19,7 +19,7 @@ bool window_has_bfloat16(void);
 
 /* [depth, columns], depth the elements of a window (even in BFLOAT16), in panels of some columns. */
 typedef struct {
-    DType type; /* of windows and results */
+    DType type; /* of windows */
     int64_t depth, columns;
     void *packed; /* 64-byte aligned, window_matrix_bytes */
 } WindowMatrix;
@@ -31,9 +31,20 @@ void window_matrix_pack(const WindowMatrix *, const float *from, int64_t depth_s
 void window_matrix_pack_taps(const WindowMatrix *, const float *from, int64_t inner, int64_t tap_stride,
                              int64_t inner_stride);
 
-/* to[i] [columns] = bias + window[i] times the matrix; bias NULL: 0. One thread. */
-void window_rows(const WindowMatrix *, const void *const window[], void *const to[], int64_t count,
-                 const float *bias);
+/* Rows of a product: to[i] [columns] = bias + window[i] times the matrix. */
+typedef struct {
+    const void *const *window; /* [count] of the matrix's type */
+    void *const *to;           /* [count] */
+    int64_t count;
+    const float *bias; /* [columns]; NULL: 0 */
+    DType type;        /* of the results; of a FLOAT32 matrix FLOAT32 */
+} WindowRows;
+/* A few rows after the other: the whole matrix should stay in a cache. One thread. */
+void window_rows(const WindowMatrix *, const WindowRows *);
+/* The same bits, but panel after panel, of `first` .. `end` - 1 of window_panels alone: a matrix of any size is read once, and
+ * threads can share its panels. */
+int64_t window_panels(const WindowMatrix *);
+void window_panel_rows(const WindowMatrix *, const WindowRows *, int64_t first, int64_t end);
 
 /* ---- sums of outer products ---- */
 

@@ -589,5 +589,6 @@ Status checkpoint_load_weights(Store *store, const char *path, const char *patte
                                       pass == 1 ? piece_data(&p, p.piece.data) : NULL, path, pass == 1);
         }
     safetensors_close(file);
+    store_changed(store);
     return status == OK && kept != NULL ? list_kept(store, pattern, kept) : status;
 }

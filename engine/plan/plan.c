@@ -5,6 +5,7 @@
 #include "engine/plan/exchange.h"
 #include "engine/plan/layout.h"
 #include "engine/plan/narrow_gradients.h"
+#include "engine/plan/packed_parameters.h"
 #include "engine/plan/row_exchange.h"
 
 #include <math.h>
@@ -45,6 +46,7 @@ struct Plan {
     bool gradients_missing;  /* some parameter of the store gets no gradient here */
     bool trains;             /* some parameter has a gradient */
     RowExchange *rows;       /* of the tables that are trained by rows; NULL: none */
+    PackedParameters packed; /* what kernels keep of parameters */
     Value *reduced;
     size_t reduced_count, reduced_capacity;
     int micro_step, micro_steps;
@@ -216,6 +218,7 @@ static Status prepare_node(Plan *plan, int n)
         const Place *place = &plan->layout.place[node->input[i].id];
         call->in[i].stride = place->stride;
         call->in[i].column = place->column;
+        call->in[i].packs = plan->options.packs && graph_role(plan->graph, node->input[i]) == ROLE_PARAMETER;
     }
     for (int i = 0; i < node->output_count; ++i) {
         const Value output = node->output[i];
@@ -234,6 +237,7 @@ static Status prepare_node(Plan *plan, int n)
         if (status != OK) return status_context(status, "%s (%s)", node->scope, node->op->name);
     }
     plan->prepared = n + 1;
+    TRY(packed_parameters_add(&plan->packed, plan->store, plan->graph, call));
     for (int i = 0; i < node->output_count; ++i)
         if (call->out[i].narrowed)
             narrow_gradients_add(plan->narrow, plan->bound[node->output[i].id],
@@ -339,6 +343,7 @@ void plan_free(Plan *plan)
     exchange_free(plan->exchange);
     row_exchange_free(plan->rows);
     narrow_gradients_free(plan->narrow);
+    packed_parameters_free(&plan->packed);
     free(plan->call);
     free(plan->cost);
     free(plan->seconds);
@@ -505,6 +510,7 @@ Status plan_run(Plan *plan)
         TRY(device_clear(plan->device, store_gradients(plan->store),
                          (size_t)store_trained_count(plan->store) * sizeof(float)));
     TRY(round_parameters(plan));
+    TRY(packed_parameters_make(&plan->packed, plan->store));
     int next = 0;
     for (int n = 0; n < plan->nodes; ++n) {
         TRY(run_node(plan, n));

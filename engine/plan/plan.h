@@ -17,6 +17,8 @@ typedef struct {
     DType gradient_type;  /* in which they are reduced: FLOAT32, or BFLOAT16 for half the traffic */
     bool share_memory; /* reuse memory of dead values, alias concat/slice, run in place; false: debugging */
     bool profile;      /* time every node (plan_profile) */
+    bool
+        packs; /* kernels may keep parameters in forms of their own: these change only where store_changed says so */
 } PlanOptions;
 #define PLAN_DEFAULTS ((PlanOptions){.share_memory = true})
 

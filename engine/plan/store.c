@@ -29,6 +29,9 @@ struct Store {
     bool one_order;
     FlatArray *flat;
     size_t flat_arrays, flat_capacity;
+    PackedParameter **packed; /* each for itself: plans hold them */
+    size_t packed_count, packed_capacity;
+    int64_t version;
 };
 
 static void draw(float *data, int64_t count, Init init, uint64_t seed, uint64_t key)
@@ -343,6 +346,11 @@ void store_free(Store *store)
         device_free(store->device, store->flat[i].data);
         free((void *)(uintptr_t)store->flat[i].name);
     }
+    for (size_t i = 0; i < store->packed_count; ++i) {
+        device_free(store->device, store->packed[i]->memory);
+        free(store->packed[i]);
+    }
+    free(store->packed);
     device_free(store->device, store->row_scratch);
     device_free(store->device, store->parameters);
     device_free(store->device, store->gradients);
@@ -386,7 +394,36 @@ Status store_fill(Store *store, const char *name, const float *values, int64_t c
         return fail(STATUS_INPUT, "%s is %s and cannot be filled with %lld float32 numbers", name,
                     shape_text(entry->shape, shape), (long long)count);
     TRY(device_upload(store->device, entry->data, values, shape_bytes(entry->shape)));
+    store_changed(store);
     return device_synchronize(store->device);
+}
+
+void store_changed(Store *store) { ++store->version; }
+int64_t store_version(const Store *store) { return store->version; }
+
+Status store_packed(Store *store, const StoreEntry *entry, const void *op, size_t bytes, uint64_t form,
+                    PackedParameter **out)
+{
+    for (size_t i = 0; i < store->packed_count; ++i) {
+        *out = store->packed[i];
+        if ((*out)->entry == entry && (*out)->op == op && (*out)->bytes == bytes && (*out)->form == form)
+            return OK;
+    }
+    PackedParameter *packed;
+    TRY(memory_grow(&store->packed, &store->packed_capacity, store->packed_count + 1, sizeof *store->packed,
+                    "packed parameters"));
+    TRY(memory_new(&packed, 1, sizeof *packed, "packed parameters"));
+    *packed = (PackedParameter){.entry = entry, .op = op, .bytes = bytes, .form = form, .version = -1};
+    store->packed[store->packed_count++] = *out = packed;
+    return device_allocate(store->device, bytes, entry->name, &packed->memory);
+}
+
+size_t store_packed_bytes(const Store *store)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < store->packed_count; ++i)
+        bytes += store->packed[i]->bytes;
+    return bytes;
 }
 
 /* A flat array that is made when it is first asked for. */

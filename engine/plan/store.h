@@ -75,6 +75,23 @@ size_t store_state_bytes(const Store *);
  * in which a task hands over word vectors before training. Waits. STATUS_INPUT if there is none, or not so large. */
 CHECKED Status store_fill(Store *, const char *name, const float *values, int64_t count);
 
+/* A form of a parameter that an op's kernels keep for themselves, for all plans of the store: engine/graph/op.h, Tensor. */
+typedef struct {
+    const StoreEntry *entry;
+    const void *op;
+    size_t bytes;
+    uint64_t form;
+    void *memory;    /* device memory */
+    int64_t version; /* of the parameters that it was made of; -1: none */
+} PackedParameter;
+/* Makes room on first use. Owned by the store. */
+CHECKED Status store_packed(Store *, const StoreEntry *, const void *op, size_t bytes, uint64_t form,
+                            PackedParameter **);
+size_t store_packed_bytes(const Store *); /* of all */
+/* Whoever writes into parameters says so where plans may keep them packed; store_fill and checkpoints do it themselves. */
+void store_changed(Store *);
+int64_t store_version(const Store *); /* how often it was said */
+
 /* A flat array of the gradients' size in which micro-steps gather them; made on first use, not part of checkpoints. */
 CHECKED Status store_accumulator(Store *, float **data);
 

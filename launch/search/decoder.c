@@ -10,13 +10,13 @@
 #include <string.h>
 
 enum {
-    SHORTEST = 16,               /* the least padded length of a source */
+    SHORTEST = 8,                /* about the least padded length of a source */
     ENCODE_PLACES_CPU = 1024,    /* padded tokens of a program that encodes */
     ENCODE_PLACES_CUDA = 8192,   /* more rows keep a GPU busy */
     DETERMINISTIC_PLACES = 512,  /* of the one size that there is then */
     DETERMINISTIC_SENTENCES = 8, /* and of steps: rows of so many sentences */
-    MOST_LENGTHS = 24,           /* doublings of SHORTEST */
-    MOST_SIZES = 40,
+    MOST_LENGTHS = 96,           /* four for each doubling of SHORTEST */
+    MOST_SIZES = 80,
     MOST_PROGRAMS = 3 * MOST_LENGTHS + 2 * MOST_SIZES
 };
 
@@ -188,38 +188,49 @@ static Status add_program(Decoder *decoder, ProgramKind kind, int64_t sentences,
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* Lengths halve from the longest; of each a full program, one of a quarter and one of a sentence. */
-static Status add_encoders(Decoder *decoder)
+/* How far the sizes between one and its half are apart. A program on the CPU costs little, and padding is work; on a GPU each
+ * is a recording, and rows that are not used cost less. */
+static int eighths_apart(const Decoder *decoder, int on_gpu)
+{
+    return device_kind(decoder->device) == DEVICE_CPU ? 1 : on_gpu;
+}
+
+/* A full program, one of a quarter of its sentences and one of a sentence. */
+static Status add_encoders_of(Decoder *decoder, int64_t length)
 {
     const DecoderOptions *options = &decoder->options;
     int64_t places = device_kind(decoder->device) == DEVICE_CPU ? ENCODE_PLACES_CPU : ENCODE_PLACES_CUDA;
     if (options->deterministic) places = DETERMINISTIC_PLACES;
-    for (int64_t length = options->most_source;; length = (length + 1) / 2) {
-        const int64_t most = places / length > 1 ? places / length : 1;
-        if (options->deterministic) {
-            TRY(add_program(decoder, ENCODE, most, length, 0));
-        } else {
-            const int64_t all = smaller(most, memory_rows(options));
-            TRY(add_program(decoder, ENCODE, all, length, 0));
-            TRY(add_program(decoder, ENCODE, (all + 3) / 4, length, 0));
-            TRY(add_program(decoder, ENCODE, 1, length, 0));
+    const int64_t most = places / length > 1 ? places / length : 1;
+    if (options->deterministic) return add_program(decoder, ENCODE, most, length, 0);
+    const int64_t all = smaller(most, memory_rows(options));
+    TRY(add_program(decoder, ENCODE, all, length, 0));
+    TRY(add_program(decoder, ENCODE, (all + 3) / 4, length, 0));
+    return add_program(decoder, ENCODE, 1, length, 0);
+}
+
+/* Lengths from the longest to its half, and so on. */
+static Status add_encoders(Decoder *decoder)
+{
+    for (int64_t whole = decoder->options.most_source;; whole = (whole + 1) / 2) {
+        for (int eighths = 8; eighths > 4; eighths -= eighths_apart(decoder, 4)) {
+            const int64_t length = (whole * eighths + 7) / 8;
+            TRY(add_encoders_of(decoder, length));
+            if (length <= SHORTEST) return OK;
         }
-        if (length <= SHORTEST) return OK;
     }
 }
 
-/* All slots, then three quarters and a half of each, down to one sentence: the first of those that fit wastes a third of its
- * rows at most. */
+/* All slots and less of them, down to one sentence. */
 static Status add_steps(Decoder *decoder)
 {
     const DecoderOptions *options = &decoder->options;
     const int64_t most = options->deterministic ? DETERMINISTIC_SENTENCES : options->slots;
     for (int64_t whole = most; whole >= 1; whole /= 2) {
-        const int64_t sizes[] = {whole, whole * 3 / 4};
-        for (int i = 0; i < 2; ++i) {
-            if (sizes[i] < 1) continue;
-            TRY(add_program(decoder, STEP, sizes[i], 0, options->beam));
-            TRY(add_program(decoder, STEP, sizes[i], 0, 1));
+        for (int eighths = 8; eighths > 4; eighths -= eighths_apart(decoder, 2)) {
+            const int64_t size = (whole * eighths + 7) / 8;
+            TRY(add_program(decoder, STEP, size, 0, options->beam));
+            TRY(add_program(decoder, STEP, size, 0, 1));
             if (options->deterministic) return OK;
         }
     }
@@ -243,6 +254,7 @@ static Status make_plans(Decoder *decoder)
             decoder->report.arena_bytes = report.arena_bytes;
     }
     decoder->report.programs = decoder->programs;
+    decoder->report.packed_bytes = store_packed_bytes(decoder->store);
     for (int i = 0; i < store_count(decoder->store); ++i) {
         const StoreEntry *entry = store_at(decoder->store, i);
         *(entry->transient ? &decoder->report.cache_bytes : &decoder->report.parameter_bytes) +=
@@ -340,6 +352,7 @@ Status decoder_create(const DecoderOptions *options, Device *device, Decoder **o
     Decoder *decoder;
     TRY(memory_new(&decoder, 1, sizeof *decoder, "a decoder"));
     decoder->options = *options;
+    decoder->options.plan.packs = true;
     decoder->device = device;
     decoder->network = (SearchNetwork){.context = decoder,
                                        .vocabulary = options->network.vocabulary,
@@ -397,6 +410,7 @@ Status decoder_take_parameters(Decoder *decoder, const Store *from)
         const size_t bytes = shape_bytes(entry->shape);
         TRY(device_copy_rows(decoder->device, entry->data, bytes, other->data, bytes, bytes, 1));
     }
+    store_changed(decoder->store);
     return OK;
 }
 

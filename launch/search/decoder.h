@@ -20,7 +20,7 @@
 
 typedef struct {
     Transformer network;
-    DType compute;
+    DType compute;   /* parameters are FLOAT32 all the same; kernels may keep them in BFLOAT16 beside that */
     int slots, beam; /* sentences at a time, hypotheses of each */
     int kept;        /* sentences that are encoded before their searches (decoder_encode); 0: each as its
                                      search begins */
@@ -53,7 +53,7 @@ const SearchNetwork *decoder_network(const Decoder *);
 
 typedef struct {
     int programs;
-    size_t arena_bytes, cache_bytes, parameter_bytes;
+    size_t arena_bytes, cache_bytes, parameter_bytes, packed_bytes;
     int64_t encoded_tokens, encoded_places; /* of the sources: real ones, and with padding */
     int64_t step_rows, step_places; /* of the steps: live hypotheses, and with rows that were not used */
 } DecoderReport;

@@ -81,7 +81,8 @@ static Status open_decoder(Translation *t, SearchOptions *search)
     TRY(check_minimum(t, search, most_target));
     if (options->deterministic) device_set_numerics(run->device, (DeviceNumerics){.deterministic = true});
     const DecoderOptions decoder = {.network = run->network,
-                                    .compute = run->experiment.compute,
+                                    .compute =
+                                        options->compute_given ? options->compute : run->experiment.compute,
                                     .slots = (int)sentences,
                                     .beam = search->beam,
                                     .candidates = search->method == SEARCH_SAMPLE   ? 0

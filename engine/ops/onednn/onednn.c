@@ -28,6 +28,8 @@ typedef struct {
     dnnl_memory_t inner;      /* the primitive's, in scratch; NULL: the same */
     dnnl_primitive_t reorder; /* between them; NULL if inner is */
     size_t inner_offset;      /* in scratch */
+    size_t kept_bytes;        /* > 0: inner is not in scratch, but what the caller keeps */
+    uint64_t kept_form;
     int64_t widened; /* > 0: BFLOAT16 elements that we convert from or to FLOAT32 in scratch ourselves, */
     size_t widened_offset; /* because the library has no BFLOAT16 on this processor */
 } Argument;
@@ -110,12 +112,18 @@ static Status make_scratchpad(OneDnn *one, const_dnnl_primitive_desc_t descripto
 }
 
 /* Reorder between the argument's user and inner memory. */
-static Status make_reorder(OneDnn *one, int index, MemoryView user, MemoryView inner)
+static Status make_reorder(OneDnn *one, int index, MemoryView user, MemoryView inner, bool kept)
 {
     Argument *argument = &one->argument[index];
     TRY_DNNL(dnnl_memory_create(&argument->inner, inner, one->library.engine, DNNL_MEMORY_NONE));
-    argument->inner_offset = one->scratch_bytes;
-    one->scratch_bytes += align(dnnl_memory_desc_get_size(inner));
+    const size_t bytes = align(dnnl_memory_desc_get_size(inner));
+    if (kept) {
+        argument->kept_bytes = bytes;
+        argument->kept_form = memory_descriptor_hash(inner);
+    } else {
+        argument->inner_offset = one->scratch_bytes;
+        one->scratch_bytes += bytes;
+    }
     dnnl_primitive_desc_t descriptor = NULL;
     TRY_DNNL(dnnl_reorder_primitive_desc_create(&descriptor, argument->output ? inner : user,
                                                 one->library.engine, argument->output ? user : inner,
@@ -155,7 +163,7 @@ static Status assemble(OneDnn *one, const_dnnl_primitive_desc_t descriptor, cons
         }
         MemoryView inner = dnnl_primitive_desc_query_md(descriptor, dnnl_query_exec_arg_md, argument->id);
         if (inner == NULL) return fail(STATUS_INTERNAL, "oneDNN: %s has no argument %d", name, argument->id);
-        if (!dnnl_memory_desc_equal(user, inner)) TRY(make_reorder(one, i, user, inner));
+        if (!dnnl_memory_desc_equal(user, inner)) TRY(make_reorder(one, i, user, inner, forms[i].kept));
     }
     return OK;
 }
@@ -242,6 +250,11 @@ Status onednn_run(OneDnn *one, void *const tensors[], void *scratch)
     for (int i = 0; i < one->arguments; ++i) {
         Argument *argument = &one->argument[i];
         void *user = tensors[i];
+        if (argument->kept_bytes > 0) {
+            TRY_DNNL(dnnl_memory_set_data_handle(argument->inner, user));
+            arguments[count++] = (dnnl_exec_arg_t){argument->id, argument->inner};
+            continue;
+        }
         if (argument->widened > 0) {
             float *wide = (float *)(void *)(bytes + argument->widened_offset);
             if (!argument->output) widen_values(wide, tensors[i], argument->widened);
@@ -270,6 +283,36 @@ Status onednn_run(OneDnn *one, void *const tensors[], void *scratch)
             narrow_values(tensors[i], (const float *)(const void *)(bytes + argument->widened_offset),
                           argument->widened);
     }
+    TRY_DNNL(dnnl_stream_wait(one->stream));
+    return OK;
+}
+
+/* The argument whose form the caller keeps; -1: there is none. */
+static int find_kept(const OneDnn *one)
+{
+    for (int i = 0; i < one->arguments; ++i)
+        if (one->argument[i].kept_bytes > 0) return i;
+    return -1;
+}
+
+size_t onednn_kept(const OneDnn *one, uint64_t *form)
+{
+    const int kept = find_kept(one);
+    *form = kept >= 0 ? one->argument[kept].kept_form : 0;
+    return kept >= 0 ? one->argument[kept].kept_bytes : 0;
+}
+
+Status onednn_pack(OneDnn *one, void *weight, void *packed, void *scratch)
+{
+    const int kept = find_kept(one);
+    if (kept < 0) return fail(STATUS_INTERNAL, "oneDNN: this operation keeps no weight");
+    const Argument *argument = &one->argument[kept];
+    TRY_DNNL(dnnl_memory_set_data_handle(argument->user, weight));
+    TRY_DNNL(dnnl_memory_set_data_handle(argument->inner, packed));
+    if (one->reorder_scratchpad[kept] != NULL)
+        TRY_DNNL(dnnl_memory_set_data_handle(one->reorder_scratchpad[kept],
+                                             (unsigned char *)scratch + one->scratch_bytes));
+    TRY(run_reorder(one, kept));
     TRY_DNNL(dnnl_stream_wait(one->stream));
     return OK;
 }

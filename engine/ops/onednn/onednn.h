@@ -31,6 +31,7 @@ typedef struct {
     int64_t rows, channels, features;
     DType in_type, out_type; /* of input and output and their gradients */
     bool bias;               /* forward only */
+    bool keeps_weight;       /* forward only: see onednn_kept */
 } OneDnnInnerProduct;
 
 /* Each makes an operation whose tensors, in the order of onednn_run, are given behind it. Release with
@@ -51,6 +52,12 @@ CHECKED Status onednn_inner_product_backward_weights(OneDnnInnerProduct, OneDnn 
 CHECKED Status onednn_product(MatrixProduct, OneDnn **, size_t *scratch_bytes); /* a, b, out */
 
 CHECKED Status onednn_run(OneDnn *, void *const tensors[], void *scratch);
+
+/* Of an operation that keeps its weight: the bytes of the form that it wants, 64-byte aligned, and a number that other
+ * operations on the weight have, too, if theirs is the same. A run gets that form, made by onednn_pack, in the weight's place.
+ * 0 bytes: it wants the weight as it is. */
+size_t onednn_kept(const OneDnn *, uint64_t *form);
+CHECKED Status onednn_pack(OneDnn *, void *weight, void *packed, void *scratch);
 void onednn_free(OneDnn *); /* NULL is allowed */
 
 /* What the library chose, for reports and tests: "brgconv:avx512_core_bf16". Owned by the operation. */

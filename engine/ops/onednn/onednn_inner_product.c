@@ -113,6 +113,7 @@ Status onednn_inner_product(OneDnnInnerProduct p, OneDnn **out, size_t *scratch_
     Form forms[4] = {rows_form(DNNL_ARG_SRC, false, p.in_type, p.in_type, p.rows, p.channels),
                      matrix_form(DNNL_ARG_WEIGHTS, false, &p)};
     int count = 2;
+    forms[1].kept = p.keeps_weight;
     if (p.bias) forms[count++] = bias_form(p.features);
     forms[count++] = rows_form(DNNL_ARG_DST, true, p.out_type, arithmetic, p.rows, p.features);
     return onednn_create(describe_inner_product, &p, forms, count, out, scratch_bytes);

@@ -10,6 +10,7 @@
 #include "engine/ops/onednn/onednn.h"
 
 #include <oneapi/dnnl/dnnl.h>
+#include <xxhash.h>
 
 /* ---- memory descriptors, in both generations ---- */
 
@@ -51,12 +52,37 @@ static inline dnnl_status_t memory_descriptor_any(MemoryDescriptor *descriptor, 
 #endif
 }
 
+/* Equal for equal layouts, and for hardly any others. */
+static inline uint64_t memory_descriptor_hash(MemoryView descriptor)
+{
+#if DNNL_VERSION_MAJOR >= 3
+    static const dnnl_query_t queries[] = {dnnl_query_padded_dims, dnnl_query_strides, dnnl_query_inner_blks,
+                                           dnnl_query_inner_idxs};
+    uint64_t hash = dnnl_memory_desc_get_size(descriptor);
+    int rank = 0, blocks = 0;
+    dnnl_data_type_t type = dnnl_data_type_undef;
+    (void)dnnl_memory_desc_query(descriptor, dnnl_query_ndims_s32, &rank);
+    (void)dnnl_memory_desc_query(descriptor, dnnl_query_inner_nblks_s32, &blocks);
+    (void)dnnl_memory_desc_query(descriptor, dnnl_query_data_type, &type);
+    hash = XXH64(&type, sizeof type, hash);
+    for (int i = 0; i < 4; ++i) {
+        const dnnl_dims_t *values = NULL;
+        if (dnnl_memory_desc_query(descriptor, queries[i], &values) == dnnl_success && values != NULL)
+            hash = XXH64(*values, (size_t)(i < 2 ? rank : blocks) * sizeof **values, hash);
+    }
+    return hash;
+#else
+    return XXH64(descriptor, sizeof *descriptor, 0);
+#endif
+}
+
 /* ---- what is asked of the library ---- */
 
 /* How an argument looks before the primitive is chosen. */
 typedef struct {
     int id;
     bool output, any; /* any: the library chooses the layout */
+    bool kept;        /* an input whose inner form lives outside of scratch: onednn_kept */
     DType type;       /* ours */
     dnnl_data_type_t inner_type;
     int rank;
