@@ -9,7 +9,7 @@ CTranslate2: the same positions, the same vocabulary, the same rules of search (
 plumb has one rank of one thread a core, CTranslate2 one worker of one thread a core.
 
 Seconds are those of the whole text; of plumb, less those of a run that translates one line (its start; CTranslate2 has loaded
-its model before). Tokens are those of the hypotheses given back, without end tokens. --tokens N: every translation has N of
+its model before). Where other work runs beside, --ranks 1 compares processor time, which it lengthens least. Tokens are those of the hypotheses given back, without end tokens. --tokens N: every translation has N of
 them, as weights of a short training end anywhere. The Python needs ctranslate2, sentencepiece and numpy.
 """
 
@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -131,6 +132,12 @@ def convert(run, model, folder):
 # ---- the two programs ----
 
 
+def clocks(chosen, who):
+    """Seconds on the clock, or with one rank of the processor (who: resource.RUSAGE_...)."""
+    used = resource.getrusage(who)
+    return used.ru_utime + used.ru_stime if chosen.ranks == 1 else time.monotonic()
+
+
 class Peer:
     def __init__(self, folder, compute, chosen, model, lines):
         self.name = f"CTranslate2 {ctranslate2.__version__}, {compute}"
@@ -143,9 +150,9 @@ class Peer:
         length = {"max_decoding_length": 256}
         if self.chosen.tokens:
             length = {"max_decoding_length": self.chosen.tokens, "min_decoding_length": self.chosen.tokens}
-        begun = time.monotonic()
+        begun = clocks(self.chosen, resource.RUSAGE_SELF)
         results = self.translator.translate_batch(self.source, beam_size=4, length_penalty=0.6, max_batch_size=self.chosen.batch, **length)
-        self.seconds.append(time.monotonic() - begun)
+        self.seconds.append(clocks(self.chosen, resource.RUSAGE_SELF) - begun)
         tokens = [result.hypotheses[0] for result in results]
         return [self.model.decode(one) for one in tokens], sum(map(len, tokens))
 
@@ -153,18 +160,19 @@ class Peer:
 class Plumb:
     def __init__(self, compute, chosen, lines):
         self.name = f"plumb, {compute}"
+        self.chosen = chosen
         rank = ["mpirun", "--allow-run-as-root", "--bind-to", "core", "-n", str(chosen.ranks)] if chosen.ranks > 1 else []
         length = ["--max-length", "256"]
         if chosen.tokens:
             length = ["--max-length", str(chosen.tokens), "--min-length", str(chosen.tokens), "--limit", "cut"]
         self.command = rank + [chosen.program, "translate", chosen.run, "--rules", chosen.rules, "--compute", compute, "--batch", str(chosen.batch)] + length
-        self.lines, self.seconds, self.tokens = lines, [], 0
+        self.lines, self.seconds, self.tokens = lines, [], chosen.tokens * len(lines)
         self.environment = dict(os.environ, OMP_NUM_THREADS="1")
 
     def translate(self, lines, *options):
-        begun = time.monotonic()
+        begun = clocks(self.chosen, resource.RUSAGE_CHILDREN)
         done = subprocess.run(self.command + list(options), input="\n".join(lines) + "\n", env=self.environment, stdout=subprocess.PIPE, text=True, check=True)
-        return done.stdout.split("\n")[:-1], time.monotonic() - begun
+        return done.stdout.split("\n")[:-1], clocks(self.chosen, resource.RUSAGE_CHILDREN) - begun
 
     def run(self):
         if not self.tokens:
@@ -198,7 +206,8 @@ def main():
                 results[one] = one.run()
     peer_texts = [results[peer][0] for peer in peers]
     print(f"{what}; {len(lines):,} lines, beam 4, {chosen.batch} sentences at a time, {chosen.ranks} of one thread, medians of {chosen.rounds} in turn\n")
-    print("| | output tokens/s | BLEU | lines as " + " | lines as ".join(peer.name for peer in peers) + " | " + " | ".join(f"times {peer.name}" for peer in peers) + " |")
+    seconds = "processor second" if chosen.ranks == 1 else "second"
+    print(f"| | output tokens a {seconds} | BLEU | lines as " + " | lines as ".join(peer.name for peer in peers) + " | " + " | ".join(f"times {peer.name}" for peer in peers) + " |")
     print("|" + "---|" * (3 + 2 * len(peers)))
     speed = {one: results[one][1] / statistics.median(one.seconds) for one in results}
     for one in peers + mine:

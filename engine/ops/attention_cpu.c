@@ -280,6 +280,23 @@ static void load_across(const Job *j, const Task *t, int64_t column, float *to)
         load_across_typed(j, t, column, to, false);
 }
 
+/* Asks for the keys and values of task `index`: a search's are spread over more than the second-level cache. */
+static void ask_for(const Job *j, int64_t index, int64_t end)
+{
+    enum { LINE = 64, MOST_KEYS = 64 };
+    if (index >= end) return;
+    Task t = {0};
+    task_begin(j, index, &t);
+    const int64_t size = j->bf16 ? 2 : 4, keys = t.count < MOST_KEYS ? t.count : MOST_KEYS;
+    for (int64_t k = 0; k < keys; ++k) {
+        const char *row = (const char *)j->key_value + key_place(j, &t, t.first + k, 0) * size;
+        for (int64_t byte = 0; byte < j->size.width * size; byte += LINE) {
+            __builtin_prefetch(row + j->size.key_column * size + byte, 0, 2);
+            __builtin_prefetch(row + j->size.value_column * size + byte, 0, 2);
+        }
+    }
+}
+
 static int64_t seen_by(const Job *j, const Task *t, int64_t query)
 {
     if (!j->causal || query - t->first + 1 > t->count) return t->count;
@@ -515,6 +532,7 @@ static Status forward_run(const Call *call)
         thread_share(j.size.samples * j.size.heads, &first, &last);
         for (int64_t index = first; index < last; ++index) {
             task_begin(&j, index, &t);
+            ask_for(&j, index + 1, last);
             load_across(&j, &t, j.size.key_column, t.key);
             load_rows(&j, &t, j.size.value_column, t.value);
             for (int64_t query = 0; query < j.size.queries; query += QUERIES)

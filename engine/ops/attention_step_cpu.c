@@ -7,6 +7,8 @@
 
 #include <math.h>
 
+enum { VALUES = 4 }; /* vectors of a row of values at a time */
+
 typedef struct {
     int64_t rows, heads, width, slots, positions;
     bool bf16;
@@ -49,7 +51,43 @@ static Status check_tables(const Step *s)
 
 VECTOR_INLINE int lanes_at(int64_t c, int64_t width) { return width - c < LANES ? (int)(width - c) : LANES; }
 
-VECTOR_INLINE void step_row(const Step *s, int64_t r, float *weight, float *sum, bool bf16)
+/* Where position p of a row's keys and values is. */
+static const char *cached(const Step *s, int64_t r, int64_t p)
+{
+    const int64_t bytes = 2 * s->heads * s->width * (s->bf16 ? 2 : 4);
+    return (const char *)s->cache + (s->table[r * s->positions + p] * s->positions + p) * bytes;
+}
+
+/* Caches of all hypotheses are larger than the second-level cache, and rows take them from anywhere: position p of the next row
+ * is asked for while this one is at its own. */
+static void ask_for(const Step *s, int64_t r, int64_t p)
+{
+    enum { LINE = 64 };
+    if (r >= s->rows || p > s->position[r]) return;
+    const int64_t bytes = 2 * s->heads * s->width * (s->bf16 ? 2 : 4);
+    const char *from = cached(s, r, p);
+    for (int64_t byte = 0; byte < bytes; byte += LINE)
+        __builtin_prefetch(from + byte, 0, 2);
+}
+
+/* w[p] times the values of each position, of a head: so many vectors of sums stay in registers. */
+VECTOR_INLINE void add_values(const Step *s, int64_t r, const float *w, int64_t c, int vectors, int lanes,
+                              bool bf16, void *y)
+{
+    const int64_t all = s->heads * s->width;
+    Vector sum[VALUES];
+    for (int v = 0; v < vectors; ++v)
+        sum[v] = vector_all(0);
+    for (int64_t p = 0; p <= s->position[r]; ++p) {
+        const void *value = vector_at(cached(s, r, p), all + c, bf16);
+        for (int v = 0; v < vectors; ++v)
+            sum[v] += w[p] * vector_load(value, v * LANES, v == vectors - 1 ? lanes : LANES, bf16);
+    }
+    for (int v = 0; v < vectors; ++v)
+        vector_store(y, c + v * LANES, v == vectors - 1 ? lanes : LANES, bf16, sum[v]);
+}
+
+VECTOR_INLINE void step_row(const Step *s, int64_t r, float *weight, bool bf16)
 {
     const int64_t all = s->heads * s->width, size = bf16 ? 2 : 4, last = s->position[r];
     const int32_t *slot = s->table + r * s->positions;
@@ -63,7 +101,8 @@ VECTOR_INLINE void step_row(const Step *s, int64_t r, float *weight, float *sum,
            (size_t)(2 * all * size));
     const float scale = (float)(1 / sqrt((double)s->width));
     for (int64_t p = 0; p <= last; ++p) {
-        const char *key = (const char *)s->cache + (slot[p] * s->positions + p) * 2 * all * size;
+        const char *key = cached(s, r, p);
+        ask_for(s, r + 1, p);
         for (int64_t h = 0; h < s->heads; ++h) {
             Vector product = vector_all(0);
             for (int64_t c = 0; c < s->width; c += LANES)
@@ -87,26 +126,24 @@ VECTOR_INLINE void step_row(const Step *s, int64_t r, float *weight, float *sum,
         for (int64_t p = 0; p <= last; ++p)
             w[p] *= share;
     }
-    memset(sum, 0, (size_t)all * sizeof *sum);
-    for (int64_t p = 0; p <= last; ++p) {
-        const char *value = (const char *)s->cache + ((slot[p] * s->positions + p) * 2 + 1) * all * size;
-        for (int64_t h = 0; h < s->heads; ++h) {
-            const float w = weight[h * s->positions + p];
-            for (int64_t c = h * s->width; c < (h + 1) * s->width; c += LANES) {
-                const int lanes = lanes_at(c, (h + 1) * s->width);
-                vector_store(sum, c, lanes, false,
-                             vector_load(sum, c, lanes, false) + w * vector_load(value, c, lanes, bf16));
-            }
+    for (int64_t h = 0; h < s->heads; ++h) {
+        const float *w = weight + h * s->positions;
+        for (int64_t c = 0; c < s->width; c += VALUES * LANES) {
+            const int64_t left = s->width - c;
+            const int vectors = left >= VALUES * LANES ? VALUES : (int)((left + LANES - 1) / LANES);
+            if (left >= VALUES * LANES)
+                add_values(s, r, w, h * s->width + c, VALUES, LANES, bf16, y);
+            else
+                add_values(s, r, w, h * s->width + c, vectors, lanes_at((vectors - 1) * LANES, left), bf16,
+                           y);
         }
     }
-    for (int64_t c = 0; c < all; c += LANES)
-        vector_store(y, c, lanes_at(c, all), bf16, vector_load(sum, c, lanes_at(c, all), false));
 }
 
-/* Floats of a thread's scratch: weights of all heads, then a row of y. */
+/* Floats of a thread's scratch: weights of all heads. */
 static int64_t scratch_floats(const AttentionStepAttributes *a, Shape cache)
 {
-    return a->heads * cache.extent[1] + a->heads * a->head_width;
+    return a->heads * cache.extent[1];
 }
 
 static Status prepare(Call *call, size_t *scratch_bytes)
@@ -128,13 +165,12 @@ static Status run(const Call *call)
     {
         int64_t first, last;
         float *weight = (float *)call->scratch + omp_get_thread_num() * floats;
-        float *sum = weight + s.heads * s.positions;
         thread_share(s.rows, &first, &last);
         for (int64_t r = first; r < last; ++r) {
             if (s.bf16)
-                step_row(&s, r, weight, sum, true);
+                step_row(&s, r, weight, true);
             else
-                step_row(&s, r, weight, sum, false);
+                step_row(&s, r, weight, false);
         }
     }
     return OK;
