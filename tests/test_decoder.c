@@ -371,6 +371,7 @@ static void test_parameters_are_taken_from_another_store(void **state)
         limit[i] = 12;
     options.slots = 4;
     assert_ok(decoder_create(&options, first.device, &second));
+    assert_int_equal(decoder_report(second).packed_bytes > 0, test_device() == DEVICE_CPU);
     run(&search, second, &sources, limit, got); /* kernels have made forms of the first values */
     free_results(got, sources.count);
     assert_ok(decoder_take_parameters(second, decoder_store(first.decoder)));
