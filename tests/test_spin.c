@@ -63,11 +63,11 @@ static void test_decision(void **state)
     (void)state;
     /* An idle machine, and one with a little else to do. */
     assert_false(spin_should_yield(false, 2, 2, 0));
-    assert_false(spin_should_yield(false, 2, 2, 0.2));
+    assert_false(spin_should_yield(false, 2, 2, 0.4));
     /* One busy program on two processors, until it has gone. */
     assert_true(spin_should_yield(false, 2, 2, 0.7));
-    assert_true(spin_should_yield(true, 2, 2, 0.2));
-    assert_false(spin_should_yield(true, 2, 2, 0.1));
+    assert_true(spin_should_yield(true, 2, 2, 0.4));
+    assert_false(spin_should_yield(true, 2, 2, 0.2));
     /* Processors enough for all. */
     assert_false(spin_should_yield(false, 64, 8, 50));
     assert_true(spin_should_yield(false, 64, 8, 60));

@@ -61,7 +61,7 @@ double spin_busy_seconds(const char *path, const cpu_set_t *mask)
 
 bool spin_should_yield(bool yields, int processors, int threads, double others)
 {
-    static const double enough_to_begin = 0.3, enough_to_go_on = 0.15; /* processors that our threads lack */
+    static const double enough_to_begin = 0.5, enough_to_go_on = 0.3; /* processors that our threads lack */
     const double needed = threads < processors ? threads : processors;
     return needed - (processors - others) > (yields ? enough_to_go_on : enough_to_begin);
 }
