@@ -151,7 +151,7 @@ static void test_damaged(void **state)
          "not a list of bins", 1, 2},
         {"dynamics.jsonl", "{\"epoch\":1,\"train_reliability\":{\"bins\":[{\"lower\":2}]}}\n",
          "train_reliability", 1, 2},
-        {"best_models.json", "[]", "best_models.json: not a JSON object", 2, 0},
+        {"best_models.json", "[]", "best_models.json: not a list of models", 2, 0},
         {"best_models.json", "{\"models\":[{\"measure\":\"nll\"}]}", "without a usable \"checkpoint\"", 2, 1},
         {"best_models.json", "{\"models\":[{\"measure\":\"nll\",\"checkpoint\":\"best\"}]}",
          "best_models.json: has no \"before\"", 2, 1},

@@ -2,7 +2,6 @@
 
 #include "engine/base/file.h"
 #include "engine/base/memory.h"
-#include "launch/runs/json_file.h"
 #include "launch/runs/run_folder.h"
 
 #include <limits.h>
@@ -11,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DYNAMICS_LIMIT = 256 << 20, PLACE = PATH_MAX + 32 };
+enum { RECORDS_LIMIT = 256 << 20, PLACE = PATH_MAX + 32 };
 
 static const cJSON *item_of(const cJSON *object, const char *key)
 {
@@ -38,7 +37,9 @@ static Status read_norm_bins(const char *place, const cJSON *bins, RunDynamics *
         RunNormBin *bin = &dynamics->gradient_bin[i];
         *bin = (RunNormBin){number_of(item, "lower"), number_of(item, "upper"), number_of(item, "count")};
         if (cJSON_IsNull(item_of(item, "upper"))) bin->upper = INFINITY;
-        if (!(bin->lower >= end) || !(bin->upper > bin->lower) || !(bin->count >= 0 && bin->count < 0x1p53))
+        const bool endless = bin->lower == 0 && isinf(bin->upper);
+        if (!(bin->lower >= end) || !(bin->upper > bin->lower) || endless ||
+            !(bin->count >= 0 && bin->count < 0x1p53))
             return fail(STATUS_INPUT, "%s: bin %d of gradient_norms is not a bin that follows the one before",
                         place, i);
         end = bin->upper;
@@ -85,20 +86,19 @@ static Status read_line(const char *place, const cJSON *object, RunDynamics *dyn
     return read_reliability(place, item_of(object, "train_reliability"), dynamics);
 }
 
-static Status read_dynamics(const char *path, RunRecords *records)
+Status run_records_parse_dynamics(RunRecords *records, const char *path, const char *text, size_t size)
 {
-    char *text, place[PLACE];
-    size_t size, capacity = 0;
+    char place[PLACE];
+    size_t capacity = 0;
     int line = 0;
     Status status = OK;
-    TRY(file_read(path, DYNAMICS_LIMIT, &text, &size));
     for (size_t at = 0; at < size && status == OK;) {
         const char *end = memchr(text + at, '\n', size - at);
         if (end == NULL) break; /* half a line: the run is writing it, or died while it did */
         const size_t length = (size_t)(end - (text + at));
         (void)snprintf(place, sizeof place, "%s:%d", path, ++line);
-        TRY_ELSE(done, memory_grow(&records->dynamics, &capacity, (size_t)records->dynamics_count + 1,
-                                   sizeof *records->dynamics, "lines of dynamics.jsonl"));
+        TRY(memory_grow(&records->dynamics, &capacity, (size_t)records->dynamics_count + 1,
+                        sizeof *records->dynamics, "lines of dynamics.jsonl"));
         cJSON *object = cJSON_ParseWithLength(text + at, length);
         RunDynamics *dynamics = &records->dynamics[records->dynamics_count++];
         status = read_line(place, object, dynamics);
@@ -106,8 +106,6 @@ static Status read_dynamics(const char *path, RunRecords *records)
         cJSON_Delete(object);
         at += length + 1;
     }
-done:
-    free(text);
     return status;
 }
 
@@ -128,18 +126,24 @@ static Status read_best_model(const char *path, const cJSON *object, RunBestMode
     return run_summary_read_evaluation(&model->evaluated, path, item_of(object, "evaluation"));
 }
 
-static Status read_best_models(const char *path, RunRecords *records)
+static Status read_best_models(const char *path, const cJSON *root, RunRecords *records)
 {
-    cJSON *root;
-    TRY(json_file_read(path, &root));
     const cJSON *models = item_of(root, "models");
-    const int count = cJSON_GetArraySize(models);
-    Status status = memory_new(&records->best, (size_t)count + 1, sizeof *records->best, "best models");
-    const cJSON *item = models != NULL ? models->child : NULL;
-    for (int i = 0; i < count && status == OK; ++i, item = item->next) {
+    const int count = cJSON_IsArray(models) ? cJSON_GetArraySize(models) : 0;
+    if (!cJSON_IsArray(models)) return fail(STATUS_INPUT, "%s: not a list of models; damaged", path);
+    TRY(memory_new(&records->best, (size_t)count + 1, sizeof *records->best, "best models"));
+    const cJSON *item = models->child;
+    for (int i = 0; i < count; ++i, item = item->next) {
         records->best_count = i + 1;
-        status = read_best_model(path, item, &records->best[i]);
+        TRY(read_best_model(path, item, &records->best[i]));
     }
+    return OK;
+}
+
+Status run_records_parse_best_models(RunRecords *records, const char *path, const char *text, size_t size)
+{
+    cJSON *root = cJSON_ParseWithLength(text, size);
+    const Status status = read_best_models(path, root, records);
     cJSON_Delete(root);
     return status;
 }
@@ -150,14 +154,19 @@ Status run_records_read(const char *folder, RunRecords *records)
 {
     static const struct {
         const char *file;
-        Status (*read)(const char *path, RunRecords *);
-    } files[] = {{RUN_DYNAMICS, read_dynamics}, {RUN_BEST_MODELS, read_best_models}};
+        Status (*parse)(RunRecords *, const char *path, const char *text, size_t size);
+    } files[] = {{RUN_DYNAMICS, run_records_parse_dynamics},
+                 {RUN_BEST_MODELS, run_records_parse_best_models}};
     *records = (RunRecords){.dynamics = NULL};
     Status first = OK;
     for (size_t i = 0; i < sizeof files / sizeof files[0]; ++i) {
-        char path[PATH_MAX];
+        char path[PATH_MAX], *text = NULL;
+        size_t size = 0;
         Status status = file_join(path, folder, files[i].file);
-        if (status == OK && file_exists(path)) status = files[i].read(path, records);
+        if (status == OK && !file_exists(path)) continue;
+        if (status == OK) status = file_read(path, RECORDS_LIMIT, &text, &size);
+        if (status == OK) status = files[i].parse(records, path, text, size);
+        free(text);
         if (first == OK)
             first = status;
         else

@@ -37,5 +37,8 @@ typedef struct {
  * before. Release with run_records_free in any case. */
 CHECKED Status run_records_read(const char *folder, RunRecords *);
 void run_records_free(RunRecords *);
+/* The same of the text of one of the files, size bytes, which `path` names in errors, into records that are empty or hold the other one's. */
+CHECKED Status run_records_parse_dynamics(RunRecords *, const char *path, const char *text, size_t size);
+CHECKED Status run_records_parse_best_models(RunRecords *, const char *path, const char *text, size_t size);
 
 #endif
