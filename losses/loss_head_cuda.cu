@@ -58,5 +58,5 @@ Status run(const Call *call)
 
 } // namespace
 
-/* prepare, run, release, in_place, strided_in, strided_out: as on the CPU. */
-const Kernel loss_head_cuda = {prepare, run, release, 0, 0, 0};
+/* prepare, run, release, in_place, strided_in, strided_out, pack: as on the CPU. */
+const Kernel loss_head_cuda = {prepare, run, release, 0, 0, 0, nullptr};

@@ -53,10 +53,10 @@ typedef struct Kernel {
     Status (*prepare)(Call *, size_t *scratch_bytes);
     /* Only enqueues: allocates nothing, reads nothing from disk, never waits. */
     Status (*run)(const Call *);
-    Status (*pack)(const Call *);     /* NULL: it keeps no parameter in a form of its own */
     void (*release)(Call *);          /* may be NULL */
     uint32_t in_place;                /* bit i: output 0 may be the very memory of input i (same shape) */
     uint32_t strided_in, strided_out; /* bit i: this tensor may have stride > columns */
+    Status (*pack)(const Call *);     /* NULL: it keeps no parameter in a form of its own */
 } Kernel;
 
 /* Of a declared kernel that a program may be linked without (those of CUDA): its address is then NULL, which

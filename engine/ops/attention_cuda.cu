@@ -570,7 +570,7 @@ Status step_run(const Call *call)
 
 } // namespace
 
-/* prepare, run, release, in_place, strided_in, strided_out: as on the CPU. */
-const Kernel attention_cuda = {forward_prepare, forward_run, nullptr, 0, 0, 0};
-const Kernel attention_backward_cuda = {backward_prepare, backward_run, nullptr, 0, 0, 0};
-const Kernel attention_step_cuda = {step_prepare, step_run, nullptr, 0, 0, 0};
+/* prepare, run, release, in_place, strided_in, strided_out, pack: as on the CPU. */
+const Kernel attention_cuda = {forward_prepare, forward_run, nullptr, 0, 0, 0, nullptr};
+const Kernel attention_backward_cuda = {backward_prepare, backward_run, nullptr, 0, 0, 0, nullptr};
+const Kernel attention_step_cuda = {step_prepare, step_run, nullptr, 0, 0, 0, nullptr};

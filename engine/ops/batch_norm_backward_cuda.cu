@@ -302,11 +302,12 @@ Status backward_run(const Call *call)
 
 } // namespace
 
-/* prepare, run, release, in_place, strided_in, strided_out: as on the CPU. */
+/* prepare, run, release, in_place, strided_in, strided_out, pack: as on the CPU. */
 const Kernel batch_norm_backward_cuda = {
     backward_prepare,
     backward_run,
     release_column_counters,
     1U << BATCH_NORM_BACKWARD_DY | 1U << BATCH_NORM_BACKWARD_ADDEND | 1U << BATCH_NORM_BACKWARD_X,
     1U << BATCH_NORM_BACKWARD_DY | 1U << BATCH_NORM_BACKWARD_X | 1U << BATCH_NORM_BACKWARD_ADDEND,
-    1U << BATCH_NORM_BACKWARD_DX | 1U << BATCH_NORM_BACKWARD_DRESIDUAL};
+    1U << BATCH_NORM_BACKWARD_DX | 1U << BATCH_NORM_BACKWARD_DRESIDUAL,
+    nullptr};

@@ -330,10 +330,11 @@ Status run(const Call *call)
 
 } // namespace
 
-/* prepare, run, release, in_place, strided_in, strided_out: as on the CPU. */
+/* prepare, run, release, in_place, strided_in, strided_out, pack: as on the CPU. */
 const Kernel batch_norm_cuda = {prepare,
                                 run,
                                 release_column_counters,
                                 1U << BATCH_NORM_X | 1U << BATCH_NORM_RESIDUAL,
                                 1U << BATCH_NORM_X | 1U << BATCH_NORM_RESIDUAL,
-                                1U << BATCH_NORM_Y};
+                                1U << BATCH_NORM_Y,
+                                nullptr};

@@ -69,5 +69,5 @@ Status run(const Call *call)
 
 } // namespace
 
-/* prepare, run, release, in_place, strided_in, strided_out: as on the CPU. */
-const Kernel bias_gradient_cuda = {prepare, run, release_column_counters, 0, 1, 0};
+/* prepare, run, release, in_place, strided_in, strided_out, pack: as on the CPU. */
+const Kernel bias_gradient_cuda = {prepare, run, release_column_counters, 0, 1, 0, nullptr};

@@ -229,6 +229,6 @@ Status place_sequences_run(const Call *call)
 
 } // namespace
 
-/* prepare, run, release, in_place, strided_in, strided_out: as on the CPU. */
-const Kernel best_tokens_cuda = {nullptr, best_tokens_run, nullptr, 0, 0, 0};
-const Kernel place_sequences_cuda = {nullptr, place_sequences_run, nullptr, 0, 0, 0};
+/* prepare, run, release, in_place, strided_in, strided_out, pack: as on the CPU. */
+const Kernel best_tokens_cuda = {nullptr, best_tokens_run, nullptr, 0, 0, 0, nullptr};
+const Kernel place_sequences_cuda = {nullptr, place_sequences_run, nullptr, 0, 0, 0, nullptr};

@@ -89,6 +89,6 @@ Status backward_run(const Call *call)
 
 } // namespace
 
-/* prepare, run, release, in_place, strided_in, strided_out: as on the CPU. */
-const Kernel dot_cuda = {prepare, run, nullptr, 0, 0, 0};
-const Kernel dot_backward_cuda = {nullptr, backward_run, nullptr, 0, 0, 0};
+/* prepare, run, release, in_place, strided_in, strided_out, pack: as on the CPU. */
+const Kernel dot_cuda = {prepare, run, nullptr, 0, 0, 0, nullptr};
+const Kernel dot_backward_cuda = {nullptr, backward_run, nullptr, 0, 0, 0, nullptr};

@@ -151,8 +151,8 @@ Status add_bias_cuda(Device *device, Tensor y, const float *bias)
                   static_cast<float *>(y.data), y.stride, rows, columns, bias);
 }
 
-/* prepare, run, release, in_place, strided_in, strided_out: as on the CPU. */
-const Kernel relu_cuda = {nullptr, run<Relu, false>, nullptr, 1, 1, 1};
-const Kernel relu_backward_cuda = {nullptr, run<ReluBackward, true>, nullptr, 3, 3, 1};
-const Kernel add_cuda = {nullptr, run<Add, true>, nullptr, 3, 3, 1};
-const Kernel cast_cuda = {nullptr, run_cast, nullptr, 0, 1, 1};
+/* prepare, run, release, in_place, strided_in, strided_out, pack: as on the CPU. */
+const Kernel relu_cuda = {nullptr, run<Relu, false>, nullptr, 1, 1, 1, nullptr};
+const Kernel relu_backward_cuda = {nullptr, run<ReluBackward, true>, nullptr, 3, 3, 1, nullptr};
+const Kernel add_cuda = {nullptr, run<Add, true>, nullptr, 3, 3, 1, nullptr};
+const Kernel cast_cuda = {nullptr, run_cast, nullptr, 0, 1, 1, nullptr};

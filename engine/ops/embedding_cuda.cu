@@ -46,7 +46,8 @@ Status backward(const Call *call)
 
 } // namespace
 
-/* prepare, run, release, in_place, strided_in, strided_out: as on the CPU. */
-const Kernel embedding_cuda = {nullptr, forward, nullptr, 0, 0, 0};
-const Kernel embedding_backward_cuda = {embedding_backward_prepare, backward, nullptr, 1u << 2, 0, 0};
-const Kernel embedding_backward_rows_cuda = {embedding_backward_prepare, backward, nullptr, 0, 0, 0};
+/* prepare, run, release, in_place, strided_in, strided_out, pack: as on the CPU. */
+const Kernel embedding_cuda = {nullptr, forward, nullptr, 0, 0, 0, nullptr};
+const Kernel embedding_backward_cuda = {
+    embedding_backward_prepare, backward, nullptr, 1u << 2, 0, 0, nullptr};
+const Kernel embedding_backward_rows_cuda = {embedding_backward_prepare, backward, nullptr, 0, 0, 0, nullptr};

@@ -304,20 +304,22 @@ Status residual_backward_run(const Call *call)
 
 } // namespace
 
-/* prepare, run, release, in_place, strided_in, strided_out: as on the CPU. */
-const Kernel layer_norm_cuda = {nullptr, forward_run, nullptr, 1U << LAYER_NORM_X, 0, 0};
+/* prepare, run, release, in_place, strided_in, strided_out, pack: as on the CPU. */
+const Kernel layer_norm_cuda = {nullptr, forward_run, nullptr, 1U << LAYER_NORM_X, 0, 0, nullptr};
 const Kernel layer_norm_backward_cuda = {backward_prepare,
                                          backward_run,
                                          release_column_counters,
                                          1U << LAYER_NORM_BACKWARD_DY | 1U << LAYER_NORM_BACKWARD_X,
                                          0,
-                                         0};
+                                         0,
+                                         nullptr};
 const Kernel residual_norm_cuda = {
-    nullptr, residual_run, nullptr, 1U << RESIDUAL_NORM_X | 1U << RESIDUAL_NORM_MADE, 0, 0};
+    nullptr, residual_run, nullptr, 1U << RESIDUAL_NORM_X | 1U << RESIDUAL_NORM_MADE, 0, 0, nullptr};
 const Kernel residual_norm_backward_cuda = {
     residual_backward_prepare,
     residual_backward_run,
     release_column_counters,
     1U << RESIDUAL_NORM_BACKWARD_DY | 1U << RESIDUAL_NORM_BACKWARD_DSUM | 1U << RESIDUAL_NORM_BACKWARD_SUM,
     0,
-    0};
+    0,
+    nullptr};

@@ -316,8 +316,8 @@ Status max_backward_run(const Call *call)
 
 } // namespace
 
-/* prepare, run, release, in_place, strided_in, strided_out: as on the CPU. */
-const Kernel average_pool_cuda = {prepare, average_run<false>, nullptr, 0, 1, 1};
-const Kernel average_pool_backward_cuda = {prepare, average_run<true>, nullptr, 0, 1, 1};
-const Kernel max_pool2d_cuda = {prepare, max_run, nullptr, 0, 1, 1};
-const Kernel max_pool2d_backward_cuda = {prepare, max_backward_run, nullptr, 0, 1, 1};
+/* prepare, run, release, in_place, strided_in, strided_out, pack: as on the CPU. */
+const Kernel average_pool_cuda = {prepare, average_run<false>, nullptr, 0, 1, 1, nullptr};
+const Kernel average_pool_backward_cuda = {prepare, average_run<true>, nullptr, 0, 1, 1, nullptr};
+const Kernel max_pool2d_cuda = {prepare, max_run, nullptr, 0, 1, 1, nullptr};
+const Kernel max_pool2d_backward_cuda = {prepare, max_backward_run, nullptr, 0, 1, 1, nullptr};

@@ -42,5 +42,5 @@ Status run(const Call *call)
 
 } // namespace
 
-/* prepare, run, release, in_place, strided_in, strided_out: as on the CPU. */
-const Kernel row_norms_cuda = {nullptr, run, nullptr, 0, 1, 0};
+/* prepare, run, release, in_place, strided_in, strided_out, pack: as on the CPU. */
+const Kernel row_norms_cuda = {nullptr, run, nullptr, 0, 1, 0, nullptr};

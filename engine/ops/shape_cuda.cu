@@ -155,9 +155,9 @@ Status flatten_backward_run(const Call *call)
 
 } // namespace
 
-/* prepare, run, release, in_place, strided_in, strided_out: as on the CPU. */
-const Kernel concat_cuda = {nullptr, concat_run, nullptr, 0, (1U << CALL_MAX_TENSORS) - 1, 1};
-const Kernel slice_cuda = {nullptr, slice_run, nullptr, 0, 1, 1};
-const Kernel slice_backward_cuda = {nullptr, slice_backward_run, nullptr, 0, 1, 1};
-const Kernel flatten_cuda = {nullptr, flatten_run, nullptr, 0, 0, 0};
-const Kernel flatten_backward_cuda = {nullptr, flatten_backward_run, nullptr, 0, 0, 0};
+/* prepare, run, release, in_place, strided_in, strided_out, pack: as on the CPU. */
+const Kernel concat_cuda = {nullptr, concat_run, nullptr, 0, (1U << CALL_MAX_TENSORS) - 1, 1, nullptr};
+const Kernel slice_cuda = {nullptr, slice_run, nullptr, 0, 1, 1, nullptr};
+const Kernel slice_backward_cuda = {nullptr, slice_backward_run, nullptr, 0, 1, 1, nullptr};
+const Kernel flatten_cuda = {nullptr, flatten_run, nullptr, 0, 0, 0, nullptr};
+const Kernel flatten_backward_cuda = {nullptr, flatten_backward_run, nullptr, 0, 0, 0, nullptr};

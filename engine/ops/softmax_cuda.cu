@@ -83,8 +83,8 @@ template <Kind KIND> Status run(const Call *call)
 
 } // namespace
 
-/* prepare, run, release, in_place, strided_in, strided_out: as on the CPU. */
-const Kernel softmax_cuda = {nullptr, run<FORWARD>, nullptr, 1, 0, 0};
-const Kernel log_softmax_cuda = {nullptr, run<LOG_FORWARD>, nullptr, 1, 0, 0};
-const Kernel softmax_backward_cuda = {nullptr, run<BACKWARD>, nullptr, 3, 0, 0};
-const Kernel log_softmax_backward_cuda = {nullptr, run<LOG_BACKWARD>, nullptr, 3, 0, 0};
+/* prepare, run, release, in_place, strided_in, strided_out, pack: as on the CPU. */
+const Kernel softmax_cuda = {nullptr, run<FORWARD>, nullptr, 1, 0, 0, nullptr};
+const Kernel log_softmax_cuda = {nullptr, run<LOG_FORWARD>, nullptr, 1, 0, 0, nullptr};
+const Kernel softmax_backward_cuda = {nullptr, run<BACKWARD>, nullptr, 3, 0, 0, nullptr};
+const Kernel log_softmax_backward_cuda = {nullptr, run<LOG_BACKWARD>, nullptr, 3, 0, 0, nullptr};

@@ -491,6 +491,6 @@ Status backward_run(const Call *call)
 
 } // namespace
 
-/* prepare, run, release, in_place, strided_in, strided_out: as on the CPU. */
-const Kernel tree_lstm_cuda = {nullptr, forward_run, nullptr, 0, 0, 0};
-const Kernel tree_lstm_backward_cuda = {backward_prepare, backward_run, nullptr, 0, 0, 0};
+/* prepare, run, release, in_place, strided_in, strided_out, pack: as on the CPU. */
+const Kernel tree_lstm_cuda = {nullptr, forward_run, nullptr, 0, 0, 0, nullptr};
+const Kernel tree_lstm_backward_cuda = {backward_prepare, backward_run, nullptr, 0, 0, 0, nullptr};
