@@ -205,6 +205,7 @@ class PaperReport(Suite):
         row = self.row(folder, "table_1", dataset="cifar10", network="resnet50", loss="cross_entropy", stage="before")
         self.assertEqual(row["trained_otherwise"], "epochs 5 (350)")
         self.assertIn("&Dagger; epochs 5 (350)", page.text)
+        self.assertIn("No published number stands beside one of ours yet.", page.text)
         # A run that follows the paper takes its place.
         paper_run(f"{folder}/whole", found=evaluation(0.05, 0.04, 0.01))
         page = self.page(folder)

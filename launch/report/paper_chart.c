@@ -11,7 +11,7 @@
 enum {
     WIDTH = 380,
     HEIGHT = 280,
-    LEFT = 56,
+    LEFT = 64,
     RIGHT = 22,
     TOP = 10,
     BOTTOM = 44,

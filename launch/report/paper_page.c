@@ -227,7 +227,8 @@ static void write_finding(FILE *page, const Paper *paper)
                   "deviation, and where one run more "
                   "would lie (Student&rsquo;s <var>t</var>). <span "
                   "class=\"best\"><strong>Bold</strong></span>: the best of its row. "
-                  "&Dagger;: not trained as the paper says (point at it, or see the list of runs). %s</p>\n",
+                  "&Dagger;: not trained as the paper says (point at it, or see the list of runs), and not "
+                  "counted. %s</p>\n",
                   published_source);
 }
 
