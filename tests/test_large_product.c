@@ -88,7 +88,7 @@ static void try_product(const LargeProduct *p)
         out[threads - 1] = numbers(p->out_type, p->rows * p->columns, NULL);
         large_product_run(device, p, a.data, b.data, threads == 1 ? bias.data : NULL, out[threads - 1].data,
                           scratch);
-        check(p, a, b, threads == 1 ? bias.data : NULL, out[threads - 1], 1);
+        check(p, a, b, threads == 1 ? bias.data : NULL, out[threads - 1], p->inner > 1000 ? 7 : 1);
         if (threads == 2) large_product_run(device, p, a.data, b.data, bias.data, out[1].data, scratch);
         device_close(device);
     }
@@ -103,7 +103,7 @@ static void test_products(void **state)
 {
     (void)state;
     const int64_t shapes[][3] = {{1, 1, 1},   {1, 2, 1},    {7, 33, 5},    {8, 32, 32},    {9, 31, 33},
-                                 {17, 64, 3}, {45, 66, 48}, {300, 5, 260}, {16, 2051, 36}, {5, 4098, 17}};
+                                 {17, 64, 3}, {45, 66, 48}, {300, 5, 260}, {16, 2051, 36}, {3, 8200, 520}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; ++s)
         for (int form = 0; form < 32; ++form) {
             const DType type = form & 4 ? BFLOAT16 : FLOAT32;

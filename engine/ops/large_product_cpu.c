@@ -20,7 +20,8 @@ enum {
     TILE_VECTORS = 2,
     TILE_COLUMNS = TILE_VECTORS * LANES,
     BLOCK_BYTES = 256 << 10, /* of rows of a */
-    MOST_UNITS = 1024,       /* of a product in one go, if sums can be kept in the result */
+    LARGE_B = 8 << 20,       /* A packed b that a third-level cache may not hold is gone through in parts */
+    MOST_UNITS = 1024,       /* of such a part, if sums can be kept in the result */
     /* Multiplications that pay for packing. Output layers of images, documents and trees stay below. */
     WORTH_IT = 1 << 26
 };
@@ -287,7 +288,8 @@ static void run_typed(const Device *device, const LargeProduct *p, const void *a
                       const float *bias, void *out, char *scratch)
 {
     const Layout l = lay_out(p);
-    const int64_t parts = p->out_type == FLOAT32 ? (l.units + MOST_UNITS - 1) / MOST_UNITS : 1;
+    const bool in_parts = p->out_type == FLOAT32 && l.b_bytes > LARGE_B;
+    const int64_t parts = in_parts ? (l.units + MOST_UNITS - 1) / MOST_UNITS : 1;
     const int64_t units = (l.units + parts - 1) / parts;
     int64_t rows = BLOCK_BYTES / (units * 4) / TILE_ROWS * TILE_ROWS;
     if (rows < TILE_ROWS) rows = TILE_ROWS;
