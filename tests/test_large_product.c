@@ -83,13 +83,12 @@ static void try_product(const LargeProduct *p)
     void *scratch = aligned_alloc(64, large_product_scratch(p));
     assert_non_null(scratch);
     for (int threads = 1; threads <= 2; ++threads) {
+        const Numbers made = out[threads - 1] = numbers(p->out_type, p->rows * p->columns, NULL);
         Device *device;
         assert_ok(device_open(DEVICE_CPU, 0, threads, &device));
-        out[threads - 1] = numbers(p->out_type, p->rows * p->columns, NULL);
-        large_product_run(device, p, a.data, b.data, threads == 1 ? bias.data : NULL, out[threads - 1].data,
-                          scratch);
-        check(p, a, b, threads == 1 ? bias.data : NULL, out[threads - 1], p->inner > 1000 ? 7 : 1);
-        if (threads == 2) large_product_run(device, p, a.data, b.data, bias.data, out[1].data, scratch);
+        large_product_run(device, p, a.data, b.data, threads == 1 ? bias.data : NULL, made.data, scratch);
+        check(p, a, b, threads == 1 ? bias.data : NULL, made, p->inner > 1000 ? 7 : 1);
+        large_product_run(device, p, a.data, b.data, bias.data, made.data, scratch);
         device_close(device);
     }
     assert_memory_equal(out[0].data, out[1].data, (size_t)(p->rows * p->columns) * dtype_size(p->out_type));
@@ -103,10 +102,11 @@ static void test_products(void **state)
 {
     (void)state;
     const int64_t shapes[][3] = {{1, 1, 1},   {1, 2, 1},    {7, 33, 5},    {8, 32, 32},    {9, 31, 33},
-                                 {17, 64, 3}, {45, 66, 48}, {300, 5, 260}, {16, 2051, 36}, {3, 8200, 520}};
+                                 {17, 64, 3}, {45, 66, 48}, {300, 5, 260}, {16, 2051, 36}, {3, 8200, 270}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; ++s)
         for (int form = 0; form < 32; ++form) {
             const DType type = form & 4 ? BFLOAT16 : FLOAT32;
+            if (shapes[s][1] > 1000 && (form & 9) != 0) continue; /* making its numbers takes long */
             try_product(&(LargeProduct){.rows = shapes[s][0],
                                         .inner = shapes[s][1],
                                         .columns = shapes[s][2],
@@ -143,20 +143,31 @@ static void try_layer(DType type)
                            tensor_vector(bias.data, FEATURES)},
                     .out = {tensor(y, ROWS, FEATURES)}};
     assert_ok(kernel_call_on(DEVICE_CPU, &linear_op, &forward, 3, 2, 0, NULL));
-    check(&(LargeProduct){ROWS, CHANNELS, FEATURES, false, true, type, FLOAT32, type}, x, weight, bias.data,
-          y, EVERY);
+    check(&(LargeProduct){.rows = ROWS,
+                          .inner = CHANNELS,
+                          .columns = FEATURES,
+                          .b_turned = true,
+                          .type = type,
+                          .out_type = type},
+          x, weight, bias.data, y, EVERY);
     Call backward_data = {.attributes = &attributes,
                           .in = {tensor(d_y, ROWS, FEATURES), tensor(weight, FEATURES, CHANNELS)},
                           .out = {tensor(d_x, ROWS, CHANNELS)}};
     assert_ok(kernel_call_on(DEVICE_CPU, &linear_backward_data_op, &backward_data, 2, 2, 0, NULL));
-    check(&(LargeProduct){ROWS, FEATURES, CHANNELS, false, false, type, FLOAT32, type}, d_y, weight, NULL,
-          d_x, EVERY);
+    check(
+        &(LargeProduct){.rows = ROWS, .inner = FEATURES, .columns = CHANNELS, .type = type, .out_type = type},
+        d_y, weight, NULL, d_x, EVERY);
     Call backward_weights = {.attributes = &attributes,
                              .in = {tensor(x, ROWS, CHANNELS), tensor(d_y, ROWS, FEATURES)},
                              .out = {tensor(d_weight, FEATURES, CHANNELS)}};
     assert_ok(kernel_call_on(DEVICE_CPU, &linear_backward_weights_op, &backward_weights, 2, 2, 0, NULL));
-    check(&(LargeProduct){FEATURES, ROWS, CHANNELS, true, false, type, type, FLOAT32}, d_y, x, NULL, d_weight,
-          EVERY);
+    check(&(LargeProduct){.rows = FEATURES,
+                          .inner = ROWS,
+                          .columns = CHANNELS,
+                          .a_turned = true,
+                          .type = type,
+                          .b_type = type},
+          d_y, x, NULL, d_weight, EVERY);
     free(x.data), free(weight.data), free(bias.data), free(d_y.data);
     free(y.data), free(d_x.data), free(d_weight.data);
 }
