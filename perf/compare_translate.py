@@ -53,10 +53,10 @@ def arguments():
 
 def read_weights(run):
     folder = os.path.join(run, "checkpoints")
-    files = [os.path.join(folder, name) for name in os.listdir(folder) if re.fullmatch(r"(step|epoch)\D*\d+\.model\.safetensors", name)]
+    files = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if re.fullmatch(r"step-\d+\.model\.safetensors", name)]
     if not files:
         sys.exit(f"compare_translate.py: {folder} holds no checkpoint")
-    with open(max(files, key=os.path.getmtime), "rb") as file:
+    with open(files[-1], "rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         data = file.read()
     header.pop("__metadata__", None)
@@ -164,7 +164,7 @@ class Plumb:
         rank = ["mpirun", "--allow-run-as-root", "--bind-to", "core", "-n", str(chosen.ranks)] if chosen.ranks > 1 else []
         length = ["--max-length", "256"]
         if chosen.tokens:
-            length = ["--max-length", str(chosen.tokens), "--min-length", str(chosen.tokens), "--limit", "cut"]
+            length = ["--max-length", str(chosen.tokens), "--min-length", str(chosen.tokens - 1), "--limit", "cut"]
         self.command = rank + [chosen.program, "translate", chosen.run, "--rules", chosen.rules, "--compute", compute, "--batch", str(chosen.batch)] + length
         self.lines, self.seconds, self.tokens = lines, [], chosen.tokens * len(lines)
         self.environment = dict(os.environ, OMP_NUM_THREADS="1")
