@@ -102,9 +102,18 @@ static void until(SpinWatch *watch, bool yields, double share, double *ticks)
     }
 }
 
+static void need_libgomp(void)
+{
+#if defined(__clang__)
+    print_message("skipped: this OpenMP is not libgomp\n");
+    skip();
+#endif
+}
+
 static void test_watch(void **state)
 {
     (void)state;
+    need_libgomp();
     double ticks = 1000;
     SpinWatch *watch;
     write_stat(ticks);
@@ -144,6 +153,7 @@ static SpinWatch *opened(int threads, const char *stat)
 static void test_nothing_to_watch(void **state)
 {
     (void)state;
+    need_libgomp();
     write_stat(1);
     assert_null(opened(1, path)); /* waits for nobody */
     assert_null(opened(every(), "/nowhere/stat"));
@@ -162,6 +172,7 @@ static void test_nothing_to_watch(void **state)
 static void test_opened_device(void **state)
 {
     (void)state;
+    need_libgomp();
     const int before = threads_of_process();
     Device *device[2];
     for (int i = 0; i < 2; ++i)

@@ -13,6 +13,13 @@
 
 enum { MOST_ASLEEP = 64 };
 
+/* gcc's OpenMP; clang brings another one. */
+#if defined(__clang__)
+enum { IS_LIBGOMP = 0 };
+#else
+enum { IS_LIBGOMP = 1 };
+#endif
+
 struct SpinWatch {
     SpinOptions options;
     cpu_set_t mask;
@@ -156,7 +163,8 @@ Status spin_watch_open(SpinOptions options, SpinWatch **out)
     *out = NULL;
     if (options.stat == NULL) options.stat = "/proc/stat";
     if (options.period <= 0) options.period = 0.25;
-    if (options.threads < 2 || getenv("OMP_WAIT_POLICY") != NULL || getenv("GOMP_SPINCOUNT") != NULL)
+    if (!IS_LIBGOMP || options.threads < 2 || getenv("OMP_WAIT_POLICY") != NULL ||
+        getenv("GOMP_SPINCOUNT") != NULL)
         return OK;
     cpu_set_t mask;
     if (sched_getaffinity(0, sizeof mask, &mask) != 0 || spin_busy_seconds(options.stat, &mask) < 0)

@@ -1,11 +1,11 @@
 /* How threads of the CPU wait for one another beside other programs.
  *
  * A thread of OpenMP that waits for the others spins for milliseconds before it sleeps. On processors that have nothing else to do nothing is
- * faster. Beside a busy program it takes the processor from the thread that it waits for: two threads on two cores then do a fourth of the work
- * of one. libgomp spins a thousandth as long while there are more OpenMP threads than processors (GOMP_SPINCOUNT in its manual). So a
+ * faster. Beside a busy program it takes the processor from the thread that it waits for: two threads on two cores then do less than one would,
+ * as little as a fourth. libgomp spins a thousandth as long while there are more OpenMP threads than processors (GOMP_SPINCOUNT in its manual). So a
  * watch looks several times a second at what other programs take of our processors, and while that is what our threads need, it
  * keeps so many threads of OpenMP asleep that libgomp stops spinning. The number of threads that work, and so every result,
- * stays the same. Other OpenMP libraries are not affected. */
+ * stays the same. Built with clang, whose OpenMP does otherwise, nothing is watched. */
 #ifndef PLUMB_ENGINE_DEVICE_SPIN_H
 #define PLUMB_ENGINE_DEVICE_SPIN_H
 
