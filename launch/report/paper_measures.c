@@ -5,6 +5,7 @@
 #include "launch/report/paper_published.h"
 #include "launch/report/paper_translation.h"
 #include "launch/runs/json_file.h"
+#include "launch/runs/run_dynamics.h"
 #include "losses/calibration/intervals.h"
 
 #include <limits.h>
@@ -157,31 +158,31 @@ static double auroc_of(const RunSummary *run, int stage, const void *context, In
     return area;
 }
 
-/* A number of the model that was the best by a measure of the validation split. */
-static double early_of(const RunSummary *run, int stage, const char *by, const char *key, Interval *interval)
+/* Of the model that was the best by a measure of the validation split; context: which, NULL: of the last model. */
+static double early_of(const RunSummary *run, int stage, const char *by, PaperValue value_of,
+                       Interval *interval)
 {
-    cJSON *root = read_file(run, "best_models.json");
-    const cJSON *evaluation = item_of(find_in(item_of(root, "models"), "measure", by), "evaluation"),
-                *measure = item_of(evaluation, stage_key[stage]);
-    const double value = number_of(measure, key), samples = number_of(evaluation, "samples");
-    if (strcmp(key, "error") == 0)
-        *interval = interval_of_proportion(round(value * samples), samples, PAPER_LEVEL);
-    else
-        read_interval(item_of(measure, "interval"), key, interval);
-    cJSON_Delete(root);
+    RunRecords records = {.dynamics = NULL};
+    double value = NAN;
+    if (by == NULL) return value_of(run, stage, NULL, interval);
+    Status status = run_records_read(run->path, &records);
+    if (status != OK) log_warning("%s", status_message(status));
+    status_free(status);
+    for (int i = 0; i < records.best_count; ++i)
+        if (strcmp(records.best[i].measure, by) == 0)
+            value = value_of(&records.best[i].evaluated, stage, NULL, interval);
+    run_records_free(&records);
     return value;
 }
 
 static double early_error_of(const RunSummary *run, int stage, const void *context, Interval *interval)
 {
-    if (context == NULL) return error_of(run, stage, NULL, interval);
-    return early_of(run, stage, context, "error", interval);
+    return early_of(run, stage, context, error_of, interval);
 }
 
 static double early_ece_of(const RunSummary *run, int stage, const void *context, Interval *interval)
 {
-    if (context == NULL) return ece_of(run, stage, NULL, interval);
-    return early_of(run, stage, context, "ece", interval);
+    return early_of(run, stage, context, ece_of, interval);
 }
 
 const PaperMeasure paper_measure[PAPER_MEASURES] = {
