@@ -190,8 +190,13 @@ def documents_in_torch(options, seed, vectors):
         net.train()
         order = coded["train"][:]
         draw.shuffle(order)
-        for first in range(0, len(order), 128):
-            rows, labels = tensors(order[first:first + 128])
+        batches = []
+        for window in range(0, len(order), 128 * 32):  # documents of like lengths together, as plumb has them
+            some = sorted(order[window:window + 128 * 32], key=lambda document: len(document[1]))
+            batches += [some[first:first + 128] for first in range(0, len(some), 128)]
+        draw.shuffle(batches)
+        for batch in batches:
+            rows, labels = tensors(batch)
             optimizer.zero_grad()
             functional.cross_entropy(net(rows), labels).backward()
             optimizer.step()
