@@ -43,7 +43,7 @@ size_t newsgroups_message(const char *bytes, size_t size, char *out, bool *heade
 static bool is_field(const char *line, const char *end)
 {
     const char *at = line;
-    while (at<end && * at> ' ' && *at < 0x7F && *at != ':')
+    while (at < end && (' ' < *at) && (*at < 0x7F) && *at != ':')
         ++at;
     return at > line && at < end && *at == ':';
 }
