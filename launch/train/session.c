@@ -119,6 +119,7 @@ static Status open_rows(Session *session, Split split)
     if (feed->labels != NULL) return OK;
     TRY(device_allocate(session->device, rows * sizeof(int32_t), "labels", (void **)&feed->labels));
     TRY(device_allocate(session->device, rows * sizeof(int64_t), "samples", (void **)&feed->samples));
+    TRY(memory_new(&feed->row_samples, rows, sizeof *feed->row_samples, "samples"));
     return device_allocate(session->device, rows * sizeof(float), "weights", (void **)&feed->weights);
 }
 
@@ -150,6 +151,7 @@ static void close_feed(Session *session, Feed *feed)
     device_free(session->device, feed->labels);
     device_free(session->device, feed->weights);
     device_free(session->device, feed->samples);
+    free(feed->row_samples);
     for (int i = 0; i < feed->programs; ++i)
         program_release(&feed->program[i], session->device);
     loader_close(feed->loader);
@@ -497,13 +499,25 @@ typedef struct {
     void *taker;
 } Streamed;
 
+/* The sample of each row: rows of a sample lie side by side. */
+static const int64_t *samples_of_rows(const Feed *feed, const BatchPart *part, const BatchShape *shape)
+{
+    const int field = batch_shape_find(shape, "sample");
+    const int64_t *sample = part->field[field];
+    const int64_t samples = shape_count(shape->field[field].shape), a_sample = shape->rows / samples;
+    if (a_sample == 1) return sample;
+    for (int64_t row = 0; row < shape->rows; ++row)
+        feed->row_samples[row] = sample[row / a_sample];
+    return feed->row_samples;
+}
+
 /* Which rows count, and as what, comes with the batch. */
 static Status take_stream(void *taker, const float *logits, const BatchPart *part)
 {
     const Streamed *stream = taker;
     const Feed *feed = stream->feed;
     const BatchShape *shape = &feed->program[part->shape].shape;
-    const int64_t *sample = part->field[batch_shape_find(shape, "sample")];
+    const int64_t *sample = samples_of_rows(feed, part, shape);
     TRY(device_upload(stream->device, feed->labels, part->field[batch_shape_find(shape, "target")],
                       (size_t)shape->rows * sizeof *feed->labels));
     TRY(device_upload(stream->device, feed->weights, part->field[batch_shape_find(shape, "weight")],

@@ -22,7 +22,8 @@ typedef struct {
     CalibrationPass *calibration;
     int32_t *labels;
     float *weights;
-    int64_t *samples; /* of each row: messages name them */
+    int64_t *samples;     /* of each row: messages name them */
+    int64_t *row_samples; /* the same in host memory, where rows share a sample: tokens of a sentence */
 } Feed;
 
 typedef struct TrainingPass TrainingPass; /* launch/train/training_pass.h */
