@@ -14,7 +14,7 @@ static const SearchRules rules_table[] = {
     {"plumb", LENGTH_WU, true, ENDS_ANYWHERE, STOP_BOUND, STOP_BOUND, LIMIT_FORCED_END, KEEP_BEST},
     {"tensor2tensor", LENGTH_WU, true, ENDS_ANYWHERE, STOP_BOUND, STOP_BOUND, LIMIT_TENSOR2TENSOR, KEEP_BEST},
     {"fairseq", LENGTH_POWER, true, ENDS_IN_BEAM, STOP_FINISHED, STOP_FINISHED, LIMIT_FORCED_END, KEEP_FIRST},
-    {"ctranslate2", LENGTH_POWER, false, ENDS_IN_BEAM, STOP_FINISHED, STOP_FIRST, LIMIT_CUT, KEEP_ALL},
+    {"ctranslate2", LENGTH_POWER, true, ENDS_IN_BEAM, STOP_FINISHED, STOP_FIRST, LIMIT_CUT, KEEP_ALL},
 };
 enum { RULES = sizeof rules_table / sizeof rules_table[0] };
 

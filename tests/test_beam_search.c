@@ -890,9 +890,20 @@ static void test_a_network_gives_nothing(void **state)
     search_free(search);
 }
 
+/* What CTranslate2 4.8.5 says of a hypothesis of seven tokens and its end. */
+static void test_ctranslate2_counts_the_end(void **state)
+{
+    (void)state;
+    SearchOptions options = search_defaults(0, 1, 2);
+    options.rules = *search_rules("ctranslate2");
+    options.alpha = 0.6;
+    assert_true(fabs(-6.3942165 / search_penalty(&options, 8, true) - -1.8362536) < 1e-5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ctranslate2_counts_the_end),
         cmocka_unit_test(test_golden_tables),
         cmocka_unit_test(test_golden_searches),
         cmocka_unit_test(test_golden_brute_force),
