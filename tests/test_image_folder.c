@@ -254,6 +254,54 @@ static void test_folder(void **state)
     test_scratch_remove(folder);
 }
 
+/* `limit` samples of a split in their order, of every class. */
+static void check_drawn(Dataset *dataset, Split split, int64_t limit)
+{
+    const DataSplit *part = &dataset->split[split];
+    bool seen[CLASSES] = {false};
+    check_split(dataset, split, limit);
+    for (int64_t i = 0; i < limit; ++i) {
+        seen[part->label[i]] = true;
+        assert_true(i == 0 || part->row[i - 1] < part->row[i]);
+    }
+    for (int c = 0; c < CLASSES; ++c)
+        assert_true(seen[c]);
+}
+
+/* The files lie class after class: the first ones would be of one class. */
+static void test_limits(void **state)
+{
+    (void)state;
+    char folder[4096];
+    enum { MANY = 12, LIMIT = 9 };
+    Dataset *dataset;
+    test_scratch_make(folder);
+    put_images(folder, "train", MANY);
+    put_images(folder, "test", MANY);
+    DatasetOptions options = options_of(folder);
+    options.test_limit = LIMIT;
+    assert_ok(dataset_open("image_folder", &options, &dataset));
+    check_drawn(dataset, SPLIT_TEST, LIMIT);
+    int64_t row[LIMIT];
+    memcpy(row, dataset->split[SPLIT_TEST].row, sizeof row);
+    dataset_close(dataset);
+    put_images(folder, "validation", MANY);
+    options.train_limit = options.validation_limit = LIMIT;
+    assert_ok(dataset_open("image_folder", &options, &dataset));
+    check_drawn(dataset, SPLIT_TRAIN, LIMIT);
+    check_drawn(dataset, SPLIT_VALIDATION, LIMIT);
+    check_drawn(dataset, SPLIT_TEST, LIMIT); /* the same images, behind those of validation */
+    const int64_t further = dataset->split[SPLIT_TEST].row[0] - row[0];
+    for (int i = 0; i < LIMIT; ++i)
+        assert_int_equal(dataset->split[SPLIT_TEST].row[i], row[i] + further);
+    dataset_close(dataset);
+    options.test_limit = 3 * MANY; /* all there are */
+    assert_ok(dataset_open("image_folder", &options, &dataset));
+    check_drawn(dataset, SPLIT_TEST, 3 * MANY);
+    dataset_close(dataset);
+    test_scratch_remove(folder);
+}
+
 static void check_refused(const char *folder, const char *text)
 {
     Dataset *dataset;
@@ -362,15 +410,11 @@ static void test_resize_keeps_colours(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_odd_images),
-        cmocka_unit_test(test_channels_and_sizes),
-        cmocka_unit_test(test_cut_png),
-        cmocka_unit_test(test_folder),
-        cmocka_unit_test(test_bad_folders),
-        cmocka_unit_test(test_bad_image),
-        cmocka_unit_test(test_encoded_png),
-        cmocka_unit_test(test_resize_by_hand),
-        cmocka_unit_test(test_resize_keeps_colours),
+        cmocka_unit_test(test_odd_images),     cmocka_unit_test(test_channels_and_sizes),
+        cmocka_unit_test(test_cut_png),        cmocka_unit_test(test_folder),
+        cmocka_unit_test(test_limits),         cmocka_unit_test(test_bad_folders),
+        cmocka_unit_test(test_bad_image),      cmocka_unit_test(test_encoded_png),
+        cmocka_unit_test(test_resize_by_hand), cmocka_unit_test(test_resize_keeps_colours),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

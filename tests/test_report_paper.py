@@ -347,6 +347,12 @@ class PaperReport(Suite):
         job = self.report(folder, "--paper", code=UNSUPPORTED)
         self.assertIn(f"{folder}/sweep.json: of format 2, but this plumb knows formats up to 1: a newer version wrote it", job.errors)
         self.report(f"{folder}/ce", "--paper")
+        write(f"{folder}/some.yaml", "dataset: {name: fashion_mnist}\nmodel: {name: lenet}\n")
+        write(f"{folder}/plan.yaml", "sweep: some\nbase: some.yaml\naxes:\n  seed: [1, 2]\n")
+        job = Job(["sweep", f"{folder}/plan.yaml", "--folder", folder]).wait()
+        self.assertEnds(job, UNSUPPORTED)
+        self.assertIn("newer version wrote it. Update plumb, or give another --folder", job.errors)
+        self.assertIn('"format": 2', contents(f"{folder}/sweep.json").decode())  # not written again
 
     def test_where_it_is_written(self):
         folder = self.folder()

@@ -89,6 +89,7 @@ typedef struct {
 static const Recipe recipes[] = {
     {NULL, -1, -1, "steps", "0"},
     {NULL, -1, -1, "dataset.train_limit", "0"},
+    {NULL, -1, -1, "dataset.validation_limit", "0"},
     {NULL, -1, -1, "dataset.test_limit", "0"},
     {NULL, -1, -1, "model.width", "0"},
     {NULL, -1, -1, "model.blocks", "[]"},

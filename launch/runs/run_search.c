@@ -109,22 +109,40 @@ static Status cut_list(RunList *list, int count)
 
 /* ---- the search ---- */
 
+static Status check_format(const cJSON *object, const char *path, const char *advice)
+{
+    const cJSON *format = cJSON_GetObjectItemCaseSensitive(object, "format");
+    if (!cJSON_IsNumber(format) || !(format->valuedouble > SWEEP_LIST_FORMAT)) return OK;
+    return fail(STATUS_UNSUPPORTED,
+                "%s: of format %.6g, but this plumb knows formats up to %d: a newer version wrote it. "
+                "Update plumb, or give %s",
+                path, format->valuedouble, SWEEP_LIST_FORMAT, advice);
+}
+
+Status run_search_check_format(const char *folder)
+{
+    char path[PATH_MAX];
+    cJSON *object;
+    TRY(file_join(path, folder, "sweep.json"));
+    if (!file_exists(path)) return OK;
+    Status status = json_file_read(path, &object);
+    if (status != OK) {
+        status_free(status);
+        return OK;
+    }
+    status = check_format(object, path, "another --folder");
+    cJSON_Delete(object);
+    return status;
+}
+
 /* sweep.json: {"runs": [NAME, ...]}, the folders of a sweep's runs in the order in which it states them. */
 static Status add_listed(RunList *list, const char *folder, const char *path)
 {
     cJSON *object;
-    Status status = OK;
     TRY(json_file_read(path, &object));
     const cJSON *names = cJSON_GetObjectItemCaseSensitive(object, "runs");
-    const cJSON *format = cJSON_GetObjectItemCaseSensitive(object, "format");
-    if (cJSON_IsNumber(format) && format->valuedouble > SWEEP_LIST_FORMAT)
-        status = fail(STATUS_UNSUPPORTED,
-                      "%s: of format %.6g, but this plumb knows formats up to %d: a newer version wrote it. "
-                      "Update plumb, or give the "
-                      "folders of the runs themselves",
-                      path, format->valuedouble, SWEEP_LIST_FORMAT);
-    else if (!cJSON_IsArray(names))
-        status = fail(STATUS_INPUT, "%s: has no list of runs", path);
+    Status status = check_format(object, path, "the folders of the runs themselves");
+    if (status == OK && !cJSON_IsArray(names)) status = fail(STATUS_INPUT, "%s: has no list of runs", path);
     for (const cJSON *item = status == OK ? names->child : NULL; item != NULL && status == OK;
          item = item->next) {
         char run[PATH_MAX];

@@ -17,6 +17,10 @@ enum { SWEEP_LIST_FORMAT = 1 };
 CHECKED Status run_search(const char *const paths[], int count, char ***runs, int *run_count);
 void run_search_free(char **runs, int count); /* NULL is allowed */
 
+/* STATUS_UNSUPPORTED when a newer version of plumb wrote folder's sweep.json, which a sweep is about to write again. OK where there
+ * is none, or a damaged one. */
+CHECKED Status run_search_check_format(const char *folder);
+
 /* Is there anything that a run has written? A sweep lists runs that are yet to begin. */
 CHECKED Status run_search_begun(const char *folder, bool *begun);
 

@@ -460,6 +460,7 @@ static Status run_sweep(Sweep *sweep)
     (void)snprintf(sweep->folder, sizeof sweep->folder, "%s%s", arguments->folder != NULL ? "" : "runs/",
                    arguments->folder != NULL ? arguments->folder : sweep->plan.name);
     TRY(read_launcher(sweep));
+    TRY(run_search_check_format(sweep->folder));
     /* A mistake in the last run must not be found after a week. */
     bool gpus;
     TRY(sweep_check(&sweep->plan, sweep->folder, sweep->launcher_count > 0, &gpus));

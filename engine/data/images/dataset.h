@@ -34,7 +34,8 @@ typedef struct {
     int64_t validation; /* samples held out of training; -1: the data set's usual number: a tenth, and 50 of
                            each class of Tiny-ImageNet. Chosen as the published code does for CIFAR: the first
                            of numpy's shuffle with seed 1; of Tiny-ImageNet the first of each class */
-    int64_t train_limit, validation_limit, test_limit; /* only the first so many of each split; 0: all */
+    int64_t train_limit, validation_limit, test_limit; /* only the first so many of each split, and
+                           of image_folder, which lies class after class, so many at random; 0: all */
     bool validation_is_test; /* Tiny-ImageNet as in the published code: both are its "val" images */
     bool
         published_test_normalisation; /* CIFAR-100 as in the published code: test with ImageNet's constants */

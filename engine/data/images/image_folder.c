@@ -209,6 +209,7 @@ static Status fill_table(ImageTable *table, const DatasetOptions *options)
     for (int split = 0; split < SPLIT_COUNT; ++split)
         image_table_normalise(table, (Split)split, &normalisation);
     memcpy(table->label, reader->label, (size_t)reader->files.count * sizeof *table->label);
+    table->class_after_class = true;
     table->dataset.prepare = prepare;
     table->dataset.class_name = (const char *const *)reader->classes.name;
     return set_splits(reader, options, table);

@@ -102,20 +102,43 @@ void image_table_normalise(ImageTable *table, Split split, const Normalisation *
 
 /* ---- Splits ---- */
 
+static int by_number(const void *a, const void *b)
+{
+    const int64_t left = *(const int64_t *)a, right = *(const int64_t *)b;
+    return (left > right) - (left < right);
+}
+
+/* row [limit] becomes `limit` of the `count` rows, drawn at random, in their order. */
+static Status draw_rows(const int64_t rows[], int64_t count, int64_t limit, int64_t row[])
+{
+    int64_t *drawn;
+    TRY(memory_new(&drawn, (size_t)count, sizeof *drawn, "rows to draw from"));
+    numpy_shuffle(SPLIT_SEED, drawn, count);
+    qsort(drawn, (size_t)limit, sizeof *drawn, by_number);
+    for (int64_t i = 0; i < limit; ++i)
+        row[i] = rows[drawn[i]];
+    free(drawn);
+    return OK;
+}
+
 Status image_table_set_split(ImageTable *table, Split split, const int64_t rows[], int64_t count,
                              int64_t limit)
 {
-    if (limit > 0 && limit < count) count = limit;
+    const bool limited = limit > 0 && limit < count;
+    const int64_t all = count;
+    if (limited) count = limit;
     int64_t *row;
     int32_t *label;
     TRY(memory_new(&row, (size_t)count, sizeof *row, "rows of a split"));
     table->split_row[split] = row;
     TRY(memory_new(&label, (size_t)count, sizeof *label, "labels of a split"));
     table->split_label[split] = label;
-    for (int64_t i = 0; i < count; ++i) {
-        row[i] = rows[i];
-        label[i] = table->label[rows[i]];
-    }
+    if (limited && table->class_after_class)
+        TRY(draw_rows(rows, all, limit, row));
+    else
+        memcpy(row, rows, (size_t)count * sizeof *row);
+    for (int64_t i = 0; i < count; ++i)
+        label[i] = table->label[row[i]];
     DataSplit *made = &table->dataset.split[split];
     made->table = table->pixels;
     made->rows = table->rows;

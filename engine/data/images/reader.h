@@ -58,6 +58,7 @@ typedef struct ImageTable {
         *pixels; /* [rows,H,W,C]: training rows first, then test rows; pages never written take no memory */
     int32_t *label; /* [rows], filled in by the reader */
     int64_t rows, train_rows;
+    bool class_after_class; /* so lie the rows: the first ones would be of few classes */
     int64_t *split_row[SPLIT_COUNT];
     int32_t *split_label[SPLIT_COUNT];
     void *reader; /* what a lazy reader keeps, and its release */
@@ -92,7 +93,8 @@ typedef struct {
     const char *const *class_name; /* [classes]: hold out the same number of each class; NULL: of all */
 } HoldOut;
 
-/* Gives the split the first `limit` (0: all) of `count` rows. */
+/* Gives the split the first `limit` (0: all) of `count` rows; where these lie class after class, as many at random, in their
+ * order, the same in every run. */
 CHECKED Status image_table_set_split(ImageTable *, Split, const int64_t rows[], int64_t count, int64_t limit);
 
 /* Fills dataset.split from the labels, the options and the rule. */
