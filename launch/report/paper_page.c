@@ -209,7 +209,9 @@ static void write_finding(FILE *page, const Paper *paper)
 {
     const int outside = paper->compared - paper->inside - paper->no_interval;
     if (paper->compared == 0)
-        (void)fputs("<p>No published number stands beside one of ours yet.</p>\n", page);
+        (void)fputs("<p>No published number stands beside one of a run that was trained as the paper says, "
+                    "yet.</p>\n",
+                    page);
     else
         (void)fprintf(page,
                       "<p>Of <strong>%d</strong> published numbers that stand beside ours, "

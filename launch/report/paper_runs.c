@@ -334,11 +334,12 @@ int paper_seeds(const PaperRuns *paper, int subject, int loss, bool (*has)(const
     return count;
 }
 
-/* Of several runs: where one more, of another seed, would lie with 90 % probability, by Student's t. */
+/* Of several runs: where one more, of another seed, would lie with 90 % probability, by Student's t. No measure is negative. */
 static Interval interval_of_seeds(const SeedStatistic *over)
 {
     const double reach = interval_next_reach(over->deviation, over->count, PAPER_LEVEL);
-    return (Interval){over->mean - reach, over->mean + reach};
+    const double lower = over->mean - reach;
+    return (Interval){lower < 0 ? 0 : lower, over->mean + reach}; /* NaN stays */
 }
 
 Status paper_number(const PaperRuns *paper, int subject, int loss, PaperValue value_of_run, int stage,
