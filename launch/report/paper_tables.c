@@ -69,6 +69,7 @@ static Status make_cell(Paper *paper, const PaperRow *row, int loss, const Paper
     return OK;
 }
 
+/* Without a colour where the runs were trained otherwise than the paper says: then the mark is not counted. */
 static void write_mark(FILE *page, const Cell *cell)
 {
     static const struct {
@@ -79,8 +80,8 @@ static void write_mark(FILE *page, const Cell *cell)
     for (size_t i = 0; cell->verdict != NULL && i < sizeof marks / sizeof marks[0]; ++i)
         if (strcmp(cell->verdict, marks[i].verdict) == 0)
             (void)fprintf(page, "&nbsp;<span class=\"%s\" title=\"%s our 90 %% interval\">%s</span>",
-                          marks[i].class, i == 2 ? "there is no number for" : marks[i].verdict,
-                          marks[i].mark);
+                          cell->differences != NULL ? "unknown" : marks[i].class,
+                          i == 2 ? "there is no number for" : marks[i].verdict, marks[i].mark);
 }
 
 static void write_published(FILE *page, const Cell *cell, double scale, int decimals)

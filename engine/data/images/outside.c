@@ -94,9 +94,9 @@ static Status check_form(const Wish *wish, const char *path, int64_t height, int
     const Dataset *own = wish->own;
     if (height == own->height && width == own->width && channels == own->channels) return OK;
     return fail(STATUS_INPUT,
-                "%s: images of %lldx%lld pixels and %lld channels, but those of %s have %lldx%lld and %lld",
-                path, (long long)width, (long long)height, (long long)channels, own->name,
-                (long long)own->width, (long long)own->height, (long long)own->channels);
+                "%s: images of %lldx%lld pixels and %lld channel%s, but those of %s have %lldx%lld and %lld",
+                path, (long long)width, (long long)height, (long long)channels, channels == 1 ? "" : "s",
+                own->name, (long long)own->width, (long long)own->height, (long long)own->channels);
 }
 
 static bool is_folder(const char *path)
