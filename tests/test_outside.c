@@ -176,7 +176,7 @@ static void test_cifar10_c(void **state)
     } bad[] = {
         {"odd.npy", UINT8, 21, SIDE, 3, "", "21 images are neither blocks of 10000"},
         {"small.npy", UINT8, 5, 28, 3, "", "images of 28x28 pixels and 3 channels"},
-        {"grey.npy", UINT8, 5, SIDE, 1, "", "images of 32x32 pixels and 1 channels"},
+        {"grey.npy", UINT8, 5, SIDE, 1, "", "images of 32x32 pixels and 1 channel,"},
         {"real.npy", FLOAT32, 5, SIDE, 3, "", "an array of type float32"},
         {"two.npy", UINT8, 20000, 1, 1, ":3", "images of 1x1"},
     };
