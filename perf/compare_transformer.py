@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Training steps of Transformer base beside PyTorch's, on the same real batches, run in turn. Prints Markdown.
 
-    python3 perf/compare_translation.py --multi30k FOLDER --batches batches.txt     writes the batches, if they are not there
+    python3 perf/compare_transformer.py --multi30k FOLDER --batches batches.txt     writes the batches, if they are not there
 
 Needs the program train_transformer (cmake -DPLUMB_PERF=ON) and a Python with torch; making the batches also sentencepiece.
 FOLDER holds train.en.gz and train.de.gz. Its sentences are cut into pieces by one BPE of both sides, sorted by (target,
