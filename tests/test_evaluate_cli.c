@@ -676,6 +676,9 @@ static void test_meaningless(void **state)
     assert_non_null(
         strstr(output, "note: AdaECE says nothing: 100% of the samples have the smallest confidence"));
     assert_non_null(strstr(output, "note: mmce_weighted says nothing"));
+    assert_non_null(strstr(output,
+                           "note: no sample is of class 1 or a later one: the published Classwise-ECE is the "
+                           "mean over the classes below it (1 of 4)"));
     assert_non_null(strstr(output, "AdaECE %                                     -\n"));
     assert_non_null(strstr(output, "mmce_weighted           -\n"));
     cJSON *root = parse_file("equal.json");

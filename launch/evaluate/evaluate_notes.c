@@ -116,10 +116,19 @@ static void note_meaningless(const EvaluationResult *result, EvaluationNotes *no
                  when[stage], 100 * (double)measured->ada_ece_left_out / (double)measured->samples,
                  measured->adaptive_bin[0].lower);
     }
+    const Calibration *before = &result->measured[EVALUATE_BEFORE];
+    if (result->classes > 0 && !result->streamed && before->label_classes < result->classes)
+        add_note(
+            notes,
+            "no sample is of class %lld%s: the published Classwise-ECE is the mean over the classes below it "
+            "(%lld of %lld)",
+            (long long)before->label_classes,
+            before->label_classes < result->classes - 1 ? " or a later one" : "",
+            (long long)before->label_classes, (long long)result->classes);
     if (result->classes > 0 && !result->streamed && !evaluation_has_loss(result, EVALUATED_LOSSES - 1))
         add_note(notes,
                  "mmce_weighted says nothing: it compares right with wrong predictions, and all are %s",
-                 result->measured[EVALUATE_BEFORE].error == 0 ? "right" : "wrong");
+                 before->error == 0 ? "right" : "wrong");
 }
 
 static void note_probabilities(const EvaluationResult *result, EvaluationNotes *notes)
