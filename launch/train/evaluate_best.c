@@ -117,6 +117,8 @@ static Status measure_models(Session *session, const EvaluateOptions *options, c
             TRY(load_and_measure(session, options, model, result));
         result->outside = NULL; /* sets from elsewhere are measured with the last model alone */
         if (session->world->rank == 0) status = keep_evaluation(models, model->step, result);
+        if (model->step != step) free(result->unmasked);
+        result->unmasked = NULL; /* of the last model it is not ours to release */
         TRY(comm_agree(session->world, status));
     }
     return OK;
@@ -168,6 +170,6 @@ done:
     for (int i = 0; models != NULL && i < models->count; ++i)
         free(models->model[i].json);
     free(models);
-    free(result);
+    evaluation_free(result);
     return status;
 }
