@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { DOCUMENT_MOST_LENGTHS = 20 };
+enum { DOCUMENT_MOST_LENGTHS = 10 };
 
 /* The lengths that batches may have, rising; the last is the longest. At most DOCUMENT_MOST_LENGTHS, so that each can
  * have its program. */
