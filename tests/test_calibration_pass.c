@@ -421,6 +421,43 @@ static void test_samples_are_named(void **state)
     device_close(device);
 }
 
+/* So does the temperature search of a row that has a finite logit only where a class is left out. */
+static void test_masked_sample_is_named(void **state)
+{
+    (void)state;
+    enum { ROWS = 8, CLASSES = 3 };
+    Device *device;
+    TemperaturePass *pass;
+    int64_t number[ROWS];
+    void *memory[3];
+    const uint8_t masked[CLASSES] = {0, 1, 0};
+    const TemperatureSetup setup = {.name = "made",
+                                    .classes = CLASSES,
+                                    .masked = masked,
+                                    .grid = {1, 2, 0.5},
+                                    .bins = 15,
+                                    .most_rows = ROWS};
+    Set set = set_make(SPREAD, ROWS, CLASSES);
+    set.values[5 * CLASSES] = set.values[5 * CLASSES + 2] = -INFINITY;
+    for (int i = 0; i < ROWS; ++i)
+        number[i] = 70 - i;
+    assert_ok(device_open(test_device(), 0, 2, &device));
+    assert_ok(device_allocate(device, ROWS * CLASSES * sizeof(float), "logits", &memory[0]));
+    assert_ok(device_allocate(device, ROWS * sizeof(int32_t), "labels", &memory[1]));
+    assert_ok(device_allocate(device, ROWS * sizeof(int64_t), "numbers", &memory[2]));
+    LogitRows rows = {.logits = memory[0], .labels = memory[1], .number = memory[2]};
+    assert_ok(upload_rows(device, &set, &(const Run){.number = number}, 0, ROWS, &rows));
+    assert_ok(temperature_pass_open(device, &setup, &pass));
+    temperature_pass_begin(pass);
+    assert_fails(temperature_pass_add(pass, &rows), STATUS_NUMERIC,
+                 "made: all logits of row 65 are -infinity");
+    temperature_pass_close(pass);
+    for (int i = 0; i < 3; ++i)
+        device_free(device, memory[i]);
+    device_close(device);
+    set_free(&set);
+}
+
 static void test_bad_input(void **state)
 {
     (void)state;
@@ -484,9 +521,10 @@ static void test_bad_input(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_bits),         cmocka_unit_test(test_weights_and_masks),
-        cmocka_unit_test(test_temperature_pass),  cmocka_unit_test(test_weighted_ece),
-        cmocka_unit_test(test_samples_are_named), cmocka_unit_test(test_bad_input),
+        cmocka_unit_test(test_same_bits),        cmocka_unit_test(test_weights_and_masks),
+        cmocka_unit_test(test_temperature_pass), cmocka_unit_test(test_masked_sample_is_named),
+        cmocka_unit_test(test_weighted_ece),     cmocka_unit_test(test_samples_are_named),
+        cmocka_unit_test(test_bad_input),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

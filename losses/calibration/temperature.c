@@ -3,6 +3,7 @@
 #include "engine/base/memory.h"
 #include "losses/calibration/bins.h"
 #include "losses/calibration/exact_sum.h"
+#include "losses/calibration/host_rows.h"
 #include "losses/calibration/softmax_row.h"
 #include "losses/calibration/temperature_row.h"
 #include "losses/calibration/threads.h"
@@ -92,7 +93,6 @@ struct TemperaturePass {
     const char *name;
     int64_t classes, padded, most_rows;
     uint8_t *masked;
-    Device *device; /* NULL: rows are in host memory */
     DType precision;
     bool published;
     int bins, count, lanes; /* lanes: count in whole vectors */
@@ -106,10 +106,7 @@ struct TemperaturePass {
     int64_t totals;
     LargeSum large; /* what the label's distances have no room for */
     int64_t samples, correct;
-    /* Batches from a GPU. */
-    float *logits, *weights;
-    int32_t *labels;
-    int64_t *numbers;
+    HostRows rows; /* that stream; else unused */
 };
 
 static ExactSum *close_sums(const TemperaturePass *pass, ExactSum *total) { return total + pass->count; }
@@ -144,10 +141,7 @@ static void pass_release(TemperaturePass *pass)
     free(pass->work);
     free(pass->total);
     free(pass->masked);
-    free(pass->logits);
-    free(pass->weights);
-    free(pass->labels);
-    free(pass->numbers);
+    host_rows_close(&pass->rows);
 }
 
 static Status open_workspace(const TemperaturePass *pass, Workspace *work)
@@ -291,7 +285,8 @@ static void add_row(const TemperaturePass *pass, const Logits *logits, int64_t r
         if (pass->masked[k]) x[k] = -INFINITY;
     const double maximum = row_maximum(x, pass->padded);
     if (maximum == -INFINITY) {
-        if (logits->first + row < work->bad_row) work->bad_row = logits->first + row;
+        const int64_t number = logits_row_number(logits, row);
+        if (number < work->bad_row) work->bad_row = number;
         return;
     }
     const int64_t label = logits_label(logits, row);
@@ -432,21 +427,15 @@ Status temperature_pass_open(Device *device, const TemperatureSetup *setup, Temp
 {
     TemperaturePass *pass;
     TRY(memory_new(&pass, 1, sizeof *pass, "temperature search"));
-    const size_t rows = (size_t)setup->most_rows;
-    Status status;
-    TRY_ELSE(failed, pass_prepare(pass, setup, FLOAT64, device_threads(device)));
-    if (device_kind(device) != DEVICE_CPU) {
-        pass->device = device;
-        TRY_ELSE(failed, memory_new(&pass->logits, rows, (size_t)setup->classes * sizeof(float), "logits"));
-        TRY_ELSE(failed, memory_new(&pass->labels, rows, sizeof *pass->labels, "labels"));
-        TRY_ELSE(failed, memory_new(&pass->numbers, rows, sizeof *pass->numbers, "rows' numbers"));
-        TRY_ELSE(failed, memory_new(&pass->weights, rows, sizeof *pass->weights, "weights"));
+    Status status = pass_prepare(pass, setup, FLOAT64, device_threads(device));
+    if (status == OK)
+        status = host_rows_open(device, setup->name, setup->classes, setup->most_rows, &pass->rows);
+    if (status != OK) {
+        temperature_pass_close(pass);
+        return status;
     }
     *out = pass;
     return OK;
-failed:
-    temperature_pass_close(pass);
-    return status;
 }
 
 void temperature_pass_close(TemperaturePass *pass)
@@ -469,42 +458,10 @@ void temperature_pass_begin(TemperaturePass *pass)
     }
 }
 
-/* *rows become those in host memory. */
-static Status take_to_host(TemperaturePass *pass, LogitRows *rows)
-{
-    const size_t count = (size_t)rows->rows;
-    TRY(device_download(pass->device, pass->logits, rows->logits,
-                        count * (size_t)pass->classes * sizeof(float)));
-    TRY(device_download(pass->device, pass->labels, rows->labels, count * sizeof *pass->labels));
-    if (rows->weights != NULL)
-        TRY(device_download(pass->device, pass->weights, rows->weights, count * sizeof *pass->weights));
-    if (rows->number != NULL)
-        TRY(device_download(pass->device, pass->numbers, rows->number, count * sizeof *pass->numbers));
-    TRY(device_synchronize(pass->device));
-    rows->logits = pass->logits;
-    rows->labels = pass->labels;
-    if (rows->weights != NULL) rows->weights = pass->weights;
-    if (rows->number != NULL) rows->number = pass->numbers;
-    return OK;
-}
-
 Status temperature_pass_add(TemperaturePass *pass, const LogitRows *rows)
 {
-    LogitRows here = *rows;
-    if (here.rows > pass->most_rows)
-        return fail(STATUS_INTERNAL, "%s: a batch of %lld rows; at most %lld were announced", pass->name,
-                    (long long)here.rows, (long long)pass->most_rows);
-    if (here.rows == 0) return OK;
-    if (pass->device != NULL) TRY(take_to_host(pass, &here));
-    TRY(logit_rows_check(pass->name, pass->classes, &here, pass->team));
-    const Logits logits = {.name = pass->name,
-                           .type = FLOAT32,
-                           .values = here.logits,
-                           .label_type = INT32,
-                           .labels = here.labels,
-                           .count = here.rows,
-                           .first = here.first,
-                           .number = here.number,
-                           .classes = pass->classes};
-    return add_logits(pass, &logits, here.weights);
+    Logits logits;
+    const float *weights;
+    TRY(host_rows_take(&pass->rows, rows, pass->team, &logits, &weights));
+    return add_logits(pass, &logits, weights);
 }

@@ -3,6 +3,7 @@
 #include "engine/base/memory.h"
 #include "losses/calibration/bins.h"
 #include "losses/calibration/exact_sum.h"
+#include "losses/calibration/host_rows.h"
 #include "losses/calibration/softmax_row.h"
 #include "losses/calibration/threads.h"
 
@@ -19,15 +20,11 @@ typedef struct {
 
 struct WeightedEcePass {
     WeightedEceSetup setup;
-    Device *device; /* NULL: rows are in host memory */
+    HostRows rows;
     int64_t padded;
     double edge[CALIBRATION_MAX_BINS + 1];
     int team;
     Workspace *work; /* [team] */
-    /* Batches from a GPU. */
-    float *logits, *weights;
-    int32_t *labels;
-    int64_t *numbers;
 };
 
 /* ---- opening ---- */
@@ -48,7 +45,6 @@ static Status open_workspaces(WeightedEcePass *pass, int threads)
 static Status prepare(WeightedEcePass *pass, Device *device)
 {
     const WeightedEceSetup *setup = &pass->setup;
-    const size_t rows = (size_t)setup->most_rows;
     if (setup->bins < 1 || setup->bins > CALIBRATION_MAX_BINS)
         return fail(STATUS_USAGE, "%d bins: it must be 1 to %d", setup->bins, CALIBRATION_MAX_BINS);
     if (setup->temperatures < 1 || setup->temperatures > WEIGHTED_ECE_MOST)
@@ -56,12 +52,7 @@ static Status prepare(WeightedEcePass *pass, Device *device)
     pass->padded = row_padded(setup->classes);
     bins_edges(setup->bins, pass->edge);
     TRY(open_workspaces(pass, device_threads(device)));
-    if (device_kind(device) == DEVICE_CPU) return OK;
-    pass->device = device;
-    TRY(memory_new(&pass->logits, rows, (size_t)setup->classes * sizeof(float), "logits"));
-    TRY(memory_new(&pass->labels, rows, sizeof *pass->labels, "labels"));
-    TRY(memory_new(&pass->numbers, rows, sizeof *pass->numbers, "rows' numbers"));
-    return memory_new(&pass->weights, rows, sizeof *pass->weights, "weights");
+    return host_rows_open(device, setup->name, setup->classes, setup->most_rows, &pass->rows);
 }
 
 Status weighted_ece_open(Device *device, const WeightedEceSetup *setup, WeightedEcePass **out)
@@ -87,10 +78,7 @@ void weighted_ece_close(WeightedEcePass *pass)
         free(pass->work[i].gap);
     }
     free(pass->work);
-    free(pass->logits);
-    free(pass->labels);
-    free(pass->numbers);
-    free(pass->weights);
+    host_rows_close(&pass->rows);
     free(pass);
 }
 
@@ -132,47 +120,14 @@ static void add_row(const WeightedEcePass *pass, const Logits *logits, int64_t r
     }
 }
 
-/* *rows become those in host memory. */
-static Status take_to_host(WeightedEcePass *pass, LogitRows *rows)
-{
-    const size_t count = (size_t)rows->rows;
-    TRY(device_download(pass->device, pass->logits, rows->logits,
-                        count * (size_t)pass->setup.classes * sizeof(float)));
-    TRY(device_download(pass->device, pass->labels, rows->labels, count * sizeof *pass->labels));
-    if (rows->weights != NULL)
-        TRY(device_download(pass->device, pass->weights, rows->weights, count * sizeof *pass->weights));
-    if (rows->number != NULL)
-        TRY(device_download(pass->device, pass->numbers, rows->number, count * sizeof *pass->numbers));
-    TRY(device_synchronize(pass->device));
-    rows->logits = pass->logits;
-    rows->labels = pass->labels;
-    if (rows->weights != NULL) rows->weights = pass->weights;
-    if (rows->number != NULL) rows->number = pass->numbers;
-    return OK;
-}
-
 Status weighted_ece_add(WeightedEcePass *pass, const LogitRows *rows)
 {
-    const WeightedEceSetup *setup = &pass->setup;
-    LogitRows here = *rows;
-    if (here.rows > setup->most_rows)
-        return fail(STATUS_INTERNAL, "%s: a batch of %lld rows; at most %lld were announced", setup->name,
-                    (long long)here.rows, (long long)setup->most_rows);
-    if (here.rows == 0) return OK;
-    if (pass->device != NULL) TRY(take_to_host(pass, &here));
-    TRY(logit_rows_check(setup->name, setup->classes, &here, pass->team));
-    const Logits logits = {.name = setup->name,
-                           .type = FLOAT32,
-                           .values = here.logits,
-                           .label_type = INT32,
-                           .labels = here.labels,
-                           .count = here.rows,
-                           .first = here.first,
-                           .number = here.number,
-                           .classes = setup->classes};
+    Logits logits;
+    const float *weights;
+    TRY(host_rows_take(&pass->rows, rows, pass->team, &logits, &weights));
 #pragma omp parallel for schedule(static) num_threads(pass->team)
-    for (int64_t row = 0; row < here.rows; ++row)
-        if (here.weights == NULL || here.weights[row] != 0)
+    for (int64_t row = 0; row < logits.count; ++row)
+        if (weights == NULL || weights[row] != 0)
             add_row(pass, &logits, row, &pass->work[omp_get_thread_num()]);
     return OK;
 }
