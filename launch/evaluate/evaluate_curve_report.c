@@ -17,17 +17,6 @@ double evaluation_curve_temperature(const EvaluationResult *result, int index)
     return round(result->curve[EVALUATE_TEST].temperature[index] * 1e9) / 1e9;
 }
 
-static void add_numbers(cJSON *object, const char *name, const double value[], int count, bool *ok)
-{
-    cJSON *list = cJSON_AddArrayToObject(object, name);
-    for (int i = 0; i < count; ++i) {
-        cJSON *item = isfinite(value[i]) ? cJSON_CreateNumber(value[i]) : cJSON_CreateNull();
-        if (cJSON_AddItemToArray(list, item)) continue;
-        cJSON_Delete(item);
-        *ok = false;
-    }
-}
-
 void report_curve_json(cJSON *root, const EvaluationResult *result, bool *ok)
 {
     report_curve_fill(cJSON_AddObjectToObject(root, "temperatures"), result, ok);
@@ -39,15 +28,15 @@ void report_curve_fill(cJSON *curve, const EvaluationResult *result, bool *ok)
     double temperature[TEMPERATURE_MOST];
     for (int i = 0; i < test->count; ++i)
         temperature[i] = evaluation_curve_temperature(result, i);
-    add_numbers(curve, "temperature", temperature, test->count, ok);
+    report_add_numbers(curve, "temperature", temperature, test->count, ok);
     for (int set = 0; set < sets_of(result); ++set) {
         const TemperatureSearch *of = &result->curve[set];
         cJSON *object = cJSON_AddObjectToObject(curve, set_names[set]);
-        add_numbers(object, "ece", of->ece, of->count, ok);
-        add_numbers(object, "nll", of->nll, of->count, ok);
+        report_add_numbers(object, "ece", of->ece, of->count, ok);
+        report_add_numbers(object, "nll", of->nll, of->count, ok);
         report_add_number(object, "accuracy", of->accuracy, ok);
         if (set == EVALUATE_TEST && result->has_bleu)
-            add_numbers(object, "bleu", result->bleu, of->count, ok);
+            report_add_numbers(object, "bleu", result->bleu, of->count, ok);
     }
     if (!result->has_bleu) return;
     *ok = *ok && cJSON_AddStringToObject(curve, "search", result->bleu_search) != NULL &&

@@ -10,19 +10,7 @@ void report_inference_json(cJSON *stage, const InferenceCalibration *inference, 
     report_add_number(object, "ece", inference->ece, ok);
     report_add_number(object, "mean_confidence", inference->mean_confidence, ok);
     report_add_number(object, "accuracy", inference->accuracy, ok);
-    cJSON *bins = cJSON_AddArrayToObject(object, "bins");
-    for (int b = 0; b < INFERENCE_BINS; ++b) {
-        const CalibrationBin *bin = &inference->bin[b];
-        cJSON *item = cJSON_CreateObject();
-        report_add_number(item, "lower", bin->lower, ok);
-        report_add_number(item, "upper", bin->upper, ok);
-        report_add_number(item, "count", (double)bin->count, ok);
-        report_add_number(item, "confidence", bin->confidence, ok);
-        report_add_number(item, "accuracy", bin->accuracy, ok);
-        if (cJSON_AddItemToArray(bins, item)) continue;
-        cJSON_Delete(item);
-        *ok = false;
-    }
+    report_add_bins(object, inference->bin, INFERENCE_BINS, NULL, ok);
 }
 
 void report_inference_print(const EvaluationResult *result, FILE *file)

@@ -8,18 +8,6 @@ static const char *const scheme_names[2] = {"equal_width", "equal_mass"};
 
 /* ---- JSON ---- */
 
-static void add_list(cJSON *object, const char *key, const double *number, int count, bool *ok)
-{
-    cJSON *list = cJSON_AddArrayToObject(object, key);
-    *ok = *ok && list != NULL;
-    for (int i = 0; i < count && *ok; ++i) {
-        cJSON *item = isfinite(number[i]) ? cJSON_CreateNumber(number[i]) : cJSON_CreateNull();
-        if (cJSON_AddItemToArray(list, item)) continue;
-        cJSON_Delete(item);
-        *ok = false;
-    }
-}
-
 static void add_smooth(cJSON *root, const MoreMeasures *more, bool *ok)
 {
     double at[MORE_POINTS];
@@ -31,12 +19,12 @@ static void add_smooth(cJSON *root, const MoreMeasures *more, bool *ok)
     cJSON *curve = cJSON_AddObjectToObject(object, "curve");
     for (int i = 0; i < MORE_POINTS; ++i)
         at[i] = (double)i / (MORE_POINTS - 1);
-    add_list(curve, "confidence", at, MORE_POINTS, ok);
-    add_list(curve, "accuracy", more->accuracy, MORE_POINTS, ok);
-    add_list(curve, "density", more->density, MORE_POINTS, ok);
+    report_add_numbers(curve, "confidence", at, MORE_POINTS, ok);
+    report_add_numbers(curve, "accuracy", more->accuracy, MORE_POINTS, ok);
+    report_add_numbers(curve, "density", more->density, MORE_POINTS, ok);
     if (more->replicates < 1) return;
-    add_list(curve, "lower", more->lower, MORE_POINTS, ok);
-    add_list(curve, "upper", more->upper, MORE_POINTS, ok);
+    report_add_numbers(curve, "lower", more->lower, MORE_POINTS, ok);
+    report_add_numbers(curve, "upper", more->upper, MORE_POINTS, ok);
     report_add_number(curve, "level", MORE_LEVEL, ok);
     report_add_number(curve, "resamples", (double)more->replicates, ok);
 }
@@ -91,9 +79,7 @@ static void add_kernel(cJSON *root, const KernelError *kernel, bool *ok)
         report_add_number(item, "standard_error", test->standard_error, ok);
         report_add_number(item, "z", test->z, ok);
         report_add_number(item, "p", test->p, ok);
-        if (cJSON_AddItemToArray(tests, item)) continue;
-        cJSON_Delete(item);
-        *ok = false;
+        report_add_item(tests, item, ok);
     }
 }
 
@@ -111,9 +97,7 @@ static void add_worst(cJSON *root, const EvaluationResult *result, const MoreMea
         report_add_number(item, "share", (double)of->samples / (double)result->samples, ok);
         report_add_number(item, "mean_probability", of->mean_probability, ok);
         report_add_number(item, "accuracy", of->accuracy, ok);
-        if (cJSON_AddItemToArray(list, item)) continue;
-        cJSON_Delete(item);
-        *ok = false;
+        report_add_item(list, item, ok);
     }
 }
 

@@ -76,6 +76,40 @@ void report_add_temperature(cJSON *object, const char *key, double value, bool *
     *ok = *ok && cJSON_AddRawToObject(object, key, text) != NULL;
 }
 
+void report_add_item(cJSON *list, cJSON *item, bool *ok)
+{
+    if (cJSON_AddItemToArray(list, item)) return;
+    cJSON_Delete(item);
+    *ok = false;
+}
+
+void report_add_numbers(cJSON *object, const char *key, const double number[], int count, bool *ok)
+{
+    cJSON *list = cJSON_AddArrayToObject(object, key);
+    *ok = *ok && list != NULL;
+    for (int i = 0; i < count && *ok; ++i)
+        report_add_item(list, isfinite(number[i]) ? cJSON_CreateNumber(number[i]) : cJSON_CreateNull(), ok);
+}
+
+void report_add_bins(cJSON *object, const CalibrationBin bin[], int bins, const double (*consistency)[2],
+                     bool *ok)
+{
+    cJSON *list = cJSON_AddArrayToObject(object, "bins");
+    for (int b = 0; b < bins; ++b) {
+        cJSON *item = cJSON_CreateObject();
+        report_add_number(item, "lower", bin[b].lower, ok);
+        report_add_number(item, "upper", bin[b].upper, ok);
+        report_add_number(item, "count", (double)bin[b].count, ok);
+        report_add_number(item, "confidence", bin[b].confidence, ok);
+        report_add_number(item, "accuracy", bin[b].accuracy, ok);
+        if (consistency != NULL) {
+            report_add_number(item, "consistency_lower", consistency[b][0], ok);
+            report_add_number(item, "consistency_upper", consistency[b][1], ok);
+        }
+        report_add_item(list, item, ok);
+    }
+}
+
 /* How the intervals were made. */
 static void add_bootstrap(cJSON *root, const EvaluationResult *result, bool *ok)
 {
@@ -106,12 +140,8 @@ static void add_class_names(cJSON *root, const EvaluationResult *result, bool *o
 {
     if (result->class_name == NULL) return;
     cJSON *list = cJSON_AddArrayToObject(root, "class_names");
-    for (int64_t k = 0; k < result->classes && *ok; ++k) {
-        cJSON *item = cJSON_CreateString(result->class_name[k]);
-        if (cJSON_AddItemToArray(list, item)) continue;
-        cJSON_Delete(item);
-        *ok = false;
-    }
+    for (int64_t k = 0; k < result->classes && *ok; ++k)
+        report_add_item(list, cJSON_CreateString(result->class_name[k]), ok);
 }
 
 static void add_notes(cJSON *root, const EvaluationResult *result, bool *ok)
@@ -119,12 +149,8 @@ static void add_notes(cJSON *root, const EvaluationResult *result, bool *ok)
     EvaluationNotes notes;
     evaluation_notes(result, &notes);
     cJSON *list = cJSON_AddArrayToObject(root, "notes");
-    for (int i = 0; i < notes.count; ++i) {
-        cJSON *item = cJSON_CreateString(notes.text[i]);
-        if (cJSON_AddItemToArray(list, item)) continue;
-        cJSON_Delete(item);
-        *ok = false;
-    }
+    for (int i = 0; i < notes.count; ++i)
+        report_add_item(list, cJSON_CreateString(notes.text[i]), ok);
     *ok = *ok && list != NULL;
     char all[EVALUATION_MOST_NOTES * (sizeof notes.text[0] + 2)] =
         ""; /* as one text, for readers of earlier files */
@@ -150,29 +176,6 @@ static Measured stage_of(const EvaluationResult *result, int stage)
 {
     return (Measured){&result->measured[stage], result->has_intervals ? &result->interval[stage] : NULL,
                       result->has_more ? &result->more[stage] : NULL};
-}
-
-static void add_bins(cJSON *object, const Measured *of, bool *ok)
-{
-    const Calibration *measured = of->measured;
-    cJSON *bins = cJSON_AddArrayToObject(object, "bins");
-    for (int b = 0; b < measured->bins; ++b) {
-        const CalibrationBin *bin = &measured->bin[b];
-        cJSON *item = cJSON_CreateObject();
-        report_add_number(item, "lower", bin->lower, ok);
-        report_add_number(item, "upper", bin->upper, ok);
-        report_add_number(item, "count", (double)bin->count, ok);
-        report_add_number(item, "confidence", bin->confidence, ok);
-        report_add_number(item, "accuracy", bin->accuracy, ok);
-        if (of->more != NULL) {
-            report_add_number(item, "consistency_lower", of->more->consistency[b][0], ok);
-            report_add_number(item, "consistency_upper", of->more->consistency[b][1], ok);
-        }
-        if (!cJSON_AddItemToArray(bins, item)) {
-            cJSON_Delete(item);
-            *ok = false;
-        }
-    }
 }
 
 static void add_intervals(cJSON *object, const Measured *of, bool *ok)
@@ -207,7 +210,8 @@ static void add_measured(cJSON *object, const EvaluationResult *result, const Me
     cJSON *s99 = cJSON_AddObjectToObject(object, "s99");
     report_add_number(s99, "fraction", measured->s99_fraction, ok);
     report_add_number(s99, "accuracy", measured->s99_accuracy, ok);
-    add_bins(object, of, ok);
+    report_add_bins(object, measured->bin, measured->bins, of->more != NULL ? of->more->consistency : NULL,
+                    ok);
     if (of->more != NULL) report_more_json(object, result, of->more, ok);
     add_intervals(object, of, ok);
 }
@@ -246,10 +250,7 @@ static void add_recalibrations(cJSON *root, const EvaluationResult *result, bool
         report_add_number(item, "accuracy", 1 - recalibrated->measured.error, ok);
         report_add_number(item, "missing_classes", (double)recalibrated->missing, ok);
         add_measured(item, result, &of, ok);
-        if (!cJSON_AddItemToArray(list, item)) {
-            cJSON_Delete(item);
-            *ok = false;
-        }
+        report_add_item(list, item, ok);
     }
 }
 

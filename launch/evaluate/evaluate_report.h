@@ -13,6 +13,12 @@ enum { REPORT_TITLE = 22, REPORT_CELL = 64 };
 void report_add_number(cJSON *object, const char *key, double value, bool *ok);
 /* A temperature of the grid, whose double is a sum of steps: 1.8, not 1.8000000000000005. */
 void report_add_temperature(cJSON *object, const char *key, double value, bool *ok);
+/* Takes the item, which may be NULL. */
+void report_add_item(cJSON *list, cJSON *item, bool *ok);
+void report_add_numbers(cJSON *object, const char *key, const double number[], int count, bool *ok);
+/* consistency: ends of each bin's consistency bar; NULL: none. */
+void report_add_bins(cJSON *object, const CalibrationBin bin[], int bins, const double (*consistency)[2],
+                     bool *ok);
 /* So many decimals, but of a small number three digits, whatever their place. */
 int report_decimals(double value, int decimals);
 /* "-": it has no value. */
