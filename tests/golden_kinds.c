@@ -4,9 +4,9 @@
 
 /* A kind of which no suite knows makes test_golden fail, so that nobody takes a set for checked which is not. */
 static const GoldenKind kinds[] = {
-    {"beam_search", NULL, "test_beam_search", NULL},
-    {"beam_brute_force", NULL, "test_beam_search", NULL},
-    {"beam_search_table", NULL, "test_beam_search", NULL},
+    {"beam_search", NULL, "test_golden_search", NULL},
+    {"beam_brute_force", NULL, "test_golden_search", NULL},
+    {"beam_search_table", NULL, "test_golden_search", NULL},
     {"bleu_corpus", NULL, "test_bleu", NULL}, /* its chrF: test_bleu_chrf_ter */
     {"bleu_multi_ref", NULL, "test_bleu", NULL},
     {"bleu_sentence", NULL, "test_bleu", NULL},
