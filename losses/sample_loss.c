@@ -1,6 +1,6 @@
 #include "losses/sample_loss.h"
 
-#include "losses/exponential.h"
+#include "losses/vector_math.h"
 
 #include <math.h>
 
@@ -43,14 +43,14 @@ Sample sample_softmax(double row[], int64_t classes, int64_t label)
 
     /* The sums leave out the label and the prediction, to be added where they belong: 1 - p of either is then
      * the sum of what it consists of, and the logarithm of the whole is log1p of what exceeds 1. */
-    const double label_exponential = exponential(-label_below);
-    const double prediction_exponential = exponential(row[prediction] - highest); /* 1, or NaN */
+    const double label_exponential = number_exp(-label_below);
+    const double prediction_exponential = number_exp(row[prediction] - highest); /* 1, or NaN */
     row[y] = -INFINITY;
     row[prediction] = -INFINITY;
     double rest = 0, squares = 0;
 #pragma omp simd reduction(+ : rest, squares)
     for (int64_t k = 0; k < classes; ++k) {
-        const double e = exponential(row[k] - highest);
+        const double e = number_exp(row[k] - highest);
         rest += e;
         squares += e * e;
         row[k] = e;

@@ -154,34 +154,56 @@ DOUBLES_INLINE Doubles doubles_exp2(Doubles y)
     return doubles_of_bits(doubles_bits(p) + (doubles_bits(shifted) << 52));
 }
 
-/* e^z for z <= 0. Where the true value is below the smallest normal number the result is 0 if the nearest
- * double is (z < -745.13...), else about 2^-1021. */
-DOUBLES_INLINE Doubles doubles_exp(Doubles z)
+/* e^x for x in [-708, 0], within 2 units in the last place, exact at 0; NaN gives NaN. Defined for vectors and for
+ * numbers by the same operations, so with the same bits; compilers make vector instructions of a loop over numbers
+ * (their own exp would need flags that also forbid NaN).
+ * x = whole log 2 + rest, |rest| <= log(2) / 2. Adding 1.5 2^52 rounds to an integer, which then stands in the lowest
+ * bits; log 2 is given as a sum of two, the first with enough zeros at its end that the product with `whole` is exact.
+ * Then Taylor's series, of which the first term left out is below 2^-60; `whole` is added to its exponent. */
+#define EXP_DEFINE(NAME, NUMBER, BITS)                                                                       \
+    DOUBLES_INLINE NUMBER NAME(NUMBER x)                                                                     \
+    {                                                                                                        \
+        const NUMBER zero = {0};                                                                             \
+        const NUMBER shifted = x * 0x1.71547652b82fep0 + 0x1.8p52;                                           \
+        const NUMBER whole = shifted - 0x1.8p52;                                                             \
+        const NUMBER rest = (x - whole * 0x1.62e42fefa0000p-1) - whole * 0x1.cf79abc9e3b39p-40;              \
+        NUMBER series = zero + 1.0 / 6227020800.0;                                                           \
+        series = series * rest + 1.0 / 479001600.0;                                                          \
+        series = series * rest + 1.0 / 39916800.0;                                                           \
+        series = series * rest + 1.0 / 3628800.0;                                                            \
+        series = series * rest + 1.0 / 362880.0;                                                             \
+        series = series * rest + 1.0 / 40320.0;                                                              \
+        series = series * rest + 1.0 / 5040.0;                                                               \
+        series = series * rest + 1.0 / 720.0;                                                                \
+        series = series * rest + 1.0 / 120.0;                                                                \
+        series = series * rest + 1.0 / 24.0;                                                                 \
+        series = series * rest + 1.0 / 6.0;                                                                  \
+        series = series * rest + 0.5;                                                                        \
+        series = series * rest + 1.0;                                                                        \
+        series = series * rest + 1.0;                                                                        \
+        BITS bits, exponent;                                                                                 \
+        memcpy(&bits, &series, sizeof bits);                                                                 \
+        memcpy(&exponent, &shifted, sizeof exponent);                                                        \
+        bits += exponent << 52;                                                                              \
+        memcpy(&series, &bits, sizeof series);                                                               \
+        return series;                                                                                       \
+    }
+EXP_DEFINE(doubles_exp_normal, Doubles, DoublesUnsigned)
+EXP_DEFINE(number_exp_normal, double, uint64_t)
+#undef EXP_DEFINE
+
+/* e^x for x <= 0. The two differ only below -708, where results would soon be subnormal, which is slow:
+ * doubles_exp, of evaluation, gives e^-708 down to -745.13..., and 0 below, where the nearest double is 0: a probability
+ * is 0 where it should be. number_exp, of training, saves that effort and gives 0. */
+#define EXP_SMALLEST (-708.0)
+DOUBLES_INLINE Doubles doubles_exp(Doubles x)
 {
-    const double log2_e_high = 0x1.71547652b82fep0, log2_e_low = 0x1.777d0ffda0d24p-56;
-    const Doubles limited = doubles_maximum(z, doubles_all(-707.7));
-    /* y = z log2(e) in two parts: the rounding of the product comes back as the correction. */
-    const Doubles shifter = doubles_all(0x1.8p52);
-    const Doubles shifted = limited * log2_e_high + shifter;
-    const Doubles n = shifted - shifter;
-    /* z - n ln2, ln2 in two parts, is exact to the last bits; times log2(e) it is the fraction. */
-    const Doubles rest = (limited - n * 0x1.62e42fefa3800p-1) - n * 0x1.ef35793c76730p-45;
-    const Doubles f = rest * log2_e_high + rest * log2_e_low;
-    Doubles p = doubles_all(0x1.e9ec1fcb69a7fp-32);
-    p = p * f + 0x1.e6228acd1c6e5p-28;
-    p = p * f + 0x1.b524ebd13a55fp-24;
-    p = p * f + 0x1.62bfc2c86d700p-20;
-    p = p * f + 0x1.ffcbfc6da6ed1p-17;
-    p = p * f + 0x1.430913112c61bp-13;
-    p = p * f + 0x1.5d87fe78a3f9cp-10;
-    p = p * f + 0x1.3b2ab6fb9f1a5p-7;
-    p = p * f + 0x1.c6b08d704a0c6p-5;
-    p = p * f + 0x1.ebfbdff82c5aep-3;
-    p = p * f + 0x1.62e42fefa39efp-1;
-    p = p * f + 1.0;
-    const Doubles e = doubles_of_bits(doubles_bits(p) + (doubles_bits(shifted) << 52));
-    return doubles_of_bits(doubles_bits(e) & ~doubles_above(doubles_all(-745.1332191019412), z));
+    const Doubles smallest = doubles_all(EXP_SMALLEST);
+    const Doubles e = doubles_exp_normal(doubles_select(doubles_above(smallest, x), smallest, x));
+    return doubles_of_bits(doubles_bits(e) & ~doubles_above(doubles_all(-745.1332191019412), x));
 }
+
+DOUBLES_INLINE double number_exp(double x) { return x < EXP_SMALLEST ? 0.0 : number_exp_normal(x); }
 
 /* log(v) for normal v > 0: v = 2^k m with m in [sqrt(1/2), sqrt(2)), log m = 2 atanh((m - 1) / (m + 1)).
  * Relative error a few 1e-16. Exact at 1. */
