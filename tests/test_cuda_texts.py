@@ -83,6 +83,23 @@ class CudaTexts(Suite):
         small = ("steps=2", "dataset.train_limit=40", "dataset.validation_limit=4", "dataset.test_limit=6", "batch_shapes=1")
         run, other = self.train(self.pairs, "device=cpu", *small), self.on_cuda(self.pairs, *small)
         self.assertAlike(run, other, 2e-3)
+        self.assertScores(other)
+
+    def assertScores(self, run):
+        """Scores are recorded, and what cannot be is scored without, with a warning; the same bits."""
+        files = []
+        for side in ("en", "de"):
+            with open(f"{self.scratch}/pairs/test.{side}", encoding="utf-8") as file:
+                files.append(self.write(f"few.{side}", "".join(file.readlines()[:3])))
+        said = []
+        for environment in ({}, {"PLUMB_TEST_RECORD_MOST": "20"}):
+            command = [ON_HOST, "score", run, "--source", files[0], "--target", files[1], "--longest", "16"]
+            job = jobs.Job([], environment=dict(AS_A_GPU, **environment), command=command).wait()
+            self.assertEnds(job, 0)
+            self.assertEqual(job.errors.count("warning: scoring cannot be recorded"), int(bool(environment)), self.said(job))
+            said.append(job.output)
+        self.assertEqual(said[0], said[1])
+        self.assertEqual(said[0].count("\n"), 3)
 
     def test_trees_whose_recording_is_replayed(self):
         """Several epochs of batches of other heights, launched from one recording."""

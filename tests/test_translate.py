@@ -410,6 +410,10 @@ class Translate(Suite):
         job = Job(["score", self.run_folder, "--source", f"{self.scratch}/one", "--target", f"{self.scratch}/two"]).wait()
         self.assertEnds(job, INPUT)
         self.assertIn("one has 1 line, and", job.errors)
+        self.write("one", "dog\n" + " " * (1 << 22) + "dog\n")
+        job = Job(["score", self.run_folder, "--source", f"{self.scratch}/one", "--target", f"{self.scratch}/two"]).wait()
+        self.assertEnds(job, INPUT)
+        self.assertIn("one, line 2 has more than 4194304 bytes", job.errors)
 
     def test_another_vocabulary_is_refused(self):
         """A checkpoint goes with its subwords."""

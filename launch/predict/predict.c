@@ -14,8 +14,7 @@
 #include <unistd.h>
 
 enum {
-    ROUND_BYTES = 1 << 25, /* of lines that are shared out at a time, for each rank */
-    IDLE_SECONDS = 20      /* other ranks hear of rank 0 at least so often while there is no input */
+    ROUND_BYTES = 1 << 25 /* of lines that are shared out at a time, for each rank */
 };
 
 typedef struct {
@@ -81,20 +80,14 @@ static Status add_input(SharedLines *lines, const ListedInput *input)
                             text_span(input->file), second);
 }
 
-/* How long the others wait for rank 0's inputs at most: well before they would take it for lost. */
-static double idle_seconds(const Prediction *p)
-{
-    const double third = predictor_timeout(p->predictor) / 3;
-    return third < IDLE_SECONDS ? third : IDLE_SECONDS;
-}
-
-/* Rank 0: what is there, but for the first input, which is waited for. None after idle_seconds, so that the others know that it
+/* Rank 0: what is there, but for the first input, which is waited for. None after a while, so that the others know that it
  * lives. */
-static Status read_round(const Prediction *p, SharedLines *lines)
+static Status read_round(void *of, SharedLines *lines)
 {
+    const Prediction *p = of;
     const size_t ranks = (size_t)p->world->size, ahead = (size_t)predictor_inputs(p->predictor)->ahead;
     const size_t most = (size_t)p->options->predictor.inputs.rows * ahead * ranks;
-    const double began = progress_clock(), idle = idle_seconds(p);
+    const double began = progress_clock(), idle = shared_lines_idle_seconds(predictor_timeout(p->predictor));
     for (size_t bytes = 0;
          lines->count < most && bytes < ROUND_BYTES * ranks && !input_list_ended(p->list);) {
         ListedInput input;
@@ -138,8 +131,9 @@ static Status set_prediction(const Prediction *p, const Predictions *all, int64_
 }
 
 /* This rank's inputs, but for those that have a problem already. */
-static Status predict_share(const Prediction *p, SharedLines *lines, const int rank[])
+static Status predict_share(void *of, SharedLines *lines, const int rank[])
 {
+    const Prediction *p = of;
     PredictorInput *inputs;
     Predictions all = {.count = 0};
     int64_t count = 0;
@@ -179,8 +173,9 @@ static Status write_failure(Prediction *p, const SharedLine *line)
     return status;
 }
 
-static Status write_round(Prediction *p, const SharedLines *lines)
+static Status write_round(void *of, const SharedLines *lines)
 {
+    Prediction *p = of;
     for (size_t i = 0; i < lines->count; ++i, ++p->written) {
         const SharedLine *line = &lines->line[i];
         if (line->result == NULL)
@@ -192,28 +187,10 @@ static Status write_round(Prediction *p, const SharedLines *lines)
     return line_writer_flush(p->writer);
 }
 
-/* Collective. *ended: that was the last one. */
-static Status predict_round(Prediction *p, bool *ended)
+static bool is_over(const void *of)
 {
-    World *world = p->world;
-    SharedLines lines = {.line = NULL};
-    int *rank = NULL;
-    Status status = world->rank == 0 ? read_round(p, &lines) : OK;
-    TRY_ELSE(done, comm_agree(world, status));
-    TRY_ELSE(done, shared_lines_spread(world, p->collective, &lines));
-    status = memory_new(&rank, lines.count + 1, sizeof *rank, "inputs");
-    if (status == OK) status = shared_lines_deal(world, &lines, rank);
-    if (status == OK) status = predict_share(p, &lines, rank);
-    TRY_ELSE(done, comm_agree(world, status));
-    TRY_ELSE(done, shared_lines_collect(world, p->collective, &lines));
-    status = world->rank == 0 ? write_round(p, &lines) : OK;
-    TRY_ELSE(done, comm_agree(world, status));
-    const bool mine = world->rank == 0 && (line_writer_closed(p->writer) || input_list_ended(p->list));
-    status = comm_any(world, mine, ended);
-done:
-    free(rank);
-    shared_lines_free(&lines);
-    return status;
+    const Prediction *p = of;
+    return line_writer_closed(p->writer) || input_list_ended(p->list);
 }
 
 /* ---- all ---- */
@@ -229,11 +206,12 @@ static Status judge(const Prediction *p)
 Status predict(World *world, const PredictOptions *options)
 {
     Prediction p = {.options = options, .world = world};
+    const SharedWork work = {&p, read_round, predict_share, write_round, is_over};
     Status status;
     (void)signal(SIGPIPE, SIG_IGN); /* a reader that has gone is an end, not an accident */
     TRY_ELSE(done, open_all(&p));
     for (bool ended = false; !ended;)
-        TRY_ELSE(done, predict_round(&p, &ended));
+        TRY_ELSE(done, shared_lines_round(world, p.collective, &work, &ended));
     status = comm_agree(world, world->rank == 0 ? judge(&p) : OK);
 done:
     close_all(&p);

@@ -1,42 +1,12 @@
 #include "launch/search/decoder.h"
 
-#include "engine/base/log.h"
 #include "engine/base/memory.h"
 #include "engine/device/collective.h"
+#include "launch/search/decoder_programs.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum {
-    SHORTEST = 8,                /* about the least padded length of a source */
-    ENCODE_PLACES_CPU = 1024,    /* padded tokens of a program that encodes */
-    ENCODE_PLACES_CUDA = 8192,   /* more rows keep a GPU busy */
-    DETERMINISTIC_PLACES = 512,  /* of the one size that there is then */
-    DETERMINISTIC_SENTENCES = 8, /* and of steps: rows of so many sentences */
-    MOST_LENGTHS = 96,           /* four for each doubling of SHORTEST */
-    MOST_SIZES = 80,
-    MOST_PROGRAMS = 3 * MOST_LENGTHS + 2 * MOST_SIZES
-};
-
-typedef enum { ENCODE, STEP } ProgramKind;
-
-/* Encoding: sentences x length. A step: sentences of `each` rows. */
-typedef struct {
-    ProgramKind kind;
-    int64_t sentences, length, each;
-    Graph *graph;
-    Plan *plan;
-    Recording recording;
-    /* Inputs of encoding: */
-    Value source, source_length, slot;
-    /* Inputs of a step; source_length is of all slots: */
-    Value token, position, table, sentence, temperature, forced, banned_start, banned;
-    /* Results of a step: */
-    BestTokens best;
-    Value logits;
-} DecoderProgram;
 
 struct Decoder {
     DecoderOptions options;
@@ -45,8 +15,7 @@ struct Decoder {
     Store *store;
     Arena *arena;
     Collective *collective;
-    DecoderProgram program[MOST_PROGRAMS];
-    int programs;
+    DecoderPrograms programs;
     int32_t *source_length; /* [memory_rows] */
     int32_t *memory;        /* [slots]: which row of the memories the slot's sentence has */
     int32_t *lineage;       /* [slots][beam][most_target]: which beam held each position */
@@ -61,199 +30,24 @@ struct Decoder {
 
 static const int32_t unused = -1;
 
-/* ---- graphs ---- */
-
-static void name_layer(char name[64], const char *what, int64_t layer)
-{
-    (void)snprintf(name, 64, "%s.%lld", what, (long long)layer);
-}
-
-static int memory_rows(const DecoderOptions *options)
-{
-    return options->kept > 0 ? options->kept : options->slots;
-}
-
-static Value memory_state(Graph *graph, const DecoderOptions *options, int64_t layer)
-{
-    char name[64];
-    name_layer(name, "search.memory", layer);
-    return graph_transient_state(
-        graph, name,
-        shape_of(options->compute, 3,
-                 (int64_t[]){memory_rows(options), options->most_source, 2 * options->network.width}),
-        (Init){INIT_ZEROS, 0});
-}
-
-static Value cache_state(Graph *graph, const DecoderOptions *options, int64_t layer)
-{
-    char name[64];
-    name_layer(name, "search.cache", layer);
-    return graph_transient_state(graph, name,
-                                 shape_of(options->compute, 3,
-                                          (int64_t[]){(int64_t)options->slots * options->beam,
-                                                      options->most_target, 2 * options->network.width}),
-                                 (Init){INIT_ZEROS, 0});
-}
-
-static Value integers(Graph *graph, const char *name, int rank, int64_t first, int64_t second)
-{
-    return graph_input(graph, name, shape_of(INT32, rank, (int64_t[]){first, second}));
-}
-
-static void build_encode(const DecoderOptions *options, DecoderProgram *program)
-{
-    Graph *graph = program->graph;
-    const Transformer *network = &options->network;
-    program->source = integers(graph, "source", 2, program->sentences, program->length);
-    program->source_length = integers(graph, "source_length", 1, program->sentences, 0);
-    program->slot = integers(graph, "slot", 1, program->sentences, 0);
-    const Value memory = transformer_encoder(graph, network, program->source, program->source_length);
-    for (int64_t layer = 0; layer < network->layers; ++layer)
-        graph_keep(graph, place_sequences(graph, transformer_memory(graph, network, layer, memory),
-                                          memory_state(graph, options, layer), program->slot));
-}
-
-static void build_step(const DecoderOptions *options, DecoderProgram *program, Value memory[], Value cache[])
-{
-    Graph *graph = program->graph;
-    const Transformer *network = &options->network;
-    const int64_t rows = program->sentences * program->each;
-    for (int64_t layer = 0; layer < network->layers; ++layer) {
-        memory[layer] = memory_state(graph, options, layer);
-        cache[layer] = cache_state(graph, options, layer);
-    }
-    program->token = integers(graph, "token", 1, rows, 0);
-    program->position = integers(graph, "position", 1, rows, 0);
-    program->table = integers(graph, "table", 2, rows, options->most_target);
-    program->sentence = integers(graph, "sentence", 1, program->sentences, 0);
-    program->source_length = integers(graph, "source_length", 1, memory_rows(options), 0);
-    const TransformerStep step = {.token = program->token,
-                                  .position = program->position,
-                                  .table = program->table,
-                                  .sentence = program->sentence,
-                                  .source_length = program->source_length,
-                                  .memory = memory,
-                                  .cache = cache};
-    program->logits = transformer_logits(graph, network, transformer_step(graph, network, &step));
-    if (options->candidates == 0) {
-        graph_keep(graph, program->logits);
-        return;
-    }
-    program->temperature = graph_input(graph, "temperature", shape_of(FLOAT32, 1, (int64_t[]){1}));
-    program->forced = integers(graph, "forced", 1, rows, 0);
-    program->banned_start = integers(graph, "banned_start", 1, rows + 1, 0);
-    program->banned = integers(graph, "banned", 1, rows * options->most_banned, 0);
-    program->best = best_tokens(graph, program->logits,
-                                (BestTokens){.count = options->candidates,
-                                             .temperature = program->temperature,
-                                             .forced = program->forced,
-                                             .banned_start = program->banned_start,
-                                             .banned = program->banned});
-    graph_keep(graph, program->best.token);
-    graph_keep(graph, program->best.logit);
-    graph_keep(graph, program->best.scale);
-}
-
-static Status build(const DecoderOptions *options, DecoderProgram *program)
-{
-    Value *values; /* memories and caches of the layers */
-    TRY(graph_create(GRAPH_EVALUATE, options->compute, &program->graph));
-    if (program->kind == ENCODE) {
-        build_encode(options, program);
-    } else {
-        TRY(memory_new(&values, 2 * (size_t)options->network.layers, sizeof *values, "layers of a decoder"));
-        build_step(options, program, values, values + options->network.layers);
-        free(values);
-    }
-    if (options->fuse) (void)graph_fuse(program->graph);
-    return graph_finish(program->graph);
-}
-
-/* ---- sizes ---- */
-
-static Status add_program(Decoder *decoder, ProgramKind kind, int64_t sentences, int64_t length, int64_t each)
-{
-    for (int i = 0; i < decoder->programs; ++i) {
-        const DecoderProgram *other = &decoder->program[i];
-        if (other->kind == kind && other->sentences == sentences && other->length == length &&
-            other->each == each)
-            return OK;
-    }
-    if (decoder->programs == MOST_PROGRAMS)
-        return fail(STATUS_INTERNAL, "a decoder has more than %d programs", MOST_PROGRAMS);
-    DecoderProgram *program = &decoder->program[decoder->programs++];
-    *program = (DecoderProgram){.kind = kind, .sentences = sentences, .length = length, .each = each};
-    return build(&decoder->options, program);
-}
-
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-/* How far the sizes between one and its half are apart. A program on the CPU costs little, and padding is work; on a GPU each
- * is a recording, and rows that are not used cost less. */
-static int eighths_apart(const Decoder *decoder, int on_gpu)
-{
-    return device_kind(decoder->device) == DEVICE_CPU ? 1 : on_gpu;
-}
-
-/* A full program, one of a quarter of its sentences and one of a sentence. */
-static Status add_encoders_of(Decoder *decoder, int64_t length)
-{
-    const DecoderOptions *options = &decoder->options;
-    int64_t places = device_kind(decoder->device) == DEVICE_CPU ? ENCODE_PLACES_CPU : ENCODE_PLACES_CUDA;
-    if (options->deterministic) places = DETERMINISTIC_PLACES;
-    const int64_t most = places / length > 1 ? places / length : 1;
-    if (options->deterministic) return add_program(decoder, ENCODE, most, length, 0);
-    const int64_t all = smaller(most, memory_rows(options));
-    TRY(add_program(decoder, ENCODE, all, length, 0));
-    TRY(add_program(decoder, ENCODE, (all + 3) / 4, length, 0));
-    return add_program(decoder, ENCODE, 1, length, 0);
-}
-
-/* Lengths from the longest to its half, and so on. */
-static Status add_encoders(Decoder *decoder)
-{
-    for (int64_t whole = decoder->options.most_source;; whole = (whole + 1) / 2) {
-        for (int eighths = 8; eighths > 4; eighths -= eighths_apart(decoder, 4)) {
-            const int64_t length = (whole * eighths + 7) / 8;
-            TRY(add_encoders_of(decoder, length));
-            if (length <= SHORTEST) return OK;
-        }
-    }
-}
-
-/* All slots and less of them, down to one sentence. */
-static Status add_steps(Decoder *decoder)
-{
-    const DecoderOptions *options = &decoder->options;
-    const int64_t most = options->deterministic ? DETERMINISTIC_SENTENCES : options->slots;
-    for (int64_t whole = most; whole >= 1; whole /= 2) {
-        for (int eighths = 8; eighths > 4; eighths -= eighths_apart(decoder, 2)) {
-            const int64_t size = (whole * eighths + 7) / 8;
-            TRY(add_program(decoder, STEP, size, 0, options->beam));
-            TRY(add_program(decoder, STEP, size, 0, 1));
-            if (options->deterministic) return OK;
-        }
-    }
-    return OK;
-}
-
 static Status make_plans(Decoder *decoder)
 {
-    const Graph *graph[MOST_PROGRAMS];
-    for (int i = 0; i < decoder->programs; ++i)
-        graph[i] = decoder->program[i].graph;
-    TRY(store_create(decoder->device, graph, decoder->programs, 0, &decoder->store));
+    const Graph *graph[DECODER_MOST_PROGRAMS];
+    DecoderPrograms *programs = &decoder->programs;
+    for (int i = 0; i < programs->count; ++i)
+        graph[i] = programs->program[i].planned.graph;
+    TRY(store_create(decoder->device, graph, programs->count, 0, &decoder->store));
     TRY(arena_create(decoder->device, &decoder->arena));
     TRY(collective_self(&decoder->collective));
-    for (int i = 0; i < decoder->programs; ++i) {
-        DecoderProgram *program = &decoder->program[i];
-        TRY(plan_create(program->graph, decoder->store, decoder->arena, decoder->collective,
-                        decoder->options.plan, &program->plan));
-        const PlanReport report = plan_report(program->plan);
+    for (int i = 0; i < programs->count; ++i) {
+        PlannedGraph *planned = &programs->program[i].planned;
+        TRY(plan_create(planned->graph, decoder->store, decoder->arena, decoder->collective,
+                        decoder->options.plan, &planned->plan));
+        const PlanReport report = plan_report(planned->plan);
         if (report.arena_bytes > decoder->report.arena_bytes)
             decoder->report.arena_bytes = report.arena_bytes;
     }
-    decoder->report.programs = decoder->programs;
+    decoder->report.programs = programs->count;
     decoder->report.packed_bytes = store_packed_bytes(decoder->store);
     for (int i = 0; i < store_count(decoder->store); ++i) {
         const StoreEntry *entry = store_at(decoder->store, i);
@@ -274,9 +68,9 @@ static Status make_room(Decoder *decoder)
 {
     const DecoderOptions *options = &decoder->options;
     int64_t sentences = 0, places = 0, rows = 0, steps = 0;
-    for (int i = 0; i < decoder->programs; ++i) {
-        const DecoderProgram *program = &decoder->program[i];
-        const bool encodes = program->kind == ENCODE;
+    for (int i = 0; i < decoder->programs.count; ++i) {
+        const DecoderProgram *program = &decoder->programs.program[i];
+        const bool encodes = program->kind == DECODER_ENCODES;
         if (encodes && program->sentences > sentences) sentences = program->sentences;
         if (encodes && program->sentences * program->length > places)
             places = program->sentences * program->length;
@@ -284,7 +78,7 @@ static Status make_room(Decoder *decoder)
         if (!encodes && program->sentences > steps) steps = program->sentences;
     }
     const int64_t candidates = options->candidates > 0 ? options->candidates : 1;
-    TRY(new_integers(&decoder->source_length, memory_rows(options)));
+    TRY(new_integers(&decoder->source_length, decoder_memory_rows(options)));
     TRY(new_integers(&decoder->memory, options->slots));
     TRY(new_integers(&decoder->lineage, (int64_t)options->slots * options->beam * options->most_target));
     TRY(new_integers(&decoder->older, (int64_t)options->beam * options->most_target));
@@ -330,7 +124,7 @@ static Status check_memory(const DecoderOptions *options, const Device *device)
                             (double)dtype_size(options->compute);
     const double rows = (double)options->slots * options->beam;
     const double caches = rows * options->most_target * position,
-                 memories = (double)memory_rows(options) * options->most_source * position,
+                 memories = (double)decoder_memory_rows(options) * options->most_source * position,
                  tables = 2 * rows * options->most_target * sizeof(int32_t);
     const bool cpu = device_kind(device) == DEVICE_CPU;
     const double has = cpu ? (double)memory_available() : (double)device_memory(device);
@@ -361,8 +155,7 @@ Status decoder_create(const DecoderOptions *options, Device *device, Decoder **o
                                        .most_target = options->most_target,
                                        .start = start,
                                        .step = step};
-    Status status = add_encoders(decoder);
-    if (status == OK) status = add_steps(decoder);
+    Status status = decoder_programs_build(&decoder->options, device_kind(device), &decoder->programs);
     if (status == OK) status = make_plans(decoder);
     if (status == OK) status = make_room(decoder);
     if (status != OK) {
@@ -376,11 +169,7 @@ Status decoder_create(const DecoderOptions *options, Device *device, Decoder **o
 void decoder_free(Decoder *decoder)
 {
     if (decoder == NULL) return;
-    for (int i = 0; i < decoder->programs; ++i) {
-        device_forget(decoder->device, &decoder->program[i].recording);
-        plan_free(decoder->program[i].plan);
-        graph_free(decoder->program[i].graph);
-    }
+    decoder_programs_free(decoder->device, &decoder->programs);
     collective_free(decoder->collective);
     arena_free(decoder->arena);
     store_free(decoder->store);
@@ -417,56 +206,11 @@ Status decoder_take_parameters(Decoder *decoder, const Store *from)
 const SearchNetwork *decoder_network(const Decoder *decoder) { return &decoder->network; }
 DecoderReport decoder_report(const Decoder *decoder) { return decoder->report; }
 
-/* ---- running ---- */
-
-static Status enqueue(void *plan) { return plan_run(plan); }
-
-/* What cannot be recorded is slower, but no reason to stop. */
-static Status run(Decoder *decoder, DecoderProgram *program)
-{
-    if (!decoder->options.record) return plan_run(program->plan);
-    const int64_t calls = program->recording.calls;
-    Status status = device_repeat(decoder->device, &program->recording, enqueue, program->plan);
-    if (status == OK || calls == 0 || program->recording.implementation != NULL) return status;
-    log_warning("a step of the search cannot be recorded, and runs without: %s", status_message(status));
-    status_free(status);
-    decoder->options.record = false;
-    return plan_run(program->plan);
-}
-
-static Status upload(Decoder *decoder, DecoderProgram *program, Value input, const void *data)
-{
-    return device_upload(decoder->device, plan_data(program->plan, input), data,
-                         shape_bytes(graph_shape(program->graph, input)));
-}
-
-static Status download(Decoder *decoder, DecoderProgram *program, Value result, void *data, int64_t rows)
-{
-    const Shape shape = graph_shape(program->graph, result);
-    return device_download(decoder->device, data, plan_data(program->plan, result),
-                           (size_t)(rows * shape_columns(shape)) * dtype_size(shape.type));
-}
-
 /* ---- encoding ---- */
 
-/* The program for the sentences that come next: of the shortest length that holds the first, the longest of them, and of the
- * fewest sentences that hold all that are left, or else of the most. */
-static DecoderProgram *choose_encoder(Decoder *decoder, int longest, int count)
+static Status run(Decoder *decoder, DecoderProgram *program)
 {
-    DecoderProgram *best = NULL;
-    for (int i = 0; i < decoder->programs; ++i) {
-        DecoderProgram *program = &decoder->program[i];
-        if (program->kind != ENCODE || program->length < longest) continue;
-        if (best == NULL || program->length < best->length) {
-            best = program;
-        } else if (program->length == best->length) {
-            const bool fits = program->sentences >= count, best_fits = best->sentences >= count;
-            if (fits && best_fits ? program->sentences < best->sentences
-                                  : program->sentences > best->sentences)
-                best = program;
-        }
-    }
-    return best;
+    return planned_run(decoder->device, &program->planned, "a step of the search", &decoder->options.record);
 }
 
 static Status encode(Decoder *decoder, DecoderProgram *program, const SearchStart *const starts[], int count)
@@ -483,9 +227,9 @@ static Status encode(Decoder *decoder, DecoderProgram *program, const SearchStar
         decoder->report.encoded_tokens += one->length;
     }
     decoder->report.encoded_places += program->sentences * length;
-    TRY(upload(decoder, program, program->source, decoder->ids));
-    TRY(upload(decoder, program, program->source_length, decoder->length));
-    TRY(upload(decoder, program, program->slot, decoder->slot));
+    TRY(planned_upload(decoder->device, &program->planned, program->source, decoder->ids));
+    TRY(planned_upload(decoder->device, &program->planned, program->source_length, decoder->length));
+    TRY(planned_upload(decoder->device, &program->planned, program->slot, decoder->slot));
     return run(decoder, program);
 }
 
@@ -505,12 +249,13 @@ static Status encode_all(Decoder *decoder, const SearchStart starts[], int count
     qsort(sorted, (size_t)count, sizeof *sorted, longest_first);
     Status status = OK;
     for (int first = 0; first < count && status == OK;) {
-        DecoderProgram *program = choose_encoder(decoder, sorted[first]->length, count - first);
+        DecoderProgram *program =
+            decoder_choose_encoder(&decoder->programs, sorted[first]->length, count - first);
         int together = 0;
         /* In another program than their own length's sentences might get other bits. */
         while (first + together < count && together < program->sentences &&
                (!decoder->options.deterministic ||
-                choose_encoder(decoder, sorted[first + together]->length, 1) == program))
+                decoder_choose_encoder(&decoder->programs, sorted[first + together]->length, 1) == program))
             ++together;
         status = encode(decoder, program, sorted + first, together);
         first += together;
@@ -583,16 +328,16 @@ static void fill_row(Decoder *decoder, const SearchStep *asked, const SearchRow 
 static Status upload_step(Decoder *decoder, DecoderProgram *program, double temperature)
 {
     const float value = (float)temperature;
-    TRY(upload(decoder, program, program->token, decoder->token));
-    TRY(upload(decoder, program, program->position, decoder->position));
-    TRY(upload(decoder, program, program->table, decoder->table));
-    TRY(upload(decoder, program, program->sentence, decoder->sentence));
-    TRY(upload(decoder, program, program->source_length, decoder->source_length));
+    TRY(planned_upload(decoder->device, &program->planned, program->token, decoder->token));
+    TRY(planned_upload(decoder->device, &program->planned, program->position, decoder->position));
+    TRY(planned_upload(decoder->device, &program->planned, program->table, decoder->table));
+    TRY(planned_upload(decoder->device, &program->planned, program->sentence, decoder->sentence));
+    TRY(planned_upload(decoder->device, &program->planned, program->source_length, decoder->source_length));
     if (decoder->options.candidates == 0) return OK;
-    TRY(upload(decoder, program, program->temperature, &value));
-    TRY(upload(decoder, program, program->forced, decoder->forced));
-    TRY(upload(decoder, program, program->banned_start, decoder->banned_start));
-    return upload(decoder, program, program->banned, decoder->banned);
+    TRY(planned_upload(decoder->device, &program->planned, program->temperature, &value));
+    TRY(planned_upload(decoder->device, &program->planned, program->forced, decoder->forced));
+    TRY(planned_upload(decoder->device, &program->planned, program->banned_start, decoder->banned_start));
+    return planned_upload(decoder->device, &program->planned, program->banned, decoder->banned);
 }
 
 static Status give_best(const Decoder *decoder, SearchStep *asked, int64_t from, int64_t to)
@@ -634,13 +379,15 @@ static Status run_step(Decoder *decoder, DecoderProgram *program, SearchStep *as
     TRY(upload_step(decoder, program, asked->temperature));
     TRY(run(decoder, program));
     if (decoder->options.candidates > 0) {
-        TRY(download(decoder, program, program->best.token, decoder->best_token, rows));
-        TRY(download(decoder, program, program->best.logit, decoder->best_logit, rows));
-        TRY(download(decoder, program, program->best.scale, decoder->scale, rows));
+        TRY(planned_download(decoder->device, &program->planned, program->best.token, decoder->best_token,
+                             rows));
+        TRY(planned_download(decoder->device, &program->planned, program->best.logit, decoder->best_logit,
+                             rows));
+        TRY(planned_download(decoder->device, &program->planned, program->best.scale, decoder->scale, rows));
         TRY(device_synchronize(decoder->device));
     }
     const size_t vocabulary = (size_t)decoder->network.vocabulary;
-    const char *logits = plan_data(program->plan, program->logits);
+    const char *logits = plan_data(program->planned.plan, program->logits);
     for (int64_t s = 0; s < count; ++s)
         for (int64_t i = 0; i < each && first[s] + i < asked->rows; ++i) {
             const SearchRow *row = &asked->row[first[s] + i];
@@ -655,21 +402,6 @@ static Status run_step(Decoder *decoder, DecoderProgram *program, SearchStep *as
     return decoder->options.candidates > 0 ? OK : device_synchronize(decoder->device);
 }
 
-/* The program of the fewest sentences that hold all, or else of the most. */
-static DecoderProgram *choose_step(Decoder *decoder, int64_t each, int count)
-{
-    DecoderProgram *best = NULL;
-    for (int i = 0; i < decoder->programs; ++i) {
-        DecoderProgram *program = &decoder->program[i];
-        if (program->kind != STEP || program->each != each) continue;
-        const bool fits = program->sentences >= count, best_fits = best != NULL && best->sentences >= count;
-        if (best == NULL ||
-            (fits && best_fits ? program->sentences < best->sentences : program->sentences > best->sentences))
-            best = program;
-    }
-    return best;
-}
-
 /* All sentences that begin, or all others: program after program. */
 static Status step_sentences(Decoder *decoder, SearchStep *asked, int first[], bool begin)
 {
@@ -677,7 +409,8 @@ static Status step_sentences(Decoder *decoder, SearchStep *asked, int first[], b
     for (int i = 0; i < asked->rows; ++i)
         if (asked->row[i].beam == 0 && (asked->row[i].position == 0) == begin) first[count++] = i;
     for (int done = 0; done < count;) {
-        DecoderProgram *program = choose_step(decoder, begin ? 1 : decoder->options.beam, count - done);
+        DecoderProgram *program =
+            decoder_choose_step(&decoder->programs, begin ? 1 : decoder->options.beam, count - done);
         const int together = count - done < program->sentences ? count - done : (int)program->sentences;
         TRY(run_step(decoder, program, asked, first + done, together));
         done += together;

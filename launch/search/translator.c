@@ -366,7 +366,7 @@ static Status add_hypothesis(const Translator *translator, const Job *job, int r
     Status status = append(&text, "", 0);
     if (status == OK) status = append_text(translator, job, rank, &text);
     cJSON *object = status == OK ? cJSON_CreateObject() : NULL;
-    if (object != NULL &&
+    if (status == OK &&
         !(cJSON_AddItemToArray(list, object) && cJSON_AddStringToObject(object, "text", text.data) &&
           cJSON_AddNumberToObject(object, "score", score_of(job, rank)) &&
           cJSON_AddNumberToObject(object, "log_probability", log_probability) &&

@@ -1,7 +1,7 @@
 #include "launch/translate/score.h"
 
 #include "engine/base/memory.h"
-#include "engine/plan/plan.h"
+#include "launch/search/planned_graph.h"
 #include "launch/train/progress.h"
 #include "launch/translate/shared_lines.h"
 #include "launch/translate/translation_run.h"
@@ -26,9 +26,7 @@ enum {
 /* Teacher forcing for pairs of one padded length. */
 typedef struct {
     int64_t pairs, length;
-    Graph *graph;
-    Plan *plan;
-    Recording recording;
+    PlannedGraph planned;
     Value source, source_length, target, forced, temperature, banned_start, banned;
     BestTokens best;
 } ScoreProgram;
@@ -58,29 +56,25 @@ typedef struct {
     LineReader *reader[2];
     char *held[2]; /* a line whose other side has not come yet */
     size_t held_size[2];
+    int64_t read; /* pairs */
     LineWriter *writer;
 } Scoring;
 
 /* ---- programs ---- */
 
-static Value integers(Graph *graph, const char *name, int rank, int64_t first, int64_t second)
-{
-    return graph_input(graph, name, shape_of(INT32, rank, (int64_t[]){first, second}));
-}
-
 static Status build(const Scoring *s, ScoreProgram *program)
 {
     const Transformer *network = &s->run.network;
     const int64_t pairs = program->pairs, length = program->length;
-    TRY(graph_create(GRAPH_EVALUATE, s->run.experiment.compute, &program->graph));
-    Graph *graph = program->graph;
-    program->source = integers(graph, "source", 2, pairs, length);
-    program->source_length = integers(graph, "source_length", 1, pairs, 0);
-    program->target = integers(graph, "target", 2, pairs, length);
-    program->forced = integers(graph, "forced", 1, pairs * length, 0);
+    TRY(graph_create(GRAPH_EVALUATE, s->run.experiment.compute, &program->planned.graph));
+    Graph *graph = program->planned.graph;
+    program->source = planned_integers(graph, "source", 2, pairs, length);
+    program->source_length = planned_integers(graph, "source_length", 1, pairs, 0);
+    program->target = planned_integers(graph, "target", 2, pairs, length);
+    program->forced = planned_integers(graph, "forced", 1, pairs * length, 0);
     program->temperature = graph_input(graph, "temperature", shape_of(FLOAT32, 1, (int64_t[]){1}));
-    program->banned_start = integers(graph, "banned_start", 1, pairs * length + 1, 0);
-    program->banned = integers(graph, "banned", 1, 1, 0);
+    program->banned_start = planned_integers(graph, "banned_start", 1, pairs * length + 1, 0);
+    program->banned = planned_integers(graph, "banned", 1, 1, 0);
     const Value memory = transformer_encoder(graph, network, program->source, program->source_length);
     const Value hidden = transformer_decoder(graph, network, memory, program->source_length, program->target);
     program->best = best_tokens(graph, transformer_logits(graph, network, hidden),
@@ -104,15 +98,15 @@ static Status make_programs(Scoring *s)
         program->pairs = PLACES / length > 1 ? PLACES / length : 1;
         ++s->programs;
         TRY(build(s, program));
-        graph[s->programs - 1] = program->graph;
+        graph[s->programs - 1] = program->planned.graph;
         if (length <= SHORTEST) break;
     }
     TRY(store_create(s->run.device, graph, s->programs, 0, &s->store));
     TRY(arena_create(s->run.device, &s->arena));
     TRY(collective_self(&s->self));
     for (int i = 0; i < s->programs; ++i)
-        TRY(plan_create(s->program[i].graph, s->store, s->arena, s->self, s->run.experiment.plan,
-                        &s->program[i].plan));
+        TRY(plan_create(s->program[i].planned.graph, s->store, s->arena, s->self, s->run.experiment.plan,
+                        &s->program[i].planned.plan));
     const size_t places = (size_t)(s->longest > PLACES ? s->longest : PLACES);
     TRY(memory_new(&s->ids_source, places, sizeof *s->ids_source, "a batch"));
     TRY(memory_new(&s->ids_target, places, sizeof *s->ids_target, "a batch"));
@@ -159,11 +153,8 @@ static Status open_all(Scoring *s)
 
 static void close_all(Scoring *s)
 {
-    for (int i = 0; i < s->programs; ++i) {
-        device_forget(s->run.device, &s->program[i].recording);
-        plan_free(s->program[i].plan);
-        graph_free(s->program[i].graph);
-    }
+    for (int i = 0; i < s->programs; ++i)
+        planned_free(s->run.device, &s->program[i].planned);
     collective_free(s->self);
     collective_free(s->collective);
     arena_free(s->arena);
@@ -186,18 +177,21 @@ static void close_all(Scoring *s)
 
 /* ---- pairs ---- */
 
-/* The next line of a side, as far as it is there, is held until its pair has both. number: of the line, from 1. */
-static Status hold(Scoring *s, int side, int64_t number)
+/* The next line of a side, as far as it is there, is held until its pair has both. */
+static Status hold(Scoring *s, int side)
 {
     Line line;
     bool got, changed;
     if (s->held[side] != NULL) return OK;
     TRY(line_reader_next(s->reader[side], false, &line, &got));
     if (!got) return OK;
+    const char *name = side == 0 ? s->options->source : s->options->target;
+    if (line.cut)
+        return fail(STATUS_INPUT, "%s, line %" PRId64 " has more than %d bytes", name, s->read + 1,
+                    LINE_MOST_BYTES);
     TRY(line_to_utf8(line.text, &s->held[side], &s->held_size[side], &changed));
     if (!changed) return OK;
-    return fail(STATUS_INPUT, "%s, line %" PRId64 " is no valid UTF-8, or has a NUL",
-                side == 0 ? s->options->source : s->options->target, number);
+    return fail(STATUS_INPUT, "%s, line %" PRId64 " is no valid UTF-8, or has a NUL", name, s->read + 1);
 }
 
 /* A side of which nothing has come yet, and something may; -1: both have ended. */
@@ -209,38 +203,39 @@ static int missing_side(const Scoring *s)
 }
 
 /* The next pair, if both of its lines are there. */
-static Status read_pair(Scoring *s, SharedLines *lines, int64_t *read, bool *got)
+static Status read_pair(Scoring *s, SharedLines *lines, bool *got)
 {
     *got = false;
     for (int side = 0; side < 2; ++side)
-        TRY(hold(s, side, *read + 1));
+        TRY(hold(s, side));
     for (int side = 0; side < 2; ++side)
         if (s->held[side] != NULL && s->held[1 - side] == NULL && line_reader_ended(s->reader[1 - side]))
             return fail(STATUS_INPUT, "%s has %" PRId64 " line%s, and %s has more",
-                        side == 0 ? s->options->target : s->options->source, *read, *read == 1 ? "" : "s",
+                        side == 0 ? s->options->target : s->options->source, s->read, s->read == 1 ? "" : "s",
                         side == 0 ? s->options->source : s->options->target);
     if (s->held[0] == NULL || s->held[1] == NULL) return OK;
-    TRY(shared_lines_add(lines, *read, (TextSpan){.data = s->held[0], .size = s->held_size[0]},
+    TRY(shared_lines_add(lines, s->read, (TextSpan){.data = s->held[0], .size = s->held_size[0]},
                          (TextSpan){.data = s->held[1], .size = s->held_size[1]}));
     for (int side = 0; side < 2; ++side) {
         free(s->held[side]);
         s->held[side] = NULL;
     }
-    ++*read;
+    ++s->read;
     *got = true;
     return OK;
 }
 
 /* What is there, at least a pair: a slow pipe is answered line by line. Without any after a while, so that the other ranks know that
  * this one lives. */
-static Status read_round(Scoring *s, SharedLines *lines, int64_t *read)
+static Status read_round(void *of, SharedLines *lines)
 {
+    Scoring *s = of;
     const int64_t most = (int64_t)ROUND_LINES * s->world->size;
     const double began = progress_clock(),
                  idle = shared_lines_idle_seconds(s->run.experiment.comm.timeout_seconds);
     while ((int64_t)lines->count < most) {
         bool got;
-        TRY(read_pair(s, lines, read, &got));
+        TRY(read_pair(s, lines, &got));
         if (got) continue;
         const int missing = missing_side(s);
         if (missing < 0 || lines->count > 0 || progress_clock() - began > idle) return OK;
@@ -281,14 +276,6 @@ static int longest_first(const void *a, const void *b)
 
 /* ---- running ---- */
 
-static Status enqueue(void *plan) { return plan_run(plan); }
-
-static Status upload(Scoring *s, ScoreProgram *program, Value input, const void *data)
-{
-    return device_upload(s->run.device, plan_data(program->plan, input), data,
-                         shape_bytes(graph_shape(program->graph, input)));
-}
-
 static Status run_pairs(Scoring *s, ScoreProgram *program, const Pair pairs[], int64_t count)
 {
     const int64_t length = program->length, places = program->pairs * length;
@@ -305,21 +292,17 @@ static Status run_pairs(Scoring *s, ScoreProgram *program, const Pair pairs[], i
         memcpy(s->ids_target + i * length, pair->target, (size_t)pair->target_length * sizeof *s->ids_target);
         memcpy(s->forced + i * length, pair->target + 1, (size_t)pair->target_length * sizeof *s->forced);
     }
-    TRY(upload(s, program, program->source, s->ids_source));
-    TRY(upload(s, program, program->source_length, s->length));
-    TRY(upload(s, program, program->target, s->ids_target));
-    TRY(upload(s, program, program->forced, s->forced));
-    TRY(upload(s, program, program->temperature, &temperature));
-    TRY(upload(s, program, program->banned_start, s->banned_start)); /* zeros: nothing is banned */
-    TRY(upload(s, program, program->banned, &nothing));
-    if (s->run.experiment.record)
-        TRY(device_repeat(s->run.device, &program->recording, enqueue, program->plan));
-    else
-        TRY(plan_run(program->plan));
-    TRY(device_download(s->run.device, s->logit, plan_data(program->plan, program->best.logit),
-                        (size_t)places * sizeof *s->logit));
-    TRY(device_download(s->run.device, s->scale, plan_data(program->plan, program->best.scale),
-                        2 * (size_t)places * sizeof *s->scale));
+    TRY(planned_upload(s->run.device, &program->planned, program->source, s->ids_source));
+    TRY(planned_upload(s->run.device, &program->planned, program->source_length, s->length));
+    TRY(planned_upload(s->run.device, &program->planned, program->target, s->ids_target));
+    TRY(planned_upload(s->run.device, &program->planned, program->forced, s->forced));
+    TRY(planned_upload(s->run.device, &program->planned, program->temperature, &temperature));
+    TRY(planned_upload(s->run.device, &program->planned, program->banned_start,
+                       s->banned_start)); /* zeros: nothing is banned */
+    TRY(planned_upload(s->run.device, &program->planned, program->banned, &nothing));
+    TRY(planned_run(s->run.device, &program->planned, "scoring", &s->run.experiment.record));
+    TRY(planned_download(s->run.device, &program->planned, program->best.logit, s->logit, places));
+    TRY(planned_download(s->run.device, &program->planned, program->best.scale, s->scale, places));
     return device_synchronize(s->run.device);
 }
 
@@ -368,14 +351,12 @@ static Status run_sorted(Scoring *s, const Pair pairs[], int64_t count)
     return OK;
 }
 
-static Status score_share(Scoring *s, SharedLines *lines)
+static Status score_share(void *of, SharedLines *lines, const int rank[])
 {
-    int *rank = NULL;
-    Pair *pair = NULL;
+    Scoring *s = of;
+    Pair *pair;
     int64_t count = 0;
-    Status status = memory_new(&rank, lines->count + 1, sizeof *rank, "lines");
-    if (status == OK) status = memory_new(&pair, lines->count + 1, sizeof *pair, "lines");
-    if (status == OK) status = shared_lines_deal(s->world, lines, rank);
+    Status status = memory_new(&pair, lines->count + 1, sizeof *pair, "lines");
     for (size_t i = 0; i < lines->count && status == OK; ++i) {
         SharedLine *line = &lines->line[i];
         if (rank[i] != s->world->rank) continue;
@@ -396,12 +377,12 @@ static Status score_share(Scoring *s, SharedLines *lines)
         free(pair[i].target);
     }
     free(pair);
-    free(rank);
     return status;
 }
 
-static Status write_round(Scoring *s, const SharedLines *lines)
+static Status write_round(void *of, const SharedLines *lines)
 {
+    const Scoring *s = of;
     for (size_t i = 0; i < lines->count; ++i) {
         if (lines->line[i].result == NULL)
             return fail(STATUS_INTERNAL, "no rank has scored line %" PRId64, lines->line[i].number + 1);
@@ -410,32 +391,21 @@ static Status write_round(Scoring *s, const SharedLines *lines)
     return line_writer_flush(s->writer);
 }
 
-static Status score_round(Scoring *s, int64_t *read, bool *ended)
+static bool is_over(const void *of)
 {
-    World *world = s->world;
-    SharedLines lines = {.line = NULL};
-    Status status = world->rank == 0 ? read_round(s, &lines, read) : OK;
-    TRY_ELSE(done, comm_agree(world, status));
-    TRY_ELSE(done, shared_lines_spread(world, s->collective, &lines));
-    TRY_ELSE(done, comm_agree(world, score_share(s, &lines)));
-    TRY_ELSE(done, shared_lines_collect(world, s->collective, &lines));
-    TRY_ELSE(done, comm_agree(world, world->rank == 0 ? write_round(s, &lines) : OK));
-    const bool mine = world->rank == 0 && (line_writer_closed(s->writer) || missing_side(s) < 0);
-    status = comm_any(world, mine, ended);
-done:
-    shared_lines_free(&lines);
-    return status;
+    const Scoring *s = of;
+    return line_writer_closed(s->writer) || missing_side(s) < 0;
 }
 
 Status score(World *world, const ScoreOptions *options)
 {
     Scoring s = {.options = options, .world = world, .file = {-1, -1}};
-    int64_t read = 0;
+    const SharedWork work = {&s, read_round, score_share, write_round, is_over};
     Status status;
     (void)signal(SIGPIPE, SIG_IGN);
     TRY_ELSE(done, open_all(&s));
     for (bool ended = false; !ended;)
-        TRY_ELSE(done, score_round(&s, &read, &ended));
+        TRY_ELSE(done, shared_lines_round(world, s.collective, &work, &ended));
 done:
     close_all(&s);
     return status;

@@ -100,7 +100,7 @@ static Status unpack_lines(const Message *message, SharedLines *lines)
     return OK;
 }
 
-/* ---- rounds ---- */
+/* ---- a round ---- */
 
 double shared_lines_idle_seconds(double timeout)
 {
@@ -114,7 +114,8 @@ static Status broadcast(Collective *collective, void *data, int64_t count, DType
     return collective_join(collective, NULL);
 }
 
-Status shared_lines_spread(World *world, Collective *collective, SharedLines *lines)
+/* Gives every rank the lines of rank 0; the others' are empty. */
+static Status spread(World *world, Collective *collective, SharedLines *lines)
 {
     if (world->size == 1) return OK;
     Message message = {.data = NULL};
@@ -144,7 +145,8 @@ static int longest_first(const void *a, const void *b)
     return left->place < right->place ? -1 : left->place > right->place;
 }
 
-Status shared_lines_deal(const World *world, const SharedLines *lines, int rank[])
+/* Whose each line is. */
+static Status deal(const World *world, const SharedLines *lines, int rank[])
 {
     Dealt *dealt;
     TRY(memory_new(&dealt, lines->count + 1, sizeof *dealt, "lines"));
@@ -180,7 +182,8 @@ static Status unpack_results(const Message *message, SharedLines *lines)
     return OK;
 }
 
-Status shared_lines_collect(World *world, Collective *collective, SharedLines *lines)
+/* Gives rank 0 the results of every rank's lines. */
+static Status collect(World *world, Collective *collective, SharedLines *lines)
 {
     if (world->size == 1) return OK;
     Message mine = {.data = NULL}, all = {.data = NULL};
@@ -209,5 +212,26 @@ done:
     free(bytes);
     free(mine.data);
     free(all.data);
+    return status;
+}
+
+Status shared_lines_round(World *world, Collective *collective, const SharedWork *work, bool *ended)
+{
+    SharedLines lines = {.line = NULL};
+    int *rank = NULL;
+    const bool first = world->rank == 0;
+    Status status;
+    TRY_ELSE(done, comm_agree(world, first ? work->read(work->context, &lines) : OK));
+    TRY_ELSE(done, spread(world, collective, &lines));
+    status = memory_new(&rank, lines.count + 1, sizeof *rank, "lines");
+    if (status == OK) status = deal(world, &lines, rank);
+    if (status == OK) status = work->work(work->context, &lines, rank);
+    TRY_ELSE(done, comm_agree(world, status));
+    TRY_ELSE(done, collect(world, collective, &lines));
+    TRY_ELSE(done, comm_agree(world, first ? work->write(work->context, &lines) : OK));
+    status = comm_any(world, first && work->ended(work->context), ended);
+done:
+    free(rank);
+    shared_lines_free(&lines);
     return status;
 }

@@ -6,6 +6,7 @@
 #include "comm/comm.h"
 #include "nlp/vocabulary.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,11 +31,19 @@ CHECKED Status shared_lines_add(SharedLines *, int64_t number, TextSpan first, T
 /* How long rank 0 waits for lines at most before it begins a round without any, so that the others, which wait for it at most
  * `timeout` seconds, know that it lives. */
 double shared_lines_idle_seconds(double timeout);
-/* Gives every rank the lines of rank 0; the others' must be empty, and are theirs afterwards. Collective. */
-CHECKED Status shared_lines_spread(World *, Collective *, SharedLines *);
-/* Whose the line is: the longest are dealt first, so that all ranks have as much to do. rank[count]. */
-CHECKED Status shared_lines_deal(const World *, const SharedLines *, int rank[]);
-/* Gives rank 0 the results of every rank's lines. Collective. */
-CHECKED Status shared_lines_collect(World *, Collective *, SharedLines *);
+/* What the ranks do in a round. */
+typedef struct {
+    void *context;
+    /* Rank 0: the lines of the round; none, so that the others know that it lives. */
+    Status (*read)(void *context, SharedLines *);
+    /* The results of this rank's lines: rank[i] says whose line i is. */
+    Status (*work)(void *context, SharedLines *, const int rank[]);
+    /* Rank 0: takes the lines with their results, in order. */
+    Status (*write)(void *context, const SharedLines *);
+    bool (*ended)(const void *context); /* rank 0: that was the last round */
+} SharedWork;
+/* A round: the longest lines are dealt first, so that all ranks have as much to do. collective: of host memory; NULL of one rank. An
+ * error on one rank is an error on all. Collective. */
+CHECKED Status shared_lines_round(World *, Collective *, const SharedWork *, bool *ended);
 
 #endif

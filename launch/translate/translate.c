@@ -244,8 +244,9 @@ static Status translate_alone(Translation *t)
 /* ---- several ranks ---- */
 
 /* Rank 0: the lines of a round. Without any after idle_seconds, so that the others know that it lives. */
-static Status read_round(Translation *t, SharedLines *lines)
+static Status read_round(void *of, SharedLines *lines)
 {
+    Translation *t = of;
     const int64_t most = (int64_t)READ_AHEAD * decoder_network(t->decoder)->slots * t->world->size;
     const bool stream = t->options->stream || isatty(t->options->input) == 1;
     const double began = progress_clock(),
@@ -264,8 +265,9 @@ static Status read_round(Translation *t, SharedLines *lines)
     return OK;
 }
 
-static Status translate_share(Translation *t, SharedLines *lines, const int rank[])
+static Status translate_share(void *of, SharedLines *lines, const int rank[])
 {
+    Translation *t = of;
     for (size_t i = 0; i < lines->count; ++i) {
         const SharedLine *line = &lines->line[i];
         if (rank[i] == t->world->rank)
@@ -286,8 +288,9 @@ static Status translate_share(Translation *t, SharedLines *lines, const int rank
     return OK;
 }
 
-static Status write_round(Translation *t, const SharedLines *lines)
+static Status write_round(void *of, const SharedLines *lines)
 {
+    Translation *t = of;
     for (size_t i = 0; i < lines->count; ++i, ++t->written) {
         const SharedLine *line = &lines->line[i];
         if (line->result == NULL)
@@ -297,35 +300,19 @@ static Status write_round(Translation *t, const SharedLines *lines)
     return line_writer_flush(t->writer);
 }
 
-/* Collective. *ended: that was the last one. */
-static Status translate_round(Translation *t, bool *ended)
+static bool is_over(const void *of)
 {
-    World *world = t->world;
-    SharedLines lines = {.line = NULL};
-    int *rank = NULL;
-    Status status = world->rank == 0 ? read_round(t, &lines) : OK;
-    TRY_ELSE(done, comm_agree(world, status));
-    TRY_ELSE(done, shared_lines_spread(world, t->collective, &lines));
-    status = memory_new(&rank, lines.count + 1, sizeof *rank, "lines");
-    if (status == OK) status = shared_lines_deal(world, &lines, rank);
-    if (status == OK) status = translate_share(t, &lines, rank);
-    TRY_ELSE(done, comm_agree(world, status));
-    TRY_ELSE(done, shared_lines_collect(world, t->collective, &lines));
-    status = world->rank == 0 ? write_round(t, &lines) : OK;
-    TRY_ELSE(done, comm_agree(world, status));
-    const bool mine = world->rank == 0 && (line_writer_closed(t->writer) || line_reader_ended(t->reader));
-    status = comm_any(world, mine, ended);
-    draw(t, false);
-done:
-    free(rank);
-    shared_lines_free(&lines);
-    return status;
+    const Translation *t = of;
+    return line_writer_closed(t->writer) || line_reader_ended(t->reader);
 }
 
 static Status translate_together(Translation *t)
 {
-    for (bool ended = false; !ended;)
-        TRY(translate_round(t, &ended));
+    const SharedWork work = {t, read_round, translate_share, write_round, is_over};
+    for (bool ended = false; !ended;) {
+        TRY(shared_lines_round(t->world, t->collective, &work, &ended));
+        draw(t, false);
+    }
     return OK;
 }
 
