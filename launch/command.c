@@ -2,7 +2,7 @@
 
 #include "engine/base/log.h"
 #include "launch/average_command.h"
-#include "launch/bleu_command.h"
+#include "launch/bleu/bleu_command.h"
 #include "launch/data_command.h"
 #include "launch/doctor.h"
 #include "launch/evaluate/evaluate.h"

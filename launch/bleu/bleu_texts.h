@@ -1,8 +1,8 @@
 /* The texts that `plumb bleu` compares. */
-#ifndef PLUMB_LAUNCH_BLEU_TEXTS_H
-#define PLUMB_LAUNCH_BLEU_TEXTS_H
+#ifndef PLUMB_LAUNCH_BLEU_BLEU_TEXTS_H
+#define PLUMB_LAUNCH_BLEU_BLEU_TEXTS_H
 
-#include "launch/bleu_options.h"
+#include "launch/bleu/bleu_options.h"
 #include "nlp/bleu/lines.h"
 
 typedef struct {

@@ -1,4 +1,4 @@
-#include "launch/bleu_text.h"
+#include "launch/bleu/bleu_text.h"
 
 #include "engine/base/memory.h"
 #include "nlp/bleu/characters.h"

@@ -1,4 +1,4 @@
-#include "launch/bleu_options.h"
+#include "launch/bleu/bleu_options.h"
 
 #include "engine/base/config.h"
 #include "engine/base/file.h"

@@ -1,4 +1,4 @@
-#include "launch/bleu_table.h"
+#include "launch/bleu/bleu_table.h"
 
 #include "engine/base/memory.h"
 #include "nlp/bleu/characters.h"

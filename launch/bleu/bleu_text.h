@@ -1,8 +1,8 @@
 /* Texts as `plumb bleu` prints them: made piece by piece, in Python's and JSON's ways to write, in colour on a terminal. */
-#ifndef PLUMB_LAUNCH_BLEU_TEXT_H
-#define PLUMB_LAUNCH_BLEU_TEXT_H
+#ifndef PLUMB_LAUNCH_BLEU_BLEU_TEXT_H
+#define PLUMB_LAUNCH_BLEU_BLEU_TEXT_H
 
-#include "launch/bleu_options.h"
+#include "launch/bleu/bleu_options.h"
 
 /* A text that grows. Zeroed it is empty; data is to be released with free(). */
 typedef struct {

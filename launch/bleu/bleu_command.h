@@ -1,6 +1,6 @@
 /* plumb bleu: BLEU, chrF and TER with sacreBLEU's command line and sacreBLEU's output. */
-#ifndef PLUMB_LAUNCH_BLEU_COMMAND_H
-#define PLUMB_LAUNCH_BLEU_COMMAND_H
+#ifndef PLUMB_LAUNCH_BLEU_BLEU_COMMAND_H
+#define PLUMB_LAUNCH_BLEU_BLEU_COMMAND_H
 
 #include "comm/comm.h"
 #include "engine/base/status.h"

@@ -1,4 +1,4 @@
-#include "launch/bleu_texts.h"
+#include "launch/bleu/bleu_texts.h"
 
 #include "engine/base/log.h"
 #include "engine/base/memory.h"

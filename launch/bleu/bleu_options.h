@@ -1,7 +1,7 @@
 /* The words after `plumb bleu`: sacreBLEU's options by sacreBLEU's names, read as Python's argparse reads them, so that its command
  * lines do here what they do there. */
-#ifndef PLUMB_LAUNCH_BLEU_OPTIONS_H
-#define PLUMB_LAUNCH_BLEU_OPTIONS_H
+#ifndef PLUMB_LAUNCH_BLEU_BLEU_OPTIONS_H
+#define PLUMB_LAUNCH_BLEU_BLEU_OPTIONS_H
 
 #include "nlp/bleu/metric.h"
 #include "nlp/bleu/numpy_random.h"

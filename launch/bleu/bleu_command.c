@@ -1,9 +1,9 @@
-#include "launch/bleu_command.h"
+#include "launch/bleu/bleu_command.h"
 
 #include "engine/base/log.h"
 #include "engine/base/memory.h"
-#include "launch/bleu_report.h"
-#include "launch/bleu_texts.h"
+#include "launch/bleu/bleu_report.h"
+#include "launch/bleu/bleu_texts.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
-#include "launch/bleu_report.h"
+#include "launch/bleu/bleu_report.h"
 
 #include "engine/base/memory.h"
-#include "launch/bleu_table.h"
-#include "launch/bleu_text.h"
+#include "launch/bleu/bleu_table.h"
+#include "launch/bleu/bleu_text.h"
 #include "nlp/bleu/characters.h"
 #include "nlp/utf8.h"
 

@@ -1,8 +1,8 @@
 /* What `plumb bleu` prints, which is what sacreBLEU 2.6.0 prints. */
-#ifndef PLUMB_LAUNCH_BLEU_REPORT_H
-#define PLUMB_LAUNCH_BLEU_REPORT_H
+#ifndef PLUMB_LAUNCH_BLEU_BLEU_REPORT_H
+#define PLUMB_LAUNCH_BLEU_BLEU_REPORT_H
 
-#include "launch/bleu_options.h"
+#include "launch/bleu/bleu_options.h"
 #include "nlp/bleu/significance.h"
 
 /* One metric's scores. */
