@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Four samples of two classes: logits, probabilities, and the classes' names. */
+/* Four samples of two classes: logits, probabilities, and the classes' names; and five confidences. */
 static void write_few(void)
 {
     static const float logits[4][2] = {{0, 1}, {0, 0.5F}, {0, 3}, {0, -1}};
@@ -17,6 +17,8 @@ static void write_few(void)
     write_array("both.npy", FLOAT64, 2, 4, 2, probabilities);
     write_array("binary.npy", INT64, 1, 4, 0, probability_labels);
     write_plain(in_scratch("names.txt"), "cat\ndog", 7);
+    write_array("confidence.npy", FLOAT64, 1, 5, 0, (const double[]){1, 0.25, 0.5, 0.75, 1});
+    write_array("correct.npy", UINT8, 1, 5, 0, (const uint8_t[]){1, 1, 0, 1, 0});
 }
 
 /* Calibrators fitted to the validation set: the same at any number of ranks, and again from their file. */
