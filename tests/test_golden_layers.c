@@ -226,14 +226,14 @@ static const Layer layers[] = {
     {"scaled embedding plus sinusoidal positions", .build = build_embedding_with_positions},
     {"position-wise feed-forward", .build = build_feed_forward},
     {"embedding used as input and as output projection", .build = build_tied_embedding},
-    {"multi-head self-attention", .why = "read by test_transformer"},
-    {"multi-head cross-attention", .why = "read by test_transformer"},
-    {"sinusoidal positions (Vaswani 2017)", .why = "read by test_transformer"},
-    {"sinusoidal position table", .why = "read by test_transformer"},
+    {"multi-head self-attention", .why = "read by test_transformer_layers"},
+    {"multi-head cross-attention", .why = "read by test_transformer_layers"},
+    {"sinusoidal positions (Vaswani 2017)", .why = "read by test_transformer_layers"},
+    {"sinusoidal position table", .why = "read by test_transformer_layers"},
     {"Transformer encoder layer, post-norm, ReLU feed-forward, no dropout",
-     .why = "read by test_transformer"},
+     .why = "read by test_transformer_layers"},
     {"Transformer decoder layer, post-norm, ReLU feed-forward, no dropout",
-     .why = "read by test_transformer"},
+     .why = "read by test_transformer_layers"},
 };
 enum { LAYERS = sizeof layers / sizeof layers[0] };
 

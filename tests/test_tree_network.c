@@ -1,10 +1,9 @@
 /* The Tree-LSTM network against golden values: every form of it, its logits, losses and gradients; and layers of another naming. */
 #include "tests/golden.h"
-#include "tests/support.h"
+#include "tests/machine.h"
 
 #include "engine/ops/ops.h"
 #include "engine/ops/tree_lstm.h"
-#include "engine/plan/plan.h"
 #include "losses/loss_head.h"
 #include "models/tree_lstm.h"
 
@@ -62,37 +61,6 @@ static void order_free(Order *o)
     free(o->place);
     free(o->children);
     free(o->level);
-}
-
-/* A graph that is differentiated and planned. */
-typedef struct {
-    Graph *graph;
-    Device *device;
-    Arena *arena;
-    Store *store;
-    Collective *self;
-    Plan *plan;
-} Machine;
-
-static void machine_open(Machine *m, Graph *graph)
-{
-    m->graph = graph;
-    assert_ok(graph_finish(graph));
-    assert_ok(device_open(DEVICE_CPU, 0, 2, &m->device));
-    assert_ok(collective_self(&m->self));
-    assert_ok(arena_create(m->device, &m->arena));
-    assert_ok(store_create(m->device, (const Graph *const[]){graph}, 1, 1, &m->store));
-    assert_ok(plan_create(graph, m->store, m->arena, m->self, PLAN_DEFAULTS, &m->plan));
-}
-
-static void machine_close(Machine *m)
-{
-    plan_free(m->plan);
-    store_free(m->store);
-    arena_free(m->arena);
-    collective_free(m->self);
-    device_close(m->device);
-    graph_free(m->graph);
 }
 
 static Value input(Graph *graph, const char *name, DType type, int64_t rows, int64_t columns)
@@ -194,7 +162,8 @@ static void network_build(Network *n)
     n->sums = loss_head(graph, n->logits, n->target, n->weight, &head);
     graph_keep(graph, n->sums);
     graph_differentiate(graph, n->sums);
-    machine_open(&n->m, graph);
+    n->m = (Machine){.count = 1, .graph = {graph}};
+    machine_open(&n->m, 2);
 }
 
 /* Parameters into the store, word vectors into the input; nodes in the op's order. */
@@ -207,11 +176,12 @@ static void network_fill(Network *n)
         for (int64_t i = 0; entry != NULL && i < shape_count(entry->shape); ++i)
             ((float *)entry->data)[i] = (float)n->weights.values[offset_of(item) + i];
     }
-    float *vectors = plan_data(n->m.plan, n->vectors), *weight = plan_data(n->m.plan, n->weight);
-    int32_t *target = plan_data(n->m.plan, n->target);
-    memcpy(plan_data(n->m.plan, n->children), n->order.children,
+    float *vectors = plan_data(n->m.plan[0], n->vectors), *weight = plan_data(n->m.plan[0], n->weight);
+    int32_t *target = plan_data(n->m.plan[0], n->target);
+    memcpy(plan_data(n->m.plan[0], n->children), n->order.children,
            (size_t)(2 * (n->order.nodes - n->order.leaves)) * sizeof(int32_t));
-    memcpy(plan_data(n->m.plan, n->levels), n->order.level, (size_t)(1 + n->order.levels) * sizeof(int32_t));
+    memcpy(plan_data(n->m.plan[0], n->levels), n->order.level,
+           (size_t)(1 + n->order.levels) * sizeof(int32_t));
     for (int64_t node = 0; node < n->order.nodes; ++node) {
         const int32_t at = n->order.place[node];
         const int class = class_of(golden_text(n->golden, "params/labels"), (int)n->labels.values[node]);
@@ -229,7 +199,7 @@ static void network_check_gradients(Network *n)
 {
     double *got = calloc((size_t)n->weights.count, sizeof *got);
     assert_non_null(got);
-    const float *vectors = plan_data(n->m.plan, graph_gradient(n->m.graph, n->vectors));
+    const float *vectors = plan_data(n->m.plan[0], graph_gradient(n->m.graph[0], n->vectors));
     for (int64_t node = 0; node < n->order.nodes; ++node)
         for (int64_t k = 0; k < n->width && n->order.place[node] < n->order.leaves; ++k)
             got[(int64_t)n->words.values[node] * n->width + k] +=
@@ -268,16 +238,16 @@ static void check_network(const GoldenCase *golden)
                  .width = (int64_t)golden_number(golden, "params/embedding")};
     network_build(&n);
     network_fill(&n);
-    assert_ok(plan_run(n.m.plan));
+    assert_ok(plan_run(n.m.plan[0]));
     const int64_t classes = (int64_t)golden_number(golden, "params/classes");
     double *got = calloc((size_t)(n.order.nodes * classes), sizeof *got);
     assert_non_null(got);
-    const float *logits = plan_data(n.m.plan, n.logits);
+    const float *logits = plan_data(n.m.plan[0], n.logits);
     for (int64_t i = 0; i < n.order.nodes * classes; ++i)
         got[i] = (double)logits[n.order.place[i / classes] * classes + i % classes];
     golden_check(golden, "expected_files/logits", got, n.order.nodes * classes, "f32");
     free(got);
-    const double *sums = plan_data(n.m.plan, n.sums);
+    const double *sums = plan_data(n.m.plan[0], n.sums);
     golden_check_number(golden, "expected/loss_sum", sums[LOSS_SUM], (GoldenTolerance){.relative = 1e-5});
     assert_true(sums[LOSS_WEIGHT] == golden_number(golden, "expected/nodes_in_loss"));
     network_check_gradients(&n);
@@ -365,8 +335,8 @@ static void check_layer(const GoldenCase *golden)
                 upstream = input(graph, "upstream", FLOAT32, order.nodes, memory);
     graph_keep(graph, h);
     graph_differentiate(graph, dot(graph, h, upstream));
-    Machine m;
-    machine_open(&m, graph);
+    Machine m = {.count = 1, .graph = {graph}};
+    machine_open(&m, 2);
     for (int i = 0; i < store_count(m.store); ++i) {
         const StoreEntry *entry = store_at(m.store, i);
         char path[64];
@@ -376,16 +346,16 @@ static void check_layer(const GoldenCase *golden)
             ((float *)entry->data)[e] = (float)array.values[e];
         golden_array_free(&array);
     }
-    reorder(&order, width, order.leaves, x.values, plan_data(m.plan, in[TREE_LSTM_X]), NULL);
-    reorder(&order, memory, order.nodes, dh.values, plan_data(m.plan, upstream), NULL);
-    memcpy(plan_data(m.plan, in[TREE_LSTM_CHILDREN]), order.children,
+    reorder(&order, width, order.leaves, x.values, plan_data(m.plan[0], in[TREE_LSTM_X]), NULL);
+    reorder(&order, memory, order.nodes, dh.values, plan_data(m.plan[0], upstream), NULL);
+    memcpy(plan_data(m.plan[0], in[TREE_LSTM_CHILDREN]), order.children,
            (size_t)(2 * (order.nodes - order.leaves)) * sizeof(int32_t));
-    memcpy(plan_data(m.plan, in[TREE_LSTM_LEVELS]), order.level,
+    memcpy(plan_data(m.plan[0], in[TREE_LSTM_LEVELS]), order.level,
            (size_t)(1 + order.levels) * sizeof(int32_t));
-    assert_ok(plan_run(m.plan));
+    assert_ok(plan_run(m.plan[0]));
     double *got = calloc((size_t)(order.nodes * memory), sizeof *got);
     assert_non_null(got);
-    reorder(&order, memory, order.nodes, NULL, plan_data(m.plan, h), got);
+    reorder(&order, memory, order.nodes, NULL, plan_data(m.plan[0], h), got);
     golden_check(golden, "expected_files/h", got, order.nodes * memory, "f32");
     free(got);
     for (int i = 0; i < store_count(m.store); ++i) {
