@@ -232,12 +232,7 @@ static Status measure(const Work *work, const Statistics *statistics, Significan
         resampling.samples = arguments->confidence_samples;
         return significance_interval(statistics, &resampling, result);
     }
-    double *score;
-    TRY(memory_new(&score, (size_t)statistics->systems, sizeof *score, "scores"));
-    significance_scores(statistics, score);
-    for (int s = 0; s < statistics->systems; ++s)
-        result[s] = (Significance){.score = score[s]};
-    free(score);
+    significance_scores(statistics, result);
     return OK;
 }
 

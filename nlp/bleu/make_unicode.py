@@ -1,18 +1,17 @@
 #!/usr/bin/env python3
-"""Writes nlp/bleu/unicode.c: the tables of characters that BLEU's tokenisers and lower case need.
+"""Writes nlp/bleu/unicode_tables.h: the tables of characters that BLEU's tokenisers and lower case need.
 
-    python3 nlp/bleu/make_unicode.py > nlp/bleu/unicode.c && clang-format -i nlp/bleu/unicode.c
+    python3 nlp/bleu/make_unicode.py > nlp/bleu/unicode_tables.h && clang-format -i nlp/bleu/unicode_tables.h
 
 The classes are those of the Python package `regex`, with which sacreBLEU's tokeniser `intl` finds them; lower case is that of
 Python's str.lower. Both follow a version of Unicode, so the tables are frozen: a score must not change with a library. Which
 letters str.lower takes for cased or for ignorable before and behind a capital sigma is asked of str.lower itself.
+tests/test_unicode_tables.py compares the tables with this script's.
 """
 import platform
 import sys
 import unicodedata
 from importlib.metadata import version
-
-import regex
 
 CODES = [code for code in range(0x110000) if not 0xD800 <= code <= 0xDFFF]
 
@@ -31,6 +30,7 @@ def pairs(belongs):
 
 
 def is_general(letter):
+    import regex  # here: the test of the other tables does not need it
     pattern = regex.compile(rf"\p{{{letter}}}")
     return lambda character: pattern.match(character) is not None
 
@@ -69,10 +69,12 @@ def table(kind, name, comment, numbers, form="0x{:X}"):
 
 
 def main():
-    print(f"""/* Written by nlp/bleu/make_unicode.py with Python {platform.python_version()} (Unicode {unicodedata.unidata_version}) and its package regex {version("regex")}. */
-#include "nlp/bleu/unicode.h"
+    print(f"""/* Written by nlp/bleu/make_unicode.py with Python {platform.python_version()} (Unicode {unicodedata.unidata_version}) and its package regex {version("regex")}.
+ * Only nlp/bleu/unicode.c includes it. */
+#ifndef PLUMB_NLP_BLEU_UNICODE_TABLES_H
+#define PLUMB_NLP_BLEU_UNICODE_TABLES_H
 
-#include <stddef.h>
+#include <stdint.h>
 """)
     for name, letter in (("numbers", "N"), ("punctuation", "P"), ("symbols", "S")):
         table("uint32_t", name, f"First and last of the runs of {letter}*.", pairs(is_general(letter)))
@@ -80,46 +82,7 @@ def main():
     table("uint32_t", "ignorable", "First and last of the runs.", pairs(is_ignorable))
     table("int32_t", "lower", "First, last, step (0: there is one only) and difference.",
           [number for row in lower_ranges() for number in row], "{}")
-    print("""/* The first of `count` groups of `width` numbers whose second is not below `code`. */
-static size_t search(const uint32_t table[], size_t count, size_t width, uint32_t code)
-{
-    size_t low = 0, high = count;
-    while (low < high) {
-        const size_t middle = (low + high) / 2;
-        if (table[middle * width + 1] < code)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-static bool is_in(const uint32_t pair[], size_t size, uint32_t code)
-{
-    const size_t count = size / sizeof *pair / 2, at = search(pair, count, 2, code);
-    return at < count && pair[2 * at] <= code;
-}
-
-UnicodeClass unicode_class(uint32_t code)
-{
-    if (is_in(punctuation, sizeof punctuation, code)) return UNICODE_PUNCTUATION;
-    if (is_in(numbers, sizeof numbers, code)) return UNICODE_NUMBER;
-    return is_in(symbols, sizeof symbols, code) ? UNICODE_SYMBOL : UNICODE_OTHER;
-}
-
-bool unicode_is_cased(uint32_t code) { return is_in(cased, sizeof cased, code); }
-
-bool unicode_is_ignorable(uint32_t code) { return is_in(ignorable, sizeof ignorable, code); }
-
-uint32_t unicode_lower(uint32_t code)
-{
-    const size_t count = sizeof lower / sizeof *lower / 4;
-    const size_t at = search((const uint32_t *)lower, count, 4, code);
-    if (at == count) return code;
-    const int32_t *row = &lower[4 * at], from_first = (int32_t)code - row[0];
-    if (from_first < 0 || (row[2] > 1 && from_first % row[2] != 0)) return code;
-    return (uint32_t)((int32_t)code + row[3]);
-}""")
+    print("#endif")
 
 
 if __name__ == "__main__":

@@ -113,12 +113,13 @@ static void sum_row(const Statistics *statistics, int system, double sum[])
     }
 }
 
-void significance_scores(const Statistics *statistics, double score[])
+void significance_scores(const Statistics *statistics, Significance result[])
 {
     for (int s = 0; s < statistics->systems; ++s) {
         double sum[METRIC_WIDEST];
         sum_row(statistics, s, sum);
-        score[s] = metric_score(statistics->metric, sum, (Arithmetic){.kept = KEPT_IN_PYTHON}).value;
+        result[s] = (Significance){
+            .score = metric_score(statistics->metric, sum, (Arithmetic){.kept = KEPT_IN_PYTHON}).value};
     }
 }
 
@@ -226,8 +227,7 @@ static void take_interval(Array *score, double (*mean)(const Array *), Significa
 
 Status significance_interval(const Statistics *statistics, const Resampling *resampling, Significance *result)
 {
-    *result = (Significance){.has_p = false};
-    significance_scores(statistics, &result->score);
+    significance_scores(statistics, result);
     Bootstrap bootstrap = {.rows = NULL};
     Status status = resample(statistics, resampling, &bootstrap);
     if (status == OK) take_interval(&bootstrap.score[0], exact_mean, result);
@@ -255,21 +255,10 @@ static double bootstrap_p_value(const Array *base, const Array *system, double d
     return p_value(work, base->count, difference, differences.single);
 }
 
-static Status plain_scores(const Statistics *statistics, Significance result[])
-{
-    double *score;
-    TRY(memory_new(&score, (size_t)statistics->systems, sizeof *score, "scores"));
-    significance_scores(statistics, score);
-    for (int s = 0; s < statistics->systems; ++s)
-        result[s] = (Significance){.score = score[s]};
-    free(score);
-    return OK;
-}
-
 Status significance_bootstrap(const Statistics *statistics, const Resampling *resampling,
                               Significance result[])
 {
-    TRY(plain_scores(statistics, result));
+    significance_scores(statistics, result);
     Bootstrap bootstrap = {.rows = NULL};
     Status status = resample(statistics, resampling, &bootstrap);
     if (status == OK) {
@@ -350,7 +339,7 @@ static Status randomise(const Statistics *statistics, const Resampling *resampli
 Status significance_randomisation(const Statistics *statistics, const Resampling *resampling,
                                   Significance result[])
 {
-    TRY(plain_scores(statistics, result));
+    significance_scores(statistics, result);
     Randomisation work = {.chosen = NULL};
     Status status = randomise(statistics, resampling, &work);
     for (int s = 1; s < statistics->systems && status == OK; ++s) {

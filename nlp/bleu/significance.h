@@ -29,8 +29,8 @@ typedef struct {
     int threads;
 } Resampling;
 
-/* Score of each system: the plain one. */
-void significance_scores(const Statistics *, double score[]);
+/* The plain score of each system, and nothing else: result[systems]. */
+void significance_scores(const Statistics *, Significance result[]);
 
 /* One system's interval, as -ci gives it: beside NumPy 2 the mean is Python's, exact and then rounded. */
 CHECKED Status significance_interval(const Statistics *, const Resampling *, Significance *);

@@ -72,11 +72,7 @@ static Status possessives(BleuTokens *tokens)
 static Status normalize(BleuTokens *tokens, bool asian)
 {
     rule_replace(tokens, "\n-", "");
-    rule_replace(tokens, "\n", " ");
-    rule_replace(tokens, "&quot;", "\"");
-    rule_replace(tokens, "&amp;", "&");
-    rule_replace(tokens, "&lt;", "<");
-    rule_replace(tokens, "&gt;", ">");
+    rule_entities(tokens);
     TRY(rule_surround(tokens));
     TRY(rule_punctuation(tokens));
     TRY(possessives(tokens));

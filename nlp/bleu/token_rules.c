@@ -39,6 +39,15 @@ static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 static bool is_point(char c) { return c == '.' || c == ','; }
 
+void rule_entities(BleuTokens *tokens)
+{
+    rule_replace(tokens, "\n", " ");
+    rule_replace(tokens, "&quot;", "\"");
+    rule_replace(tokens, "&amp;", "&");
+    rule_replace(tokens, "&lt;", "<");
+    rule_replace(tokens, "&gt;", ">");
+}
+
 Status rule_surround(BleuTokens *tokens)
 {
     TRY(rule_room(tokens, 1));

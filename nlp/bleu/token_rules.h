@@ -10,6 +10,8 @@ void rule_take(BleuTokens *, size_t size);
 
 /* Every `from` becomes `to`, which is not longer. */
 void rule_replace(BleuTokens *, const char *from, const char *to);
+/* Line ends become blanks, and &quot; &amp; &lt; &gt; what they stand for. */
+void rule_entities(BleuTokens *);
 /* A blank before and behind the line. */
 CHECKED Status rule_surround(BleuTokens *);
 /* A blank before and behind each character that `apart` names. */

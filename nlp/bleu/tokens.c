@@ -24,11 +24,7 @@ static Status tokens_13a(const BleuTokenization *how, BleuTokens *tokens)
     (void)how;
     rule_replace(tokens, "<skipped>", "");
     rule_replace(tokens, "-\n", "");
-    rule_replace(tokens, "\n", " ");
-    rule_replace(tokens, "&quot;", "\"");
-    rule_replace(tokens, "&amp;", "&");
-    rule_replace(tokens, "&lt;", "<");
-    rule_replace(tokens, "&gt;", ">");
+    rule_entities(tokens);
     TRY(rule_surround(tokens));
     return rule_western(tokens);
 }
