@@ -91,7 +91,6 @@ LEFT_OUT = [
     ("networks/small/wide_resnet", "grads_eval_ce_mean"),
     ("ood/*", "entropy_f64"),
     ("ood/*", "confidence_f64"),
-    ("ood/*", "roc*"),
 ]
 
 
