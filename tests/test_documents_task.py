@@ -63,7 +63,7 @@ class DocumentsTask(Suite):
         job = Job(["train", self.config, "epochs=12", "--run", self.folder()]).wait()
         self.assertEnds(job, 0)
         self.assertIn("newsgroups: 240 documents; train 160, validation 20, test 60", job.output)
-        self.assertIn("1 documents have none of them", job.output)
+        self.assertIn("documents without any of them: 1 (the first: 20news-bydate-train/group.00/1000)", job.output)
         self.assertIn("70 words of the vocabulary have one, 10 have none and start at zero", job.output)
         self.assertRegex(job.output, r"epoch 12/12: .* documents/s")
         last = [line for line in job.output.splitlines() if "epoch 12/12:" in line][0]
@@ -175,19 +175,34 @@ class DocumentsTask(Suite):
         job = Job(["evaluate", run, f"dataset.folder={changed}"]).wait()
         self.assertEnds(job, INPUT)
         self.assertIn("trained with another vocabulary", job.errors)
+        # Starting weights: so are the word vectors, but not what no word belongs to.
+        init, refused = f"init={run}/checkpoints/best.model.safetensors", "trained with another vocabulary"
+        job = Job(["train", self.config, f"dataset.folder={changed}", init, "init_parameters=embed*", "--run", self.folder()]).wait()
+        self.assertEnds(job, INPUT)
+        self.assertIn(refused, job.errors)
+        job = Job(["train", self.config, f"dataset.folder={changed}", init, "init_parameters=conv*", "--run", self.folder()]).wait()
+        self.assertEnds(job, 0)
+        self.assertIn("these start as they would without it: ", job.output)
 
     def test_what_does_not_fit(self):
         other = self.write("wide.txt", "own1 1 2 3\nown2 1 2 3\n")
-        empty = self.folder()
+        empty, wordless, single = self.folder(), self.folder(), self.folder()
         os.makedirs(empty)
+        shutil.copytree(f"{self.data}/20news-bydate-train", f"{single}/20_newsgroups")
+        shutil.copytree(self.data, wordless)
+        for path in glob.glob(f"{wordless}/20news-*/*/*"):
+            with open(path, "w", encoding="latin-1"):
+                pass
         for settings, texts in {
                 ("vectors.file=",): ("model.freeze_embedding", "vectors.file"),
                 ("vectors.file=/nowhere.txt",): ("vectors.file", "/nowhere.txt", "glove_6b"),
                 (f"vectors.file={other}",): ("wide.txt:1:1", "vectors of 8 are expected"),
                 (f"dataset.folder={empty}",): (empty, "launch/get_data.sh"),
                 ("model.name=resnet8",): ("model.name", "does not take documents"),
-                ("vocabulary.size=1",): ("vocabulary",),
-                ("dataset.validation=100000",): ("validation",),
+                ("vocabulary.size=1",): ("vocabulary.size (command line): a limit of 1 leaves no word",),
+                ("dataset.validation=100000",): ("dataset.validation (command line): 100000 documents for validation",),
+                (f"dataset.folder={single}", "dataset.split=by_date"): ("dataset.split (command line): a split by date needs",),
+                (f"dataset.folder={wordless}",): (f"the training documents of {wordless}: there is no word",),
                 ("dataset.validation=0",): ("dataset.validation (command line): at least 1 document is needed",),
                 ("optimizer.epsilon=0",): ("optimizer.epsilon: 0 is outside its range",),
                 ("optimizer.name=sgd", "optimizer.nesterov=true", "optimizer.momentum=0"): ("optimizer.nesterov", "needs momentum"),
@@ -202,9 +217,16 @@ class DocumentsTask(Suite):
                 for text in texts:
                     self.assertIn(text, job.errors, self.said(job))
 
+    def test_a_batch_larger_than_the_split(self):
+        """It works, and somebody should know."""
+        self.train(self.config, "batch=240", "epochs=1")
+        self.assertIn("a batch of 240 samples is larger than the train split, which has 160", self.job.errors)
+        self.train(self.config, "batch=160", "epochs=1")
+        self.assertNotIn("larger than", self.job.errors)
+
     def test_a_sweeps_check_finds_it(self):
         """What is wrong with a config is found before the first run starts."""
-        for setting, text in (("dataset.validation: 0", "dataset.validation"), ("optimizer.epsilon: 0", "optimizer.epsilon")):
+        for setting, text in (("vocabulary: {size: 1}", "vocabulary.size"), ("dataset.validation: 0", "dataset.validation"), ("optimizer.epsilon: 0", "optimizer.epsilon")):
             path = self.write("wrong.yaml", f"sweep: s\nbase: {self.config}\nset: {{epochs: 1}}\n"
                                             f"axes: {{kind: {{good: {{seed: 2}}, wrong: {{{setting}}}}}}}\n")
             folder = self.folder()

@@ -611,7 +611,7 @@ static void starting_weights_may_come_from_pytorch(void **state)
     free(kept);
     assert_fails(checkpoint_load_weights(f.store, path, "", NULL), STATUS_INPUT, "holds of.another.network");
     assert_fails(checkpoint_load_weights(f.store, path, "lefd.conv.weight", NULL), STATUS_INPUT,
-                 "lefd.conv.weight fits no parameter of this network; it has left.conv.weight");
+                 "lefd.conv.weight fits no parameter of this network; the nearest is left.conv.weight");
     free(narrow);
     free(wide);
     free(ones);

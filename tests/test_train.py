@@ -334,7 +334,12 @@ class NotFinite(Suite):
         self.assertRegex(self.job.output + self.job.errors, "these start as they would without it: fc.bias, fc.weight, "
                                                             "layer3.0.bn2.weight and 20 others")
         job = plumb("train", self.resnet, f"init={path}", "init_parameters=lyer1.*", "--run", self.folder())
-        self.assertIn("init: lyer1.* fits no parameter of this network", job.errors)
+        self.assertIn("init_parameters (command line): lyer1.* fits no parameter of this network", job.errors)
+        sweep = self.write("lyer.yaml", f"sweep: s\nbase: {self.resnet}\nset: {{init: {path}}}\n"
+                                        "axes: {part: {good: {init_parameters: layer1.*}, wrong: {init_parameters: lyer1.*}}}\n")
+        job = plumb("sweep", sweep, "--folder", self.folder())  # found before the first run
+        self.assertIn("lyer.yaml:4: init_parameters: lyer1.* fits no parameter of this network", job.errors)
+        self.assertNotIn("starts", job.output + job.errors)
 
     def test_starting_weights(self):
         """Training goes on from weights with and without PyTorch's prefix as from one another."""

@@ -83,6 +83,9 @@ CHECKED Status config_require(const Config *, const char *const names[]);
 CHECKED __attribute__((format(printf, 3, 4))) Status config_error(const Config *, const char *name,
                                                                   const char *format, ...);
 
+/* STATUS_INPUT about what a setting led to, as an error of that setting; any other status as it is. */
+CHECKED Status config_error_of(const Config *, const char *name, Status);
+
 /* An error naming the first setting (file, line) that was set but never read: it has no effect here. Settings of
  * "GROUP." may be, if "GROUP.name" was set later. */
 CHECKED Status config_check_all_read(const Config *);
@@ -96,6 +99,8 @@ CHECKED Status config_hash(const Config *, const char *const except[], uint64_t 
 
 /* The known name nearest to `name` by edit distance, or NULL when none is near. */
 const char *config_nearest(const char *name, const char *const known[], int count);
+/* STATUS_INPUT for a pattern of fnmatch(3) that fits none of the names of parameters: it names the nearest. */
+CHECKED Status config_pattern_fits(const char *pattern, const char *const names[], int count);
 /* Which of the known names the setting has: how every table of ours (networks, losses, data sets) is looked up. STATUS_INPUT
  * names file and line, what there is none of ("network"), and the nearest known name or, where none is near, what prints
  * all ("plumb list models"). */

@@ -152,6 +152,14 @@ Status config_error(const Config *config, const char *name, const char *format, 
     return status;
 }
 
+Status config_error_of(const Config *config, const char *name, Status status)
+{
+    if (status == OK || status_code(status) != STATUS_INPUT) return status;
+    Status placed = config_error(config, name, "%s", status_message(status));
+    status_free(status);
+    return placed;
+}
+
 /* Was the choice that it belongs to ("model.name" of "model.width") made by a later layer, for which this one
  * could not know? */
 static bool is_of_choice_before(const Config *config, int index)

@@ -1,6 +1,7 @@
 /* The suggestion of error messages: "did you mean ...?" */
 #include "engine/base/config.h"
 
+#include <fnmatch.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -50,6 +51,18 @@ const char *config_nearest(const char *name, const char *const known[], int coun
         nearest = known[i];
     }
     return nearest;
+}
+
+Status config_pattern_fits(const char *pattern, const char *const names[], int count)
+{
+    for (int i = 0; i < count; ++i)
+        if (fnmatch(pattern, names[i], 0) == 0) return OK;
+    const char *nearest = config_nearest(pattern, names, count);
+    if (nearest != NULL)
+        return fail(STATUS_INPUT, "%s fits no parameter of this network; the nearest is %s", pattern,
+                    nearest);
+    return fail(STATUS_INPUT, "%s fits no parameter of this network; the first is %s", pattern,
+                count > 0 ? names[0] : "none");
 }
 
 Status config_choose(const Config *config, const char *setting, const char *what, const char *listing,

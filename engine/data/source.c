@@ -1,5 +1,7 @@
 #include "engine/data/source.h"
 
+#include "engine/base/log.h"
+
 #include <string.h>
 
 const char *split_name(Split split)
@@ -51,6 +53,10 @@ Status sample_batches_check(const SampleBatches *batches, int64_t samples, const
     if (samples < 1) return fail(STATUS_INPUT, "%s: the %s split is empty", dataset, split_name(split));
     if (samples > INT64_MAX - batches->batch)
         return fail(STATUS_INPUT, "a batch of %lld samples", (long long)batches->batch);
+    if (batches->training && samples < batches->batch && batches->rank == 0)
+        log_warning("%s: a batch of %lld samples is larger than the %s split, which has %lld: every step is "
+                    "padded with samples of weight 0",
+                    dataset, (long long)batches->batch, split_name(split), (long long)samples);
     return OK;
 }
 

@@ -94,7 +94,8 @@ typedef struct {
     bool training;
 } SampleBatches;
 
-/* STATUS_INPUT for a batch that ranks and parts cannot share equally, and for a split without samples. */
+/* STATUS_INPUT for a batch that ranks and parts cannot share equally, and for a split without samples. Warns of a batch of
+ * training that is larger than the split. */
 CHECKED Status sample_batches_check(const SampleBatches *, int64_t samples, const char *dataset, Split);
 int64_t sample_batches_count(const SampleBatches *, int64_t samples);
 /* Samples of a part: B / (R * P). */

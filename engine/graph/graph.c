@@ -1,9 +1,11 @@
 #include "engine/graph/graph.h"
 
+#include "engine/base/config.h"
 #include "engine/base/memory.h"
 #include "engine/graph/graph_internal.h"
 #include "engine/graph/op.h"
 
+#include <fnmatch.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -383,6 +385,34 @@ Status graph_finish(Graph *graph)
 /* ---- reading ---- */
 
 int graph_node_count(const Graph *graph) { return (int)graph->node_count; }
+
+Status graph_check_pattern(const Graph *graph, const char *pattern)
+{
+    const char **names;
+    int count = 0;
+    TRY(memory_new(&names, graph->value_count + 1, sizeof *names, "names of parameters"));
+    for (size_t v = 0; v < graph->value_count; ++v)
+        if (graph->value[v].role == ROLE_PARAMETER) names[count++] = graph->value[v].name;
+    Status status = config_pattern_fits(pattern, names, count);
+    free(names);
+    return status;
+}
+
+bool graph_pattern_fits_table(const Graph *graph, const char *pattern)
+{
+    for (size_t n = 0; n < graph->node_count; ++n) {
+        const Node *node = graph->node[n];
+        for (int i = 0; i < node->input_count; ++i) {
+            const Value input = node->input[i];
+            if ((node->op->gathers >> i & 1U) == 0 || !value_exists(input)) continue;
+            if (graph_role(graph, input) == ROLE_PARAMETER &&
+                (pattern[0] == '\0' || fnmatch(pattern, graph_name(graph, input), 0) == 0))
+                return true;
+        }
+    }
+    return false;
+}
+
 const Node *graph_node_at(const Graph *graph, int index) { return graph->node[index]; }
 int graph_value_count(const Graph *graph) { return (int)graph->value_count; }
 Shape graph_shape(const Graph *graph, Value value)

@@ -186,6 +186,10 @@ struct Node {
 
 int graph_node_count(const Graph *);
 const Node *graph_node_at(const Graph *, int index);
+/* STATUS_INPUT for a pattern of fnmatch(3) that fits no parameter's name: it names the nearest. */
+CHECKED Status graph_check_pattern(const Graph *, const char *pattern);
+/* Is a parameter that the pattern fits ("": any) a table, of which a run reads some rows only? */
+bool graph_pattern_fits_table(const Graph *, const char *pattern);
 int graph_value_count(const Graph *); /* values are {0} .. {count - 1} */
 Shape graph_shape(const Graph *, Value);
 Role graph_role(const Graph *, Value);

@@ -1,10 +1,7 @@
 /* Which parameters are in which group. */
-#include "engine/base/config.h"
-#include "engine/base/memory.h"
 #include "engine/optim/optimizer_kernel.h"
 
 #include <fnmatch.h>
-#include <stdlib.h>
 
 int optimizer_group_of(const OptimizerOptions *options, const char *parameter)
 {
@@ -34,40 +31,16 @@ static Status check_frozen(const Graph *graph, const OptimizerGroup *group)
                      frozen);
 }
 
-/* The parameters' names; release with free(). */
-static Status names_of(const Graph *graph, const char ***names, int *count)
-{
-    *count = 0;
-    TRY(memory_new(names, (size_t)graph_value_count(graph) + 1, sizeof **names, "parameters"));
-    for (int v = 0; v < graph_value_count(graph); ++v)
-        if (graph_role(graph, (Value){v}) == ROLE_PARAMETER)
-            (*names)[(*count)++] = graph_name(graph, (Value){v});
-    return OK;
-}
-
 static Status check_patterns(const Graph *graph, const OptimizerOptions *options, int *which)
 {
-    const char **names;
-    int count;
-    Status status = OK;
-    TRY(names_of(graph, &names, &count));
-    for (int g = 0; g < options->group_count && status == OK; ++g) {
-        const char *pattern = options->groups[g].parameters;
-        int fit = 0;
-        for (int i = 0; i < count; ++i)
-            fit += fnmatch(pattern, names[i], 0) == 0;
-        if (fit > 0) status = check_frozen(graph, &options->groups[g]);
-        if (which != NULL && (fit == 0 || status != OK)) *which = g;
-        if (fit > 0) continue;
-        const char *nearest = config_nearest(pattern, names, count);
-        status = nearest != NULL
-                     ? fail(STATUS_INPUT, "%s fits no parameter of this network; the nearest is %s", pattern,
-                            nearest)
-                     : fail(STATUS_INPUT, "%s fits no parameter of this network, which begin with %s",
-                            pattern, count > 0 ? names[0] : "none");
+    for (int g = 0; g < options->group_count; ++g) {
+        Status status = graph_check_pattern(graph, options->groups[g].parameters);
+        if (status == OK) status = check_frozen(graph, &options->groups[g]);
+        if (status == OK) continue;
+        if (which != NULL) *which = g;
+        return status;
     }
-    free(names);
-    return status;
+    return OK;
 }
 
 Status optimizer_mark(Graph *graph, const OptimizerOptions *options, int *which)

@@ -517,20 +517,14 @@ static Status check_pattern_fits(Store *store, const char *pattern)
 {
     const char **names;
     int count = 0;
+    if (pattern[0] == '\0') return OK;
     TRY(memory_new(&names, (size_t)store_count(store) + 1, sizeof *names, "names of parameters"));
     for (int i = 0; i < store_count(store); ++i) {
         const StoreEntry *entry = store_at(store, i);
         if (entry->role != ROLE_PARAMETER) continue;
-        if (is_wanted(entry, pattern)) {
-            free(names);
-            return OK;
-        }
         names[count++] = entry->name;
     }
-    const char *nearest = config_nearest(pattern, names, count);
-    if (nearest == NULL) nearest = count > 0 ? names[0] : "none";
-    const Status status =
-        fail(STATUS_INPUT, "%s fits no parameter of this network; it has %s", pattern, nearest);
+    const Status status = config_pattern_fits(pattern, names, count);
     free(names);
     return status;
 }

@@ -87,6 +87,10 @@ static Status describe(const Config *config, TaskShare share, const ModelOptions
     task->keras = config_flag(config, "vocabulary.keras");
     task->of_all_splits = config_flag(config, "compat.vocabulary_of_all_splits");
     *out = &task->data;
+    if (task->keras && task->words == 1)
+        return config_error(config, "vocabulary.size",
+                            "a limit of 1 leaves no word, as the padding counts too (vocabulary.keras); the "
+                            "smallest that makes sense is 2");
     if (task->validation == 0)
         return config_error(
             config, "dataset.validation",
@@ -153,22 +157,33 @@ static Status take_split(DocumentsTask *task, Split split, int64_t count)
     return OK;
 }
 
+/* " (the first: NAME)" of documents that are all padding, or "". */
+static void name_empty(const DocumentsTask *task, char text[PATH_MAX])
+{
+    text[0] = '\0';
+    for (int64_t i = task->ids.count - 1; i >= 0; --i)
+        if (document_ids_length(&task->ids, i) == 0)
+            (void)snprintf(text, PATH_MAX, " (the first: %s)", documents_name(&task->documents, i));
+}
+
 static void tell_of_documents(const DocumentsTask *task)
 {
     const DocumentsRead *read = &task->documents.read;
+    char empty[PATH_MAX];
     int64_t shared = 0;
+    name_empty(task, empty);
     status_free(documents_shared(&task->documents, task->split.test, task->data.count[SPLIT_TEST],
                                  task->split.train, task->data.count[SPLIT_TRAIN], &shared));
     log_info("%s: %" PRId64 " documents; train %" PRId64 ", validation %" PRId64 ", test %" PRId64
              " (%" PRId64 " of which are also among the training documents)",
              task->data.dataset, task->documents.count, task->data.count[SPLIT_TRAIN],
              task->data.count[SPLIT_VALIDATION], task->data.count[SPLIT_TEST], shared);
-    log_info("%" PRId64 " words in the vocabulary (%" PRId64 " rarer ones are left out); %" PRId64
-             " documents have none of them, %" PRId64 " are cut to their last %" PRId64 " words; %" PRId64
-             " other files skipped",
+    log_info("%" PRId64 " words in the vocabulary (%" PRId64
+             " rarer ones are left out); documents without any of them: %" PRId64
+             "%s, cut to their last %" PRId64 " words: %" PRId64 "; other files, skipped: %" PRId64,
              vocabulary_size(task->texts.vocabulary) - vocabulary_specials(task->texts.vocabulary),
-             vocabulary_left_out(task->texts.vocabulary), task->ids.empty, task->ids.cut, task->longest,
-             read->debris + read->unnamed);
+             vocabulary_left_out(task->texts.vocabulary), task->ids.empty, empty, task->longest,
+             task->ids.cut, read->debris + read->unnamed);
 }
 
 static Status load(TaskData *data, const Config *config)
@@ -183,8 +198,12 @@ static Status load(TaskData *data, const Config *config)
         return config_error(config, "dataset.folder", "%s holds %" PRId64 " classes of documents, not %d",
                             folder, task->documents.classes, (int)CLASSES);
     const DocumentsSplitOptions options = split_options(task);
-    TRY(documents_split(&task->documents, &options, &task->split));
-    TRY(make_vocabulary(task));
+    const bool parts = task->documents.given_train >= 0;
+    TRY(config_error_of(config,
+                        options.rule == DOCUMENTS_BY_DATE && !parts ? "dataset.split" : "dataset.validation",
+                        documents_split(&task->documents, &options, &task->split)));
+    status = make_vocabulary(task);
+    if (status != OK) return status_context(status, "the training documents of %s", folder);
     TRY(document_ids(&task->documents, task->texts.vocabulary, task->longest, &task->ids));
     TRY(take_split(task, SPLIT_TRAIN, task->split.train_count));
     TRY(take_split(task, SPLIT_VALIDATION, task->split.validation_count));

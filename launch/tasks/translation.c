@@ -89,11 +89,8 @@ static Status choose_shapes(TranslationTask *task, const Config *config)
     if (train->count == 0) return OK; /* only evaluating */
     const TokenShapeOptions options = {
         .tokens = task->tokens, .most = task->shapes, .padding = TRAIN_PADDING};
-    Status status = token_shapes_choose(train->length, train->count, &options, &task->train);
-    if (status == OK) return OK;
-    Status placed = config_error(config, "batch_tokens", "%s", status_message(status));
-    status_free(status);
-    return placed;
+    return config_error_of(config, "batch_tokens",
+                           token_shapes_choose(train->length, train->count, &options, &task->train));
 }
 
 /* As many tokens as training's parts have, unless their logits would take too much memory. Sentences that training would leave out

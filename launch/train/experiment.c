@@ -240,11 +240,7 @@ static Status read_ood(const Config *config, OodChoices *choices)
         TRY(config_require(row, required));
         choices->choice[i] = (OodChoice){config_text(row, "name"), config_text(row, "from")};
         choices->count = i + 1;
-        Status status = ood_choice_check(choices, i);
-        if (status == OK) continue;
-        Status placed = config_error(row, "name", "%s", status_message(status));
-        status_free(status);
-        return placed;
+        TRY(config_error_of(row, "name", ood_choice_check(choices, i)));
     }
     return OK;
 }

@@ -112,10 +112,7 @@ static Value build_task(Graph *graph, const BatchShape *shape, const void *conte
 static Status with_place_of_group(const Experiment *experiment, int group, Status status)
 {
     if (group < 0) return status;
-    const Config *row = config_row(experiment->config, "optimizer.groups", group);
-    Status placed = config_error(row, "parameters", "%s", status_message(status));
-    status_free(status);
-    return placed;
+    return config_error_of(config_row(experiment->config, "optimizer.groups", group), "parameters", status);
 }
 
 Status program_build_training(const Experiment *experiment, const BatchShape *shape, Program *program)

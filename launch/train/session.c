@@ -160,18 +160,20 @@ static void close_feed(Session *session, Feed *feed)
 
 /* ---- opening ---- */
 
-/* A file of ours says which vocabulary its rows are of; PyTorch's do not. */
+/* A file of ours says which vocabulary the rows of its tables are of; PyTorch's do not. */
 static Status load_starting_weights(Session *session)
 {
-    const char *init = session->experiment.init;
+    const char *init = session->experiment.init, *pattern = session->experiment.init_parameters;
     SafeFile *file;
     TRY(safetensors_open(init, &file));
     Status status = OK;
-    if (safetensors_metadata(file, "vocabulary") != NULL) status = task_check_vocabulary(session->data, file);
+    if (safetensors_metadata(file, "vocabulary") != NULL &&
+        graph_pattern_fits_table(session->train.program[0].graph, pattern))
+        status = task_check_vocabulary(session->data, file);
     safetensors_close(file);
     if (status != OK) return status_context(status, "init: %s", init);
     char *kept;
-    status = checkpoint_load_weights(session->store, init, session->experiment.init_parameters, &kept);
+    status = checkpoint_load_weights(session->store, init, pattern, &kept);
     if (status != OK) return status_context(status, "init");
     if (kept[0] != '\0') log_info("init: %s; these start as they would without it: %s", init, kept);
     free(kept);
@@ -297,6 +299,9 @@ static Status check_graphs(const Experiment *experiment)
     for (int i = 0; i < count && status == OK; ++i) {
         Program program;
         status = program_build_training(experiment, &shape[i], &program);
+        if (status == OK && i == 0 && experiment->init_parameters[0] != '\0')
+            status = config_error_of(experiment->config, "init_parameters",
+                                     graph_check_pattern(program.graph, experiment->init_parameters));
         program_release(&program, NULL);
     }
     return status;
