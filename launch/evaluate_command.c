@@ -36,6 +36,8 @@ const char evaluate_help[] =
     "                             best-MEASURE (checkpoint.best), step:NUMBER (checkpoint.keep_steps), "
     "average\n"
     "                             (plumb average), or a file.safetensors of parameters of such a network\n"
+    "  --device D                 of a run: auto, cpu or cuda (as in training)\n"
+    "  --compute TYPE             of a run: float32 or bfloat16 (as in training)\n"
     "  --ood NAME[=WHERE]         of a run of images: AUROC of telling its test images from others; may come "
     "several times:\n"
     "                             svhn=FOLDER (test_32x32.mat), cifar10_c=FILE[:SEVERITY] (.npy; 5),\n"
@@ -121,6 +123,7 @@ typedef struct {
     int64_t ignore_label;
     ClassNames class_name;
     const char *json, *classwise, *grid, *temperatures;
+    RunUse use;
     const char *data; /* of a run: where its data are now */
     OodChoices ood;
     EvaluateOptions evaluate;
@@ -214,6 +217,8 @@ static Status read_options(int argc, char **argv, const char *words[], OptionLis
     const Option options[] = {
         {"split", "a split", .text = &arguments->split},
         {"checkpoint", "a checkpoint", .text = &arguments->checkpoint},
+        {"device", "auto, cpu or cuda", .text = &arguments->use.device},
+        {"compute", "float32 or bfloat16", .text = &arguments->use.compute},
         {"ood", "a set", .list = ood},
         {"logits", "a file", .text = &arguments->logits},
         {"labels", "a file", .text = &arguments->labels},
@@ -247,6 +252,7 @@ static Status read_options(int argc, char **argv, const char *words[], OptionLis
     };
     int count;
     TRY(options_parse(options, sizeof options / sizeof *options, argc, argv, words, &count));
+    TRY(run_use_check(&arguments->use));
     TRY(ood_choices_parse(ood->value, ood->count, &arguments->ood));
     arguments->evaluate.bins = (int)bins;
     arguments->evaluate.seed = (uint64_t)seed;
@@ -361,6 +367,8 @@ static Status check_arguments(const Arguments *arguments)
                     "--ood is for a run; of files of logits, --ood-logits or --ood-probabilities");
     if (arguments->split != NULL || arguments->checkpoint != NULL)
         return fail(STATUS_USAGE, "--split and --checkpoint are for a run, not for files of logits");
+    if (arguments->use.device != NULL || arguments->use.compute != NULL)
+        return fail(STATUS_USAGE, "--device and --compute are for a run: of files no network is computed");
     if (confidences) return OK;
     if (arguments->logits == NULL && arguments->probabilities == NULL)
         return fail(STATUS_USAGE,
@@ -415,6 +423,9 @@ static Status evaluate_files(World *world, const Arguments *arguments, Evaluatio
     Collective *collective = NULL;
     Status status = open_sets(world, arguments, sets);
     if (status == OK) status = check_class_names(arguments, &sets[EVALUATE_TEST]);
+    if (status == OK && arguments->calibrator_file != NULL)
+        status = calibrator_check_classes(&arguments->calibrator, arguments->calibrator_file,
+                                          sets[EVALUATE_TEST].set.classes, sets[EVALUATE_TEST].set.name);
     TRY_ELSE(done, comm_agree(world, status));
     TRY_ELSE(done, comm_collective(world, 600, &collective));
     const Logits *of[EVALUATE_SETS];
@@ -523,6 +534,7 @@ static Status evaluate_either(World *world, Arguments *arguments, OodResult *ood
     if (arguments->calibrator_file != NULL) {
         TRY(comm_agree(world, calibrator_read(arguments->calibrator_file, &arguments->calibrator)));
         arguments->evaluate.calibrator = &arguments->calibrator;
+        arguments->evaluate.calibrator_file = arguments->calibrator_file;
     }
     if (arguments->confidence != NULL) return evaluate_confidence_files(world, arguments, result);
     if (arguments->class_names != NULL)
@@ -532,6 +544,7 @@ static Status evaluate_either(World *world, Arguments *arguments, OodResult *ood
                                   .split = SPLIT_TEST,
                                   .checkpoint =
                                       arguments->checkpoint != NULL ? arguments->checkpoint : "last",
+                                  .use = arguments->use,
                                   .data = arguments->data,
                                   .options = arguments->evaluate,
                                   .ood = arguments->ood,

@@ -40,6 +40,8 @@ const char predict_help[] =
     "proportions\n"
     "  --checkpoint C       last (default), best, average, an epoch's number, step:NUMBER, or a "
     "file.safetensors\n"
+    "  --device D           auto, cpu or cuda (as in training)\n"
+    "  --compute TYPE       float32 or bfloat16 (as in training)\n"
     "  --batch N            inputs at a time on each rank (128)\n"
     "  --deterministic      the same bits whatever is predicted together, and on whichever rank\n"
     "\n"
@@ -56,6 +58,8 @@ static Status parse(int argc, char **argv, const char *words[], PredictOptions *
     PredictorOptions *predictor = &options->predictor;
     const Option table[] = {
         {"checkpoint", "a checkpoint", .text = &predictor->checkpoint},
+        {"device", "auto, cpu or cuda", .text = &predictor->use.device},
+        {"compute", "float32 or bfloat16", .text = &predictor->use.compute},
         {"calibrator", "a file", .text = &predictor->calibrator},
         {"calibrated", .flag = &predictor->calibrated},
         {"json", .flag = &options->form.json},
@@ -68,6 +72,7 @@ static Status parse(int argc, char **argv, const char *words[], PredictOptions *
     };
     int count;
     TRY(options_parse(table, sizeof table / sizeof *table, argc, argv, words, &count));
+    TRY(run_use_check(&predictor->use));
     if (count == 0) return fail(STATUS_USAGE, "plumb predict needs a run; see plumb predict --help");
     if (predictor->calibrated && predictor->calibrator != NULL)
         return fail(STATUS_USAGE,

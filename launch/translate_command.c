@@ -47,6 +47,7 @@ const char translate_help[] =
     "  --checkpoint C       last (default), best, average, an epoch's number, step:NUMBER, or a "
     "file.safetensors\n"
     "  --batch N            sentences at a time (CPU 32, GPU 256); it changes no translation\n"
+    "  --device D           auto, cpu or cuda (as in training)\n"
     "  --compute TYPE       float32 or bfloat16 (as in training); bfloat16 is about twice as fast where the "
     "processor has it,\n"
     "                       and now and then chooses another word\n"
@@ -65,7 +66,9 @@ const char score_help[] =
     "  --temperature T      logits are divided by it (1); calibrated: by what the run's evaluation chose\n"
     "  --longest N          tokens of a line, its end token among them (as in training)\n"
     "  --checkpoint C       last (default), best, average, an epoch's number, step:NUMBER, or a "
-    "file.safetensors\n";
+    "file.safetensors\n"
+    "  --device D           auto, cpu or cuda (as in training)\n"
+    "  --compute TYPE       float32 or bfloat16 (as in training)\n";
 
 enum { MOST_LONGEST = 1 << 20, MOST_BATCH = 1 << 16 };
 
@@ -173,11 +176,6 @@ static Status read_search(const SearchWords *words, TranslateOptions *options)
         TRY(read_choice("long", words->long_lines, (const char *const[]){"cut", "split"}, 2, &choice));
         options->lines.long_lines = (LongLines)choice;
     }
-    if (words->compute != NULL) {
-        TRY(read_choice("compute", words->compute, (const char *const[]){"float32", "bfloat16"}, 2, &choice));
-        options->compute_given = true;
-        options->compute = choice == 1 ? BFLOAT16 : FLOAT32;
-    }
     if (words->alpha != NULL) TRY(read_real("alpha", words->alpha, &search->alpha));
     if (words->top_p != NULL) TRY(read_real("top-p", words->top_p, &search->top_p));
     if (words->max_length != NULL) TRY(read_max_length(words->max_length, &options->lines));
@@ -232,7 +230,8 @@ static Status parse_translate(int argc, char **argv, const char *words[], Transl
         {"max-length", "A+Bx", .text = &given.max_length},
         {"top-p", "a share", .text = &given.top_p},
         {"long", "cut or split", .text = &given.long_lines},
-        {"compute", "float32 or bfloat16", .text = &given.compute},
+        {"device", "auto, cpu or cuda", .text = &options->use.device},
+        {"compute", "float32 or bfloat16", .text = &options->use.compute},
         {"greedy", .flag = &given.greedy},
         {"sample", .flag = &given.sample},
         {"scores", .flag = &options->lines.scores},
@@ -250,6 +249,7 @@ static Status parse_translate(int argc, char **argv, const char *words[], Transl
     };
     int count;
     TRY(options_parse(table, sizeof table / sizeof *table, argc, argv, words, &count));
+    TRY(run_use_check(&options->use));
     TRY(take_run("translate", words, count, &options->run));
     TRY(read_search(&given, options));
     if (options->lines.json && options->lines.scores)
@@ -275,6 +275,8 @@ static Status parse_score(int argc, char **argv, const char *words[], ScoreOptio
     const char *temperature = NULL;
     const Option table[] = {
         {"checkpoint", "a checkpoint", .text = &options->checkpoint},
+        {"device", "auto, cpu or cuda", .text = &options->use.device},
+        {"compute", "float32 or bfloat16", .text = &options->use.compute},
         {"source", "a file", .text = &options->source},
         {"target", "a file", .text = &options->target},
         {"temperature", "a number or calibrated", .text = &temperature},
@@ -283,6 +285,7 @@ static Status parse_score(int argc, char **argv, const char *words[], ScoreOptio
     };
     int count;
     TRY(options_parse(table, sizeof table / sizeof *table, argc, argv, words, &count));
+    TRY(run_use_check(&options->use));
     TRY(take_run("score", words, count, &options->run));
     if (options->source == NULL || options->target == NULL)
         return fail(STATUS_USAGE, "plumb score needs --source FILE and --target FILE");

@@ -508,7 +508,7 @@ class BadInput(Suite):
             with self.subTest(ranks=ranks):
                 job = Job(["train", self.linear, "device=cuda", "--run", self.folder()], ranks, environment).wait()
                 self.check(job, UNSUPPORTED, ["the NVIDIA driver is too old: it supports CUDA 11.8, and this build needs 1",
-                                              "Update the driver", "device: cpu"])
+                                              "update the driver", "with device=cpu the CPU computes"])
                 self.assertNotIn("rank 0: ", job.errors)  # it is the same on all
                 run = self.train(self.linear, "device=auto", "epochs=1", ranks=ranks, environment=environment)
                 self.assertEqual(self.job.messages()[0].split(":")[:3],

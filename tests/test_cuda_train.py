@@ -163,7 +163,7 @@ class Trouble(Suite):
     def test_no_gpu(self):
         """The program itself, on a machine without a GPU."""
         if not os.path.exists("/dev/nvidiactl"):
-            self.refused(jobs.UNSUPPORTED, "device: cpu", program=jobs.PLUMB)
+            self.refused(jobs.UNSUPPORTED, "with device=cpu the CPU computes", program=jobs.PLUMB)
 
     @unittest.skipIf(LIBRARIES == "", "built without cuDNN's header")
     def test_library_that_cannot_be_loaded(self):

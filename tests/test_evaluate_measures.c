@@ -80,7 +80,7 @@ static void test_recalibration(void **state)
         const char *text;
     } wrong[] = {
         {KEPT " --calibrator vector.json", STATUS_INPUT,
-         "the calibrator (vector_scaling) is for 10 classes, but kept.npy has 2"},
+         "vector.json is a calibrator of 10 classes, but kept.npy has 2"},
         {KEPT " --calibrator newer.json", STATUS_INPUT, "newer.json: the calibrator is of version 7"},
         {KEPT " --calibrator kept.npy", STATUS_INPUT, "kept.npy is no calibrator"},
         {"--probabilities both.npy --labels binary.npy --calibrator two.json", STATUS_INPUT,
@@ -174,6 +174,7 @@ static void test_all_measures(void **state)
               plumb));
     assert_non_null(strstr(output, "SmoothECE as relplot has it; gaussian kernel of width 0.2, 4 samples"));
     assert_non_null(strstr(output, "\ndog  "));
+    assert_non_null(strstr(output, "\n-: p = 1 is debiased by the spread within each bin")); /* of 4 samples */
 
     /* As a page: a diagram and a curve for each stage, and the table. */
     static char page[1 << 20];

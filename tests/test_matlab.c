@@ -87,6 +87,8 @@ static void test_svhn_layout(void **state)
             sum += array.data[k];
         assert_int_equal(sum, 7067085);
         free(array.data);
+        assert_fails(matlab_read(path, "Z", &array), STATUS_INPUT, "there is no variable Z in it; it holds ");
+        assert_fails(matlab_read(path, "Z", &array), STATUS_INPUT, i == 2 ? "holds X, y" : ", ");
     }
 }
 

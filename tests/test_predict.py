@@ -15,7 +15,7 @@ import time
 import test_documents_task as messages
 import test_image_folder_task as pictures
 import test_trees_task as treebank
-from jobs import INPUT, IO, PATIENCE, PLUMB, SHORT, USAGE, Job, Suite, contents, main, npy
+from jobs import INPUT, IO, NO_GPUS, PATIENCE, PLUMB, SHORT, UNSUPPORTED, USAGE, Job, Suite, contents, main, npy, on_gpus
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 VARIABLES = dict(os.environ, OMP_NUM_THREADS="1", OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_ALLOW_RUN_AS_ROOT="1",
@@ -160,6 +160,39 @@ class Images(Predictions):
     def test_ranks(self):
         self.assertRanksAgree((self.test_images,))
 
+    def test_a_run_of_a_gpu(self):
+        """Its config asks for a GPU: where there is none the error says what to do, and --device cpu gives the same bits."""
+        run = on_gpus(self.run_folder, f"{self.folder()}/run")
+        data = f"dataset.folder={self.images}"
+        for words in (["predict", run, self.test_images], ["evaluate", run, data]):
+            with self.subTest(words=words):
+                refused = Job(words, environment=NO_GPUS).wait()
+                self.assertEnds(refused, UNSUPPORTED)
+                self.assertIn("device: cuda asks for a GPU", refused.errors)
+                self.assertIn("with --device cpu the CPU computes", refused.errors)
+        words = (self.test_images, "--json", "--logits", "--device", "cpu")
+        found, _ = self.predict(*words, run=run)
+        self.assertEqual(found, self.predict(*words)[0])
+        self.assertNotEqual(found, self.predict(*words, "--compute", "bfloat16", run=run)[0])
+        measured = [Job(["evaluate", one, data, "--device", "cpu", "--json", "-", "--bootstrap", "0"]).wait() for one in (run, self.run_folder)]
+        for job in measured:
+            self.assertEnds(job, 0)
+        self.assertEqual(measured[0].output, measured[1].output)
+        rough = Job(["evaluate", run, data, "--device", "cpu", "--compute", "bfloat16", "--json", "-", "--bootstrap", "0"]).wait()
+        self.assertEnds(rough, 0)
+        self.assertNotEqual(rough.output, measured[0].output)
+
+    def test_what_a_run_may_be_computed_on(self):
+        files = ["evaluate", "--logits", "a.npy", "--labels", "b.npy", "--device", "cpu"]
+        for words, message in ((["predict", self.run_folder, "--device", "gpu"], "--device takes auto, cpu or cuda, not gpu"),
+                               (["evaluate", self.run_folder, "--compute", "half"], "--compute takes float32 or bfloat16, not half"),
+                               (["score", self.run_folder, "--device", "0"], "--device takes auto, cpu or cuda, not 0"),
+                               (files, "--device and --compute are for a run")):
+            with self.subTest(words=words):
+                job = Job(words).wait()
+                self.assertEnds(job, USAGE)
+                self.assertIn(message, job.errors)
+
     def test_columns(self):
         path = f"{self.test_images}/ant/000.png"
         entry = self.objects(path, "--calibrated", "--top", "2")[0]
@@ -252,6 +285,9 @@ class Images(Predictions):
         other = f"{HERE}/seeds/calibrator/beta.json"
         _, errors = self.predict(good, "--calibrator", other, code=INPUT)
         self.assertIn("beta.json is a calibrator of 2 classes, but", errors)
+        refused = Job(["evaluate", self.run_folder, f"dataset.folder={self.images}", "--calibrator", other]).wait()
+        self.assertEnds(refused, INPUT)
+        self.assertIn(f"{other} is a calibrator of 2 classes, but {self.run_folder} has 3", refused.errors)
 
     def test_words(self):
         good = f"{self.test_images}/ant/000.png"

@@ -12,7 +12,8 @@ import threading
 import time
 
 import test_translation_task as pairs
-from jobs import INPUT, IO, MEMORY, NUMERIC, PATIENCE, PLUMB, SHORT, UNSUPPORTED, USAGE, Job, Suite, checkpoint, floats, main, safetensors, write_safetensors
+from jobs import (INPUT, IO, MEMORY, NO_GPUS, NUMERIC, PATIENCE, PLUMB, SHORT, UNSUPPORTED, USAGE, Job, Suite, checkpoint, floats, main,
+                  on_gpus, safetensors, write_safetensors)
 from plain_ter import right_words
 
 # More epochs, and no dropout: a translator that is right often enough to be looked at.
@@ -37,9 +38,9 @@ class Translate(Suite):
         cls.lines.insert(7, " ".join(["dog", "sees", "red", "cat"] * 8))
         cls.text = "\n".join(cls.lines) + "\n"
 
-    def translate(self, *options, text=None, ranks=0, code=0):
+    def translate(self, *options, text=None, ranks=0, code=0, run=None):
         """(output, errors) as text."""
-        command = [PLUMB, "translate", self.run_folder, *options]
+        command = [PLUMB, "translate", run or self.run_folder, *options]
         if ranks > 0:
             command = ["mpirun", "-n", str(ranks), *command]
         variables = dict(os.environ, OMP_NUM_THREADS="1", OMPI_MCA_rmaps_base_oversubscribe="1",
@@ -94,6 +95,28 @@ class Translate(Suite):
         self.assertNotEqual(got, want)
         same = sum(a.split("\t")[1:] == b.split("\t")[1:] for a, b in zip(want.split("\n"), got.split("\n"), strict=True))
         self.assertGreater(same, 0.8 * len(self.lines))
+
+    def test_a_run_of_a_gpu(self):
+        """Its config asks for a GPU: where there is none the error says what to do, and --device cpu gives the same bits."""
+        self.write("pairs.en", "dog\nred cat\n")
+        self.write("pairs.de", "hund\nrot katze\n")
+        files = ["--source", f"{self.scratch}/pairs.en", "--target", f"{self.scratch}/pairs.de"]
+        run = on_gpus(self.run_folder, f"{self.folder()}/run")
+        refused = Job(["translate", run], environment=NO_GPUS).wait()
+        self.assertEnds(refused, UNSUPPORTED)
+        self.assertIn("with --device cpu the CPU computes", refused.errors)
+        self.assertEqual(self.translate("--scores", "--device", "cpu", run=run), self.translate("--scores", "--device", "cpu"))
+        refused = Job(["score", run, *files], environment=NO_GPUS).wait()
+        self.assertEnds(refused, UNSUPPORTED)
+        self.assertIn("with --device cpu the CPU computes", refused.errors)
+        here = Job(["score", run, *files, "--device", "cpu"]).wait()
+        self.assertEnds(here, 0)
+        self.assertEqual(here.output, Job(["score", self.run_folder, *files, "--device=cpu"]).wait().output)
+        rough = Job(["score", run, *files, "--device", "cpu", "--compute", "bfloat16"]).wait()
+        self.assertEnds(rough, 0)
+        self.assertNotEqual(rough.output, here.output)
+        for one, other in zip(rough.output.split(), here.output.split(), strict=True):
+            self.assertAlmostEqual(float(one) / float(other), 1, delta=0.1)
 
     def test_the_first_of_many_is_the_best(self):
         best, _ = self.translate()
@@ -394,7 +417,7 @@ class Translate(Suite):
                 ((self.run_folder, "--max-length", "5y"), USAGE, "--max-length takes A+Bx"),
                 ((self.run_folder, "--temperature", "0"), USAGE, "temperature"),
                 ((self.run_folder, "--rules", "moses"), USAGE, "--rules takes"),
-                ((self.run_folder, "--compute", "int8"), USAGE, "--compute takes float32, bfloat16"),
+                ((self.run_folder, "--compute", "int8"), USAGE, "--compute takes float32 or bfloat16"),
                 ((self.run_folder, "--greedy", "--sample"), USAGE, "two ways"),
                 ((self.run_folder, "--json", "--scores"), USAGE, "--scores is for plain lines"),
                 ((self.run_folder, "--min-length", "9", "--max-length", "9"), USAGE, "--min-length 9 leaves no place for the end"),

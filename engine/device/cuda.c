@@ -41,18 +41,17 @@ static int count_cuda(Status *why)
     (void)cudaDriverGetVersion(&driver);
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
     if (driver == 0)
-        *why = fail(STATUS_UNSUPPORTED,
-                    "this machine has no NVIDIA driver (libcuda.so.1 was not found); use device: cpu, "
-                    "or install the driver; in a container start it with its GPUs");
+        *why = fail(
+            STATUS_UNSUPPORTED,
+            "this machine has no NVIDIA driver (libcuda.so.1 was not found): install it; start a container "
+            "with its GPUs");
     else if (error == cudaErrorInsufficientDriver)
         *why = fail(STATUS_UNSUPPORTED,
-                    "the NVIDIA driver is too old: it supports CUDA %d.%d, and this build needs %d.%d. "
-                    "Update the driver, "
-                    "or use device: cpu",
+                    "the NVIDIA driver is too old: it supports CUDA %d.%d, and this build needs %d.%d: "
+                    "update the driver",
                     driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
     else if (error == cudaSuccess || error == cudaErrorNoDevice)
-        *why = fail(STATUS_UNSUPPORTED,
-                    "no NVIDIA GPU can be used here%s%s%s; use device: cpu, or ask for GPUs in the job",
+        *why = fail(STATUS_UNSUPPORTED, "no NVIDIA GPU can be used here%s%s%s: ask for GPUs in the job",
                     visible != NULL ? " (CUDA_VISIBLE_DEVICES is \"" : "", visible != NULL ? visible : "",
                     visible != NULL ? "\")" : "");
     else

@@ -12,7 +12,7 @@ int device_count(DeviceKind kind, Status *why)
     Status reason = OK;
     int count = 0;
     if (methods_table[kind] == NULL)
-        reason = fail(STATUS_UNSUPPORTED, "this build of plumb has no CUDA; set device: cpu or auto");
+        reason = fail(STATUS_UNSUPPORTED, "this build of plumb has no CUDA");
     else
         count = methods_table[kind]->count(&reason);
     if (why != NULL)
@@ -37,8 +37,7 @@ bool device_has_driver(DeviceKind kind)
 Status device_open(DeviceKind kind, int index, int threads, Device **out)
 {
     *out = NULL;
-    if (methods_table[kind] == NULL)
-        return fail(STATUS_UNSUPPORTED, "this build of plumb has no CUDA; set device: cpu or auto");
+    if (methods_table[kind] == NULL) return fail(STATUS_UNSUPPORTED, "this build of plumb has no CUDA");
     Device *device;
     TRY(memory_new(&device, 1, sizeof *device, "device"));
     device->kind = kind;

@@ -33,6 +33,7 @@ typedef struct {
     CalibratorSettings recalibrate[EVALUATE_MOST_RECALIBRATIONS]; /* fitted to the validation set */
     int recalibrations;
     const Calibrator *calibrator; /* applied as it is; NULL: none */
+    const char *calibrator_file;  /* that it was read from */
     const MoreOptions *more; /* all measures; NULL: the usual ones. bins, seed and the like are those above */
     char **save;             /* receives the first one that was fitted, as a file's text; NULL: not wanted */
 } EvaluateOptions;

@@ -177,6 +177,18 @@ static void print_row(const Row *row, const EvaluationResult *result, int stages
     (void)fputc('\n', file);
 }
 
+/* Has some bin a single sample? BinnedError says what then is not known. */
+static bool lacks_debiased(const EvaluationResult *result, int stages)
+{
+    for (int stage = 0; stage < stages; ++stage)
+        for (int scheme = 0; scheme < 2; ++scheme) {
+            const MoreMeasures *more = &result->more[stage];
+            if (isnan(more->top[scheme].debiased[1])) return true;
+            if (more->has_classes && isnan(more->classes[scheme].debiased[1])) return true;
+        }
+    return false;
+}
+
 static void print_worst(const EvaluationResult *result, FILE *file)
 {
     const MoreMeasures *more = &result->more[EVALUATE_BEFORE];
@@ -207,5 +219,9 @@ void report_more_print(const EvaluationResult *result, FILE *file)
     (void)fputc('\n', file);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; ++i)
         print_row(&rows[i], result, stages, file);
+    if (lacks_debiased(result, stages))
+        (void)fputs(
+            "-: p = 1 is debiased by the spread within each bin, and a bin of a single sample shows none\n",
+            file);
     print_worst(result, file);
 }

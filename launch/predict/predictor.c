@@ -51,7 +51,7 @@ static Status open_run(const World *world, Predictor *predictor)
     const PredictorOptions *options = &predictor->options;
     TRY(run_folder_check(options->run));
     TRY(run_folder_attach(options->run, &predictor->folder));
-    TRY(run_config_load(world, &predictor->folder, NULL, &predictor->config));
+    TRY(run_config_load(world, &predictor->folder, &options->use, NULL, &predictor->config));
     return check_task(predictor);
 }
 
@@ -88,10 +88,8 @@ static Status open_calibration(Predictor *predictor, int64_t step)
                             &predictor->temperature));
     if (options->calibrator == NULL) return OK;
     TRY(calibrator_read(options->calibrator, &predictor->calibrator));
-    if (predictor->calibrator.classes == predictor->classes) return OK;
-    return fail(STATUS_INPUT, "%s is a calibrator of %" PRId64 " classes, but %s has %" PRId64,
-                options->calibrator, predictor->calibrator.classes, predictor->folder.path,
-                predictor->classes);
+    return calibrator_check_classes(&predictor->calibrator, options->calibrator, predictor->classes,
+                                    predictor->folder.path);
 }
 
 static Status open_rest(Predictor *predictor, int64_t step)

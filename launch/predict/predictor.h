@@ -4,12 +4,14 @@
 
 #include "comm/comm.h"
 #include "launch/tasks/task.h"
+#include "launch/train/run_use.h"
 
 typedef struct {
     const char *run;
     const char *checkpoint; /* KEPT_MODEL_NAMES (launch/runs/kept_models.h) */
     bool calibrated;        /* by the temperature that the run's evaluation chose */
     const char *calibrator; /* by a file of plumb evaluate --save-calibrator; NULL: there is none */
+    RunUse use;
     InputOptions inputs;
 } PredictorOptions;
 

@@ -311,6 +311,15 @@ static Status check_wishes(const Config *config, const EvaluateRunOptions *optio
     return options->ood.count > 0 ? check_outside(task) : OK;
 }
 
+/* Before anything is measured. */
+static Status check_calibrator(const Session *session, const EvaluateRunOptions *options)
+{
+    const TaskData *data = session->data;
+    if (options->options.calibrator == NULL) return OK;
+    return calibrator_check_classes(options->options.calibrator, options->options.calibrator_file,
+                                    task_measured_class(data->masked, data->classes), options->run);
+}
+
 Status evaluate_run(World *world, const EvaluateRunOptions *options, OodResult *ood, EvaluationResult *result)
 {
     const EvaluateOutside outside = {&options->ood, false, ood};
@@ -320,9 +329,10 @@ Status evaluate_run(World *world, const EvaluateRunOptions *options, OodResult *
     int64_t step = 0;
     Status status;
     TRY(run_folder_attach(options->run, &run));
-    TRY_ELSE(done, comm_agree(world, run_config_load(world, &run, options->data, &config)));
+    TRY_ELSE(done, comm_agree(world, run_config_load(world, &run, &options->use, options->data, &config)));
     TRY_ELSE(done, comm_agree(world, check_wishes(config, options)));
     TRY_ELSE(done, session_open(world, config, SESSION_EVALUATES, false, &session));
+    TRY_ELSE(done, comm_agree(world, check_calibrator(&session, options)));
     if (session.data->task->check_files != NULL)
         TRY_ELSE(done, comm_agree(world, session.data->task->check_files(session.data, run.path)));
     TRY_ELSE(done, run_checkpoint_load(&session, &run, options->checkpoint, &step));

@@ -5,6 +5,7 @@
 #include "launch/evaluate/evaluate.h"
 #include "launch/evaluate/ood_sets.h"
 #include "launch/runs/run_folder.h"
+#include "launch/train/run_use.h"
 #include "launch/train/session.h"
 
 /* Measures `split` with temperatures chosen on the validation split (if there is one and it is not the split
@@ -29,7 +30,8 @@ typedef struct {
     const char *run;
     Split split;
     const char *checkpoint; /* KEPT_MODEL_NAMES (launch/runs/kept_models.h) */
-    const char *data;       /* the folder of the data; NULL: where they were when the run trained */
+    RunUse use;
+    const char *data; /* the folder of the data; NULL: where they were when the run trained */
     EvaluateOptions options;
     OodChoices ood; /* what came of them is in the run's ood.json too */
     bool inference; /* calibration of the network's own translations */

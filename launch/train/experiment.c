@@ -314,6 +314,7 @@ Status experiment_read(const Config *config, TaskShare share, Experiment *experi
     experiment->compute = read_type(config, "compute");
     experiment->fuse = config_flag(config, "plan.fuse");
     experiment->record = config_flag(config, "graph");
+    experiment->trains = share.training;
     experiment->device = read_device(config);
     experiment->threads = (int)config_integer(config, "threads");
     experiment->share_gpus = config_flag(config, "share_gpus");

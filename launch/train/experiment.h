@@ -32,6 +32,7 @@ typedef struct Experiment {
     bool fuse;   /* chains of nodes (plan.fuse) */
     bool record; /* a step, once, to be launched as one (graph) */
 
+    bool trains; /* else what was trained is used */
     DeviceWish device;
     int threads; /* 0: this rank's share of the host */
     bool share_gpus;

@@ -50,15 +50,17 @@ static Status own_file_override(const RunFolder *run, const Config *config, char
     return file_exists(path) ? path_override(setting, path, word) : OK;
 }
 
-Status run_config_load(const World *world, const RunFolder *run, const char *data, Config **config)
+Status run_config_load(const World *world, const RunFolder *run, const RunUse *use, const char *data,
+                       Config **config)
 {
     char path[PATH_MAX], batch[64], found[PATH_MAX], *folder = NULL, *own = NULL;
     TRY(file_join(path, run->path, "config.yaml"));
     /* The batch of training need not fit this number of ranks; evaluation does not depend on it. */
     (void)snprintf(batch, sizeof batch, "evaluate_batch=%d",
                    128 / world->size * world->size > 0 ? 128 / world->size * world->size : world->size);
-    const char *words[4] = {batch, "micro_batches=1"};
-    int count = 2;
+    const char *words[4 + RUN_USE_WORDS] = {batch, "micro_batches=1"};
+    const int plain = 2 + run_use_words(use, words + 2);
+    int count = plain;
     TRY(reload(path, count, words, config));
     if (data == NULL && run_folder_find_data(run, config_text(*config, "dataset.folder"),
                                              config_text(*config, "dataset.name"), found))
@@ -67,7 +69,7 @@ Status run_config_load(const World *world, const RunFolder *run, const char *dat
     if (status == OK && data != NULL) status = path_override("dataset.folder", data, &folder);
     if (own != NULL) words[count++] = own;
     if (folder != NULL) words[count++] = folder;
-    if (status == OK && count > 2) status = reload(path, count, words, config);
+    if (status == OK && count > plain) status = reload(path, count, words, config);
     free(own);
     free(folder);
     return status;

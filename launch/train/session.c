@@ -251,7 +251,7 @@ static Status open_session(World *world, const Config *config, const Opening *op
     session->data = experiment->data;
     TRY_ELSE(failed, comm_collective(world, experiment->comm.timeout_seconds, &session->host_collective));
     TRY_ELSE(failed, comm_agree(world, session_open_device(world, experiment, &session->device)));
-    TRY_ELSE(failed, session_check_devices(world, session->device, experiment->share_gpus));
+    TRY_ELSE(failed, session_check_devices(world, session->device, experiment));
     TRY_ELSE(failed, comm_device_collective(world, session->device, &experiment->comm, &session->collective));
     TRY_ELSE(failed,
              comm_agree(world, opening->run != NULL ? open_inputs_here(session, opening)

@@ -9,6 +9,6 @@
 CHECKED Status session_open_device(const World *, const Experiment *, Device **);
 
 /* STATUS_INPUT where ranks are on devices of different kinds, or, unless they may share, two on one GPU. Collective. */
-CHECKED Status session_check_devices(World *, Device *, bool share);
+CHECKED Status session_check_devices(World *, Device *, const Experiment *);
 
 #endif

@@ -144,7 +144,7 @@ static Status open_all(Scoring *s)
 {
     World *world = s->world;
     TRY(comm_agree(world, world->rank == 0 ? open_files(s) : OK));
-    TRY(translation_run_open(world, s->options->run, &s->run));
+    TRY(translation_run_open(world, s->options->run, &s->options->use, &s->run));
     TRY(comm_agree(world, open_here(s)));
     TRY(translation_run_load(&s->run, s->options->checkpoint, s->store));
     if (world->size == 1) return OK;

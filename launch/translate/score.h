@@ -3,12 +3,14 @@
 #define PLUMB_LAUNCH_TRANSLATE_SCORE_H
 
 #include "comm/comm.h"
+#include "launch/train/run_use.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 typedef struct {
     const char *run, *checkpoint;
+    RunUse use;
     const char *source, *target; /* files, a sentence a line */
     double temperature;
     bool calibrated; /* the temperature is the run's */

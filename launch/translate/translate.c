@@ -81,8 +81,7 @@ static Status open_decoder(Translation *t, SearchOptions *search)
     TRY(check_minimum(t, search, most_target));
     if (options->deterministic) device_set_numerics(run->device, (DeviceNumerics){.deterministic = true});
     const DecoderOptions decoder = {.network = run->network,
-                                    .compute =
-                                        options->compute_given ? options->compute : run->experiment.compute,
+                                    .compute = run->experiment.compute,
                                     .slots = (int)sentences,
                                     .beam = search->beam,
                                     .candidates = search->method == SEARCH_SAMPLE   ? 0
@@ -124,7 +123,7 @@ static Status open_translator(Translation *t)
 static Status open_all(Translation *t)
 {
     World *world = t->world;
-    TRY(translation_run_open(world, t->options->run, &t->run));
+    TRY(translation_run_open(world, t->options->run, &t->options->use, &t->run));
     TRY(comm_agree(world, open_translator(t)));
     TRY(translation_run_load(&t->run, t->options->checkpoint, decoder_store(t->decoder)));
     if (world->size > 1) TRY(comm_collective(world, t->run.experiment.comm.timeout_seconds, &t->collective));

@@ -3,18 +3,17 @@
 #define PLUMB_LAUNCH_TRANSLATE_TRANSLATE_H
 
 #include "comm/comm.h"
-#include "engine/base/dtype.h"
 #include "launch/search/translator.h"
+#include "launch/train/run_use.h"
 
 typedef struct {
     const char *run, *checkpoint;
+    RunUse use;
     const char *prefix; /* a file with a beginning for each line; NULL: none */
     TranslatorOptions lines;
     bool calibrated;    /* the temperature is the run's */
     int64_t sentences;  /* at a time on each rank; 0: as fits the device */
     int64_t longest;    /* tokens of a source, its end token among them; 0: those of training */
-    bool compute_given; /* else as in training: */
-    DType compute;
     bool deterministic; /* the same bits whatever is translated together */
     bool stream;        /* several ranks wait for no further line: what is there is shared out */
     int input, output;  /* descriptors */

@@ -13,13 +13,15 @@
 
 /* ---- opening ---- */
 
-static Status read_config(TranslationRun *run)
+static Status read_config(TranslationRun *run, const RunUse *use)
 {
     char path[PATH_MAX];
     int settings;
     const Setting *table = settings_table(&settings);
     TRY(file_join(path, run->folder.path, "config.yaml"));
-    TRY(config_load(table, settings, path, 0, NULL, &run->config));
+    const char *words[RUN_USE_WORDS];
+    const int count = run_use_words(use, words);
+    TRY(config_load(table, settings, path, count, words, &run->config));
     const Task *task;
     TRY(task_find(run->config, &task));
     if (task->input != MODEL_OF_TRANSLATION)
@@ -41,11 +43,11 @@ static Status read_subwords(TranslationRun *run)
                 run->folder.path, subwords_file_name(SUBWORDS_PIECES), subwords_file_name(SUBWORDS_WORDS));
 }
 
-static Status open_here(TranslationRun *run, const char *path)
+static Status open_here(TranslationRun *run, const char *path, const RunUse *use)
 {
     TRY(run_folder_check(path));
     TRY(run_folder_attach(path, &run->folder));
-    TRY(read_config(run));
+    TRY(read_config(run, use));
     TRY(read_subwords(run));
     run->network = run->experiment.model.transformer;
     run->network.vocabulary = subwords_size(run->subwords);
@@ -53,10 +55,10 @@ static Status open_here(TranslationRun *run, const char *path)
     return session_open_device(run->world, &run->experiment, &run->device);
 }
 
-Status translation_run_open(World *world, const char *path, TranslationRun *run)
+Status translation_run_open(World *world, const char *path, const RunUse *use, TranslationRun *run)
 {
     *run = (TranslationRun){.world = world};
-    return comm_agree(world, open_here(run, path));
+    return comm_agree(world, open_here(run, path, use));
 }
 
 void translation_run_close(TranslationRun *run)

@@ -6,6 +6,7 @@
 #include "engine/plan/store.h"
 #include "launch/runs/run_folder.h"
 #include "launch/train/experiment.h"
+#include "launch/train/run_use.h"
 #include "nlp/subwords.h"
 
 typedef struct {
@@ -20,7 +21,7 @@ typedef struct {
 
 /* STATUS_INPUT for a folder that is no run, and for a run of another task, which it names. Collective. Release with
  * translation_run_close, also after an error. */
-CHECKED Status translation_run_open(World *, const char *path, TranslationRun *);
+CHECKED Status translation_run_open(World *, const char *path, const RunUse *, TranslationRun *);
 void translation_run_close(TranslationRun *);
 
 /* Tokens of a sentence with its end token: as many as wished for, 0: as training allowed; but no more than the network has

@@ -317,6 +317,14 @@ done:
 
 /* ---- applying ---- */
 
+Status calibrator_check_classes(const Calibrator *calibrator, const char *path, int64_t classes,
+                                const char *what)
+{
+    if (calibrator->classes == classes) return OK;
+    return fail(STATUS_INPUT, "%s is a calibrator of %lld classes, but %s has %lld", path,
+                (long long)calibrator->classes, what, (long long)classes);
+}
+
 Status calibrator_apply(const Calibrator *calibrator, const Logits *set, int threads, double *probability)
 {
     const CalibratorKind *kind = &kinds[calibrator->settings.method];

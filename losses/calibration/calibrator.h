@@ -87,6 +87,10 @@ void calibrator_free(Calibrator *);
 CHECKED Status calibrator_fit_shared(Collective *, const CalibratorSettings *, const Logits *, int threads,
                                      Calibrator *);
 
+/* STATUS_INPUT unless it is for so many classes: those of `what`. path: the calibrator's file. */
+CHECKED Status calibrator_check_classes(const Calibrator *, const char *path, int64_t classes,
+                                        const char *what);
+
 /* probability [count, classes] of this rank's rows. STATUS_INPUT if the set has another number of classes, or has probabilities
  * where the calibrator wants logits. */
 CHECKED Status calibrator_apply(const Calibrator *, const Logits *, int threads, double *probability);

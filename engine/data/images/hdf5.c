@@ -4,14 +4,16 @@
 
 #include <dlfcn.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/types.h>
 
 /* What is used of hdf5.h (1.10 and later), whose types these are. */
 typedef int64_t Id;             /* hid_t; negative: an error */
 typedef unsigned long long Len; /* hsize_t */
 
-enum { READ_ONLY = 0, DEFAULT = 0, ALL = 0, INTEGER = 0, UNSIGNED = 0 };
+enum { READ_ONLY = 0, DEFAULT = 0, ALL = 0, INTEGER = 0, UNSIGNED = 0, BY_NAME = 0, RISING = 0 };
 
 static struct {
     int (*open)(void);
@@ -19,6 +21,7 @@ static struct {
     Id (*file_open)(const char *, unsigned flags, Id access);
     int (*file_close)(Id);
     int (*exists)(Id, const char *, Id access);
+    ssize_t (*name)(Id, const char *group, int index, int order, Len, char *, size_t, Id access);
     Id (*data_open)(Id, const char *, Id access);
     int (*data_close)(Id);
     Id (*data_space)(Id);
@@ -43,6 +46,7 @@ static const struct {
     {"H5Fopen", &hdf5.file_open},
     {"H5Fclose", &hdf5.file_close},
     {"H5Lexists", &hdf5.exists},
+    {"H5Lget_name_by_idx", &hdf5.name},
     {"H5Dopen2", &hdf5.data_open},
     {"H5Dclose", &hdf5.data_close},
     {"H5Dget_space", &hdf5.data_space},
@@ -137,6 +141,21 @@ static Status read_data(const char *path, const char *variable, Id data, MatlabA
         path, variable);
 }
 
+/* With the names of the variables that there are. Those with # are MATLAB's own. */
+static Status say_missing(const char *path, const char *variable, Id file)
+{
+    char name[64], names[256] = "";
+    size_t used = 0;
+    for (Len i = 0;
+         used < sizeof names && hdf5.name(file, ".", BY_NAME, RISING, i, name, sizeof name, DEFAULT) >= 0;
+         ++i) {
+        if (name[0] == '#') continue;
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", used > 0 ? ", " : "", name);
+    }
+    return fail(STATUS_INPUT, "%s: there is no variable %s in it%s%s", path, variable,
+                used > 0 ? "; it holds " : ", nor any other", names);
+}
+
 Status hdf5_read(const char *path, const char *variable, MatlabArray *array)
 {
     *array = (MatlabArray){0};
@@ -147,8 +166,7 @@ Status hdf5_read(const char *path, const char *variable, MatlabArray *array)
                     "%s: begins as a file of MATLAB 7.3, but is no HDF5 file, is cut short or damaged", path);
     Status status = OK;
     Id data = -1;
-    if (hdf5.exists(file, variable, DEFAULT) <= 0)
-        status = fail(STATUS_INPUT, "%s: there is no variable %s in it", path, variable);
+    if (hdf5.exists(file, variable, DEFAULT) <= 0) status = say_missing(path, variable, file);
     if (status == OK && (data = hdf5.data_open(file, variable, DEFAULT)) < 0)
         status = fail(STATUS_INPUT, "%s: %s is no array", path, variable);
     if (status == OK) status = read_data(path, variable, data, array);
