@@ -204,7 +204,80 @@ class PaperReport(Suite):
         curve = self.row(folder, "figure_1", panel="NLL", x="1", series="Cross-Entropy")
         self.assertAlmostEqual(float(curve["y"]), 2 * 1.2)  # seeds differ by a tenth
         self.assertAlmostEqual(float(curve["upper"]), 2 * 1.2 + 2 * 0.1)
+        self.assertAlmostEqual(float(curve["deviation"]), 2 * 0.1)
+        self.assertEqual((curve["seeds"], curve["seed"]), ("3", ""))
+        bar = self.row(folder, "figure_4", panel="CIFAR-10, ResNet-50: ECE", series="Cross-Entropy")
+        self.assertAlmostEqual(float(bar["deviation"]), 1)
+        self.assertAlmostEqual(float(bar["upper"]), 5 + reach, 6)
+        self.assertEqual(bar["seeds"], "3")
+        self.assertEqual([(row["seeds"], row["deviation"]) for row in self.rows(folder, "figure_b1", series="FL-1")], [("", "")] * 201)
+        self.assertNotIn("One seed of several", page.text)  # there is nothing of one to draw
         self.assertAlmostEqual(float(self.row(folder, "figure_1", panel="NLL", x="2", series="Cross-Entropy, training samples")["y"]), 0.3)
+
+    def test_curves_of_seeds(self):
+        """Each figure that has a mean over seeds shows it, with a band; the data say of how many seeds and how far apart they are."""
+        folder = self.folder()
+        for seed in (1, 2):
+            paper_run(f"{folder}/ce-{seed}", seed=seed, found=evaluation(0.05, 0.04, 0.02), lines=2 * seed)
+            run = f"{folder}/ood-{seed}"
+            paper_run(run, model="resnet110", seed=seed, found=evaluation(0.05, 0.04, 0.02))
+            # Of one run the curve jumps to 0.5 where the other rises evenly.
+            roc = {"entropy": {"false_positive_rate": [0, 0, 1] if seed == 1 else [0, 1], "true_positive_rate": [0, 0.5, 1] if seed == 1 else [0, 1]}}
+            stages = {"before": {"auroc_entropy": 0.7, "roc": roc}}
+            if seed == 2:
+                stages["after_ece"] = stages["before"]
+            write(f"{run}/ood.json", json.dumps({"sets": [{"name": "svhn", "what": "", **stages}]}))
+            run = f"{folder}/wmt-{seed}"
+            paper_run(run, "wmt14_en_de", "transformer_base", seed=seed, found=evaluation(0.3, 0.02, 0.01))
+            places = [0.9, 1.0] if seed == 1 else [0.1 * 9, 1.0, 1.1]  # the first but for rounding the same
+            write(f"{run}/temperatures.json", json.dumps({
+                "checkpoint": "last", "step": 100000, "sentences": 3003, "bins": 15, "temperature": places, "search": {"beam": 4},
+                "bleu_signature": "nrefs:1", "test": {"ece": [0.01 * seed] * len(places), "nll": [2] * len(places), "accuracy": 0.6,
+                                                      "bleu": [25 + seed] * len(places)}}))
+        page = self.page(folder)
+
+        def read(item, **fixed):
+            return [tuple(None if row[key] == "" else round(float(row[key]), 6) for key in ("x", "y", "lower", "upper", "deviation", "seeds"))
+                    for row in self.rows(folder, item, **fixed)]
+
+        half = round(math.sqrt(0.5), 6)
+        self.assertEqual(read("figure_k1", panel="Test BLEU"), [(0.9, 26.5, 26.5 - half, 26.5 + half, half, 2),
+                                                                (1, 26.5, 26.5 - half, 26.5 + half, half, 2), (1.1, 27, None, None, None, 1)])
+        self.assertEqual([row[1] for row in read("figure_k1", panel="ECE of tokens")], [1.5, 1.5, 2])
+        before = read("figure_roc", panel="ResNet-110: SVHN", series="Cross-Entropy")
+        self.assertEqual(len(before), 101)
+        self.assertEqual([(row[0], row[1], row[5]) for row in before], [(i / 100, round((0.5 + i / 200 + i / 100) / 2, 6), 2) for i in range(101)])
+        self.assertAlmostEqual(before[0][4], math.sqrt(0.125), 6)
+        self.assertEqual(read("figure_roc", panel="ResNet-110: SVHN", series="Cross-Entropy after T"),
+                         [(0, 0, None, None, None, 1), (1, 1, None, None, None, 1)])
+        # Seeds of other lengths: what one alone has is shown, and said to be of one.
+        curve = read("figure_2", panel="NLL", series="Cross-Entropy")
+        self.assertEqual([(row[0], row[5]) for row in curve], [(1, 2), (2, 2), (3, 1), (4, 1)])
+        self.assertEqual(curve[3][1:4], (1.5, None, None))
+        self.assertIn("in curves the mean, in a band of one standard deviation", page.text)
+
+    def test_figures_of_one_seed(self):
+        """A histogram, a diagram or an image is of one run: the page and the data say of which."""
+        folder = self.folder()
+        norms = {"loss": "cross_entropy", "samples": 4, "mean": 0.1, "bins": [{"lower": 0.5, "upper": 1, "count": 4}]}
+        bins = [{"lower": i / 25, "upper": (i + 1) / 25, "count": 4, "share": 0.04, "confidence": (i + 0.5) / 25, "accuracy": i / 25} for i in range(25)]
+        lines = json.dumps({"epoch": 10, "step": 3520, "gradient_norms": norms}) + "\n" + json.dumps(
+            {"epoch": 100, "step": 35200, "train_reliability": {"samples": 100, "ece": 0.02, "error": 0.1, "bins": bins}}) + "\n"
+        for loss, seeds in (("cross_entropy", (7, 3)), ("flsd_53", (5,)), ("focal_1", (2, 4, 6))):
+            for seed in seeds:
+                paper_run(f"{folder}/{loss}-{seed}", loss=loss, seed=seed, found=evaluation(0.3, 0.04, 0.01, 2.0))
+                write(f"{folder}/{loss}-{seed}/dynamics.jsonl", lines)
+                self.logits(f"{folder}/{loss}-{seed}", [0, 1, 1, 0])
+        page = self.page(folder)
+        parts = {part.split('"')[0]: part for part in page.text.split('<section id="')}
+        self.assertIn("One seed of several is drawn: Cross-Entropy seed 3 (1 of 2), FL-1 seed 2 (1 of 3).", parts["figure_3"])
+        self.assertIn("One seed of several is drawn: Cross-Entropy seed 3 (1 of 2).", parts["figure_a1"])
+        self.assertIn("One seed of several is drawn: Cross-Entropy seed 3 (1 of 2).", parts["figure_h1"])
+        self.assertEqual(sum("One seed of several is drawn" in part for part in parts.values()), 3)
+        for item, loss in (("figure_3", "series"), ("figure_a1", "panel")):
+            found = self.rows(folder, item, **{loss: "Cross-Entropy" if loss == "series" else "Epoch 100"})
+            self.assertEqual({(row["seed"], row["seeds"]) for row in found if not row["panel"].startswith("(a)")}, {("3", "1")})
+        self.assertEqual({row["loss"]: row["seed"] for row in self.rows(folder, "figure_h1")}, {"cross_entropy": "3", "flsd_53": "5"})
 
     def test_other_recipes(self):
         folder = self.folder()

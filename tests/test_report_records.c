@@ -97,6 +97,40 @@ static void test_norms_of_an_epoch(void **state)
     run_summaries_free(runs, 1);
 }
 
+/* Of translation: evaluations in the course of epochs, BLEU at some of them. */
+static void test_bleu_of_evaluations(void **state)
+{
+    (void)state;
+    const char *folder = new_run(scratch, "one", "focal");
+    put_file(folder, "metrics.jsonl",
+             "{\"epoch\":0.25,\"step\":5,\"train\":{\"loss\":1},\"validation\":{\"nll\":3,\"bleu\":12.5}}\n"
+             "{\"epoch\":0.5,\"step\":10,\"train\":{\"loss\":1},\"validation\":{\"nll\":2}}\n"
+             "{\"epoch\":0.75,\"step\":15,\"train\":{\"loss\":1},\"validation\":{\"nll\":2,\"bleu\":25}}\n");
+    RunSummary *runs = load_runs(scratch, 1);
+    assert_int_equal(runs[0].epochs, 3);
+    assert_true(runs[0].epoch[0].bleu == 12.5 && isnan(runs[0].epoch[1].bleu) && runs[0].epoch[2].bleu == 25);
+    char *html = page_of(runs, 1, 0);
+    assert_has(html, "Validation BLEU");
+    /* Two points, at 0.25 and 0.75 of an epoch: the ends of the axis. */
+    const char *figure = strstr(html, "aria-label=\"Validation BLEU\"");
+    assert_non_null(figure);
+    const char *end = strstr(figure, "</svg>");
+    assert_non_null(end);
+    int points = -1; /* the shape is defined once */
+    for (const char *at = figure; (at = strstr(at, "gpPt6")) != NULL && at < end; ++at)
+        ++points;
+    assert_int_equal(points, 2);
+    assert_has(figure, " 0.3<");
+    free(html);
+    run_summaries_free(runs, 1);
+    put_metrics(folder, 2);
+    runs = load_runs(scratch, 1);
+    html = page_of(runs, 1, 0);
+    assert_lacks(html, "Validation BLEU");
+    free(html);
+    run_summaries_free(runs, 1);
+}
+
 static void test_page(void **state)
 {
     (void)state;
@@ -177,8 +211,8 @@ static void test_damaged(void **state)
 int main(void)
 {
 #define TEST(function) cmocka_unit_test_setup_teardown(function, make_quiet_scratch, scratch_remove)
-    const struct CMUnitTest tests[] = {TEST(test_reading), TEST(test_norms_of_an_epoch), TEST(test_page),
-                                       TEST(test_damaged)};
+    const struct CMUnitTest tests[] = {TEST(test_reading), TEST(test_norms_of_an_epoch),
+                                       TEST(test_bleu_of_evaluations), TEST(test_page), TEST(test_damaged)};
 #undef TEST
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

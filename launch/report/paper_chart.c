@@ -19,7 +19,8 @@ enum {
     NAME_LIMIT = 48
 };
 
-const char *const chart_columns[CHART_COLUMNS] = {"panel", "series", "x", "y", "lower", "upper"};
+const char *const chart_columns[CHART_COLUMNS] = {"panel", "series",    "x",     "y",   "lower",
+                                                  "upper", "deviation", "seeds", "seed"};
 
 /* ---- points ---- */
 
@@ -35,12 +36,45 @@ ChartSeries *chart_series(Chart *chart, const char *name, int colour, bool dashe
     return series;
 }
 
+ChartPoint chart_at(double x, double y, int runs)
+{
+    return (ChartPoint){x, y, NAN, NAN, {.count = runs, .mean = y, .deviation = NAN}};
+}
+
 Status chart_point(ChartSeries *series, ChartPoint point)
 {
     if (series == NULL || !isfinite(point.y) || !isfinite(point.x)) return OK;
     TRY(memory_grow(&series->point, &series->capacity, (size_t)series->count + 1, sizeof point, "a figure"));
     series->point[series->count++] = point;
     return OK;
+}
+
+/* Another grid of temperatures has the same ones but for rounding. */
+static bool is_same_place(double a, double b) { return fabs(a - b) <= 1e-9 * fmax(fabs(a), fabs(b)); }
+
+Status chart_mean(ChartSeries *series, const SeedCurve curve[], int runs)
+{
+    int *at;
+    double *found;
+    TRY(memory_new(&at, (size_t)runs + 1, sizeof *at, "a figure"));
+    Status status = memory_new(&found, (size_t)runs + 1, sizeof *found, "a figure");
+    while (status == OK) {
+        double x = INFINITY;
+        for (int r = 0; r < runs; ++r)
+            if (at[r] < curve[r].count && curve[r].x[at[r]] < x) x = curve[r].x[at[r]];
+        if (!isfinite(x)) break;
+        for (int r = 0; r < runs; ++r) {
+            const bool here = at[r] < curve[r].count && is_same_place(curve[r].x[at[r]], x);
+            found[r] = here ? curve[r].y[at[r]] : NAN;
+            at[r] += here;
+        }
+        const SeedStatistic over = seed_statistic(found, runs);
+        status = chart_point(
+            series, (ChartPoint){x, over.mean, over.mean - over.deviation, over.mean + over.deviation, over});
+    }
+    free(at);
+    free(found);
+    return status;
 }
 
 void chart_free(Chart *chart)
@@ -185,6 +219,9 @@ static void write_points(const Chart *chart, PaperData *data)
             paper_data_number(data, point->y);
             paper_data_number(data, point->lower);
             paper_data_number(data, point->upper);
+            paper_data_number(data, point->seeds.count > 1 ? point->seeds.deviation : NAN);
+            paper_data_number(data, point->seeds.count > 0 ? point->seeds.count : NAN);
+            paper_data_text(data, chart->series[i].seed);
         }
 }
 

@@ -10,14 +10,15 @@
 
 enum { SUBJECT = PAPER_CIFAR10_RESNET50 };
 
-/* What the first run of the experiment recorded after that epoch; NULL where it has nothing. The records are released with
- * run_records_free in any case. A damaged file is no error of the page. */
+/* What the experiment's first run recorded after that epoch; NULL where it has nothing, else the part says whose it is. The records
+ * are released with run_records_free in any case. A damaged file is no error of the page. */
 static const RunDynamics *read_dynamics(const Paper *paper, PaperPart *part, int loss, double epoch,
                                         RunRecords *records)
 {
-    const RunSummary *run;
+    PaperDrawn drawn = {.seed = NULL};
+    const RunSummary *run = paper_first_seed(paper, SUBJECT, loss, paper_has_epochs, &drawn);
     *records = (RunRecords){.dynamics = NULL};
-    if (paper_seeds(paper->runs, SUBJECT, loss, paper_has_epochs, &run, 1) == 0) {
+    if (run == NULL) {
         part->missing_run[SUBJECT][loss] = true;
         return NULL;
     }
@@ -25,7 +26,10 @@ static const RunDynamics *read_dynamics(const Paper *paper, PaperPart *part, int
     if (status != OK) log_warning("%s", status_message(status));
     status_free(status);
     for (int i = 0; i < records->dynamics_count; ++i)
-        if (records->dynamics[i].epoch == epoch) return &records->dynamics[i];
+        if (records->dynamics[i].epoch == epoch) {
+            part->drawn[SUBJECT][loss] = drawn;
+            return &records->dynamics[i];
+        }
     ++part->lacking;
     return NULL;
 }
@@ -40,23 +44,23 @@ static Status add_histogram(ChartSeries *series, const RunDynamics *dynamics)
     for (int i = 0; i < dynamics->gradient_bins; ++i) {
         const RunNormBin *bin = &dynamics->gradient_bin[i];
         const double begin = bin->lower > 0 ? bin->lower : bin->upper / width;
-        if (isnan(end)) TRY(chart_point(series, (ChartPoint){begin, 0, NAN, NAN}));
-        TRY(chart_point(series,
-                        (ChartPoint){begin, 100 * bin->count / dynamics->gradient_samples, NAN, NAN}));
+        if (isnan(end)) TRY(chart_point(series, chart_at(begin, 0, 1)));
+        TRY(chart_point(series, chart_at(begin, 100 * bin->count / dynamics->gradient_samples, 1)));
         end = isfinite(bin->upper) ? bin->upper : bin->lower * width;
     }
-    return chart_point(series, (ChartPoint){end, 0, NAN, NAN});
+    return chart_point(series, chart_at(end, 0, 1));
 }
 
 static Status add_loss(const Paper *paper, PaperPart *part, int loss, double epoch, Chart *chart)
 {
     RunRecords records;
+    Status status = OK;
     const RunDynamics *dynamics = read_dynamics(paper, part, loss, epoch, &records);
-    const Status status =
-        dynamics == NULL
-            ? OK
-            : add_histogram(chart_series(chart, paper_loss[loss].title, paper_loss[loss].colour, false),
-                            dynamics);
+    if (dynamics != NULL) {
+        ChartSeries *series = chart_series(chart, paper_loss[loss].title, paper_loss[loss].colour, false);
+        series->seed = part->drawn[SUBJECT][loss].seed;
+        status = add_histogram(series, dynamics);
+    }
     run_records_free(&records);
     return status;
 }
@@ -88,7 +92,7 @@ Status paper_figure_3(Paper *paper, PaperPart *part)
 
 /* ---- Figure A.1 ---- */
 
-static void write_bins(const RunMeasure *measure, const char *panel, PaperData *data)
+static void write_bins(const RunMeasure *measure, const char *panel, const char *seed, PaperData *data)
 {
     double samples = 0;
     for (int i = 0; i < measure->bins; ++i)
@@ -101,6 +105,9 @@ static void write_bins(const RunMeasure *measure, const char *panel, PaperData *
         paper_data_number(data, i % 2 == 0 ? bin->accuracy : (double)bin->count / fmax(samples, 1));
         paper_data_number(data, NAN);
         paper_data_number(data, NAN);
+        paper_data_number(data, NAN);
+        paper_data_number(data, 1);
+        paper_data_text(data, seed);
     }
 }
 
@@ -118,7 +125,7 @@ static Status write_reliability(PaperPart *part, const RunMeasure *measure, cons
                   "<figure><figcaption>%s <small>ECE %.2f&nbsp;%%</small></figcaption>\n%s</figure>\n", title,
                   100 * measure->ece, svg);
     free(svg);
-    write_bins(measure, title, &part->data);
+    write_bins(measure, title, part->drawn[SUBJECT][PAPER_CROSS_ENTROPY].seed, &part->data);
     ++part->have;
     return OK;
 }

@@ -27,35 +27,44 @@ Status paper_charts(Chart chart[], int count, PaperPart *part)
     return status;
 }
 
-/* ---- over the epochs ---- */
-
-/* The value of the run at that epoch; NaN if it has none. *at: where to go on; epochs rise. */
-static double value_at(const RunSummary *run, double epoch, int *at, double (*value)(const RunEpoch *))
+const RunSummary *paper_first_seed(const Paper *paper, int subject, int loss, bool (*has)(const RunSummary *),
+                                   PaperDrawn *drawn)
 {
-    while (*at < run->epochs && run->epoch[*at].epoch < epoch)
-        ++*at;
-    return *at < run->epochs && run->epoch[*at].epoch == epoch ? value(&run->epoch[*at]) : NAN;
+    const RunSummary *run[PAPER_MOST_SEEDS];
+    const int seeds = paper_seeds(paper->runs, subject, loss, has, run, PAPER_MOST_SEEDS);
+    if (seeds == 0) return NULL;
+    *drawn = (PaperDrawn){paper_seed(run[0]), seeds};
+    return run[0];
 }
 
-/* The mean over the seeds at every epoch of the first, with one standard deviation to either side. */
+/* ---- over the epochs ---- */
+
+/* Released with free(curve->x). */
+static Status read_curve(const RunSummary *run, double scale, double (*value)(const RunEpoch *),
+                         SeedCurve *curve)
+{
+    TRY(memory_new(&curve->x, 2 * (size_t)run->epochs + 1, sizeof *curve->x, "a figure"));
+    curve->count = run->epochs;
+    curve->y = curve->x + run->epochs;
+    for (int i = 0; i < run->epochs; ++i) {
+        curve->x[i] = run->epoch[i].epoch;
+        curve->y[i] = scale * value(&run->epoch[i]);
+    }
+    return OK;
+}
+
 static Status add_curve(ChartSeries *series, const RunSummary *const run[], int seeds, double scale,
                         double (*value)(const RunEpoch *))
 {
-    int *at;
-    double *found;
-    Status status = memory_new(&at, (size_t)seeds + 1, sizeof *at, "a figure");
-    TRY(status);
-    status = memory_new(&found, (size_t)seeds + 1, sizeof *found, "a figure");
-    for (int i = 0; seeds > 0 && i < run[0]->epochs && status == OK; ++i) {
-        const double epoch = run[0]->epoch[i].epoch;
-        for (int s = 0; s < seeds; ++s)
-            found[s] = scale * value_at(run[s], epoch, &at[s], value);
-        const SeedStatistic over = seed_statistic(found, seeds);
-        status = chart_point(
-            series, (ChartPoint){epoch, over.mean, over.mean - over.deviation, over.mean + over.deviation});
-    }
-    free(at);
-    free(found);
+    SeedCurve *curve;
+    TRY(memory_new(&curve, (size_t)seeds + 1, sizeof *curve, "a figure"));
+    Status status = OK;
+    for (int s = 0; s < seeds && status == OK; ++s)
+        status = read_curve(run[s], scale, value, &curve[s]);
+    if (status == OK) status = chart_mean(series, curve, seeds);
+    for (int s = 0; s < seeds; ++s)
+        free(curve[s].x);
+    free(curve);
     return status;
 }
 
@@ -73,8 +82,7 @@ static Status add_series(PaperPart *part, Chart *chart, const char *name, int co
 static Status make_curve(const Paper *paper, PaperPart *part, const PaperCurves *curves,
                          const PaperCurve *curve, Chart *chart)
 {
-    enum { MOST = 64 };
-    const RunSummary *run[MOST];
+    const RunSummary *run[PAPER_MOST_SEEDS];
     *chart = (Chart){.title = curve->title,
                      .note = curve->note,
                      .across = "epoch",
@@ -83,8 +91,8 @@ static Status make_curve(const Paper *paper, PaperPart *part, const PaperCurves 
                      .from_zero = !curve->log_y};
     for (int l = 0; l < curves->losses; ++l) {
         const PaperLoss *loss = &paper_loss[curves->loss[l]];
-        const int seeds =
-            paper_seeds(paper->runs, curves->subject, curves->loss[l], paper_has_epochs, run, MOST);
+        const int seeds = paper_seeds(paper->runs, curves->subject, curves->loss[l], paper_has_epochs, run,
+                                      PAPER_MOST_SEEDS);
         if (seeds == 0) part->missing_run[curves->subject][curves->loss[l]] = true;
         TRY(add_series(part, chart, loss->title, loss->colour, false, run, seeds, curve->scale,
                        curve->value));
@@ -123,8 +131,10 @@ static Status make_bars(const Paper *paper, PaperPart *part, int subject, const 
             (void)snprintf(name, sizeof name, "%s%s", loss->title,
                            stage == EVALUATE_BEFORE ? "" : " after T");
             ChartSeries *series = chart_series(chart, name, loss->colour, stage != EVALUATE_BEFORE);
-            TRY(chart_point(series, (ChartPoint){2 * l + stage, 100 * number.over.mean,
-                                                 100 * number.interval.lower, 100 * number.interval.upper}));
+            number.over.mean *= 100;
+            number.over.deviation *= 100;
+            TRY(chart_point(series, (ChartPoint){2 * l + stage, number.over.mean, 100 * number.interval.lower,
+                                                 100 * number.interval.upper, number.over}));
             if (number.over.count == 0) part->missing_run[subject][paper_main_loss[l]] = true;
         }
     return OK;

@@ -42,6 +42,11 @@ CHECKED Status paper_figure_c2(Paper *, PaperPart *);
 CHECKED Status paper_figure_h1(Paper *, PaperPart *);
 CHECKED Status paper_roc(Paper *, PaperPart *); /* behind Table 3 */
 
+/* For what has no mean over seeds: the experiment's first run that has what `has` asks for; NULL: there is none. *drawn is for the part,
+ * if the run is drawn. */
+const RunSummary *paper_first_seed(const Paper *, int subject, int loss, bool (*has)(const RunSummary *),
+                                   PaperDrawn *drawn);
+
 /* Charts into the part: a legend, then a figure each, which count as what the part has and wants. Frees their points. */
 CHECKED Status paper_charts(Chart chart[], int count, PaperPart *);
 

@@ -207,6 +207,7 @@ static void write_prediction(Gallery *gallery, PaperPart *part, int l, int64_t s
     paper_data_text(&part->data, class_name(predicted, buffer[1]));
     paper_data_number(&part->data, before);
     paper_data_number(&part->data, after);
+    paper_data_text(&part->data, paper_seed(of->run));
 }
 
 static Status write_sample(Gallery *gallery, PaperPart *part, int64_t sample)
@@ -259,12 +260,16 @@ static Status warn(Status problem)
 
 static Status fill_gallery(const Paper *paper, PaperPart *part, Gallery *gallery)
 {
-    const RunSummary *run;
     for (int l = 0; l < PAPER_MAIN_LOSSES; ++l) {
-        if (paper_seeds(paper->runs, SUBJECT, paper_main_loss[l], paper_is_complete, &run, 1) == 1)
+        const int before = gallery->count;
+        PaperDrawn drawn = {.seed = NULL};
+        const RunSummary *run =
+            paper_first_seed(paper, SUBJECT, paper_main_loss[l], paper_is_complete, &drawn);
+        if (run != NULL)
             TRY(warn(add_predictions(part, gallery, run, paper_main_loss[l])));
         else
             part->missing_run[SUBJECT][paper_main_loss[l]] = true;
+        if (gallery->count > before) part->drawn[SUBJECT][paper_main_loss[l]] = drawn;
     }
     part->wants = CHOSEN;
     if (gallery->count == 0) return OK;

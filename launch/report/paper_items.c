@@ -185,10 +185,12 @@ static const PaperBars figure_4 = {{PAPER_CIFAR10_RESNET50, PAPER_CIFAR10_RESNET
     "Which table of appendix F has which measure is this page's order: the paper's is not at hand."
 #define BLEU_NEEDS "<code>plumb evaluate RUN --temperatures 0.5:2:0.1 --bleu</code> measures them"
 #define GROUPED "Which networks share a figure is this page's order."
-#define BARS "Bars: before; pale: after temperature scaling. Whiskers: 90&nbsp;% intervals."
+#define BARS                                                                                                 \
+    "Bars: before; pale: after temperature scaling. Whiskers: 90&nbsp;% intervals; of several seeds, of "    \
+    "where one run more would lie."
 
-static const char *const gallery_columns[] = {"test_image", "label",      "loss",
-                                              "prediction", "confidence", "confidence_after"};
+static const char *const gallery_columns[] = {"test_image",       "label", "loss", "prediction", "confidence",
+                                              "confidence_after", "seed"};
 
 #define TABLE(id, name, title, note, sweep, needs, context)                                                  \
     {                                                                                                        \
@@ -206,7 +208,7 @@ static const PaperItem items[] = {
            TRAIN_SPLIT, paper_curves, &figure_1),
     FIGURE("figure_2", "Figure 2", "ResNet-50 on CIFAR-10, cross-entropy and focal loss, while they train", "", NULL, paper_curves, &figure_2),
     FIGURE("figure_3", "Figure 3", "The factor g, and the norms of gradients, of ResNet-50 on CIFAR-10",
-           "(a) needs no run. (b) to (d): the norm of the gradient of each training sample's loss at the last linear layer, of the first seed.",
+           "(a) needs no run. (b) to (d): the norm of the gradient of each training sample's loss at the last linear layer.",
            "they record <code>evaluate.gradient_norms: [10, 100, 200]</code>", paper_figure_3, NULL),
     TABLE("table_1", "Table 1", "ECE, %, before and after temperature scaling", "15 bins; (<var>T</var>): chosen by ECE on the validation split.",
           NULL, NULL, table_1),
@@ -215,11 +217,11 @@ static const PaperItem items[] = {
           "Intervals: DeLong. Noise is read from CIFAR-10-C where a run was measured on it, else made of the test images by its formula, severity 5.",
           "configs/paper_ood.yaml",
           "<code>plumb evaluate RUN --ood svhn=FOLDER --ood gaussian_noise</code> measures them", table_3),
-    {"figure_roc", "ROC curves", "of Table 3", "Of the first seed.", "configs/paper_ood.yaml",
+    {"figure_roc", "ROC curves", "of Table 3", "", "configs/paper_ood.yaml",
      "<code>plumb evaluate RUN --ood svhn=FOLDER --ood gaussian_noise</code> measures them", chart_columns, CHART_COLUMNS, paper_roc, NULL},
     FIGURE("figure_4", "Figure 4", "ResNet-50 and ResNet-110 on CIFAR-10: calibration errors with 90&nbsp;% intervals", BARS, NULL, paper_bars, &figure_4),
     FIGURE("figure_a1", "Figure A.1", "Reliability of the training samples of ResNet-50 on CIFAR-10 with cross-entropy, at some epochs",
-           "25 bins; below each diagram the share of the samples. Of the first seed.",
+           "25 bins; below each diagram the share of the samples.",
            "they record <code>evaluate.train_reliability: [100, 200, 300, 350]</code>", paper_figure_a1, NULL),
     FIGURE("figure_b1", "Figure B.1", "The probability that minimises the expected focal loss", "Needs no run.", NULL, paper_figure_b1, NULL),
     FIGURE("figure_c1", "Figure C.1", "A linear classifier: norms of weights and logits", "Needs no run; the recipe is that of <code>plumb theory</code>.", NULL, paper_figure_c1, NULL),
@@ -242,14 +244,14 @@ static const PaperItem items[] = {
     FIGURE("figure_g4", "Figure G.4", "Tiny-ImageNet, 20 Newsgroups, SST: calibration errors", BARS " " GROUPED, NULL, paper_bars, &figure_g4),
     TABLE("table_h1", "Table H.1", "Test samples with a confidence of 0.99 or more, %, and the accuracy among them, %", "", NULL, NULL, table_h1),
     {"figure_h1", "Figure H.1", "CIFAR-10 test images that all losses get right, and that all get wrong, ResNet-50",
-     "The first four of either kind; confidence in % as trained and after temperature scaling. Of the first seed.", NULL,
+     "The first four of either kind; confidence in % as trained and after temperature scaling.", NULL,
      "they keep <code>test.logits.npy</code>", gallery_columns, COUNT(gallery_columns), paper_figure_h1, NULL},
     FIGURE("figure_i1", "Figure I.1", "Norms at the last linear layer of ResNet-50 on CIFAR-10, while it trains", "", TRAIN_SPLIT, paper_curves, &figure_i1),
     TABLE("table_j1", "Table J.1", "Early stopping in hindsight: ResNet-50", "Which networks the paper's table has is not at hand; <var>T</var> is fitted with each model.", NULL,
           "their config says <code>checkpoint.best: [error, nll, ece]</code>", table_j1),
     TABLE("table_k1", "Table K.1", "Test BLEU of translation over temperatures", "A Transformer on WMT14, English to German. BLEU has no interval of one run.", NULL,
           BLEU_NEEDS, table_k1),
-    FIGURE("figure_k1", "Figure K.1", "Test BLEU and ECE of translation against temperature", "Of the first seed.", BLEU_NEEDS, paper_figure_k1, NULL),
+    FIGURE("figure_k1", "Figure K.1", "Test BLEU and ECE of translation against temperature", "", BLEU_NEEDS, paper_figure_k1, NULL),
 };
 /* clang-format on */
 

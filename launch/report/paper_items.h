@@ -40,6 +40,12 @@ typedef struct {
 
 typedef struct PaperItem PaperItem;
 
+/* The one run that is drawn of `of` with different seeds. */
+typedef struct {
+    const char *seed; /* NULL: none */
+    int of;
+} PaperDrawn;
+
 /* What an item is made into. */
 typedef struct {
     const PaperItem *item;
@@ -48,6 +54,7 @@ typedef struct {
     int have, wants; /* numbers, or curves, that are there, of those that the paper has */
     bool missing_run[PAPER_SUBJECTS][PAPER_LOSSES]; /* experiments that are wanted and not complete, */
     int lacking;                                    /* and numbers that complete ones lack */
+    PaperDrawn drawn[PAPER_SUBJECTS][PAPER_LOSSES]; /* by what has no mean over seeds */
 } PaperPart;
 
 struct PaperItem {

@@ -73,6 +73,23 @@ static const char *state_of(const PaperPart *part)
     return part->have == part->wants && part->lacking == 0 && is_trained(part) ? "complete" : "partly";
 }
 
+/* ---- seeds ---- */
+
+/* Of which runs a figure is that has no mean over seeds. */
+static void write_drawn(FILE *page, const PaperPart *part)
+{
+    const char *before = "<p class=\"note\">One seed of several is drawn: ";
+    for (int s = 0; s < PAPER_SUBJECTS; ++s)
+        for (int l = 0; l < PAPER_LOSSES; ++l) {
+            if (part->drawn[s][l].of < 2) continue;
+            (void)fprintf(page, "%s%s seed ", before, paper_loss[l].title);
+            html_text(page, part->drawn[s][l].seed);
+            (void)fprintf(page, " (1 of %d)", part->drawn[s][l].of);
+            before = ", ";
+        }
+    if (before[0] == ',') (void)fputs(".</p>\n", page);
+}
+
 /* ---- what is missing ---- */
 
 static const char *sweep_of(const PaperItem *item, int subject, int loss)
@@ -164,6 +181,7 @@ static void write_section(FILE *page, const MadePart *made, const char *folder)
     (void)fprintf(page, "<section id=\"%s\">\n<h2>%s <small>%s</small></h2>\n", item->id, item->name,
                   item->title);
     if (item->note[0] != '\0') (void)fprintf(page, "<p class=\"note\">%s</p>\n", item->note);
+    write_drawn(page, &made->part);
     if (made->part.have > 0 || item->make == paper_table) (void)fputs(made->html, page);
     write_missing(page, &made->part);
     write_links(page, folder, item->id);
@@ -227,7 +245,9 @@ static void write_finding(FILE *page, const Paper *paper)
                   "class=\"outside\">&#10007;</span> outside, ? if there is "
                   "none. One run: the interval over its test samples. Several seeds: mean &plusmn; standard "
                   "deviation, and where one run more "
-                  "would lie (Student&rsquo;s <var>t</var>). <span "
+                  "would lie (Student&rsquo;s <var>t</var>); in curves the mean, in a band of one standard "
+                  "deviation to "
+                  "either side. <span "
                   "class=\"best\"><strong>Bold</strong></span>: the best of its row. "
                   "&Dagger;: not trained as the paper says (point at it, or see the list of runs), and not "
                   "counted. %s</p>\n",

@@ -1,12 +1,14 @@
 /* The ROC curves behind Table 3. */
 #include "engine/base/file.h"
 #include "engine/base/log.h"
+#include "engine/base/memory.h"
 #include "launch/report/paper_figures.h"
 #include "launch/runs/json_file.h"
 
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const cJSON *item_of(const cJSON *object, const char *key)
@@ -34,30 +36,38 @@ static const cJSON *find_set(const cJSON *root, const char *name)
     return NULL;
 }
 
-static Status add_curve(ChartSeries *series, const cJSON *stage)
+/* ---- the curves of one run ---- */
+
+enum { STAGES = 2 };
+static const char *const stage_key[STAGES] = {"before", "after_ece"};
+
+static const cJSON *read_list(const cJSON *stage, const char *key)
 {
-    const cJSON *curve = item_of(item_of(stage, "roc"), "entropy"),
-                *right = item_of(curve, "false_positive_rate"), *up = item_of(curve, "true_positive_rate");
+    return item_of(item_of(item_of(stage, "roc"), "entropy"), key);
+}
+
+/* No points where the file has none. Released with free(curve->x). */
+static Status read_curve(const cJSON *stage, SeedCurve *curve)
+{
+    const cJSON *right = read_list(stage, "false_positive_rate"),
+                *up = read_list(stage, "true_positive_rate");
+    const int most = cJSON_GetArraySize(right);
+    TRY(memory_new(&curve->x, 2 * (size_t)most + 1, sizeof *curve->x, "a figure"));
+    curve->y = curve->x + most;
     const cJSON *x = right != NULL ? right->child : NULL, *y = up != NULL ? up->child : NULL;
-    for (; x != NULL && y != NULL; x = x->next, y = y->next)
-        TRY(chart_point(series, (ChartPoint){x->valuedouble, y->valuedouble, NAN, NAN}));
+    for (; x != NULL && y != NULL; x = x->next, y = y->next) {
+        curve->x[curve->count] = x->valuedouble;
+        curve->y[curve->count++] = y->valuedouble;
+    }
     return OK;
 }
 
-/* Of the first seed that was measured. */
-static Status add_loss(const Paper *paper, PaperPart *part, int subject, int loss, const char *const names[],
-                       Chart *chart)
+/* What the run has of the first of the sets that it was measured on. A damaged file is no error of the page. */
+static Status read_run(const RunSummary *run, const char *const names[], SeedCurve curve[STAGES])
 {
-    const RunSummary *run;
-    char path[PATH_MAX], after[64];
+    char path[PATH_MAX];
     cJSON *root;
-    if (paper_seeds(paper->runs, subject, loss, has_sets, &run, 1) == 0) {
-        if (paper->runs->group[subject][loss].complete == 0)
-            part->missing_run[subject][loss] = true;
-        else
-            ++part->lacking;
-        return OK;
-    }
+    const cJSON *set = NULL;
     TRY(file_join(path, run->path, "ood.json"));
     Status status = json_file_read(path, &root);
     if (status != OK) {
@@ -65,15 +75,86 @@ static Status add_loss(const Paper *paper, PaperPart *part, int subject, int los
         status_free(status);
         return OK;
     }
-    const cJSON *set = NULL;
     for (int i = 0; names[i] != NULL && set == NULL; ++i)
         set = find_set(root, names[i]);
-    const PaperLoss *of = &paper_loss[loss];
-    (void)snprintf(after, sizeof after, "%s after T", of->title);
-    status = add_curve(chart_series(chart, of->title, of->colour, false), item_of(set, "before"));
-    if (status == OK)
-        status = add_curve(chart_series(chart, after, of->colour, true), item_of(set, "after_ece"));
+    for (int stage = 0; stage < STAGES && status == OK; ++stage)
+        status = read_curve(item_of(set, stage_key[stage]), &curve[stage]);
     cJSON_Delete(root);
+    return status;
+}
+
+/* ---- several runs ---- */
+
+/* How high the curve is at x; where it rises straight up, its upper end. */
+static double height_at(const SeedCurve *curve, double x)
+{
+    int i = curve->count - 1;
+    while (i > 0 && curve->x[i] > x)
+        --i;
+    if (i + 1 >= curve->count) return curve->y[i];
+    const double share = (x - curve->x[i]) / (curve->x[i + 1] - curve->x[i]);
+    return curve->y[i] + share * (curve->y[i + 1] - curve->y[i]);
+}
+
+/* The curve at 0, 0.01, ... 1, instead of its own points: those of several runs have a mean there. */
+static Status resample(SeedCurve *curve)
+{
+    enum { PARTS = 100 };
+    SeedCurve even = {.count = PARTS + 1};
+    TRY(memory_new(&even.x, 2 * (size_t)even.count, sizeof *even.x, "a figure"));
+    even.y = even.x + even.count;
+    for (int i = 0; i <= PARTS; ++i) {
+        even.x[i] = (double)i / PARTS;
+        even.y[i] = height_at(curve, even.x[i]);
+    }
+    free(curve->x);
+    *curve = even;
+    return OK;
+}
+
+/* The runs' curves of one stage, of those that have one. */
+static Status add_stage(ChartSeries *series, SeedCurve curve[][STAGES], int runs, int stage)
+{
+    SeedCurve of[PAPER_MOST_SEEDS];
+    int count = 0;
+    for (int r = 0; r < runs; ++r)
+        count += curve[r][stage].count > 0;
+    const bool several = count > 1;
+    count = 0;
+    for (int r = 0; r < runs; ++r) {
+        if (curve[r][stage].count == 0) continue;
+        if (several) TRY(resample(&curve[r][stage]));
+        of[count++] = curve[r][stage];
+    }
+    if (several) return chart_mean(series, of, count);
+    for (int i = 0; count == 1 && i < of[0].count; ++i) /* all points of steep parts */
+        TRY(chart_point(series, chart_at(of[0].x[i], of[0].y[i], 1)));
+    return OK;
+}
+
+static Status add_loss(const Paper *paper, PaperPart *part, int subject, int loss, const char *const names[],
+                       Chart *chart)
+{
+    const RunSummary *run[PAPER_MOST_SEEDS];
+    SeedCurve curve[PAPER_MOST_SEEDS][STAGES] = {{{.count = 0}}};
+    const PaperLoss *of = &paper_loss[loss];
+    char after[64];
+    Status status = OK;
+    const int runs = paper_seeds(paper->runs, subject, loss, has_sets, run, PAPER_MOST_SEEDS);
+    if (runs == 0 && paper->runs->group[subject][loss].complete == 0)
+        part->missing_run[subject][loss] = true;
+    else if (runs == 0)
+        ++part->lacking;
+    for (int r = 0; r < runs && status == OK; ++r)
+        status = read_run(run[r], names, curve[r]);
+    (void)snprintf(after, sizeof after, "%s after T", of->title);
+    if (status == OK && runs > 0)
+        status = add_stage(chart_series(chart, of->title, of->colour, false), curve, runs, 0);
+    if (status == OK && runs > 0)
+        status = add_stage(chart_series(chart, after, of->colour, true), curve, runs, 1);
+    for (int r = 0; r < runs; ++r)
+        for (int stage = 0; stage < STAGES; ++stage)
+            free(curve[r][stage].x);
     return status;
 }
 

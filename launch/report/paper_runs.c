@@ -309,13 +309,13 @@ void paper_runs_free(PaperRuns *paper)
 
 /* ---- numbers ---- */
 
-static const char *seed_of(const RunSummary *run) { return value_of(run, "seed"); }
+const char *paper_seed(const RunSummary *run) { return value_of(run, "seed"); }
 
 /* Is the seed that of one of the runs before? A run that was repeated is no new sample. */
 static bool is_repeated(const RunSummary *const run[], int count, const RunSummary *of)
 {
     for (int i = 0; i < count; ++i)
-        if (strcmp(seed_of(run[i]), seed_of(of)) == 0) return true;
+        if (strcmp(paper_seed(run[i]), paper_seed(of)) == 0) return true;
     return false;
 }
 

@@ -103,8 +103,10 @@ CHECKED Status paper_number(const PaperRuns *, int subject, int loss, PaperValue
                             const void *context, PaperNumber *);
 
 /* The runs of an experiment, one for each seed; those that have what `has` asks for. Fills run[] of at most `most`, returns how many. */
+enum { PAPER_MOST_SEEDS = 64 }; /* that a figure takes */
 int paper_seeds(const PaperRuns *, int subject, int loss, bool (*has)(const RunSummary *),
                 const RunSummary *run[], int most);
+const char *paper_seed(const RunSummary *); /* the run's, as its config has it; never NULL */
 bool paper_is_complete(const RunSummary *);
 bool paper_has_epochs(const RunSummary *);
 

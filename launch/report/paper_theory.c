@@ -40,7 +40,7 @@ static Status add_curves(Chart *chart, const Theory *theory, const double curve[
     for (int c = 0; c < THEORY_CURVES; ++c)
         for (int i = 0; i < THEORY_POINTS; ++i)
             TRY(chart_point(series_of_gamma(chart, theory->gamma[c]),
-                            (ChartPoint){theory->place[i], curve[c][i], NAN, NAN}));
+                            chart_at(theory->place[i], curve[c][i], 0)));
     return OK;
 }
 
@@ -81,7 +81,7 @@ static Status add_records(Chart *chart, const Theory *theory, double (*value)(co
         for (int i = 0; i < theory->linear[r].records; ++i) {
             const LinearRecord *record = &theory->linear[r].record[i];
             TRY(chart_point(series_of_gamma(chart, theory->linear_gamma[r]),
-                            (ChartPoint){record->step, value(record), NAN, NAN}));
+                            chart_at(record->step, value(record), 0)));
         }
     return OK;
 }
@@ -114,7 +114,7 @@ static Status add_plane(Chart *chart, const Theory *theory)
     for (int i = 0; i < LINEAR_TRAIN; ++i) {
         const LinearPoint *point = &theory->data.train[i];
         ChartSeries *series = chart_series(chart, names[point->label], 6, point->label == 1);
-        TRY(chart_point(series, (ChartPoint){point->x[0], point->x[1], NAN, NAN}));
+        TRY(chart_point(series, chart_at(point->x[0], point->x[1], 0)));
     }
     for (int r = 0; r < THEORY_LINEAR; ++r) {
         const LinearResult *result = &theory->linear[r];
@@ -126,7 +126,7 @@ static Status add_plane(Chart *chart, const Theory *theory)
             series->line = 1.2 + 1.6 * (THEORY_LINEAR - 1 - r); /* they lie one upon the other */
         for (int i = 0; i < 2; ++i) {
             const double x = reach * (2 * i - 1), y = -(a * x + c) / b;
-            TRY(chart_point(series, (ChartPoint){x, y, NAN, NAN}));
+            TRY(chart_point(series, chart_at(x, y, 0)));
         }
     }
     return OK;

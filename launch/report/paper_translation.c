@@ -54,23 +54,50 @@ double paper_best_bleu_temperature(const RunSummary *run, int stage, const void 
 
 /* ---- the figure ---- */
 
-static Status add_points(Chart *chart, const char *name, int colour, bool dashed, const BleuCurves *curves,
-                         const double value[], double scale)
+static SeedCurve curve_of(BleuCurves *curves, double value[])
 {
-    ChartSeries *series = chart_series(chart, name, colour, dashed);
-    for (int i = 0; i < curves->count; ++i)
-        TRY(chart_point(series, (ChartPoint){curves->temperature[i], scale * value[i], NAN, NAN}));
-    return OK;
+    return (SeedCurve){curves->temperature, value, curves->count};
 }
 
-static Status add_loss(Chart chart[2], const PaperLoss *loss, const BleuCurves *curves)
+/* Of all seeds that were measured. */
+static Status add_loss(Chart chart[2], const PaperLoss *loss, BleuCurves *const curves[], int seeds)
 {
-    char validation[64];
-    TRY(add_points(&chart[0], loss->title, loss->colour, false, curves, curves->bleu, 1));
-    TRY(add_points(&chart[1], loss->title, loss->colour, false, curves, curves->test_ece, 100));
-    if (!curves->has_validation) return OK;
-    (void)snprintf(validation, sizeof validation, "%s, validation", loss->title);
-    return add_points(&chart[1], validation, loss->colour, true, curves, curves->validation_ece, 100);
+    SeedCurve bleu[PAPER_MOST_SEEDS], test[PAPER_MOST_SEEDS], validation[PAPER_MOST_SEEDS];
+    char name[64];
+    for (int s = 0; s < seeds; ++s) {
+        bleu[s] = curve_of(curves[s], curves[s]->bleu);
+        test[s] = curve_of(curves[s], curves[s]->test_ece);
+        validation[s] = curve_of(curves[s], curves[s]->validation_ece);
+        if (!curves[s]->has_validation) validation[s].count = 0;
+        for (int i = 0; i < curves[s]->count; ++i) {
+            curves[s]->test_ece[i] *= 100;
+            curves[s]->validation_ece[i] *= 100;
+        }
+    }
+    (void)snprintf(name, sizeof name, "%s, validation", loss->title);
+    TRY(chart_mean(chart_series(&chart[0], loss->title, loss->colour, false), bleu, seeds));
+    TRY(chart_mean(chart_series(&chart[1], loss->title, loss->colour, false), test, seeds));
+    return chart_mean(chart_series(&chart[1], name, loss->colour, true), validation, seeds);
+}
+
+static Status read_loss(const Paper *paper, PaperPart *part, int loss, Chart chart[2])
+{
+    const RunSummary *run[PAPER_MOST_SEEDS];
+    BleuCurves *curves[PAPER_MOST_SEEDS];
+    const int seeds = paper_seeds(paper->runs, PAPER_WMT14, loss, paper_is_complete, run, PAPER_MOST_SEEDS);
+    int measured = 0;
+    for (int s = 0; s < seeds; ++s) {
+        curves[measured] = read_curves(run[s]);
+        measured += curves[measured] != NULL;
+    }
+    if (seeds == 0)
+        part->missing_run[PAPER_WMT14][loss] = true;
+    else if (measured == 0)
+        ++part->lacking;
+    const Status status = measured > 0 ? add_loss(chart, &paper_loss[loss], curves, measured) : OK;
+    while (measured > 0)
+        free(curves[--measured]);
+    return status;
 }
 
 Status paper_figure_k1(Paper *paper, PaperPart *part)
@@ -82,21 +109,7 @@ Status paper_figure_k1(Paper *paper, PaperPart *part)
                        .up = "%",
                        .from_zero = true,
                        .short_legend = true}};
-    for (int l = 0; l < PAPER_TRANSLATION_LOSSES; ++l) {
-        const RunSummary *run;
-        const int loss = paper_translation_loss[l];
-        if (paper_seeds(paper->runs, PAPER_WMT14, loss, paper_is_complete, &run, 1) == 0) {
-            part->missing_run[PAPER_WMT14][loss] = true;
-            continue;
-        }
-        BleuCurves *curves = read_curves(run);
-        if (curves == NULL) {
-            ++part->lacking;
-            continue;
-        }
-        const Status status = add_loss(chart, &paper_loss[loss], curves);
-        free(curves);
-        TRY(status);
-    }
+    for (int l = 0; l < PAPER_TRANSLATION_LOSSES; ++l)
+        TRY(read_loss(paper, part, paper_translation_loss[l], chart));
     return paper_charts(chart, 2, part);
 }

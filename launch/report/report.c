@@ -341,7 +341,7 @@ static Status write_curves(FILE *page, const Pages *pages)
     const Split split = curve_split(pages);
     (void)fprintf(
         page,
-        "<p>All but the training loss and norms are of the %s samples, at the end of each epoch.%s</p>\n",
+        "<p>All but the training loss, norms and BLEU are of the %s samples, at each evaluation.%s</p>\n",
         split_name(split),
         any_measured(pages, SPLIT_TRAIN) ? " Dashed: of the training samples, as evaluation sees them." : "");
     write_figure_limit(page, pages);

@@ -330,6 +330,7 @@ static double train_entropy_misclassified(const RunEpoch *epoch, Split split)
 static double weight_norm(const RunEpoch *epoch, Split split) { return (void)split, epoch->weight_norm; }
 static double feature_norm(const RunEpoch *epoch, Split split) { return (void)split, epoch->feature_norm; }
 static double logit_norm(const RunEpoch *epoch, Split split) { return (void)split, epoch->logit_norm; }
+static double bleu_of(const RunEpoch *epoch, Split split) { return (void)split, epoch->bleu; }
 
 static const Curve curves[] = {
     {"train-loss", "Training loss", "each run's own objective", false, train_loss, NULL},
@@ -343,6 +344,7 @@ static const Curve curves[] = {
     {"entropy-correct", "Entropy, correct samples", "nats", false, entropy_correct, train_entropy_correct},
     {"entropy-misclassified", "Entropy, misclassified samples", "nats", false, entropy_misclassified,
      train_entropy_misclassified},
+    {"bleu", "Validation BLEU", "as <code>evaluate.bleu</code> searches", false, bleu_of, NULL},
     {"weight-norm", "Weight norm, last layer", "", false, weight_norm, NULL},
     {"feature-norm", "Feature norm, last layer", "mean over the training samples", false, feature_norm, NULL},
     {"logit-norm", "Logit norm", "mean over the training samples", false, logit_norm, NULL},
@@ -394,7 +396,7 @@ static bool write_series(FILE *script, const char *name, int number, const RunSu
         const double value = value_of(&run->epoch[i], split);
         if (isnan(value)) continue;
         if (written++ == 0) (void)fprintf(script, "$%s%d << END\n", name, number);
-        (void)fprintf(script, "%.0f %.9g\n", run->epoch[i].epoch, curve->percent ? 100 * value : value);
+        (void)fprintf(script, "%.9g %.9g\n", run->epoch[i].epoch, curve->percent ? 100 * value : value);
     }
     if (written > 0) (void)fputs("END\n", script);
     return written > 0;
@@ -405,8 +407,9 @@ static void write_axes(FILE *script, const CurveRange *range, bool logarithmic)
     const bool one = range->first_epoch == range->last_epoch;
     figure_style(script);
     figure_margins(script, CURVE_WIDTH, CURVE_HEIGHT, 46, 10, 10, 44);
-    (void)fprintf(script, "set xrange [%.0f:%.0f]\n", range->first_epoch - one, range->last_epoch + one);
-    if (range->last_epoch - range->first_epoch <= 12) (void)fputs("set xtics 1\n", script);
+    (void)fprintf(script, "set xrange [%.9g:%.9g]\n", range->first_epoch - one, range->last_epoch + one);
+    const double epochs = range->last_epoch - range->first_epoch;
+    if (one || (epochs >= 1 && epochs <= 12)) (void)fputs("set xtics 1\n", script);
     (void)fputs("set xtics offset 0,0.3\nset xlabel 'epoch' offset 0,0.9 textcolor rgb " GNUPLOT_MUTED
                 "\nset format y '%g'\n",
                 script);

@@ -192,6 +192,7 @@ static bool read_epoch(const char *line, size_t length, RunEpoch *epoch)
     epoch->weight_norm = number_of(norms, "weights");
     epoch->feature_norm = number_of(norms, "features");
     epoch->logit_norm = number_of(norms, "logits");
+    epoch->bleu = number_of(cJSON_GetObjectItemCaseSensitive(object, split_name(SPLIT_VALIDATION)), "bleu");
     epoch->seconds = number_of(object, "seconds");
     epoch->samples_per_second = number_of(object, "samples_per_second");
     static const char *const others[] = {"tokens_per_second",

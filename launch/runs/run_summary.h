@@ -39,9 +39,11 @@ typedef struct {
 } RunEpochSplit;
 
 typedef struct {
-    double epoch, step, learning_rate, train_loss, train_error, seconds, samples_per_second;
+    double epoch; /* done; with a fraction in the course of one */
+    double step, learning_rate, train_loss, train_error, seconds, samples_per_second;
     double weight_norm, feature_norm,
         logit_norm; /* at the last linear layer; the others are means over the training split */
+    double bleu;    /* of translation: of the validation split, 0 to 100 */
     RunEpochSplit
         split[SPLIT_COUNT]; /* as evaluation sees them; the training split where evaluate.train was on */
 } RunEpoch;
