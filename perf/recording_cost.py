@@ -2,10 +2,12 @@
 """What recording training costs (evaluate.norms, gradient_norms, train_reliability, train): the same training with and without.
 
 Trains the config once a line of the table, in turns so that a machine that gets slower or faster spoils no comparison, and prints a line
-of JSON each: processor and wall seconds a training, and by how much that is more than with nothing recorded. Reading data and the
-last evaluation are in all of them, so train long enough.
+of JSON each: processor and wall seconds a training, and by how much that is more than with nothing recorded, the median over the rounds
+of the quotient within a round, beside the least and the greatest. Reading data and the last evaluation are in all of them, so train long
+enough. Where other programs run beside it, only processor seconds of one thread mean something: threads=1.
 
     python3 perf/recording_cost.py configs/cifar10.yaml model.name=resnet50 epochs=20 [--program build/plumb] [--rounds 3] [--ranks 8]
+    nice -n 8 python3 perf/recording_cost.py configs/fashion_mnist.yaml dataset.train_limit=1920 epochs=20 threads=1 --rounds 5
 """
 
 import argparse
@@ -51,6 +53,12 @@ def train(chosen, settings):
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, time.monotonic() - started
 
 
+def more(times, base):
+    """By how much more than the base: the median, the least and the greatest of the rounds."""
+    quotients = [one / other - 1 for one, other in zip(times, base, strict=True)]
+    return [round(value, 4) for value in (statistics.median(quotients), min(quotients), max(quotients))]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config")
@@ -64,11 +72,12 @@ def main():
     for _ in range(chosen.rounds):
         for what, settings in ways(epochs).items():
             found[what].append(train(chosen, settings))
-    base = [statistics.median(times) for times in zip(*found["nothing"])]
+    base = list(zip(*found["nothing"]))
     for what, times in found.items():
-        processor, wall = (statistics.median(column) for column in zip(*times))
-        print(json.dumps({"recorded": what, "processor_seconds": round(processor, 3), "wall_seconds": round(wall, 3),
-                          "more_processor": round(processor / base[0] - 1, 4), "more_wall": round(wall / base[1] - 1, 4)}))
+        processor, wall = zip(*times)
+        print(json.dumps({"recorded": what, "processor_seconds": round(statistics.median(processor), 3),
+                          "wall_seconds": round(statistics.median(wall), 3), "more_processor": more(processor, base[0]),
+                          "more_wall": more(wall, base[1])}))
 
 
 if __name__ == "__main__":
