@@ -26,7 +26,7 @@ NOTHING = ("evaluate.norms=false", "evaluate.gradient_norms=[]", "evaluate.train
 
 def ways(epochs):
     """What is recorded -> settings."""
-    chosen = f"[{epochs}]"
+    chosen, each = f"[{epochs}]", list(range(1, epochs + 1))
     return {
         "nothing": NOTHING,
         "weight norms": ("evaluate.norms=true", *NOTHING[1:]),
@@ -34,6 +34,8 @@ def ways(epochs):
                                                       f"evaluate.train_reliability={chosen}", NOTHING[3]),
         "training split every epoch, without norms": (*NOTHING, "evaluate.train=true"),
         "training split every epoch, with norms": ("evaluate.norms=true", *NOTHING[1:], "evaluate.train=true"),
+        "training split every epoch, with norms, gradients and reliability each time": (
+            "evaluate.norms=true", f"evaluate.gradient_norms={each}", f"evaluate.train_reliability={each}", NOTHING[3], "evaluate.train=true"),
         "training split every 20th epoch, with norms": ("evaluate.norms=true", *NOTHING[1:], "evaluate.train=true",
                                                         "evaluate.train_every=20"),
     }

@@ -174,7 +174,8 @@ static void test_all_measures(void **state)
               plumb));
     assert_non_null(strstr(output, "SmoothECE as relplot has it; gaussian kernel of width 0.2, 4 samples"));
     assert_non_null(strstr(output, "\ndog  "));
-    assert_non_null(strstr(output, "\n-: p = 1 is debiased by the spread within each bin")); /* of 4 samples */
+    assert_non_null(
+        strstr(output, "\n-: p = 1 is debiased by the spread within each bin")); /* of 4 samples */
 
     /* As a page: a diagram and a curve for each stage, and the table. */
     static char page[1 << 20];
@@ -206,6 +207,8 @@ static void test_all_measures(void **state)
                       plumb));
     assert_non_null(strstr(output, "SmoothECE %"));
     assert_null(strstr(output, "classes by their ECE"));
+    assert_null(strstr(output, "marginal, equal width")); /* what needs all classes is left out */
+    assert_null(strstr(output, "class by class"));
     static const struct {
         const char *arguments, *text;
     } wrong[] = {

@@ -169,7 +169,6 @@ static void print_row(const Row *row, const EvaluationResult *result, int stages
         char cell[REPORT_CELL];
         double value;
         memcpy(&value, (const char *)&result->more[stage] + row->offset, sizeof value);
-        if (row->of_classes && !result->more[stage].has_classes) value = NAN;
         value *= row->percent ? 100 : 1;
         report_format_number(value, report_decimals(value, row->percent ? 2 : 4), cell, sizeof cell);
         (void)fprintf(file, "  %16s", cell);
@@ -218,7 +217,7 @@ void report_more_print(const EvaluationResult *result, FILE *file)
                       more->kernel.width, (long long)more->kernel.samples);
     (void)fputc('\n', file);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; ++i)
-        print_row(&rows[i], result, stages, file);
+        if (more->has_classes || !rows[i].of_classes) print_row(&rows[i], result, stages, file);
     if (lacks_debiased(result, stages))
         (void)fputs(
             "-: p = 1 is debiased by the spread within each bin, and a bin of a single sample shows none\n",
