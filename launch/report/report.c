@@ -340,8 +340,7 @@ static Status write_curves(FILE *page, const Pages *pages)
     const Curve *curves = figure_curves(&count);
     const Split split = curve_split(pages);
     (void)fprintf(
-        page,
-        "<p>All but the training loss, norms and BLEU are of the %s samples, at each evaluation.%s</p>\n",
+        page, "<p>All but the training loss and norms are of the %s samples, at each evaluation.%s</p>\n",
         split_name(split),
         any_measured(pages, SPLIT_TRAIN) ? " Dashed: of the training samples, as evaluation sees them." : "");
     write_figure_limit(page, pages);
