@@ -547,6 +547,11 @@ class Translate(Suite):
             job = Job(["evaluate", *words]).wait()
             self.assertEnds(job, USAGE)
             self.assertIn(text, job.errors, self.said(job))
+        for words, text in ((("--bleu", "--temperatures", "500:1500:500"), "--bleu: a temperature is 0.001 to 1000, not 1500"),
+                            (("--inference", "--temperature-grid", "1:2000:100"), "--inference: a temperature is 0.001 to 1000, not 2000")):
+            job = Job(["evaluate", self.run_folder, *words]).wait()
+            self.assertEnds(job, INPUT)
+            self.assertIn(text, job.errors, self.said(job))
         images = f"{self.scratch}/images"
         self.assertEnds(Job(["train", self.linear, "--run", images, "epochs=1", "evaluate.bootstrap=0"]).wait(), 0)
         for option in ("--inference", "--bleu"):

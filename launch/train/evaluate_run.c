@@ -299,6 +299,19 @@ static Status measure_inference(Session *session, Split split, EvaluationResult 
     return status;
 }
 
+/* Searches have narrower temperatures than grids may have. */
+static Status check_search(const char *option, TemperatureGrid grid)
+{
+    SearchOptions search = split_translation_defaults().lines.search;
+    const double ends[] = {grid.first, grid.last};
+    for (int i = 0; i < 2; ++i) {
+        search.temperature = ends[i];
+        Status status = search_check(&search);
+        if (status != OK) return status_context(status, "--%s", option);
+    }
+    return OK;
+}
+
 /* What the task cannot be asked for, before its data are loaded. */
 static Status check_wishes(const Config *config, const EvaluateRunOptions *options)
 {
@@ -307,6 +320,8 @@ static Status check_wishes(const Config *config, const EvaluateRunOptions *optio
     if ((options->bleu || options->inference) && task->input != MODEL_OF_TRANSLATION)
         return fail(STATUS_UNSUPPORTED, "--%s is of translations: %s is a run on %s",
                     options->bleu ? "bleu" : "inference", options->run, task->name);
+    if (options->bleu) TRY(check_search("bleu", options->options.curve));
+    if (options->inference) TRY(check_search("inference", options->options.grid));
     if (task->streams) TRY(evaluate_stream_check(task, &options->options));
     return options->ood.count > 0 ? check_outside(task) : OK;
 }
