@@ -556,6 +556,7 @@ static void test_other_schedules(void **state)
     assert_rate(&cold, 0, 1, 1);
     assert_rate(&cold, 0, 16, 0.25);
     assert_true(isnan(schedule_learning_rate(&(Schedule){.name = "stairs"}, 0, 1)));
+    assert_int_equal(schedule_takes("stairs"), 0);
 }
 
 int main(void)

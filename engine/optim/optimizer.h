@@ -71,6 +71,15 @@ typedef struct {
     double decay;         /* linear: the last part of all steps, in which the rate falls; (0..1] */
     int64_t model_width;  /* inverse_square_root: d_model of "Attention Is All You Need", section 5.3 */
 } Schedule;
+/* Which of these fields the schedule of this name takes, besides learning_rate and warmup_steps: a set of the constants.
+ * Empty for a name that is not in the list. */
+enum {
+    SCHEDULE_TAKES_EPOCHS = 1, /* and factor, one_epoch_early */
+    SCHEDULE_TAKES_FINAL_RATE = 2,
+    SCHEDULE_TAKES_DECAY = 4,
+    SCHEDULE_TAKES_MODEL_WIDTH = 8
+};
+unsigned schedule_takes(const char *name);
 /* epoch from 0; step from 1, counted over the whole run. NaN for a name that is not in the list. */
 double schedule_learning_rate(const Schedule *, int64_t epoch, int64_t step);
 

@@ -64,20 +64,35 @@ static double inverse_square_root(const Schedule *schedule, int64_t epoch, int64
     return schedule->learning_rate * rate / sqrt((double)schedule->model_width);
 }
 
-static const struct {
+typedef struct {
     const char *name;
     ScheduleRule *rule;
-} rules[] = {
-    {"constant", constant},
-    {"steps", steps},
-    {"linear", linear},
-    {"cosine", cosine},
-    {"inverse_square_root", inverse_square_root},
+    unsigned takes;
+} ScheduleRow;
+
+static const ScheduleRow rows[] = {
+    {"constant", constant, 0},
+    {"steps", steps, SCHEDULE_TAKES_EPOCHS},
+    {"linear", linear, SCHEDULE_TAKES_FINAL_RATE | SCHEDULE_TAKES_DECAY},
+    {"cosine", cosine, SCHEDULE_TAKES_FINAL_RATE},
+    {"inverse_square_root", inverse_square_root, SCHEDULE_TAKES_MODEL_WIDTH},
 };
+
+static const ScheduleRow *find_row(const char *name)
+{
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; ++i)
+        if (strcmp(name, rows[i].name) == 0) return &rows[i];
+    return NULL;
+}
+
+unsigned schedule_takes(const char *name)
+{
+    const ScheduleRow *row = find_row(name);
+    return row != NULL ? row->takes : 0;
+}
 
 double schedule_learning_rate(const Schedule *schedule, int64_t epoch, int64_t step)
 {
-    for (size_t i = 0; i < sizeof rules / sizeof *rules; ++i)
-        if (strcmp(schedule->name, rules[i].name) == 0) return rules[i].rule(schedule, epoch, step);
-    return NAN;
+    const ScheduleRow *row = find_row(schedule->name);
+    return row != NULL ? row->rule(schedule, epoch, step) : NAN;
 }

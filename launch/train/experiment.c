@@ -142,21 +142,19 @@ static Status read_schedule(const Config *config, const ModelOptions *model, Sch
     *schedule = (Schedule){.name = config_text(config, "schedule.name"),
                            .learning_rate = config_real(config, "optimizer.learning_rate"),
                            .warmup_steps = config_integer(config, "schedule.warmup_steps")};
-    if (strcmp(schedule->name, "steps") == 0) {
+    const unsigned takes = schedule_takes(schedule->name);
+    if ((takes & SCHEDULE_TAKES_EPOCHS) != 0) {
         schedule->epoch_count = config_integers(config, "schedule.epochs", &schedule->epochs);
         schedule->factor = config_real(config, "schedule.factor");
         schedule->one_epoch_early = config_flag(config, "compat.early_schedule");
-        return check_epochs(config, schedule);
+        TRY(check_epochs(config, schedule));
     }
-    if (strcmp(schedule->name, "linear") == 0) {
+    if ((takes & SCHEDULE_TAKES_FINAL_RATE) != 0)
         schedule->final_rate = config_real(config, "schedule.final_rate");
-        schedule->decay = config_real(config, "schedule.decay");
-    } else if (strcmp(schedule->name, "cosine") == 0) {
-        schedule->final_rate = config_real(config, "schedule.final_rate");
-    } else if (strcmp(schedule->name, "inverse_square_root") == 0) {
+    if ((takes & SCHEDULE_TAKES_DECAY) != 0) schedule->decay = config_real(config, "schedule.decay");
+    if ((takes & SCHEDULE_TAKES_MODEL_WIDTH) != 0)
         schedule->model_width =
             model->model_width > 0 ? model->model_width : config_integer(config, "schedule.model_width");
-    }
     return OK;
 }
 
