@@ -295,12 +295,13 @@ static Status print_list(const ConfigValue *value, char **out)
     char *end = text;
     *end++ = '[';
     for (int i = 0; i < value->count; ++i) {
-        if (i > 0) end += sprintf(end, ", ");
+        if (i > 0) end = stpcpy(end, ", ");
+        char number[32];
         if (value->reals != NULL)
-            print_real(end, value->reals[i]);
+            print_real(number, value->reals[i]);
         else
-            (void)sprintf(end, "%lld", (long long)value->integers[i]);
-        end += strlen(end);
+            (void)snprintf(number, sizeof number, "%lld", (long long)value->integers[i]);
+        end = stpcpy(end, number);
     }
     *end++ = ']';
     *end = '\0';
