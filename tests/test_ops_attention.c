@@ -282,6 +282,13 @@ static const OpCase cases[] = {
          .form = {.heads = 2, .causal = true, .dropout = 0.4}, .first = INTS(0, 3), .end = INTS(37, 30)),
     CASE("with dropout, to other sequences", INPUTS(QUERY(2, 5, 16), KEYS_OF(2, 90, 32), LIST(end, 2)),
          .form = {.heads = 2, .dropout = 0.25}, .end = INTS(90, 71)),
+    /* Long sequences: many tiles of keys for a query, and of queries for a key. */
+    CASE("long, causal, with dropout", INPUTS(QUERY(1, 330, 3 * 16), LIST(first, 1), LIST(end, 1)),
+         .form = {.heads = 1, .causal = true, .dropout = 0.1}, .first = INTS(37), .end = INTS(325)),
+    CASE("to a thousand keys", INPUTS(QUERY(1, 40, 36), KEYS_OF(1, 1000, 72), LIST(end, 1)),
+         .form = {.heads = 1}, .end = INTS(990)),
+    CASE("of a thousand queries", INPUTS(QUERY(1, 1000, 16), KEYS_OF(1, 70, 32), LIST(first, 1)),
+         .form = {.heads = 1}, .first = INTS(33)),
 };
 
 static void test_attention(void **state)

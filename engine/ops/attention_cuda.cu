@@ -1,19 +1,20 @@
 /* attention on CUDA: a block of threads takes a head of a sample and a few of its queries; what it needs of keys and values
  * is in shared memory, 32 keys at a time, and scores only ever in registers. Sentences are short, so one or two such
  * tiles are all. Backward has two kernels, each of which makes the scores anew: one sums over the keys of a query, the
- * other over the queries of a key, so that nothing is added by atomics and the same run gives the same bits. */
-#include "engine/device/cuda_kernel.cuh"
+ * other over the queries of a key, so that nothing is added by atomics and the same run gives the same bits.
+ *
+ * Long sequences have these kernels, too. cuDNN's fused attention computes in 16 bits only, knows of padding an end for each
+ * sample but no first key, and drops by a generator of its own or by a mask of Lq x Lk numbers in memory, where our masks are
+ * made from (seed, step, name of the layer, sample, element). */
+#include "engine/ops/attention_cuda.cuh"
 
-extern "C" {
-#include "engine/ops/attention.h"
-}
 #include "engine/base/philox.h"
 #include "engine/base/random.h"
 
 namespace
 {
 
-constexpr int WARPS = 4, THREADS = WARPS * WARP, TILE = WARP, MOST_WIDTH = 128;
+constexpr int WARPS = 4, THREADS = WARPS * WARP, TILE = WARP;
 
 /* Rows of a block of threads, of which each warp has so many: fewer where heads are wide, for the sake of shared memory. */
 template <int COLUMNS> struct Rows {
@@ -73,6 +74,12 @@ __device__ inline int64_t seen_by(const Job &j, const Task &t, int64_t p)
     return p < t.first ? 0 : p - t.first + 1;
 }
 
+/* The most that one of `rows` queries from p on sees. */
+__device__ inline int64_t seen_by_any(const Job &j, const Task &t, int64_t p, int rows)
+{
+    return seen_by(j, t, p + rows < j.size.queries ? p + rows - 1 : j.size.queries - 1);
+}
+
 /* What dropout multiplies the weight of a query and a key by (p and k: positions). */
 __device__ inline float mask_of(const Job &j, const Task &t, int64_t p, int64_t k)
 {
@@ -89,15 +96,55 @@ __device__ inline float mask_of(const Job &j, const Task &t, int64_t p, int64_t 
     return word[k % DROPOUT_WORDS] >> 8 >= j.threshold ? j.kept : 0.0f;
 }
 
-/* `rows` rows of a tile, `stride` floats apart in shared memory: row r of `from` + r * apart, zero unless `r < there`. */
+/* `rows` rows of a tile, `stride` floats apart in shared memory: row r of `from` + r * apart, zero and not read unless
+ * begin <= r < end. */
 template <typename T>
-__device__ void load_tile(float *tile, int stride, const T *from, int64_t apart, int rows, int64_t there,
-                          int64_t width)
+__device__ void load_tile(float *tile, int stride, const T *from, int64_t apart, int rows, int64_t begin,
+                          int64_t end, int64_t width)
 {
     for (int i = static_cast<int>(threadIdx.x); i < rows * static_cast<int>(width); i += THREADS) {
         const int r = i / static_cast<int>(width), c = i % static_cast<int>(width);
-        tile[r * stride + c] = r < there ? to_float(from[r * apart + c]) : 0.0f;
+        tile[r * stride + c] = r >= begin && r < end ? to_float(from[r * apart + c]) : 0.0f;
     }
+}
+
+/* The queries from p on, and their dy: zeros behind the last. */
+template <typename T>
+__device__ void load_queries(float *tile, int stride, const Job &j, const Task &t, const T *query, int64_t p,
+                             int rows)
+{
+    load_tile(tile, stride, query + query_place(j, t, p), j.size.query_stride, rows, 0, j.size.queries - p,
+              j.size.width);
+}
+template <typename T>
+__device__ void load_d_ys(float *tile, int stride, const Job &j, const Task &t, const T *dy, int64_t p,
+                          int rows)
+{
+    load_tile(tile, stride, dy + y_place(j, t, p), j.size.heads * j.size.width, rows, 0, j.size.queries - p,
+              j.size.width);
+}
+
+/* Keys and values from position p on: zeros before `first` and from `end` on, which are positions, too. */
+template <typename T>
+__device__ void load_keys(float *keys, float *values, int stride, const Job &j, const Task &t,
+                          const T *key_value, int64_t p, int rows, int64_t first, int64_t end)
+{
+    load_tile(keys, stride, key_value + key_place(j, t, p, j.size.key_column), j.size.key_stride, rows,
+              first - p, end - p, j.size.width);
+    load_tile(values, stride, key_value + key_place(j, t, p, j.size.value_column), j.size.key_stride, rows,
+              first - p, end - p, j.size.width);
+}
+
+/* The next tile of keys and values, from the one that is number `key` of those that can be seen up to number `most`; of how
+ * many keys. All threads of the block are done with the tile before, and find this one complete. */
+template <typename T>
+__device__ int next_keys(float *keys, float *values, int stride, const Job &j, const Task &t,
+                         const T *key_value, int64_t key, int64_t most)
+{
+    __syncthreads();
+    load_keys(keys, values, stride, j, t, key_value, t.first + key, TILE, t.first, t.first + most);
+    __syncthreads();
+    return most - key < TILE ? static_cast<int>(most - key) : TILE;
 }
 
 /* Which rows of a tile of dy are not all zeros; a warp takes a row at a time. */
@@ -147,6 +194,15 @@ __device__ void add_weighted(const float weight[Rows<COLUMNS>::OF_WARP], const f
     }
 }
 
+/* This lane's columns of a sum, times a factor, into a row. */
+template <typename T, int COLUMNS>
+__device__ void store_columns(T *row, const float sum[COLUMNS], float factor, int64_t width)
+{
+    const int lane = static_cast<int>(threadIdx.x) % WARP;
+    for (int c = 0; c < COLUMNS; ++c)
+        if (c * WARP + lane < width) row[c * WARP + lane] = from_float<T>(sum[c] * factor);
+}
+
 template <typename T, int COLUMNS>
 __global__ void forward_kernel(Job j, const T *query, const T *key_value, T *y, float *sums, int64_t blocks)
 {
@@ -160,8 +216,7 @@ __global__ void forward_kernel(Job j, const T *query, const T *key_value, T *y, 
     for (int64_t index = blockIdx.x; index < blocks; index += gridDim.x) {
         const Task t = task_at(j, index / tiles);
         const int64_t begin = index % tiles * OF_BLOCK;
-        load_tile(queries, STRIDE, query + query_place(j, t, begin), j.size.query_stride, OF_BLOCK,
-                  j.size.queries - begin, j.size.width);
+        load_queries(queries, STRIDE, j, t, query, begin, OF_BLOCK);
         float maximum[OF_WARP], total[OF_WARP], sum[OF_WARP][COLUMNS];
         for (int i = 0; i < OF_WARP; ++i) {
             maximum[i] = __uint_as_float(0xff800000u); /* minus infinity */
@@ -169,17 +224,9 @@ __global__ void forward_kernel(Job j, const T *query, const T *key_value, T *y, 
             for (int c = 0; c < COLUMNS; ++c)
                 sum[i][c] = 0;
         }
-        const int64_t most =
-            seen_by(j, t, begin + OF_BLOCK < j.size.queries ? begin + OF_BLOCK - 1 : j.size.queries - 1);
+        const int64_t most = seen_by_any(j, t, begin, OF_BLOCK);
         for (int64_t key = 0; key < most; key += TILE) {
-            const int64_t left = most - key;
-            const int there = left < TILE ? static_cast<int>(left) : TILE;
-            __syncthreads();
-            load_tile(keys, STRIDE, key_value + key_place(j, t, t.first + key, j.size.key_column),
-                      j.size.key_stride, TILE, there, j.size.width);
-            load_tile(values, STRIDE, key_value + key_place(j, t, t.first + key, j.size.value_column),
-                      j.size.key_stride, TILE, there, j.size.width);
-            __syncthreads();
+            const int there = next_keys(keys, values, STRIDE, j, t, key_value, key, most);
             float weight[OF_WARP];
             scores_of<COLUMNS>(queries, keys, STRIDE, j.size.width, weight);
             for (int i = 0; i < OF_WARP; ++i) {
@@ -203,10 +250,9 @@ __global__ void forward_kernel(Job j, const T *query, const T *key_value, T *y, 
             const int64_t p = begin + warp * OF_WARP + i;
             if (p >= j.size.queries) break;
             const bool sees = seen_by(j, t, p) > 0;
-            const float share = sees ? 1 / total[i] : 0.0f;
-            for (int c = 0; c < COLUMNS; ++c)
-                if (c * WARP + lane < j.size.width)
-                    y[y_place(j, t, p) + c * WARP + lane] = from_float<T>(sees ? sum[i][c] * share : 0.0f);
+            for (int c = 0; c < COLUMNS && !sees; ++c)
+                sum[i][c] = 0; /* also of NaN that other queries see */
+            store_columns<T, COLUMNS>(y + y_place(j, t, p), sum[i], sees ? 1 / total[i] : 0.0f, j.size.width);
             if (lane == 0) sums[sum_place(j, t, p)] = sees ? maximum[i] + logf(total[i]) : 0.0f;
         }
         __syncthreads();
@@ -241,10 +287,8 @@ __global__ void query_kernel(Job j, const T *query, const T *key_value, const T 
     for (int64_t index = blockIdx.x; index < blocks; index += gridDim.x) {
         const Task t = task_at(j, index / tiles);
         const int64_t begin = index % tiles * OF_BLOCK;
-        load_tile(queries, STRIDE, query + query_place(j, t, begin), j.size.query_stride, OF_BLOCK,
-                  j.size.queries - begin, j.size.width);
-        load_tile(d_ys, STRIDE, dy + y_place(j, t, begin), j.size.heads * j.size.width, OF_BLOCK,
-                  j.size.queries - begin, j.size.width);
+        load_queries(queries, STRIDE, j, t, query, begin, OF_BLOCK);
+        load_d_ys(d_ys, STRIDE, j, t, dy, begin, OF_BLOCK);
         __syncthreads();
         find_rows(d_ys, STRIDE, OF_BLOCK, j.size.width, has_gradient);
         __syncthreads();
@@ -264,17 +308,9 @@ __global__ void query_kernel(Job j, const T *query, const T *key_value, const T 
             product[i] = warp_sum(part);
             if (lane == 0 && p < j.size.queries) products[sum_place(j, t, p)] = product[i];
         }
-        const int64_t most =
-            seen_by(j, t, begin + OF_BLOCK < j.size.queries ? begin + OF_BLOCK - 1 : j.size.queries - 1);
+        const int64_t most = seen_by_any(j, t, begin, OF_BLOCK);
         for (int64_t key = 0; key < most; key += TILE) {
-            const int64_t left = most - key;
-            const int there = left < TILE ? static_cast<int>(left) : TILE;
-            __syncthreads();
-            load_tile(keys, STRIDE, key_value + key_place(j, t, t.first + key, j.size.key_column),
-                      j.size.key_stride, TILE, there, j.size.width);
-            load_tile(values, STRIDE, key_value + key_place(j, t, t.first + key, j.size.value_column),
-                      j.size.key_stride, TILE, there, j.size.width);
-            __syncthreads();
+            const int there = next_keys(keys, values, STRIDE, j, t, key_value, key, most);
             float score[OF_WARP], d_weight[OF_WARP];
             scores_of<COLUMNS>(queries, keys, STRIDE, j.size.width, score);
             scores_of<COLUMNS>(d_ys, values, STRIDE, j.size.width, d_weight);
@@ -292,9 +328,7 @@ __global__ void query_kernel(Job j, const T *query, const T *key_value, const T 
         for (int i = 0; i < OF_WARP; ++i) {
             const int64_t p = begin + warp * OF_WARP + i;
             if (p >= j.size.queries) break;
-            for (int c = 0; c < COLUMNS; ++c)
-                if (c * WARP + lane < j.size.width)
-                    d_query[query_place(j, t, p) + c * WARP + lane] = from_float<T>(sum[i][c] * j.scale);
+            store_columns<T, COLUMNS>(d_query + query_place(j, t, p), sum[i], j.scale, j.size.width);
         }
         __syncthreads();
     }
@@ -322,26 +356,15 @@ __global__ void key_kernel(Job j, const T *query, const T *key_value, const T *d
             for (int c = 0; c < COLUMNS; ++c)
                 d_key[i][c] = d_value[i][c] = 0;
         /* Positions before `first` and behind the end are not read. */
-        for (int i = static_cast<int>(threadIdx.x); i < OF_BLOCK * static_cast<int>(j.size.width);
-             i += THREADS) {
-            const int r = i / static_cast<int>(j.size.width), c = i % static_cast<int>(j.size.width);
-            const int64_t p = begin + r;
-            const bool there = p >= t.first && p < t.first + t.count;
-            keys[r * STRIDE + c] =
-                there ? to_float(key_value[key_place(j, t, p, j.size.key_column) + c]) : 0.0f;
-            values[r * STRIDE + c] =
-                there ? to_float(key_value[key_place(j, t, p, j.size.value_column) + c]) : 0.0f;
-        }
+        load_keys(keys, values, STRIDE, j, t, key_value, begin, OF_BLOCK, t.first, t.first + t.count);
         const int64_t start = j.causal ? begin / TILE * TILE : 0;
         const bool any = begin < t.first + t.count && begin + OF_BLOCK > t.first;
         for (int64_t first = start; any && first < j.size.queries; first += TILE) {
             const int64_t left = j.size.queries - first;
             const int there = left < TILE ? static_cast<int>(left) : TILE;
             __syncthreads();
-            load_tile(queries, STRIDE, query + query_place(j, t, first), j.size.query_stride, TILE, there,
-                      j.size.width);
-            load_tile(d_ys, STRIDE, dy + y_place(j, t, first), j.size.heads * j.size.width, TILE, there,
-                      j.size.width);
+            load_queries(queries, STRIDE, j, t, query, first, TILE);
+            load_d_ys(d_ys, STRIDE, j, t, dy, first, TILE);
             __syncthreads();
             find_rows(d_ys, STRIDE, TILE, j.size.width, has_gradient);
             __syncthreads();
@@ -372,13 +395,10 @@ __global__ void key_kernel(Job j, const T *query, const T *key_value, const T *d
         for (int i = 0; i < OF_WARP; ++i) {
             const int64_t p = begin + warp * OF_WARP + i;
             if (p >= j.size.keys) break;
-            for (int c = 0; c < COLUMNS; ++c) {
-                const int column = c * WARP + lane;
-                if (column >= j.size.width) continue;
-                d_key_value[key_place(j, t, p, j.size.key_column) + column] =
-                    from_float<T>(d_key[i][c] * j.scale);
-                d_key_value[key_place(j, t, p, j.size.value_column) + column] = from_float<T>(d_value[i][c]);
-            }
+            T *d_key_row = d_key_value + key_place(j, t, p, j.size.key_column);
+            T *d_value_row = d_key_value + key_place(j, t, p, j.size.value_column);
+            store_columns<T, COLUMNS>(d_key_row, d_key[i], j.scale, j.size.width);
+            store_columns<T, COLUMNS>(d_value_row, d_value[i], 1, j.size.width);
         }
         __syncthreads();
     }
@@ -408,169 +428,78 @@ const void *keys_of(const Job &j, const Tensor in[ATTENTION_INPUTS])
     return j.size.fused ? in[ATTENTION_QUERY].data : in[ATTENTION_KEY_VALUE].data;
 }
 
-Status check_width(const Call *call)
+/* Runs::run<T, COLUMNS> for the type of the activations and the width of the heads. */
+template <typename Runs, typename T> Status run_sized(const Call *call)
 {
-    const auto *a = static_cast<const AttentionAttributes *>(call->attributes);
-    if (a->head_width <= MOST_WIDTH) return OK;
-    return fail(STATUS_UNSUPPORTED, "heads of %lld numbers; on a GPU they can have %d",
-                static_cast<long long>(a->head_width), MOST_WIDTH);
+    const int64_t width = static_cast<const AttentionAttributes *>(call->attributes)->head_width;
+    if (width <= WARP) return Runs::template run<T, 1>(call);
+    return width <= 2 * WARP ? Runs::template run<T, 2>(call) : Runs::template run<T, 4>(call);
+}
+template <typename Runs> Status run_typed(const Call *call)
+{
+    return call->in[0].shape.type == BFLOAT16 ? run_sized<Runs, Bfloat16>(call)
+                                              : run_sized<Runs, float>(call);
+}
+
+/* How many blocks of rows: of `rows` positions of all heads. */
+template <int COLUMNS> int64_t blocks_of(const Job &j, int64_t rows)
+{
+    constexpr int OF_BLOCK = Rows<COLUMNS>::OF_BLOCK;
+    return j.size.samples * j.size.heads * ((rows + OF_BLOCK - 1) / OF_BLOCK);
 }
 
 Status forward_prepare(Call *call, size_t *scratch_bytes)
 {
     *scratch_bytes = 0;
-    return check_width(call);
+    return attention_check_width(static_cast<const AttentionAttributes *>(call->attributes)->head_width);
 }
 
-template <typename T, int COLUMNS> Status forward_typed(const Call *call)
-{
-    const Job j = job_of(call, call->in);
-    constexpr int OF_BLOCK = Rows<COLUMNS>::OF_BLOCK;
-    const int64_t blocks = j.size.samples * j.size.heads * ((j.size.queries + OF_BLOCK - 1) / OF_BLOCK);
-    return launch("attention", forward_kernel<T, COLUMNS>, blocks_for(blocks, 1), THREADS, 0,
-                  device_stream(call->device), j, static_cast<const T *>(call->in[ATTENTION_QUERY].data),
-                  static_cast<const T *>(keys_of(j, call->in)), static_cast<T *>(call->out[ATTENTION_Y].data),
-                  static_cast<float *>(call->out[ATTENTION_SUM].data), blocks);
-}
-
-template <typename T> Status forward_sized(const Call *call)
-{
-    const auto *a = static_cast<const AttentionAttributes *>(call->attributes);
-    if (a->head_width <= WARP) return forward_typed<T, 1>(call);
-    return a->head_width <= 2 * WARP ? forward_typed<T, 2>(call) : forward_typed<T, 4>(call);
-}
-
-Status forward_run(const Call *call)
-{
-    return call->out[ATTENTION_Y].shape.type == BFLOAT16 ? forward_sized<Bfloat16>(call)
-                                                         : forward_sized<float>(call);
-}
+struct Forward {
+    template <typename T, int COLUMNS> static Status run(const Call *call)
+    {
+        const Job j = job_of(call, call->in);
+        const int64_t blocks = blocks_of<COLUMNS>(j, j.size.queries);
+        return launch("attention", forward_kernel<T, COLUMNS>, blocks_for(blocks, 1), THREADS, 0,
+                      device_stream(call->device), j, static_cast<const T *>(call->in[ATTENTION_QUERY].data),
+                      static_cast<const T *>(keys_of(j, call->in)),
+                      static_cast<T *>(call->out[ATTENTION_Y].data),
+                      static_cast<float *>(call->out[ATTENTION_SUM].data), blocks);
+    }
+};
 
 /* Scratch: dy . y of each query. */
 Status backward_prepare(Call *call, size_t *scratch_bytes)
 {
     *scratch_bytes = shape_bytes(call->in[ATTENTION_BACKWARD_SUM].shape);
-    return check_width(call);
+    return attention_check_width(static_cast<const AttentionAttributes *>(call->attributes)->head_width);
 }
 
-template <typename T, int COLUMNS> Status backward_typed(const Call *call)
-{
-    const Tensor *in = call->in + ATTENTION_BACKWARD_FORWARD;
-    const Job j = job_of(call, in);
-    constexpr int OF_BLOCK = Rows<COLUMNS>::OF_BLOCK;
-    const int64_t heads = j.size.samples * j.size.heads;
-    const int64_t query_blocks = heads * ((j.size.queries + OF_BLOCK - 1) / OF_BLOCK);
-    const int64_t key_blocks = heads * ((j.size.keys + OF_BLOCK - 1) / OF_BLOCK);
-    const Stream stream = device_stream(call->device);
-    const auto *query = static_cast<const T *>(in[ATTENTION_QUERY].data);
-    const auto *key_value = static_cast<const T *>(keys_of(j, in));
-    const auto *dy = static_cast<const T *>(call->in[ATTENTION_BACKWARD_DY].data);
-    const auto *y = static_cast<const T *>(call->in[ATTENTION_BACKWARD_Y].data);
-    const auto *sums = static_cast<const float *>(call->in[ATTENTION_BACKWARD_SUM].data);
-    auto *products = static_cast<float *>(call->scratch);
-    auto *d_query = static_cast<T *>(call->out[ATTENTION_BACKWARD_DQUERY].data);
-    auto *d_key_value =
-        j.size.fused ? d_query : static_cast<T *>(call->out[ATTENTION_BACKWARD_DKEY_VALUE].data);
-    TRY(launch("attention_backward", query_kernel<T, COLUMNS>, blocks_for(query_blocks, 1), THREADS, 0,
-               stream, j, query, key_value, dy, y, sums, products, d_query, query_blocks));
-    return launch("attention_backward", key_kernel<T, COLUMNS>, blocks_for(key_blocks, 1), THREADS, 0, stream,
-                  j, query, key_value, dy, sums, products, d_key_value, key_blocks);
-}
-
-template <typename T> Status backward_sized(const Call *call)
-{
-    const auto *a = static_cast<const AttentionAttributes *>(call->attributes);
-    if (a->head_width <= WARP) return backward_typed<T, 1>(call);
-    return a->head_width <= 2 * WARP ? backward_typed<T, 2>(call) : backward_typed<T, 4>(call);
-}
-
-Status backward_run(const Call *call)
-{
-    return call->in[ATTENTION_BACKWARD_DY].shape.type == BFLOAT16 ? backward_sized<Bfloat16>(call)
-                                                                  : backward_sized<float>(call);
-}
-
-/* ---- a step of decoding ---- */
-
-/* A warp takes a head of a row. A position or slot that the cache lacks gives NaN, and nothing is read or written there. */
-template <typename T>
-__global__ void step_kernel(const T *x, T *cache, const int32_t *table, const int32_t *position, T *y,
-                            int64_t tasks, int64_t heads, int64_t width, int64_t slots, int64_t positions,
-                            float scale)
-{
-    const int lane = static_cast<int>(threadIdx.x) % WARP;
-    for (int64_t task = grid_thread() / WARP; task < tasks; task += grid_threads() / WARP) {
-        const int64_t r = task / heads, h = task % heads, all = heads * width, last = position[r];
-        const int32_t *slot = table + r * positions;
-        const T *query = x + r * 3 * all + h * width;
-        T *to = y + r * all + h * width;
-        bool valid = last < positions;
-        for (int64_t p = lane; valid && p <= last; p += WARP)
-            valid = slot[p] >= 0 && slot[p] < slots;
-        valid = __any_sync(0xffffffffu, valid ? 0 : 1) == 0;
-        if (!valid || last < 0) {
-            for (int64_t c = lane; c < width; c += WARP)
-                to[c] = from_float<T>(valid ? 0.0f : __uint_as_float(0x7fc00000u));
-            continue;
-        }
-        T *added = cache + (slot[last] * positions + last) * 2 * all + h * width;
-        for (int64_t c = lane; c < width; c += WARP) {
-            added[c] = query[all + c];
-            added[all + c] = query[2 * all + c];
-        }
-        float sum[MOST_WIDTH / WARP] = {0}, maximum = __uint_as_float(0xff800000u), total = 0;
-        for (int64_t p = 0; p <= last; ++p) {
-            /* A lane reads what it wrote itself. */
-            const T *key = cache + (slot[p] * positions + p) * 2 * all + h * width;
-            float product = 0;
-            for (int64_t c = lane; c < width; c += WARP)
-                product += to_float(query[c]) * to_float(key[c]);
-            const float score = warp_sum(product) * scale, next = score > maximum ? score : maximum;
-            const float shrink = maximum == next ? 1.0f : expf(maximum - next), weight = expf(score - next);
-            total = total * shrink + weight;
-            maximum = next;
-            int i = 0;
-            for (int64_t c = lane; c < width; c += WARP, ++i)
-                sum[i] = sum[i] * shrink + weight * to_float(key[all + c]);
-        }
-        int i = 0;
-        for (int64_t c = lane; c < width; c += WARP, ++i)
-            to[c] = from_float<T>(sum[i] / total);
+struct Backward {
+    template <typename T, int COLUMNS> static Status run(const Call *call)
+    {
+        const Tensor *in = call->in + ATTENTION_BACKWARD_FORWARD;
+        const Job j = job_of(call, in);
+        const int64_t query_blocks = blocks_of<COLUMNS>(j, j.size.queries);
+        const int64_t key_blocks = blocks_of<COLUMNS>(j, j.size.keys);
+        const Stream stream = device_stream(call->device);
+        const auto *query = static_cast<const T *>(in[ATTENTION_QUERY].data);
+        const auto *key_value = static_cast<const T *>(keys_of(j, in));
+        const auto *dy = static_cast<const T *>(call->in[ATTENTION_BACKWARD_DY].data);
+        const auto *y = static_cast<const T *>(call->in[ATTENTION_BACKWARD_Y].data);
+        const auto *sums = static_cast<const float *>(call->in[ATTENTION_BACKWARD_SUM].data);
+        auto *products = static_cast<float *>(call->scratch);
+        auto *d_query = static_cast<T *>(call->out[ATTENTION_BACKWARD_DQUERY].data);
+        auto *d_key_value =
+            j.size.fused ? d_query : static_cast<T *>(call->out[ATTENTION_BACKWARD_DKEY_VALUE].data);
+        TRY(launch("attention_backward", query_kernel<T, COLUMNS>, blocks_for(query_blocks, 1), THREADS, 0,
+                   stream, j, query, key_value, dy, y, sums, products, d_query, query_blocks));
+        return launch("attention_backward", key_kernel<T, COLUMNS>, blocks_for(key_blocks, 1), THREADS, 0,
+                      stream, j, query, key_value, dy, sums, products, d_key_value, key_blocks);
     }
-}
-
-Status step_prepare(Call *call, size_t *scratch_bytes)
-{
-    const auto *a = static_cast<const AttentionStepAttributes *>(call->attributes);
-    *scratch_bytes = 0;
-    if (a->head_width <= MOST_WIDTH) return OK;
-    return fail(STATUS_UNSUPPORTED, "heads of %lld numbers; on a GPU they can have %d",
-                static_cast<long long>(a->head_width), MOST_WIDTH);
-}
-
-template <typename T> Status step_typed(const Call *call)
-{
-    const auto *a = static_cast<const AttentionStepAttributes *>(call->attributes);
-    const Shape cache = call->in[ATTENTION_STEP_CACHE].shape;
-    const int64_t tasks = call->out[0].shape.extent[0] * a->heads;
-    return launch("attention_step", step_kernel<T>, blocks_for(tasks, WARPS), THREADS, 0,
-                  device_stream(call->device),
-                  static_cast<const T *>(call->in[ATTENTION_STEP_QUERY_KEY_VALUE].data),
-                  static_cast<T *>(call->in[ATTENTION_STEP_CACHE].data),
-                  static_cast<const int32_t *>(call->in[ATTENTION_STEP_TABLE].data),
-                  static_cast<const int32_t *>(call->in[ATTENTION_STEP_POSITION].data),
-                  static_cast<T *>(call->out[0].data), tasks, a->heads, a->head_width, cache.extent[0],
-                  cache.extent[1], static_cast<float>(1 / sqrt(static_cast<double>(a->head_width))));
-}
-
-Status step_run(const Call *call)
-{
-    return call->out[0].shape.type == BFLOAT16 ? step_typed<Bfloat16>(call) : step_typed<float>(call);
-}
+};
 
 } // namespace
 
 /* prepare, run, release, in_place, strided_in, strided_out, pack: as on the CPU. */
-const Kernel attention_cuda = {forward_prepare, forward_run, nullptr, 0, 0, 0, nullptr};
-const Kernel attention_backward_cuda = {backward_prepare, backward_run, nullptr, 0, 0, 0, nullptr};
-const Kernel attention_step_cuda = {step_prepare, step_run, nullptr, 0, 0, 0, nullptr};
+const Kernel attention_cuda = {forward_prepare, run_typed<Forward>, nullptr, 0, 0, 0, nullptr};
+const Kernel attention_backward_cuda = {backward_prepare, run_typed<Backward>, nullptr, 0, 0, 0, nullptr};
