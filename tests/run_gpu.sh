@@ -50,8 +50,7 @@ results=${OUT:-perf/results}
 python=${PLUMB_PYTHON:-python3}
 call_ends=$((SECONDS + ${PLUMB_SECONDS:-540}))
 part_ends=$call_ends
-work=$(mktemp -d)
-mkdir -p "$results" runs || exit 1
+work=$(mktemp -d "${TMPDIR:-/tmp}/plumb-gpu-XXXXXX") || exit 1
 
 say() { echo "run_gpu.sh: $*" >&2; }
 # Seconds that the part still has; none when the call is over, which takes its folder away.
@@ -74,6 +73,8 @@ leave() {
 trap leave EXIT
 trap 'exit 143' TERM
 trap 'exit 130' INT
+trap 'exit 129' HUP
+mkdir -p "$results" runs || exit 1
 
 # What took minutes to find out goes with the results, and is taken over from earlier ones, as on a machine that is lent anew. Its
 # lines say for which GPU, library and program they hold; the last of several counts. NAME FILE

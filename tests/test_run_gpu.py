@@ -52,6 +52,8 @@ class RunGpu(unittest.TestCase):
         self.addCleanup(self.scratch.cleanup)
         self.here = self.scratch.name
         self.out = f"{self.here}/out"
+        self.temporary = f"{self.here}/temporary"  # what a call that is killed cannot take away goes with our folder
+        os.mkdir(self.temporary)
         programs = ["bin/plumb", "bin/train_step", "bin/gpu_train", "bin/compute-sanitizer", "libexec/plumb"]
         suites = re.search(r"suites=\$\{PLUMB_SUITES:-(.*)\}", self.script()).group(1).split()
         for suite in suites:
@@ -78,7 +80,7 @@ class RunGpu(unittest.TestCase):
 
     def start(self, *arguments, **settings):
         environment = dict(os.environ, BUNDLE=f"{self.here}/bundle", CALLS=f"{self.here}/calls", BEHAVIOUR=f"{self.here}/behaviour",
-                           PLUMB_BUNDLE=f"{self.here}/bundle", PLUMB_PYTHON=f"{self.here}/python", OUT=self.out,
+                           TMPDIR=self.temporary, PLUMB_BUNDLE=f"{self.here}/bundle", PLUMB_PYTHON=f"{self.here}/python", OUT=self.out,
                            PATH=f"{self.here}/bundle/bin:{os.environ['PATH']}", **settings)
         environment.pop("PLUMB_SUITES", None)
         self.log = open(f"{self.here}/log", "w+", encoding="utf-8")
@@ -218,14 +220,19 @@ class RunGpu(unittest.TestCase):
                 continue
         process.wait()
 
-    def test_terminated_from_outside(self):
-        """SIGTERM ends all that was started at once, and leaves the report."""
+    def test_ended_from_outside(self):
+        """A signal ends all that was started at once, leaves the report, and no folder for temporary files."""
         self.behave("gpu_train echo it began; sleep 1000")
-        process = self.start("doctor:20", "ranks:90")
-        self.wait_for(process, "it began")
-        process.terminate()
-        self.finish(process, 143, seconds=10)
-        self.assertIn("Nothing is wrong.", self.report())
+        for sent in (signal.SIGTERM, signal.SIGHUP):
+            with self.subTest(signal=sent):
+                self.out = f"{self.here}/out-{sent}"
+                process = self.start("doctor:20", "ranks:90")
+                self.wait_for(process, "it began")
+                self.assertEqual(len(os.listdir(self.temporary)), 1)
+                process.send_signal(sent)
+                self.finish(process, 128 + sent, seconds=10)
+                self.assertIn("Nothing is wrong.", self.report())
+                self.assertEqual(os.listdir(self.temporary), [])
 
     def test_second_list(self):
         self.finish(self.start("second"), 0)
