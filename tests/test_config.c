@@ -178,7 +178,7 @@ static void wrong_overrides_are_usage_errors(void **state)
         {"loss=focal", "is a group of settings"},
         {"loss={naem: focal}", "loss.naem: unknown setting"},
         {"base=x.yaml", "base: only a file can"},
-        {"init=*x", "quote it"},
+        {"init=*x", "(quote it: init='\"*x\"')"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
         Config *config;

@@ -224,6 +224,15 @@ class DocumentsTask(Suite):
         self.train(self.config, "batch=160", "epochs=1")
         self.assertNotIn("larger than", self.job.errors)
 
+    def test_a_word_with_two_vectors(self):
+        lines = contents(self.vectors).decode().splitlines()
+        twice = self.write("twice.txt", "\n".join(lines + lines[:3]) + "\n")
+        for path, count in ((self.vectors, 0), (twice, 3)):
+            job = Job(["train", self.config, "epochs=1", f"vectors.file={path}", "--run", self.folder()]).wait()
+            self.assertEnds(job, 0)
+            self.assertEqual(f"lines that repeat a word of the vocabulary: {count}" in job.errors, count > 0, self.said(job))
+            self.assertIn("the first line of a word counts" if count > 0 else "", job.errors)
+
     def test_a_sweeps_check_finds_it(self):
         """What is wrong with a config is found before the first run starts."""
         for setting, text in (("vocabulary: {size: 1}", "vocabulary.size"), ("dataset.validation: 0", "dataset.validation"), ("optimizer.epsilon: 0", "optimizer.epsilon")):

@@ -86,7 +86,7 @@ class Groups(Suite):
         self.assertRefused("momentum steps also the rows", self.resnet, group % "sparse: true, weight_decay: 0")
         self.assertRefused("adam steps also the rows", self.resnet, group % "rule: adam, sparse: true")
         self.assertRefused("give the group weight_decay: 0", self.resnet, group % "rule: adagrad, sparse: true")
-        self.assertRefused("set micro_batches to 1", self.resnet, "micro_batches=2",
+        self.assertRefused("set micro_batches to 1, or sparse: false", self.resnet, "micro_batches=2",
                            group % "rule: sgd, sparse: true, weight_decay: 0")
         self.assertRefused("optimizer.groups[].parameters (command line): must be given", self.resnet,
                            "optimizer.groups=[{frozen: true}]")

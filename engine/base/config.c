@@ -339,7 +339,12 @@ static Status read_override(const ConfigOverride *given, const char *value, Yaml
     Status status = parse_value(value, node);
     if (status == OK || status_code(status) != STATUS_INPUT) return status;
     char *problem;
-    Status made = text_format(&problem, "is not YAML: %s (quote it?)", status_message(status));
+    /* A character that begins no plain text of YAML; the shell takes the outer quotes away. */
+    const bool special = given->file == NULL && strchr("*&!%@`", value[0]) != NULL;
+    Status made = special
+                      ? text_format(&problem, "is not YAML: %s (quote it: %.*s'\"%s\"')",
+                                    status_message(status), (int)(value - given->word), given->word, value)
+                      : text_format(&problem, "is not YAML: %s (quote it?)", status_message(status));
     status_free(status);
     TRY(made);
     status = form_error(given, problem);

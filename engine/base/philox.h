@@ -6,18 +6,25 @@
 
 #include <stdint.h>
 
-/* Philox4x32-10 with the published round and key constants: c becomes the random bits. */
+/* The published constants of Philox4x32-10. */
+enum { PHILOX_ROUNDS = 10 };
+#define PHILOX_FACTOR_0 ((uint64_t)0xD2511F53U)
+#define PHILOX_FACTOR_1 ((uint64_t)0xCD9E8D57U)
+#define PHILOX_KEY_STEP_0 0x9E3779B9U
+#define PHILOX_KEY_STEP_1 0xBB67AE85U
+
+/* Philox4x32-10: c becomes the random bits. */
 SHARED_FUNCTION void philox(uint32_t k0, uint32_t k1, uint32_t c[4])
 {
-    for (int round = 0; round < 10; ++round) {
-        const uint64_t product0 = (uint64_t)0xD2511F53U * c[0];
-        const uint64_t product1 = (uint64_t)0xCD9E8D57U * c[2];
+    for (int round = 0; round < PHILOX_ROUNDS; ++round) {
+        const uint64_t product0 = PHILOX_FACTOR_0 * c[0];
+        const uint64_t product1 = PHILOX_FACTOR_1 * c[2];
         c[0] = (uint32_t)(product1 >> 32) ^ c[1] ^ k0;
         c[1] = (uint32_t)product1;
         c[2] = (uint32_t)(product0 >> 32) ^ c[3] ^ k1;
         c[3] = (uint32_t)product0;
-        k0 += 0x9E3779B9U;
-        k1 += 0xBB67AE85U;
+        k0 += PHILOX_KEY_STEP_0;
+        k1 += PHILOX_KEY_STEP_1;
     }
 }
 

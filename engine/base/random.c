@@ -34,16 +34,16 @@ void random_blocks(uint64_t seed, RandomPurpose purpose, uint64_t epoch, uint64_
         const Lanes at = lane + (index + (uint64_t)start);
         Lanes c0 = at & low, c1 = at >> 32, c2 = zero + (epoch & 0xFFFFFFFFU), c3 = zero + (epoch >> 32);
         uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
-        for (int round = 0; round < 10; ++round) {
+        for (int round = 0; round < PHILOX_ROUNDS; ++round) {
             /* The masks say that the upper halves are 0: one 32-bit multiplication. */
-            const Lanes product0 = (c0 & low) * (uint64_t)0xD2511F53U;
-            const Lanes product1 = (c2 & low) * (uint64_t)0xCD9E8D57U;
+            const Lanes product0 = (c0 & low) * PHILOX_FACTOR_0;
+            const Lanes product1 = (c2 & low) * PHILOX_FACTOR_1;
             c0 = (product1 >> 32) ^ c1 ^ (uint64_t)k0;
             c1 = product1 & low;
             c2 = (product0 >> 32) ^ c3 ^ (uint64_t)k1;
             c3 = product0 & low;
-            k0 += 0x9E3779B9U;
-            k1 += 0xBB67AE85U;
+            k0 += PHILOX_KEY_STEP_0;
+            k1 += PHILOX_KEY_STEP_1;
         }
         for (int i = 0; i < SIDE && start + i < count; ++i)
             blocks[start + i] =

@@ -54,8 +54,11 @@ Status optimizer_mark(Graph *graph, const OptimizerOptions *options, int *which)
         if (g < 0) continue;
         if (options->groups[g].sparse && graph_training(graph, value) == FROZEN) {
             if (which != NULL) *which = g;
-            return fail(STATUS_INPUT, "%s is frozen by the network, and cannot be trained by rows",
-                        graph_name(graph, value));
+            return fail(
+                STATUS_INPUT,
+                "%s is frozen by the network (as by model.freeze_embedding), and cannot be trained by rows: "
+                "leave the group out",
+                graph_name(graph, value));
         }
         if (options->groups[g].frozen)
             graph_set_training(graph, value, FROZEN);

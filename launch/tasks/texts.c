@@ -75,8 +75,12 @@ Status texts_fill_vectors(const Texts *texts, Store *store, const char *others)
     Status status = word_vectors_read(texts->vectors, texts->vocabulary, width, &vectors);
     TRY(of_width(status, width));
     log_info("%s: %" PRId64 " vectors; %" PRId64 " words of the vocabulary have one, %" PRId64
-             " have none and %s (%" PRId64 " words came twice: the first counts)",
-             texts->vectors, vectors.lines, vectors.found, vectors.missing, others, vectors.duplicates);
+             " have none and %s",
+             texts->vectors, vectors.lines, vectors.found, vectors.missing, others);
+    if (vectors.duplicates > 0)
+        log_warning("%s: lines that repeat a word of the vocabulary: %" PRId64
+                    "; the first line of a word counts",
+                    texts->vectors, vectors.duplicates);
     status = vectors.found > 0
                  ? fill_known(store, table, &vectors)
                  : fail(STATUS_INPUT, "vectors.file: %s has no vector for any word of the vocabulary",

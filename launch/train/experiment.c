@@ -64,9 +64,11 @@ static Status check_sparse(const Config *row, const OptimizerGroup *group, const
                             "weight decay steps also the rows that a batch does not use; give the group "
                             "weight_decay: 0");
     if (micro_batches > 1)
-        return config_error(
-            row, "sparse", "the rows of %" PRId64 " micro-batches cannot be gathered; set micro_batches to 1",
-            micro_batches);
+        return config_error(row, "sparse",
+                            "the rows of %" PRId64
+                            " micro-batches cannot be gathered; set micro_batches to 1, or sparse: "
+                            "false, which takes the same steps",
+                            micro_batches);
     return OK;
 }
 
