@@ -191,6 +191,11 @@ static const OpCase chain_cases[] = {
     CHAIN("conv1d, ReLU, maximum of 5, fused", X(2, 40, 10),
           .conv = {.channels = 24, .kernel = 5, .bias = true}, .relu = true,
           .pool = {.kernel = 5, .stride = 1}, .fuse = true),
+    CHAIN("conv1d, ReLU, maximum of 5: a third of the gradient is not zero", X(2, 200, 37),
+          .conv = {.channels = 40, .kernel = 5, .bias = true}, .relu = true,
+          .pool = {.kernel = 5, .stride = 1}, .fuse = true),
+    CHAIN("conv1d, maximum of 20: an eighth of the gradient is not zero", X(2, 500, 100),
+          .conv = {.channels = 40, .kernel = 3}, .pool = {.kernel = 20, .stride = 1}),
 };
 
 static void test_chains(void **state)

@@ -2,15 +2,17 @@
  * of one row where those cannot have the type or the shape.
  *
  * Gradients that come through a maximum over time are zero but for a few elements, and those that come through a
- * maximum over a window are zero in many rows. So both backward kernels look first: a sample with few elements costs
- * only their products, rows of zeros cost nothing. Nothing is lost: a product with zero adds zero. */
+ * maximum over a window are zero in many rows, and in most elements of the others. So both backward kernels look first:
+ * a sample with few elements costs only their products, rows of zeros cost nothing, and rows that are mostly zero cost
+ * what their other elements do. Nothing is lost: a product with zero adds zero. */
 #include "engine/ops/conv.h"
 
 #include "engine/base/memory.h"
 #include "engine/ops/onednn/onednn.h"
-#include "engine/ops/vector_cpu.h"
+#include "engine/ops/window_number_cpu.h"
 #include "engine/ops/window_product_cpu.h"
 
+#include <omp.h>
 #include <stdlib.h>
 
 /* Output rows that a thread takes at a time: many tiles of the products, and their windows stay in its cache. */
@@ -29,7 +31,7 @@ typedef struct {
 
 typedef struct {
     OneDnn *library; /* NULL: our own products */
-    size_t library_at, matrix_at, edges_at, flags_at, counts_at, entries_at, pieces_at, outer_at;
+    size_t library_at, matrix_at, edges_at, flags_at, counts_at, entries_at, pieces_at, outer_at, lists_at;
 } State;
 
 typedef enum { FORWARD, DATA, WEIGHTS } Direction;
@@ -85,6 +87,12 @@ static int64_t pieces_of(const ConvAttributes *a) { return a->samples < PIECES ?
 /* A sample's first or last windows, which reach over its ends: twice kernel - 1 rows. */
 static int64_t edge_elements(const ConvAttributes *a) { return 2 * (a->kernel_width - 1) * a->out_channels; }
 
+/* Places of the numbers that are not zero, of a segment's windows. */
+static size_t list_bytes(const ConvAttributes *a)
+{
+    return (size_t)((SEGMENT + a->kernel_width - 1) * a->out_channels + WINDOW_LIST_ROOM) * sizeof(int32_t);
+}
+
 static Status prepare(Call *call, Direction direction, size_t *scratch_bytes)
 {
     const ConvAttributes *a = call->attributes;
@@ -109,8 +117,10 @@ static Status prepare(Call *call, Direction direction, size_t *scratch_bytes)
     /* Pairs of BFLOAT16 may not reach from one row into the next. */
     if (type == FLOAT32 || (window_has_bfloat16() && (depth % 2 == 0 || direction == WEIGHTS))) {
         if (direction != WEIGHTS) state->matrix_at = part(&bytes, window_matrix_bytes(type, depth, outer));
-        if (direction == DATA)
+        if (direction == DATA) {
             state->edges_at = part(&bytes, samples * 2 * (size_t)edge_elements(a) * dtype_size(type));
+            state->lists_at = part(&bytes, (size_t)device_threads(call->device) * list_bytes(a));
+        }
     } else {
         const Status status = open_library(
             a, type, direction, direction == FORWARD && call->node->input_count > 2, state, &bytes);
@@ -185,15 +195,18 @@ static bool any_element(const void *row, int64_t channels, bool bf16)
 }
 
 /* Notes the elements that are not zero while there is room; returns how many there are, noted or not. */
-static int64_t note_elements(const void *row, int64_t channels, bool bf16, int64_t position, Entry entries[],
-                             int64_t room)
+VECTOR_INLINE int64_t note_elements(const void *row, int64_t channels, bool bf16, int64_t position,
+                                    Entry entries[], int64_t room)
 {
     int64_t count = 0;
-    for (int64_t c = 0; c < channels; ++c) {
-        const float value = bf16 ? bfloat16_to_float(((const bfloat16 *)row)[c]) : ((const float *)row)[c];
-        if (value == 0) continue;
-        if (count < room) entries[count] = (Entry){(int32_t)position, (int32_t)c, value};
-        ++count;
+    for (int64_t c = 0; c < channels; c += LANES) {
+        const int lanes = channels - c < LANES ? (int)(channels - c) : LANES;
+        const Vector values = vector_load(row, c, lanes, bf16);
+        for (unsigned set = mask_bits(numbers_not_zero(values, false)); set != 0; set &= set - 1) {
+            const int lane = __builtin_ctz(set);
+            if (count < room) entries[count] = (Entry){(int32_t)position, (int32_t)c + lane, values[lane]};
+            ++count;
+        }
     }
     return count;
 }
@@ -226,8 +239,11 @@ static Survey survey(const Call *call, const Tensor *d_y)
             flags[t] = any_element(elements, a->out_channels, bf16);
             rows += flags[t];
             /* Once there are more than a few, how many more does not matter. */
-            if (flags[t] && count <= most)
-                count += note_elements(elements, a->out_channels, bf16, t, entries + count, most - count);
+            if (!flags[t] || count > most) continue;
+            if (bf16)
+                count += note_elements(elements, a->out_channels, true, t, entries + count, most - count);
+            else
+                count += note_elements(elements, a->out_channels, false, t, entries + count, most - count);
         }
         /* Single products cost some four times what they cost in a matrix. */
         const bool few = count <= most && 4 * count <= rows * a->out_channels;
@@ -271,6 +287,45 @@ static const void *data_window(const Call *call, const Tensor *d_y, int64_t n, i
     return row_of(d_y, n * a->out_width + t - over);
 }
 
+/* Positions first .. last - 1, where rows that are not zero are so in few elements: lists these elements, and multiplies
+ * each window's part of the list. false, and nothing is done: the elements are too many. */
+static bool data_of_listed(const Call *call, const WindowMatrix *matrix, const uint8_t *flags, int64_t n,
+                           int64_t first, int64_t last)
+{
+    const ConvAttributes *a = call->attributes;
+    const State *state = call->state;
+    const Tensor *d_x = &call->out[0];
+    const bool bf16 = matrix->type == BFLOAT16;
+    if (bf16 && a->out_channels % 2 != 0) return false; /* pairs reach from one row into the next */
+    const int64_t over = a->kernel_width - 1, numbers = bf16 ? a->out_channels / 2 : a->out_channels;
+    const int64_t begin = first < over ? 0 : first - over;
+    int32_t *list =
+        (int32_t *)(void *)((char *)at(call, state->lists_at) + (size_t)omp_get_thread_num() * list_bytes(a));
+    int64_t count = 0, rows = 0;
+    for (int64_t t = begin; t < last && t < a->out_width; ++t) {
+        if (!flags[t]) continue;
+        count += window_list_numbers(matrix->type, row_of(&call->in[0], n * a->out_width + t),
+                                     a->out_channels, (t - begin) * numbers, list + count);
+        ++rows;
+    }
+    /* A single product costs twice what it costs in a matrix. */
+    if (5 * count > 2 * rows * numbers) return false;
+    WindowList part = {.rows = row_of(&call->in[0], n * a->out_width + begin), .number = list};
+    const int32_t *const all = list + count;
+    const int32_t *end = list;
+    for (int64_t t = first; t < last; ++t) {
+        void *row = (void *)(uintptr_t)row_of(d_x, n * a->width + t);
+        part.begin = (t - over - begin) * numbers;
+        while (part.number < all && *part.number < part.begin)
+            ++part.number;
+        while (end < all && *end < (t + 1 - begin) * numbers)
+            ++end;
+        part.count = end - part.number;
+        window_sparse_row(matrix, &part, row);
+    }
+    return true;
+}
+
 static void data_products(const Call *call, const WindowMatrix *matrix, const Survey *found, int64_t n,
                           int64_t first)
 {
@@ -279,6 +334,7 @@ static void data_products(const Call *call, const WindowMatrix *matrix, const Su
     const uint8_t *flags = found->flags + n * a->out_width;
     const size_t row_bytes = (size_t)a->channels * dtype_size(d_x->shape.type);
     const int64_t last = first + SEGMENT < a->width ? first + SEGMENT : a->width;
+    if (data_of_listed(call, matrix, flags, n, first, last)) return;
     const void *window[SEGMENT];
     void *to[SEGMENT];
     int64_t count = 0, used = -1; /* the last position up to t whose gradient is not zero */
@@ -351,7 +407,7 @@ static Status data_run(const Call *call)
     if (!found.few)
         window_matrix_pack_taps(&matrix, weight + (a->kernel_width - 1) * tap, a->out_channels, -tap,
                                 a->kernel_width * tap);
-#pragma omp parallel
+#pragma omp parallel num_threads(device_threads(call->device))
     {
         if (!found.few) {
 #pragma omp for schedule(static)
@@ -419,10 +475,10 @@ static void weights_products(const Call *call, const Survey *found, int64_t n, f
         left[count] = row_of(d_y, n * a->out_width + t);
         window[count++] = row_of(x, n * a->width + t);
         if (count < WINDOW_OUTER_ROWS) continue;
-        window_outer(sum, a->out_channels, depth, left, window, count, scratch);
+        window_outer(sum, a->out_channels, depth, a->channels, left, window, count, scratch);
         count = 0;
     }
-    if (count > 0) window_outer(sum, a->out_channels, depth, left, window, count, scratch);
+    if (count > 0) window_outer(sum, a->out_channels, depth, a->channels, left, window, count, scratch);
 }
 
 /* The sum of all pieces, in their order, in elements first .. first + BLOCK - 1. */

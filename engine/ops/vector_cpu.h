@@ -239,18 +239,25 @@ VECTOR_INLINE Mask vector_beats(Vector vector, Vector best)
 
 VECTOR_INLINE Vector vector_relu(Vector vector) { return vector_gate(vector_passes(vector), vector); }
 
-/* Masks in memory: bit i of a row belongs to column i; rows start at whole bytes. */
-VECTOR_INLINE void mask_store(uint8_t *row, int64_t column, int lanes, Mask mask)
+/* Bit i: lane i. */
+VECTOR_INLINE uint16_t mask_bits(Mask mask)
 {
 #if VECTOR_AVX512
-    const uint16_t bits = (uint16_t)mask;
+    return (uint16_t)mask;
 #elif VECTOR_AVX2
-    const uint16_t bits = (uint16_t)_mm256_movemask_ps((__m256)mask);
+    return (uint16_t)_mm256_movemask_ps((__m256)mask);
 #else
     uint16_t bits = 0;
     for (int i = 0; i < LANES; ++i)
         bits |= (uint16_t)((mask[i] & 1) << i);
+    return bits;
 #endif
+}
+
+/* Masks in memory: bit i of a row belongs to column i; rows start at whole bytes. */
+VECTOR_INLINE void mask_store(uint8_t *row, int64_t column, int lanes, Mask mask)
+{
+    const uint16_t bits = mask_bits(mask);
     row[column / 8] = (uint8_t)bits;
     if (lanes > 8) row[column / 8 + 1] = (uint8_t)(bits >> 8);
 }

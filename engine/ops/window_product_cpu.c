@@ -1,8 +1,8 @@
-/* Register tiles: ROWS x 2 vectors of sums for products of rows, OUTS x 3 for outer products. They leave registers
- * for the operands, and are large enough that loads hide behind multiplications. */
+/* Products of rows in register tiles: ROWS x 2 vectors of sums. They leave registers for the operands, and are large
+ * enough that loads hide behind multiplications. */
 #include "engine/ops/window_product_cpu.h"
 
-#include "engine/ops/vector_cpu.h"
+#include "engine/ops/window_number_cpu.h"
 
 #if VECTOR_AVX512
 enum { ROWS = 14 };
@@ -13,32 +13,9 @@ enum { ROWS = 6 };
 #endif
 enum { PANEL_VECTORS = 2, PANEL = PANEL_VECTORS * LANES };
 
-#if VECTOR_AVX512 && defined(__AVX512BF16__) && !defined(__AMX_BF16__)
-#define HAS_PAIRS 1
-#else
-#define HAS_PAIRS 0
-#endif
+bool window_has_bfloat16(void) { return WINDOW_HAS_PAIRS; }
 
-bool window_has_bfloat16(void) { return HAS_PAIRS; }
-
-/* A vector of sums += products of two pairs of BFLOAT16 in each lane. */
-VECTOR_INLINE Vector multiply_pairs(Vector sum, Vector a, Vector b)
-{
-#if HAS_PAIRS
-    return (Vector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)(__m512)a, (__m512bh)(__m512)b);
-#else
-    (void)a;
-    (void)b;
-    return sum; /* not reached: window_has_bfloat16 */
-#endif
-}
-
-VECTOR_INLINE Vector multiply_add(Vector sum, Vector a, Vector b, bool pairs)
-{
-    return pairs ? multiply_pairs(sum, a, b) : sum + a * b;
-}
-
-/* ---- rows of windows times a matrix ---- */
+/* ---- the matrix ---- */
 
 static int64_t panels_of(int64_t columns) { return (columns + PANEL - 1) / PANEL; }
 
@@ -81,12 +58,7 @@ void window_matrix_pack_taps(const WindowMatrix *matrix, const float *from, int6
     }
 }
 
-VECTOR_INLINE float number_at(const void *data, int64_t index)
-{
-    float value;
-    memcpy(&value, (const char *)data + index * 4, sizeof value);
-    return value;
-}
+/* ---- rows of windows times the matrix ---- */
 
 /* Where the rows of a tile come from and go to. */
 typedef struct {
@@ -228,129 +200,71 @@ void window_panel_rows(const WindowMatrix *matrix, const WindowRows *rows, int64
         }
 }
 
-/* ---- sums of outer products ---- */
+/* ---- rows of windows that are zero in most numbers ---- */
 
-enum { OUTS = VECTOR_AVX512 ? 8 : 4, OUTER_VECTORS = 3, OUTER = OUTER_VECTORS * LANES };
-#define UNROLL_OUTS _Pragma("GCC unroll 8")
-
-static int64_t outer_tiles(int64_t outs) { return (outs + OUTS - 1) / OUTS; }
-static size_t whole_lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
-
-/* The left rows in tiles: for each of OUTS outputs its rows (or pairs of them), OUTS numbers each; in BFLOAT16 then
- * the windows' elements, each beside the one a step behind. */
-static size_t left_bytes(int64_t outs)
+int64_t window_list_numbers(DType type, const void *row, int64_t elements, int64_t first, int32_t *list)
 {
-    return whole_lines((size_t)(outer_tiles(outs) * OUTS * WINDOW_OUTER_ROWS) * sizeof(float));
-}
-
-size_t window_outer_bytes(DType type, int64_t outs, int64_t depth, int64_t step)
-{
-    const size_t windows = (size_t)(WINDOW_OUTER_ROWS * step + depth) * 2 * sizeof(bfloat16);
-    return left_bytes(outs) + (type == BFLOAT16 ? whole_lines(windows) : 0);
-}
-
-/* Of OUTS outputs and `vectors` vectors of the depth, of which the last has `lanes`. left: [rows, OUTS]. */
-VECTOR_INLINE void add_outer_tile(float *sum, int64_t depth, const float *left, const float *const window[],
-                                  int64_t rows, int64_t at, int vectors, int lanes, int outs, bool pairs)
-{
-    Vector tile[OUTS][OUTER_VECTORS];
-    UNROLL_OUTS
-    for (int o = 0; o < OUTS; ++o)
-        for (int v = 0; v < OUTER_VECTORS; ++v)
-            tile[o][v] = vector_all(0);
-    for (int64_t row = 0; row < rows; ++row) {
-        Vector x[OUTER_VECTORS];
-        for (int v = 0; v < OUTER_VECTORS; ++v)
-            x[v] = v < vectors
-                       ? vector_load(window[row], at + v * LANES, v == vectors - 1 ? lanes : LANES, false)
-                       : vector_all(0);
-        UNROLL_OUTS
-        for (int o = 0; o < OUTS; ++o) {
-            const Vector a = vector_all(number_at(left, row * OUTS + o));
-            for (int v = 0; v < OUTER_VECTORS; ++v)
-                if (v < vectors) tile[o][v] = multiply_add(tile[o][v], a, x[v], pairs);
+    const bool pairs = type == BFLOAT16;
+    const int64_t numbers = pairs ? elements / 2 : elements;
+    int64_t count = 0;
+    for (int64_t i = 0; i < numbers; i += LANES) {
+        const int lanes = numbers - i < LANES ? (int)(numbers - i) : LANES;
+        const Mask mask = numbers_not_zero(vector_load(row, i, lanes, false), pairs);
+#if VECTOR_AVX512
+        const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        const __m512i number = _mm512_add_epi32(lane, _mm512_set1_epi32((int)(first + i)));
+        _mm512_storeu_si512(list + count, _mm512_maskz_compress_epi32(mask, number));
+        count += __builtin_popcount(mask);
+#else
+        for (int lane = 0; lane < lanes; ++lane) {
+            list[count] = (int32_t)(first + i) + lane;
+            count += mask[lane] != 0;
         }
+#endif
     }
-    UNROLL_OUTS
-    for (int o = 0; o < OUTS; ++o) {
-        if (o >= outs) break;
-        for (int v = 0; v < OUTER_VECTORS; ++v) {
-            if (v >= vectors) continue;
-            const int here = v == vectors - 1 ? lanes : LANES;
-            const int64_t index = o * depth + at + v * LANES;
-            vector_store(sum, index, here, false, vector_load(sum, index, here, false) + tile[o][v]);
+    return count;
+}
+
+/* The sums of several panels stand in registers, each number is loaded once for them. */
+enum { SPARSE_PANELS = VECTOR_AVX512 ? 4 : 3 };
+
+VECTOR_INLINE void multiply_listed(const WindowMatrix *matrix, const WindowList *list, int64_t column,
+                                   int panels, void *to, bool pairs)
+{
+    const int64_t panel_numbers = (pairs ? matrix->depth / 2 : matrix->depth) * PANEL;
+    const float *panel = (const float *)matrix->packed + column / PANEL * panel_numbers;
+    Vector sum[SPARSE_PANELS][PANEL_VECTORS];
+    for (int p = 0; p < panels; ++p)
+        for (int v = 0; v < PANEL_VECTORS; ++v)
+            sum[p][v] = vector_all(0);
+    for (int64_t i = 0; i < list->count; ++i) {
+        const Vector a = vector_all(number_at(list->rows, list->number[i]));
+        const float *row = panel + (list->number[i] - list->begin) * PANEL;
+        for (int p = 0; p < panels; ++p)
+            for (int v = 0; v < PANEL_VECTORS; ++v)
+                sum[p][v] = multiply_add(
+                    sum[p][v], a, vector_load(row, p * panel_numbers + v * LANES, LANES, false), pairs);
+    }
+    for (int p = 0; p < panels; ++p)
+        for (int v = 0; v < PANEL_VECTORS; ++v) {
+            const int64_t at = column + p * PANEL + v * LANES, left = matrix->columns - at;
+            if (left > 0) vector_store(to, at, left < LANES ? (int)left : LANES, pairs, sum[p][v]);
         }
-    }
 }
 
-VECTOR_INLINE void add_outer(float *sum, int64_t outs, int64_t depth, const float *left,
-                             const float *const window[], int64_t rows, bool pairs)
+VECTOR_INLINE void multiply_list(const WindowMatrix *matrix, const WindowList *list, void *to, bool pairs)
 {
-    for (int64_t at = 0; at < depth; at += OUTER) {
-        const int64_t rest = depth - at;
-        const int vectors = rest >= OUTER ? OUTER_VECTORS : (int)((rest + LANES - 1) / LANES);
-        const int lanes = rest >= OUTER ? LANES : (int)(rest - (int64_t)(vectors - 1) * LANES);
-        for (int64_t out = 0; out < outs; out += OUTS) {
-            const int count = outs - out < OUTS ? (int)(outs - out) : OUTS;
-            const float *part = left + out * rows;
-            float *to = sum + out * depth;
-            if (vectors == 3 && lanes == LANES)
-                add_outer_tile(to, depth, part, window, rows, at, 3, LANES, count, pairs);
-            else if (vectors == 3)
-                add_outer_tile(to, depth, part, window, rows, at, 3, lanes, count, pairs);
-            else if (vectors == 2)
-                add_outer_tile(to, depth, part, window, rows, at, 2, lanes, count, pairs);
-            else
-                add_outer_tile(to, depth, part, window, rows, at, 1, lanes, count, pairs);
-        }
-    }
+    int64_t column = 0;
+    for (; column + (SPARSE_PANELS - 1) * PANEL < matrix->columns; column += SPARSE_PANELS * PANEL)
+        multiply_listed(matrix, list, column, SPARSE_PANELS, to, pairs);
+    for (; column < matrix->columns; column += PANEL)
+        multiply_listed(matrix, list, column, 1, to, pairs);
 }
 
-void window_outer(float *sum, int64_t outs, int64_t depth, const float *const left[],
-                  const float *const window[], int64_t count, void *scratch)
+void window_sparse_row(const WindowMatrix *matrix, const WindowList *list, void *to)
 {
-    float *tiles = scratch;
-    for (int64_t out = 0; out < outs; out += OUTS)
-        for (int64_t row = 0; row < count; ++row)
-            for (int o = 0; o < OUTS; ++o)
-                tiles[out * count + row * OUTS + o] = out + o < outs ? left[row][out + o] : 0.0F;
-    add_outer(sum, outs, depth, tiles, window, count, false);
-}
-
-static bool is_zero(const bfloat16 *row, int64_t count)
-{
-    uint16_t any = 0;
-    for (int64_t i = 0; i < count; ++i)
-        any |= (uint16_t)(row[i] << 1);
-    return any == 0;
-}
-
-void window_outer_pairs(float *sum, int64_t outs, int64_t depth, const bfloat16 *left, const bfloat16 *x,
-                        int64_t step, int64_t x_elements, int64_t rows, void *scratch)
-{
-    /* An odd last row is paired with zeros, and its windows with whatever is there: zero times a number; but what
-     * lies behind the sequence is not read. */
-    uint16_t *tiles = scratch;
-    uint16_t *beside = (uint16_t *)((char *)scratch + left_bytes(outs));
-    int64_t first[WINDOW_OUTER_ROWS / 2], pairs = 0;
-    for (int64_t row = 0; row < rows; row += 2)
-        if (!is_zero(left + row * outs, (rows - row < 2 ? 1 : 2) * outs)) first[pairs++] = row;
-    if (pairs == 0) return;
-    for (int64_t out = 0; out < outs; out += OUTS)
-        for (int64_t pair = 0; pair < pairs; ++pair)
-            for (int o = 0; o < OUTS; ++o) {
-                const bfloat16 *row = left + first[pair] * outs + out + o;
-                uint16_t *to = tiles + ((out * pairs) + pair * OUTS + o) * 2;
-                to[0] = out + o < outs ? row[0] : 0;
-                to[1] = out + o < outs && first[pair] + 1 < rows ? row[outs] : 0;
-            }
-    const int64_t elements = first[pairs - 1] * step + depth;
-    for (int64_t i = first[0] * step; i < elements; ++i) {
-        beside[2 * i] = x[i];
-        beside[2 * i + 1] = i + step < x_elements ? x[i + step] : 0;
-    }
-    const float *window[WINDOW_OUTER_ROWS / 2];
-    for (int64_t pair = 0; pair < pairs; ++pair)
-        window[pair] = (const float *)(const void *)beside + first[pair] * step;
-    add_outer(sum, outs, depth, (const float *)(const void *)tiles, window, pairs, true);
+    if (matrix->type == FLOAT32)
+        multiply_list(matrix, list, to, false);
+    else
+        multiply_list(matrix, list, to, true);
 }

@@ -46,15 +46,36 @@ void window_rows(const WindowMatrix *, const WindowRows *);
 int64_t window_panels(const WindowMatrix *);
 void window_panel_rows(const WindowMatrix *, const WindowRows *, int64_t first, int64_t end);
 
+/* ---- rows of windows that are zero in most numbers ---- */
+
+/* Windows are read as numbers of four bytes: elements in FLOAT32, pairs of them in BFLOAT16. */
+
+/* Appends the places (first + its place in the row) of a row's numbers that are not zero; returns how many there are.
+ * `list` has room for them all and WINDOW_LIST_ROOM more. `elements` is even in BFLOAT16. */
+enum { WINDOW_LIST_ROOM = 16 };
+int64_t window_list_numbers(DType, const void *row, int64_t elements, int64_t first, int32_t *list);
+
+/* The window whose numbers are those at rows + begin and on, and which of them are not zero. */
+typedef struct {
+    const void *rows;
+    int64_t begin;
+    const int32_t *number; /* [count], rising, counted from `rows` */
+    int64_t count;
+} WindowList;
+/* The same bits as window_rows without a bias, for one window and results of the matrix's type. Of `rows` only the
+ * listed numbers are read. */
+void window_sparse_row(const WindowMatrix *, const WindowList *, void *to);
+
 /* ---- sums of outer products ---- */
 
 /* sum [outs, depth] += for each of the `count` rows: left row [outs] times its window [depth]. In BFLOAT16 rows
- * come in pairs: see window_outer_pairs. */
+ * come in pairs: see window_outer_pairs. Rows that are zero in most elements cost in proportion to the others; the
+ * bits are the same. `step`: the elements of a row of the sequence that windows are of; depth is a multiple. */
 enum { WINDOW_OUTER_ROWS = 128 };                                            /* at a time, at most */
 size_t window_outer_bytes(DType, int64_t outs, int64_t depth, int64_t step); /* of scratch, 64-byte aligned */
 
-/* left[i], window[i]: of row i. FLOAT32. */
-void window_outer(float *sum, int64_t outs, int64_t depth, const float *const left[],
+/* left[i], window[i]: of row i, in the order of a sequence. FLOAT32. */
+void window_outer(float *sum, int64_t outs, int64_t depth, int64_t step, const float *const left[],
                   const float *const window[], int64_t count, void *scratch);
 
 /* BFLOAT16: `rows` consecutive rows of `left` [rows, outs] and their windows, which begin at x and are `step` elements
