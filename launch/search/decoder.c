@@ -30,6 +30,27 @@ struct Decoder {
 
 static const int32_t unused = -1;
 
+/* ---- options ---- */
+
+int decoder_usual_sentences(const Device *device)
+{
+    enum { ON_CPU = 32, ON_GPU = 256 };
+    return device_kind(device) == DEVICE_CPU ? ON_CPU : ON_GPU;
+}
+
+DecoderOptions decoder_options_of(const SearchOptions *search, int most_source, int most_target)
+{
+    return (DecoderOptions){.beam = search->beam,
+                            .candidates = search->method == SEARCH_SAMPLE   ? 0
+                                          : search->method == SEARCH_GREEDY ? 1
+                                                                            : 2 * search->beam,
+                            .most_source = most_source,
+                            .most_target = most_target,
+                            .most_banned = search_most_banned(search, most_target)};
+}
+
+/* ---- plans ---- */
+
 static Status make_plans(Decoder *decoder)
 {
     const Graph *graph[DECODER_MOST_PROGRAMS];

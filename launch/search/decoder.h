@@ -34,6 +34,13 @@ typedef struct {
     PlanOptions plan;
 } DecoderOptions;
 
+/* Tokens of a translation, where nothing else limits them. */
+enum { DECODER_MOST_TARGET = 1 << 24 };
+/* Sentences at a time that keep such a device busy. */
+int decoder_usual_sentences(const Device *);
+/* What a search asks of a decoder: its beam, and candidates and banned tokens of a row. The rest is the caller's to fill in. */
+DecoderOptions decoder_options_of(const SearchOptions *, int most_source, int most_target);
+
 typedef struct Decoder Decoder;
 /* Makes all programs and their store; the parameters have first values until a checkpoint is loaded into the store. The
  * device must outlive it. */

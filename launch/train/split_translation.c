@@ -14,9 +14,6 @@
 #include <unistd.h>
 
 enum {
-    SENTENCES_CPU = 32, /* at a time, as of plumb translate */
-    SENTENCES_CUDA = 256,
-    MOST_TARGET = 1 << 24,
     KEPT_BYTES = 1 << 29 /* of sentences that are encoded once for all temperatures */
 };
 
@@ -150,27 +147,22 @@ static Status open_decoder(SplitTranslation *t)
 {
     const Session *session = t->session;
     const SplitTranslationOptions *options = &t->options;
-    const SearchOptions *search = &options->lines.search;
-    const bool cpu = device_kind(session->device) == DEVICE_CPU;
     Transformer network = session->experiment.model.transformer;
     network.vocabulary = session->data->classes;
-    const int64_t wished = options->sentences > 0 ? options->sentences : cpu ? SENTENCES_CPU : SENTENCES_CUDA;
+    const int64_t wished =
+        options->sentences > 0 ? options->sentences : decoder_usual_sentences(session->device);
     const int64_t slots = smaller(wished, t->count);
-    const int most = t->data->positions > 0 ? (int)t->data->positions : MOST_TARGET;
+    const int most = t->data->positions > 0 ? (int)t->data->positions : DECODER_MOST_TARGET;
     t->most_target = translator_limit(&options->lines, t->most_source, most);
     t->most_kept = options->keeps ? (int)count_kept(t, &network, slots) : 0;
-    const DecoderOptions decoder = {.network = network,
-                                    .compute = session->experiment.compute,
-                                    .slots = (int)slots,
-                                    .beam = search->beam,
-                                    .kept = t->most_kept,
-                                    .candidates = search->method == SEARCH_GREEDY ? 1 : 2 * search->beam,
-                                    .most_source = t->most_source,
-                                    .most_target = t->most_target,
-                                    .most_banned = search_most_banned(search, t->most_target),
-                                    .record = session->experiment.record,
-                                    .fuse = session->experiment.fuse,
-                                    .plan = session->experiment.plan};
+    DecoderOptions decoder = decoder_options_of(&options->lines.search, t->most_source, t->most_target);
+    decoder.network = network;
+    decoder.compute = session->experiment.compute;
+    decoder.slots = (int)slots;
+    decoder.kept = t->most_kept;
+    decoder.record = session->experiment.record;
+    decoder.fuse = session->experiment.fuse;
+    decoder.plan = session->experiment.plan;
     return decoder_create(&decoder, session->device, &t->decoder);
 }
 

@@ -18,10 +18,7 @@
 #include <unistd.h>
 
 enum {
-    READ_AHEAD = 16,    /* lines for each sentence at a time, which are sorted together */
-    SENTENCES_CPU = 32, /* at a time */
-    SENTENCES_CUDA = 256,
-    MOST_TARGET = 1 << 24,
+    READ_AHEAD = 16,       /* lines for each sentence at a time, which are sorted together */
     MOST_SURPLUS = 1 << 20 /* prefixes that are counted: they may be endless */
 };
 
@@ -70,30 +67,20 @@ static Status open_decoder(Translation *t, SearchOptions *search)
 {
     const TranslateOptions *options = t->options;
     TranslationRun *run = &t->run;
-    const bool cpu = device_kind(run->device) == DEVICE_CPU;
-    const int64_t sentences = options->sentences > 0 ? options->sentences
-                              : cpu                  ? SENTENCES_CPU
-                                                     : SENTENCES_CUDA;
     t->longest = translation_run_longest(run, options->longest);
     const int most_source = (int)t->longest;
-    const int most_target =
-        translator_limit(&options->lines, most_source, (int)translation_run_longest(run, MOST_TARGET));
+    const int most_target = translator_limit(&options->lines, most_source,
+                                             (int)translation_run_longest(run, DECODER_MOST_TARGET));
     TRY(check_minimum(t, search, most_target));
     if (options->deterministic) device_set_numerics(run->device, (DeviceNumerics){.deterministic = true});
-    const DecoderOptions decoder = {.network = run->network,
-                                    .compute = run->experiment.compute,
-                                    .slots = (int)sentences,
-                                    .beam = search->beam,
-                                    .candidates = search->method == SEARCH_SAMPLE   ? 0
-                                                  : search->method == SEARCH_GREEDY ? 1
-                                                                                    : 2 * search->beam,
-                                    .most_source = most_source,
-                                    .most_target = most_target,
-                                    .most_banned = search_most_banned(search, most_target),
-                                    .deterministic = options->deterministic,
-                                    .record = run->experiment.record,
-                                    .fuse = run->experiment.fuse,
-                                    .plan = run->experiment.plan};
+    DecoderOptions decoder = decoder_options_of(search, most_source, most_target);
+    decoder.network = run->network;
+    decoder.compute = run->experiment.compute;
+    decoder.slots = options->sentences > 0 ? (int)options->sentences : decoder_usual_sentences(run->device);
+    decoder.deterministic = options->deterministic;
+    decoder.record = run->experiment.record;
+    decoder.fuse = run->experiment.fuse;
+    decoder.plan = run->experiment.plan;
     return decoder_create(&decoder, run->device, &t->decoder);
 }
 
