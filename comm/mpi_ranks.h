@@ -15,10 +15,10 @@ enum { CHANNEL_COLLECTIVE, CHANNEL_AGREEMENT, CHANNELS };
 /* How far a rank has come: the number of operations that it has issued on each channel. */
 typedef struct {
     int64_t issued[CHANNELS];
-} Progress;
+} MpiProgress;
 
 typedef struct {
-    Progress progress;
+    MpiProgress progress;
     double time; /* when it said so; 0: never */
 } Heard;
 
@@ -36,14 +36,14 @@ typedef struct {
     MPI_Comm probes;   /* of ranks that are waited for */
     MPI_Comm failing;  /* ranks that end with an error meet here */
     MPI_Op sum_bfloat16;
-    HostName *hosts;   /* of each rank */
-    double patience;   /* seconds, for small exchanges */
-    Progress progress; /* of this rank */
+    HostName *hosts;      /* of each rank */
+    double patience;      /* seconds, for small exchanges */
+    MpiProgress progress; /* of this rank */
     bool stuck; /* operations were given up: the ranks are out of step, and MPI cannot be ended in order */
     Abandoned *abandoned;
     /* Probes; one of each a rank. */
     Heard *heard;
-    Progress *sent;
+    MpiProgress *sent;
     MPI_Request *sending;
     double last_poll;
 } Ranks;

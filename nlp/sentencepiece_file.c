@@ -101,30 +101,30 @@ static Status charsmap_damaged(const char *name)
 typedef struct {
     uint32_t unit;
     bool first; /* nothing was read before it */
-} Step;
+} Visit;
 
 typedef struct {
     const Charsmap *map;
     uint8_t *seen; /* [units] */
-    Step *open;    /* [units] to be looked at */
+    Visit *open;   /* [units] to be looked at */
     uint32_t opened;
     bool rule_with_space; /* besides that of the space alone */
 } Walk;
 
 /* The units that may follow. The library looks for any of 256 bytes there. */
-static bool follow(Walk *walk, Step step)
+static bool follow(Walk *walk, Visit visit)
 {
     const Charsmap *map = walk->map;
-    const uint32_t unit = unit_at(map, step.unit), base = step.unit ^ unit_offset(unit);
+    const uint32_t unit = unit_at(map, visit.unit), base = visit.unit ^ unit_offset(unit);
     if ((base | 0xFF) >= map->units) return false;
     if (unit_has_leaf(unit) && unit_value(unit_at(map, base)) >= map->text_size) return false;
     for (uint32_t byte = 1; byte < 256; ++byte) {
         const uint32_t next = base ^ byte;
         if (unit_label(unit_at(map, next)) != byte) continue;
-        if (!step.first && (byte == ' ' || unit_label(unit) == ' ')) walk->rule_with_space = true;
+        if (!visit.first && (byte == ' ' || unit_label(unit) == ' ')) walk->rule_with_space = true;
         if (walk->seen[next] != 0) continue;
         walk->seen[next] = 1;
-        walk->open[walk->opened++] = (Step){next, false};
+        walk->open[walk->opened++] = (Visit){next, false};
     }
     return true;
 }
@@ -135,7 +135,7 @@ static Status walk_charsmap(const char *name, Walk *walk)
     TRY(memory_new(&walk->seen, units, 1, "a table of normalisation"));
     TRY(memory_new(&walk->open, units, sizeof *walk->open, "a table of normalisation"));
     walk->seen[0] = 1;
-    walk->open[walk->opened++] = (Step){0, true};
+    walk->open[walk->opened++] = (Visit){0, true};
     while (walk->opened > 0)
         if (!follow(walk, walk->open[--walk->opened])) return charsmap_damaged(name);
     return OK;

@@ -34,14 +34,14 @@ typedef struct {
 } Member;
 
 /* Parts that wait for those of other ranks. */
-typedef struct Exchange {
-    struct Exchange *following;
+typedef struct HubExchange {
+    struct HubExchange *following;
     int64_t number;
     int detail, first; /* rank that came first, for errors */
     int arrived;
     char **part;
     size_t *bytes;
-} Exchange;
+} HubExchange;
 
 struct Hub {
     StarOptions options;
@@ -52,7 +52,7 @@ struct Hub {
     Member *member; /* size + UNKNOWN */
     int members, joined;
     struct pollfd *poll;
-    Exchange *exchange; /* oldest first */
+    HubExchange *exchange; /* oldest first */
     bool started, failed, warned;
     double age; /* seconds that it runs */
     Message *failure;

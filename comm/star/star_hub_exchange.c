@@ -40,7 +40,7 @@ static void add(char *sum, const char *part, size_t bytes, DType type)
     }
 }
 
-static void exchange_free(Exchange *exchange, int size)
+static void exchange_free(HubExchange *exchange, int size)
 {
     for (int i = 0; i < size; ++i)
         free(exchange->part[i]);
@@ -49,19 +49,19 @@ static void exchange_free(Exchange *exchange, int size)
     free(exchange);
 }
 
-static Exchange *exchange_find(Hub *hub, const Frame *frame, int rank)
+static HubExchange *exchange_find(Hub *hub, const Frame *frame, int rank)
 {
-    Exchange **at = &hub->exchange;
+    HubExchange **at = &hub->exchange;
     while (*at != NULL && (*at)->number != frame->number)
         at = &(*at)->following;
     if (*at != NULL) return *at;
-    Exchange *exchange = calloc(1, sizeof *exchange);
+    HubExchange *exchange = calloc(1, sizeof *exchange);
     if (exchange == NULL) return NULL;
-    *exchange = (Exchange){.number = frame->number,
-                           .detail = frame->detail,
-                           .first = rank,
-                           .part = calloc((size_t)hub->options.size, sizeof(char *)),
-                           .bytes = calloc((size_t)hub->options.size, sizeof(size_t))};
+    *exchange = (HubExchange){.number = frame->number,
+                              .detail = frame->detail,
+                              .first = rank,
+                              .part = calloc((size_t)hub->options.size, sizeof(char *)),
+                              .bytes = calloc((size_t)hub->options.size, sizeof(size_t))};
     if (exchange->part == NULL || exchange->bytes == NULL) {
         free(exchange->part);
         free(exchange->bytes);
@@ -72,7 +72,7 @@ static Exchange *exchange_find(Hub *hub, const Frame *frame, int rank)
     return exchange;
 }
 
-static void exchange_finish(Hub *hub, Exchange *exchange)
+static void exchange_finish(Hub *hub, HubExchange *exchange)
 {
     const int size = hub->options.size;
     const Frame frame = {.kind = FRAME_RESULT, .number = exchange->number};
@@ -96,7 +96,7 @@ static void exchange_finish(Hub *hub, Exchange *exchange)
     }
     hub_send_all(hub, message);
     hub_message_release(message);
-    Exchange **at = &hub->exchange;
+    HubExchange **at = &hub->exchange;
     while (*at != exchange)
         at = &(*at)->following;
     *at = exchange->following;
@@ -107,7 +107,7 @@ void hub_take_part(Hub *hub, Member *member)
 {
     const Frame *frame = &member->frame;
     if (frame->number > member->exchanges) member->exchanges = frame->number;
-    Exchange *exchange = exchange_find(hub, frame, member->rank);
+    HubExchange *exchange = exchange_find(hub, frame, member->rank);
     if (exchange == NULL) {
         hub_fail(hub, 0, STATUS_MEMORY, "rank 0: no memory for what the ranks exchange");
         return;
@@ -133,7 +133,7 @@ void hub_take_part(Hub *hub, Member *member)
 void hub_exchanges_free(Hub *hub)
 {
     while (hub->exchange != NULL) {
-        Exchange *exchange = hub->exchange;
+        HubExchange *exchange = hub->exchange;
         hub->exchange = exchange->following;
         exchange_free(exchange, hub->options.size);
     }

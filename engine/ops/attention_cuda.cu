@@ -33,13 +33,13 @@ struct Job {
 };
 
 /* A head of a sample; first, count: the keys that can be seen. */
-struct Task {
+struct HeadTask {
     int64_t sample, head, sequence, first, count;
 };
 
-__device__ inline Task task_at(const Job &j, int64_t index)
+__device__ inline HeadTask task_at(const Job &j, int64_t index)
 {
-    Task t{index / j.size.heads, index % j.size.heads, 0, 0, 0};
+    HeadTask t{index / j.size.heads, index % j.size.heads, 0, 0, 0};
     t.sequence = j.sequence != nullptr ? j.sequence[t.sample] : t.sample;
     if (t.sequence < 0 || t.sequence >= j.size.sequences) return t;
     int64_t end = j.end != nullptr ? j.end[t.sequence] : j.size.keys;
@@ -49,25 +49,25 @@ __device__ inline Task task_at(const Job &j, int64_t index)
     return t;
 }
 
-__device__ inline int64_t query_place(const Job &j, const Task &t, int64_t p)
+__device__ inline int64_t query_place(const Job &j, const HeadTask &t, int64_t p)
 {
     return (t.sample * j.size.queries + p) * j.size.query_stride + t.head * j.size.width;
 }
-__device__ inline int64_t y_place(const Job &j, const Task &t, int64_t p)
+__device__ inline int64_t y_place(const Job &j, const HeadTask &t, int64_t p)
 {
     return ((t.sample * j.size.queries + p) * j.size.heads + t.head) * j.size.width;
 }
-__device__ inline int64_t key_place(const Job &j, const Task &t, int64_t p, int64_t column)
+__device__ inline int64_t key_place(const Job &j, const HeadTask &t, int64_t p, int64_t column)
 {
     return (t.sequence * j.size.keys + p) * j.size.key_stride + column + t.head * j.size.width;
 }
-__device__ inline int64_t sum_place(const Job &j, const Task &t, int64_t p)
+__device__ inline int64_t sum_place(const Job &j, const HeadTask &t, int64_t p)
 {
     return (t.sample * j.size.heads + t.head) * j.size.queries + p;
 }
 
 /* Of how many keys, counted from the first that can be seen, query p sees some. */
-__device__ inline int64_t seen_by(const Job &j, const Task &t, int64_t p)
+__device__ inline int64_t seen_by(const Job &j, const HeadTask &t, int64_t p)
 {
     if (p >= j.size.queries) return 0;
     if (!j.causal || p - t.first + 1 > t.count) return t.count;
@@ -75,13 +75,13 @@ __device__ inline int64_t seen_by(const Job &j, const Task &t, int64_t p)
 }
 
 /* The most that one of `rows` queries from p on sees. */
-__device__ inline int64_t seen_by_any(const Job &j, const Task &t, int64_t p, int rows)
+__device__ inline int64_t seen_by_any(const Job &j, const HeadTask &t, int64_t p, int rows)
 {
     return seen_by(j, t, p + rows < j.size.queries ? p + rows - 1 : j.size.queries - 1);
 }
 
 /* What dropout multiplies the weight of a query and a key by (p and k: positions). */
-__device__ inline float mask_of(const Job &j, const Task &t, int64_t p, int64_t k)
+__device__ inline float mask_of(const Job &j, const HeadTask &t, int64_t p, int64_t k)
 {
     const uint64_t sample =
         static_cast<uint64_t>(j.clock[CLOCK_FIRST_SAMPLE]) + static_cast<uint64_t>(t.sample);
@@ -110,14 +110,14 @@ __device__ void load_tile(float *tile, int stride, const T *from, int64_t apart,
 
 /* The queries from p on, and their dy: zeros behind the last. */
 template <typename T>
-__device__ void load_queries(float *tile, int stride, const Job &j, const Task &t, const T *query, int64_t p,
-                             int rows)
+__device__ void load_queries(float *tile, int stride, const Job &j, const HeadTask &t, const T *query,
+                             int64_t p, int rows)
 {
     load_tile(tile, stride, query + query_place(j, t, p), j.size.query_stride, rows, 0, j.size.queries - p,
               j.size.width);
 }
 template <typename T>
-__device__ void load_d_ys(float *tile, int stride, const Job &j, const Task &t, const T *dy, int64_t p,
+__device__ void load_d_ys(float *tile, int stride, const Job &j, const HeadTask &t, const T *dy, int64_t p,
                           int rows)
 {
     load_tile(tile, stride, dy + y_place(j, t, p), j.size.heads * j.size.width, rows, 0, j.size.queries - p,
@@ -126,7 +126,7 @@ __device__ void load_d_ys(float *tile, int stride, const Job &j, const Task &t, 
 
 /* Keys and values from position p on: zeros before `first` and from `end` on, which are positions, too. */
 template <typename T>
-__device__ void load_keys(float *keys, float *values, int stride, const Job &j, const Task &t,
+__device__ void load_keys(float *keys, float *values, int stride, const Job &j, const HeadTask &t,
                           const T *key_value, int64_t p, int rows, int64_t first, int64_t end)
 {
     load_tile(keys, stride, key_value + key_place(j, t, p, j.size.key_column), j.size.key_stride, rows,
@@ -138,7 +138,7 @@ __device__ void load_keys(float *keys, float *values, int stride, const Job &j, 
 /* The next tile of keys and values, from the one that is number `key` of those that can be seen up to number `most`; of how
  * many keys. All threads of the block are done with the tile before, and find this one complete. */
 template <typename T>
-__device__ int next_keys(float *keys, float *values, int stride, const Job &j, const Task &t,
+__device__ int next_keys(float *keys, float *values, int stride, const Job &j, const HeadTask &t,
                          const T *key_value, int64_t key, int64_t most)
 {
     __syncthreads();
@@ -214,7 +214,7 @@ __global__ void forward_kernel(Job j, const T *query, const T *key_value, T *y, 
     const int lane = static_cast<int>(threadIdx.x) % WARP, warp = static_cast<int>(threadIdx.x) / WARP;
     const int64_t tiles = (j.size.queries + OF_BLOCK - 1) / OF_BLOCK;
     for (int64_t index = blockIdx.x; index < blocks; index += gridDim.x) {
-        const Task t = task_at(j, index / tiles);
+        const HeadTask t = task_at(j, index / tiles);
         const int64_t begin = index % tiles * OF_BLOCK;
         load_queries(queries, STRIDE, j, t, query, begin, OF_BLOCK);
         float maximum[OF_WARP], total[OF_WARP], sum[OF_WARP][COLUMNS];
@@ -263,7 +263,7 @@ __global__ void forward_kernel(Job j, const T *query, const T *key_value, T *y, 
 struct Pair {
     float kept, d_score;
 };
-__device__ inline Pair pair_of(const Job &j, const Task &t, int64_t p, int64_t key, float score,
+__device__ inline Pair pair_of(const Job &j, const HeadTask &t, int64_t p, int64_t key, float score,
                                float d_weight, float sum, float product)
 {
     const float e = expf(score * j.scale - sum), mask = j.drops ? mask_of(j, t, p, t.first + key) : 1.0f;
@@ -285,7 +285,7 @@ __global__ void query_kernel(Job j, const T *query, const T *key_value, const T 
     const int lane = static_cast<int>(threadIdx.x) % WARP, warp = static_cast<int>(threadIdx.x) / WARP;
     const int64_t tiles = (j.size.queries + OF_BLOCK - 1) / OF_BLOCK;
     for (int64_t index = blockIdx.x; index < blocks; index += gridDim.x) {
-        const Task t = task_at(j, index / tiles);
+        const HeadTask t = task_at(j, index / tiles);
         const int64_t begin = index % tiles * OF_BLOCK;
         load_queries(queries, STRIDE, j, t, query, begin, OF_BLOCK);
         load_d_ys(d_ys, STRIDE, j, t, dy, begin, OF_BLOCK);
@@ -349,7 +349,7 @@ __global__ void key_kernel(Job j, const T *query, const T *key_value, const T *d
     const int lane = static_cast<int>(threadIdx.x) % WARP, warp = static_cast<int>(threadIdx.x) / WARP;
     const int64_t tiles = (j.size.keys + OF_BLOCK - 1) / OF_BLOCK;
     for (int64_t index = blockIdx.x; index < blocks; index += gridDim.x) {
-        const Task t = task_at(j, index / tiles);
+        const HeadTask t = task_at(j, index / tiles);
         const int64_t begin = index % tiles * OF_BLOCK; /* a position; those before `first` nobody sees */
         float d_key[OF_WARP][COLUMNS], d_value[OF_WARP][COLUMNS];
         for (int i = 0; i < OF_WARP; ++i)

@@ -15,26 +15,26 @@ typedef struct {
     const void *x;
     void *cache, *y;
     const int32_t *table, *position;
-} Step;
+} AttentionStep;
 
-static Step step_of(const Call *call)
+static AttentionStep step_of(const Call *call)
 {
     const AttentionStepAttributes *a = call->attributes;
     const Tensor *x = &call->in[ATTENTION_STEP_QUERY_KEY_VALUE], *cache = &call->in[ATTENTION_STEP_CACHE];
-    return (Step){.rows = x->shape.extent[0],
-                  .heads = a->heads,
-                  .width = a->head_width,
-                  .slots = cache->shape.extent[0],
-                  .positions = cache->shape.extent[1],
-                  .bf16 = x->shape.type == BFLOAT16,
-                  .x = x->data,
-                  .cache = cache->data,
-                  .y = call->out[0].data,
-                  .table = call->in[ATTENTION_STEP_TABLE].data,
-                  .position = call->in[ATTENTION_STEP_POSITION].data};
+    return (AttentionStep){.rows = x->shape.extent[0],
+                           .heads = a->heads,
+                           .width = a->head_width,
+                           .slots = cache->shape.extent[0],
+                           .positions = cache->shape.extent[1],
+                           .bf16 = x->shape.type == BFLOAT16,
+                           .x = x->data,
+                           .cache = cache->data,
+                           .y = call->out[0].data,
+                           .table = call->in[ATTENTION_STEP_TABLE].data,
+                           .position = call->in[ATTENTION_STEP_POSITION].data};
 }
 
-static Status check_tables(const Step *s)
+static Status check_tables(const AttentionStep *s)
 {
     for (int64_t r = 0; r < s->rows; ++r) {
         if (s->position[r] < -1 || s->position[r] >= s->positions)
@@ -52,7 +52,7 @@ static Status check_tables(const Step *s)
 VECTOR_INLINE int lanes_at(int64_t c, int64_t width) { return width - c < LANES ? (int)(width - c) : LANES; }
 
 /* Where position p of a row's keys and values is. */
-static const char *cached(const Step *s, int64_t r, int64_t p)
+static const char *cached(const AttentionStep *s, int64_t r, int64_t p)
 {
     const int64_t bytes = 2 * s->heads * s->width * (s->bf16 ? 2 : 4);
     return (const char *)s->cache + (s->table[r * s->positions + p] * s->positions + p) * bytes;
@@ -60,7 +60,7 @@ static const char *cached(const Step *s, int64_t r, int64_t p)
 
 /* Caches of all hypotheses are larger than the second-level cache, and rows take them from anywhere: position p of the next row
  * is asked for while this one is at its own. */
-static void ask_for(const Step *s, int64_t r, int64_t p)
+static void ask_for(const AttentionStep *s, int64_t r, int64_t p)
 {
     enum { LINE = 64 };
     if (r >= s->rows || p > s->position[r]) return;
@@ -71,8 +71,8 @@ static void ask_for(const Step *s, int64_t r, int64_t p)
 }
 
 /* w[p] times the values of each position, of a head: so many vectors of sums stay in registers. */
-VECTOR_INLINE void add_values(const Step *s, int64_t r, const float *w, int64_t c, int vectors, int lanes,
-                              bool bf16, void *y)
+VECTOR_INLINE void add_values(const AttentionStep *s, int64_t r, const float *w, int64_t c, int vectors,
+                              int lanes, bool bf16, void *y)
 {
     const int64_t all = s->heads * s->width;
     Vector sum[VALUES];
@@ -87,7 +87,7 @@ VECTOR_INLINE void add_values(const Step *s, int64_t r, const float *w, int64_t 
         vector_store(y, c + v * LANES, v == vectors - 1 ? lanes : LANES, bf16, sum[v]);
 }
 
-VECTOR_INLINE void step_row(const Step *s, int64_t r, float *weight, bool bf16)
+VECTOR_INLINE void step_row(const AttentionStep *s, int64_t r, float *weight, bool bf16)
 {
     const int64_t all = s->heads * s->width, size = bf16 ? 2 : 4, last = s->position[r];
     const int32_t *slot = s->table + r * s->positions;
@@ -155,7 +155,7 @@ static Status prepare(Call *call, size_t *scratch_bytes)
 
 static Status run(const Call *call)
 {
-    const Step s = step_of(call);
+    const AttentionStep s = step_of(call);
     TRY(check_tables(&s));
     const int64_t floats = scratch_floats(call->attributes, call->in[ATTENTION_STEP_CACHE].shape);
     int64_t work = 0;
