@@ -52,7 +52,7 @@ programs=(plumb)
 targets=(plumb)
 if [ -n "$with_tests" ]; then
   # Those that tests/run_gpu.sh names: tests/CMakeLists.txt has them as device_suites.
-  suites=(test_ops_basic test_ops_norm test_ops_random test_ops_shape test_ops_embedding test_ops_sequence test_ops_tree test_ops_attention test_ops_decode test_ops_conv
+  suites=(test_ops_basic test_ops_norm test_ops_random test_ops_shape test_ops_embedding test_ops_sequence test_ops_tree test_ops_attention test_ops_decode test_ops_pool test_ops_conv
     test_batch_norm test_golden_layers test_losses test_loss_output test_golden_losses test_calibration_pass test_store test_optimizer test_optimizer_groups
     test_transformer test_transformer_layers test_transformer_decoding test_decoder)
   programs+=(train_step "${suites[@]}")

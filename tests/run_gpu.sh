@@ -211,7 +211,7 @@ begin_report() { # LIST OR PARTS
 # ---- parts ----
 
 # As launch/bundle.sh has them; in this order: single ops, what is made of them, and last the convolutions, which take longest.
-suites=${PLUMB_SUITES:-test_ops_basic test_ops_norm test_ops_random test_ops_shape test_ops_embedding test_ops_sequence test_ops_tree test_ops_attention test_ops_decode test_batch_norm test_losses test_loss_output test_golden_losses test_calibration_pass test_store test_optimizer test_optimizer_groups test_transformer test_transformer_layers test_transformer_decoding test_decoder test_golden_layers test_ops_conv}
+suites=${PLUMB_SUITES:-test_ops_basic test_ops_norm test_ops_random test_ops_shape test_ops_embedding test_ops_sequence test_ops_tree test_ops_attention test_ops_decode test_batch_norm test_losses test_loss_output test_golden_losses test_calibration_pass test_store test_optimizer test_optimizer_groups test_transformer test_transformer_layers test_transformer_decoding test_decoder test_golden_layers test_ops_pool test_ops_conv}
 # Kernels that share memory among the threads of a block or hand on partial sums, the hardest first.
 at_risk="test_batch_norm test_ops_attention test_ops_tree test_loss_output test_losses test_ops_norm test_calibration_pass test_ops_decode test_ops_embedding test_optimizer_groups"
 
