@@ -19,7 +19,7 @@ import torch  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-DROPOUT, SMOOTHING, START = 0.1, 0.1, 1
+SMOOTHING, START = 0.1, 1
 
 
 class Attention(nn.Module):
@@ -52,14 +52,14 @@ class Attention(nn.Module):
 class Layer(nn.Module):
     def __init__(self, chosen, decodes):
         super().__init__()
-        width = chosen.width
+        width, self.dropout = chosen.width, chosen.dropout
         self.attention = Attention(width, chosen.heads, True, chosen.attention == "own")
         self.cross = Attention(width, chosen.heads, False, chosen.attention == "own") if decodes else None
         self.first, self.second = nn.Linear(width, chosen.inner), nn.Linear(chosen.inner, width)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3 if decodes else 2))
 
     def join(self, norm, x, made):
-        return self.norms[norm](x + functional.dropout(made, DROPOUT))
+        return self.norms[norm](x + functional.dropout(made, self.dropout))
 
     def forward(self, x, mask, memory=None, memory_mask=None):
         causal = memory is not None and not self.attention.own
@@ -72,7 +72,7 @@ class Layer(nn.Module):
 class Network(nn.Module):
     def __init__(self, chosen):
         super().__init__()
-        self.width = chosen.width
+        self.width, self.dropout = chosen.width, chosen.dropout
         self.embedding = nn.Parameter(torch.randn(chosen.vocabulary, chosen.width) / math.sqrt(chosen.width))
         self.encoder = nn.ModuleList(Layer(chosen, False) for _ in range(chosen.layers))
         self.decoder = nn.ModuleList(Layer(chosen, True) for _ in range(chosen.layers))
@@ -82,7 +82,7 @@ class Network(nn.Module):
 
     def embed(self, ids):
         x = functional.embedding(ids, self.embedding) * math.sqrt(self.width) + self.positions[: ids.shape[1]]
-        return functional.dropout(x, DROPOUT)
+        return functional.dropout(x, self.dropout)
 
     def forward(self, batch):
         memory, x = self.embed(batch.source), self.embed(batch.target)
@@ -128,6 +128,7 @@ def arguments():
     parser.add_argument("--inner", type=int, default=2048)
     parser.add_argument("--heads", type=int, default=8)
     parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--attention", choices=["fused", "own"], help="default: the faster")
     parser.add_argument("--threads", type=int, default=2)
