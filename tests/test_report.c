@@ -155,6 +155,26 @@ static void test_page(void **state)
     assert_has(html, "gcc &lt;12&gt;");
     assert_int_equal(count_of(html, "node-seven"), 1); /* one machine, one column */
     assert_has(html, "2.0&nbsp;min");
+    assert_has(html, ">Samples/s</th>");
+    free(html);
+    run_summaries_free(runs, 2);
+}
+
+static void test_speed_counts_what_runs_count(void **state)
+{
+    (void)state;
+    put_file(new_run(scratch, "words", "focal"), "metrics.jsonl",
+             "{\"epoch\":1,\"seconds\":2,\"tokens_per_second\":711}\n");
+    RunSummary *runs = load_runs(scratch, 1);
+    char *html = page_of(runs, 1, 0);
+    assert_has(html, ">Tokens/s</th>");
+    assert_has(html, ">711</td>");
+    free(html);
+    run_summaries_free(runs, 1);
+    put_metrics(new_run(scratch, "images", "focal"), 1);
+    runs = load_runs(scratch, 2);
+    html = page_of(runs, 2, 0);
+    assert_has(html, ">Samples or tokens/s</th>");
     free(html);
     run_summaries_free(runs, 2);
 }
@@ -480,6 +500,7 @@ int main(void)
         TEST(test_table_of_nothing_measured),
         TEST(test_table_into_a_full_disk),
         TEST(test_page),
+        TEST(test_speed_counts_what_runs_count),
         TEST(test_no_scaling_hurts_nothing),
         TEST(test_page_of_one_run),
         TEST(test_page_of_unfinished_runs),

@@ -493,6 +493,7 @@ class Translate(Suite):
         page = self.report(run)
         self.assertIn("BLEU and calibration against temperature", page)
         self.assertIn("Test BLEU against temperature", page)
+        self.assertIn(">Tokens/s</th>", page)
         self.assertNotIn("26.33", page)  # the paper's best is of another data set
         with open(f"{run}/config.yaml", encoding="utf-8") as file:
             config = file.read()

@@ -299,15 +299,28 @@ static void write_training_row(FILE *page, const RunSummary *run, int colour)
     (void)fputs("</td></tr>\n", page);
 }
 
+/* What the speed of the runs counts: of translation it is tokens. */
+static const char *counted(const RunSummary runs[], int count)
+{
+    bool samples = false, tokens = false;
+    for (int i = 0; i < count; ++i) {
+        if (runs[i].epochs == 0) continue;
+        samples = samples || !runs[i].epoch[0].tokens;
+        tokens = tokens || runs[i].epoch[0].tokens;
+    }
+    return !tokens ? "Samples" : samples ? "Samples or tokens" : "Tokens";
+}
+
 void report_training(FILE *page, const RunSummary runs[], const int colours[], int count)
 {
-    (void)fputs(
+    (void)fprintf(
+        page,
         "<div class=\"wide\"><table>\n<thead><tr><th scope=\"col\">Run</th><th scope=\"col\">State</th>"
         "<th scope=\"col\" class=\"number\">Epochs</th><th scope=\"col\" class=\"number\">Training loss</th>"
-        "<th scope=\"col\" class=\"number\">Training error<span class=\"unit\">, %</span></th>"
-        "<th scope=\"col\" class=\"number\">Time</th><th scope=\"col\" class=\"number\">Samples/s</th>"
+        "<th scope=\"col\" class=\"number\">Training error<span class=\"unit\">, %%</span></th>"
+        "<th scope=\"col\" class=\"number\">Time</th><th scope=\"col\" class=\"number\">%s/s</th>"
         "<th scope=\"col\" class=\"number\">Ranks</th></tr></thead>\n<tbody>\n",
-        page);
+        counted(runs, count));
     for (int i = 0; i < count; ++i)
         write_training_row(page, &runs[i], colours[i]);
     (void)fputs("</tbody>\n</table></div>\n", page);

@@ -195,10 +195,10 @@ static bool read_epoch(const char *line, size_t length, RunEpoch *epoch)
     epoch->bleu = number_of(cJSON_GetObjectItemCaseSensitive(object, split_name(SPLIT_VALIDATION)), "bleu");
     epoch->seconds = number_of(object, "seconds");
     epoch->samples_per_second = number_of(object, "samples_per_second");
-    static const char *const others[] = {"tokens_per_second",
-                                         "images_per_second"}; /* of translation; of version 0.1 */
-    for (int i = 0; i < 2 && isnan(epoch->samples_per_second); ++i)
-        epoch->samples_per_second = number_of(object, others[i]);
+    if (isnan(epoch->samples_per_second)) /* of version 0.1 */
+        epoch->samples_per_second = number_of(object, "images_per_second");
+    epoch->tokens = cJSON_HasObjectItem(object, "tokens_per_second");
+    if (epoch->tokens) epoch->samples_per_second = number_of(object, "tokens_per_second");
     for (int i = 0; i < SPLIT_COUNT; ++i) {
         const char *name = i == SPLIT_TRAIN ? EPOCH_TRAIN_SPLIT : split_name((Split)i);
         const cJSON *part = cJSON_GetObjectItemCaseSensitive(object, name);

@@ -41,6 +41,7 @@ typedef struct {
 typedef struct {
     double epoch; /* done; with a fraction in the course of one */
     double step, learning_rate, train_loss, train_error, seconds, samples_per_second;
+    bool tokens; /* are what samples_per_second counts */
     double weight_norm, feature_norm,
         logit_norm; /* at the last linear layer; the others are means over the training split */
     double bleu;    /* of translation: of the validation split, 0 to 100 */
