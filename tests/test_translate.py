@@ -495,10 +495,13 @@ class Translate(Suite):
         self.assertIn("Test BLEU against temperature", page)
         self.assertIn(">Tokens/s</th>", page)
         self.assertNotIn("26.33", page)  # the paper's best is of another data set
+        self.assertNotIn("dotted: the paper's best", page)
         with open(f"{run}/config.yaml", encoding="utf-8") as file:
             config = file.read()
         self.write("curves/config.yaml", config.replace("name: parallel", "name: wmt14_en_de"))
-        self.assertIn("26.36", self.report(run))
+        page = self.report(run)
+        self.assertIn("26.36", page)
+        self.assertIn("dotted: the paper's best", page)
         self.write("curves/temperatures.json", '{"temperature": [1, 2], "test": {"bleu": [1]}}')
         self.assertNotIn("against temperature", self.report(run, "temperatures.json is damaged"))
 

@@ -179,18 +179,21 @@ static Status read_section(Section *section)
 static Status write_figures(FILE *page, const Section *section)
 {
     static const char *const notes[TEMPERATURES_FIGURES] = {
-        [TEMPERATURES_BLEU] =
-            "a point: at the temperature of the least validation ECE; dotted: the paper's best",
+        [TEMPERATURES_BLEU] = "a point: at the temperature of the least validation ECE",
         [TEMPERATURES_ECE] = "of the test set; dashed: of the validation set",
-        [TEMPERATURES_NLL] = "of the test set, nats a token"};
+        [TEMPERATURES_NLL] = "nats a token"};
+    bool dotted = false;
+    for (int i = 0; i < section->drawings; ++i)
+        dotted = dotted || isfinite(section->drawn[i].paper);
     (void)fputs("<div class=\"panels few\">\n", page);
     for (int figure = 0; figure < TEMPERATURES_FIGURES; ++figure) {
         char id[16], *svg;
         (void)snprintf(id, sizeof id, "k1-%d-", figure);
         TRY(figure_temperatures((TemperaturesFigure)figure, section->drawn, section->drawings, id, &svg));
         if (svg == NULL) continue;
-        (void)fprintf(page, "<figure><figcaption>%s <small>%s</small></figcaption>\n%s</figure>\n",
-                      figure_temperatures_title((TemperaturesFigure)figure), notes[figure], svg);
+        (void)fprintf(page, "<figure><figcaption>%s <small>%s%s</small></figcaption>\n%s</figure>\n",
+                      figure_temperatures_title((TemperaturesFigure)figure), notes[figure],
+                      figure == TEMPERATURES_BLEU && dotted ? "; dotted: the paper's best" : "", svg);
         free(svg);
     }
     (void)fputs("</div>\n", page);
