@@ -31,7 +31,8 @@ static void end_open_line(void)
 }
 
 /* The whole line in one write: neither another thread's lines nor what mpirun says itself comes between its parts. */
-static void write_line(FILE *stream, const char *prefix, const char *format, va_list arguments)
+__attribute__((format(printf, 3, 0))) static void write_line(FILE *stream, const char *prefix,
+                                                             const char *format, va_list arguments)
 {
     char usual[1024], *line = usual;
     va_list again;

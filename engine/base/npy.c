@@ -320,12 +320,13 @@ Status npy_parse(const char *name, const uint8_t *bytes, size_t size, Npy *npy)
 {
     memset(npy, 0, sizeof *npy);
     const size_t looked_at = size < 256 ? size : 256;
-    if (size >= 4 && memcmp(bytes, "PK\x03\x04", 4) == 0 && memmem(bytes, looked_at, "/data.pkl", 9) != NULL)
+    const bool is_archive = bytes != NULL && size >= 4 && memcmp(bytes, "PK\x03\x04", 4) == 0;
+    if (is_archive && memmem(bytes, looked_at, "/data.pkl", 9) != NULL)
         return fail(STATUS_INPUT,
                     "%s: a file of torch.save, not a .npy file: save it as one, with "
                     "numpy.save('logits.npy', torch.load('%s').cpu().numpy())",
                     name, name);
-    if (size >= 4 && memcmp(bytes, "PK\x03\x04", 4) == 0)
+    if (is_archive)
         return fail(STATUS_INPUT,
                     "%s: an archive of arrays (.npz), not a .npy file: save the one that is meant, as in "
                     "numpy.save('logits.npy', numpy.load('%s')['NAME'])",
