@@ -147,7 +147,7 @@ class TreesTask(Suite):
 
     def test_goes_on_with_the_same_bits(self):
         settings = ("model.dropout=0.5",)
-        for ranks in (0, 2):
+        for ranks in (0, 2, 3, 4):
             with self.subTest(ranks=ranks):
                 run = self.train(self.config, "epochs=1", *settings, ranks=ranks)
                 self.train(self.config, *settings, ranks=ranks, run=run)
