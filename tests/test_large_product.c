@@ -97,6 +97,76 @@ static void try_product(const LargeProduct *p)
     free(out[0].data), free(out[1].data);
 }
 
+/* Of some rows the same bits as of these rows alone; others stay as they are. Two in three, and the last is one of them. */
+static void try_rows(const LargeProduct *p)
+{
+    if (!large_product_possible(p)) return;
+    const int64_t all = p->a_turned ? p->inner : p->rows, width = p->a_turned ? p->rows : p->inner;
+    RandomStream random = random_stream(1, RANDOM_TEST, (uint64_t)(p->rows + p->inner + p->columns));
+    const Numbers a = numbers(p->type, all * width, &random),
+                  b = numbers(p->b_type, p->inner * p->columns, &random),
+                  bias = numbers(FLOAT32, p->columns, &random), few_a = numbers(p->type, all * width, NULL),
+                  few_b = numbers(p->b_type, p->inner * p->columns, NULL),
+                  out = numbers(p->out_type, p->rows * p->columns, NULL),
+                  few_out = numbers(p->out_type, p->rows * p->columns, NULL);
+    const size_t a_row = (size_t)width * dtype_size(p->type),
+                 b_row = (size_t)p->columns * dtype_size(p->b_type),
+                 out_row = (size_t)p->columns * dtype_size(p->out_type);
+    int32_t *row = malloc((size_t)all * sizeof *row);
+    void *scratch = aligned_alloc(64, large_product_scratch(p));
+    Device *device;
+    int64_t count = 0;
+    assert_non_null(row);
+    assert_non_null(scratch);
+    for (int64_t r = 0; r < all; ++r)
+        if ((all - 1 - r) % 3 != 1) row[count++] = (int32_t)r;
+    for (int64_t i = 0; i < count; ++i) {
+        memcpy((char *)few_a.data + (size_t)i * a_row, (char *)a.data + (size_t)row[i] * a_row, a_row);
+        if (p->a_turned)
+            memcpy((char *)few_b.data + (size_t)i * b_row, (char *)b.data + (size_t)row[i] * b_row, b_row);
+    }
+    LargeProduct few = *p;
+    *(p->a_turned ? &few.inner : &few.rows) = count;
+    LargeProduct chosen = few;
+    chosen.row = row;
+    memset(out.data, 0x55, (size_t)p->rows * out_row);
+    assert_ok(device_open(DEVICE_CPU, 0, 2, &device));
+    large_product_run(device, &few, few_a.data, p->a_turned ? few_b.data : b.data, bias.data, few_out.data,
+                      scratch);
+    large_product_run(device, &chosen, a.data, b.data, bias.data, out.data, scratch);
+    device_close(device);
+    char *untouched = malloc(out_row);
+    assert_non_null(untouched);
+    memset(untouched, 0x55, out_row);
+    for (int64_t r = 0, next = 0; r < p->rows; ++r) {
+        const bool made = p->a_turned || (next < count && row[next] == r);
+        const char *want = made ? (const char *)few_out.data + (size_t)next * out_row : untouched;
+        assert_memory_equal((const char *)out.data + (size_t)r * out_row, want, out_row);
+        next += made;
+    }
+    free(untouched), free(scratch), free(row), free(a.data), free(b.data), free(bias.data);
+    free(few_a.data), free(few_b.data), free(out.data), free(few_out.data);
+}
+
+/* As linear layers use them: forward, and the gradients of the input and of the weights. */
+static void test_rows(void **state)
+{
+    (void)state;
+    const int64_t shapes[][3] = {{1, 2, 1}, {9, 34, 33}, {45, 66, 48}, {300, 50, 260}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; ++s)
+        for (int form = 0; form < 6; ++form) {
+            const DType type = form & 1 ? BFLOAT16 : FLOAT32;
+            try_rows(&(LargeProduct){.rows = shapes[s][0],
+                                     .inner = shapes[s][1],
+                                     .columns = shapes[s][2],
+                                     .a_turned = form / 2 == 2,
+                                     .b_turned = form / 2 == 0,
+                                     .type = type,
+                                     .b_type = form / 2 == 2 ? type : FLOAT32,
+                                     .out_type = form / 2 == 2 ? FLOAT32 : type});
+        }
+}
+
 /* Tiles and vectors that are not whole in each direction, odd counts, and an inner dimension of several parts. */
 static void test_products(void **state)
 {
@@ -172,6 +242,67 @@ static void try_layer(DType type)
     free(y.data), free(d_x.data), free(d_weight.data);
 }
 
+/* A layer of sequences: the rows that they have as without lengths, the others 0; gradients where d_y is 0 behind the ends. */
+static void try_sequences(DType type, int64_t channels, int64_t features)
+{
+    enum { SEQUENCES = 29, LONG = 9, ROWS = SEQUENCES * LONG };
+    const bool ours = channels > 100 && large_product_possible(&(LargeProduct){.type = type});
+    RandomStream random = random_stream(1, RANDOM_TEST, 8);
+    const Numbers x = numbers(type, ROWS * channels, &random),
+                  weight = numbers(FLOAT32, features * channels, &random),
+                  bias = numbers(FLOAT32, features, &random), d_y = numbers(type, ROWS * features, &random);
+    int32_t length[SEQUENCES];
+    const LinearAttributes attributes = {.in_type = type,
+                                         .out_type = type,
+                                         .rank = 3,
+                                         .extent = {SEQUENCES, LONG, channels},
+                                         .features = features};
+    const Tensor lengths = {
+        .data = length, .shape = shape_of(INT32, 1, (int64_t[]){SEQUENCES}), .stride = SEQUENCES};
+    const Op *const ops[] = {&linear_op, &linear_backward_data_op, &linear_backward_weights_op};
+    for (int n = 0; n < SEQUENCES; ++n) {
+        length[n] = n % (LONG + 1); /* of no row, some and all */
+        memset((char *)d_y.data + (size_t)(n * LONG + length[n]) * (size_t)features * dtype_size(type), 0,
+               (size_t)(LONG - length[n]) * (size_t)features * dtype_size(type));
+    }
+    for (int k = 0; k < 3; ++k) {
+        const DType out_type = k == 2 ? FLOAT32 : type;
+        const int64_t columns = k == 0 ? features : channels, rows = k == 2 ? features : ROWS;
+        const int inputs = k == 0 ? LINEAR_LENGTH : LINEAR_BACKWARD_LENGTH;
+        const Numbers some = numbers(out_type, rows * columns, &random),
+                      all = numbers(out_type, rows * columns, NULL);
+        Call call = {.attributes = &attributes,
+                     .in = {k == 1 ? tensor(d_y, ROWS, features) : tensor(x, ROWS, channels),
+                            k == 2 ? tensor(d_y, ROWS, features) : tensor(weight, features, channels)},
+                     .out = {tensor(all, rows, columns)}};
+        if (k == 0) call.in[LINEAR_BIAS] = tensor_vector(bias.data, features);
+        assert_ok(kernel_call_on(DEVICE_CPU, ops[k], &call, inputs, 2, 0, NULL));
+        call.in[inputs] = lengths;
+        call.out[0] = tensor(some, rows, columns);
+        assert_ok(kernel_call_on(DEVICE_CPU, ops[k], &call, inputs + 1, 2, 0, NULL));
+        for (int64_t i = 0; i < rows * columns; ++i) {
+            const int64_t row = i / columns;
+            const bool there = k == 2 || row % LONG < length[row / LONG];
+            const double want = number(all, i), have = number(some, i);
+            if (!there && ours)
+                assert_true(have == 0);
+            else if (there)
+                assert_true(fabs(have - want) <= (k == 2 ? 1e-4 : 0));
+        }
+        free(some.data), free(all.data);
+    }
+    free(x.data), free(weight.data), free(bias.data), free(d_y.data);
+}
+
+static void test_sequences(void **state)
+{
+    (void)state;
+    for (int type = 0; type < 2; ++type) {
+        try_sequences(type == 0 ? FLOAT32 : BFLOAT16, 512, 514);
+        try_sequences(type == 0 ? FLOAT32 : BFLOAT16, 32, 48); /* by the library */
+    }
+}
+
 static void test_layer(void **state)
 {
     (void)state;
@@ -183,7 +314,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_products),
+        cmocka_unit_test(test_rows),
         cmocka_unit_test(test_layer),
+        cmocka_unit_test(test_sequences),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,28 +43,23 @@ bool large_product_pays(const LargeProduct *p)
 typedef struct {
     int64_t units;   /* along the inner dimension */
     int64_t b_bytes; /* of the packed b */
-    int64_t a_bytes; /* of the packed a; 0: it is read where it is, but for the last rows */
-    int64_t last;    /* first row of a tile that is not whole; rows: none */
+    int64_t a_bytes; /* of the packed a; 0: it is read where it is */
 } Layout;
 
 static int64_t up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
 
 static Layout lay_out(const LargeProduct *p)
 {
-    Layout l = {.units = p->type == BFLOAT16 ? (p->inner + 1) / 2 : p->inner, .last = p->rows};
+    Layout l = {.units = p->type == BFLOAT16 ? (p->inner + 1) / 2 : p->inner};
     l.b_bytes = up(p->columns, TILE_COLUMNS) * l.units * 4;
-    if (p->a_turned)
-        l.a_bytes = up(up(p->rows, LANES) * l.units * 4, VECTOR_BYTES);
-    else
-        l.last = p->rows / TILE_ROWS * TILE_ROWS;
+    if (p->a_turned) l.a_bytes = up(up(p->rows, LANES) * l.units * 4, VECTOR_BYTES);
     return l;
 }
 
 size_t large_product_scratch(const LargeProduct *p)
 {
     const Layout l = lay_out(p);
-    /* behind them the last rows of an a that is read where it is */
-    return (size_t)(l.b_bytes + l.a_bytes + up(TILE_ROWS * l.units * 4, VECTOR_BYTES));
+    return (size_t)(l.b_bytes + l.a_bytes);
 }
 
 /* ---- packing ---- */
@@ -109,20 +104,34 @@ VECTOR_INLINE __m512i unit_of_rows(const void *matrix, DType type, int64_t at, i
     return _mm512_or_si512(low, _mm512_slli_epi32(halves(matrix, type, next, lanes), 16));
 }
 
+/* Where in memory a row of the result is, and of an a that is not turned; and one along the inner dimension. */
+static int64_t outer_row(const LargeProduct *p, int64_t index)
+{
+    return p->row != NULL && !p->a_turned ? p->row[index] : index;
+}
+static int64_t inner_row(const LargeProduct *p, int64_t index)
+{
+    return p->row != NULL && p->a_turned ? p->row[index] : index;
+}
+
 /* Of a matrix [inner,columns]: units [first,last). */
-VECTOR_INLINE void pack_rows(const Panels *panels, const void *matrix, DType type, int64_t inner,
+VECTOR_INLINE void pack_rows(const LargeProduct *p, const Panels *panels, const void *matrix, DType type,
                              int64_t columns, int64_t first, int64_t last, bool bf16)
 {
-    for (int64_t unit = first; unit < last; ++unit)
+    for (int64_t unit = first; unit < last; ++unit) {
+        const int64_t index = bf16 ? 2 * unit : unit;
+        const bool has_next = index + 1 < p->inner;
+        const int64_t row = inner_row(p, index), next = has_next ? inner_row(p, index + 1) : row;
         for (int64_t column = 0; column < up(columns, panels->width == TILE_COLUMNS ? TILE_COLUMNS : LANES);
              column += LANES) {
-            const int64_t left = columns - column, row = bf16 ? 2 * unit : unit;
+            const int64_t left = columns - column;
             __m512i vector = _mm512_setzero_si512();
             if (left > 0)
-                vector = unit_of_rows(matrix, type, row * columns + column, (row + 1) * columns + column,
-                                      row + 1 < inner, left < LANES ? (int)left : LANES, bf16);
+                vector = unit_of_rows(matrix, type, row * columns + column, next * columns + column, has_next,
+                                      left < LANES ? (int)left : LANES, bf16);
             put(panels, unit, column, vector);
         }
+    }
 }
 
 /* Swaps rows and columns: in each round, of lanes that are `half` apart in two vectors that are. */
@@ -189,64 +198,85 @@ VECTOR_INLINE void pack(const LargeProduct *p, const Layout *l, const void *a, c
         pack_columns(&b_panels, b, p->b_type, p->inner, p->columns, first * LANES, last * LANES, bf16);
     } else {
         thread_share(l->units, &first, &last);
-        pack_rows(&b_panels, b, p->b_type, p->inner, p->columns, first, last, bf16);
+        pack_rows(p, &b_panels, b, p->b_type, p->columns, first, last, bf16);
     }
     const Panels a_panels = {(uint32_t *)(void *)(scratch + l->b_bytes), l->units, TILE_ROWS};
     if (p->a_turned) {
         thread_share(l->units, &first, &last);
-        pack_rows(&a_panels, a, p->type, p->inner, p->rows, first, last, bf16);
+        pack_rows(p, &a_panels, a, p->type, p->rows, first, last, bf16);
     }
 }
 
 /* ---- multiplying ---- */
 
-/* Element [row,unit] of a at row a_row + unit a_unit. */
-VECTOR_INLINE void multiply_tile(const uint32_t *a, int64_t a_row, int64_t a_unit, const uint32_t *b,
-                                 int64_t units, float tile[TILE_ROWS * TILE_COLUMNS], bool bf16)
+/* What a tile is made of and where it goes. */
+typedef struct {
+    const uint32_t *
+        a[TILE_ROWS]; /* of its rows; of an a that is packed only the first, in which they lie side by side */
+    const uint32_t *b; /* a panel */
+    int64_t units;
+    int64_t row, column; /* its first */
+    const float *bias;
+    bool adds; /* to what is there, FLOAT32 */
+} Tile;
+
+/* Part of a tile: `lanes` columns of row `row`. */
+VECTOR_INLINE void store_part(const LargeProduct *p, const Tile *t, int64_t row, int64_t column, int lanes,
+                              Vector x, void *out)
+{
+    const int64_t to = outer_row(p, row) * p->columns + column;
+    if (t->bias != NULL) x += vector_load(t->bias, column, lanes, false);
+    if (t->adds) x += vector_load(out, to, lanes, false);
+    if (p->out_type == BFLOAT16)
+        vector_store(out, to, lanes, true, x);
+    else
+        vector_store(out, to, lanes, false, x);
+}
+
+VECTOR_INLINE void store_tile(const LargeProduct *p, const Tile *t, __m512 sum[TILE_ROWS][TILE_VECTORS],
+                              void *out)
+{
+    const int64_t rows = p->rows - t->row, left = p->columns - t->column;
+    if (rows >= TILE_ROWS && left >= TILE_COLUMNS) {
+#pragma GCC unroll 8
+        for (int r = 0; r < TILE_ROWS; ++r)
+            for (int v = 0; v < TILE_VECTORS; ++v)
+                store_part(p, t, t->row + r, t->column + v * LANES, LANES, (Vector)sum[r][v], out);
+        return;
+    }
+    float tile[TILE_ROWS][TILE_COLUMNS];
+    for (int r = 0; r < TILE_ROWS; ++r)
+        for (int v = 0; v < TILE_VECTORS; ++v)
+            _mm512_storeu_ps(tile[r] + v * LANES, sum[r][v]);
+    for (int64_t column = 0; column < TILE_COLUMNS && column < left; column += LANES) {
+        const int lanes = left - column < LANES ? (int)(left - column) : LANES;
+        for (int64_t r = 0; r < TILE_ROWS && r < rows; ++r)
+            store_part(p, t, t->row + r, t->column + column, lanes,
+                       vector_load(tile[r], column, LANES, false), out);
+    }
+}
+
+VECTOR_INLINE void multiply_tile(const LargeProduct *p, const Tile *t, void *out, bool packed, bool bf16)
 {
     __m512 sum[TILE_ROWS][TILE_VECTORS];
     for (int r = 0; r < TILE_ROWS; ++r)
         for (int v = 0; v < TILE_VECTORS; ++v)
             sum[r][v] = _mm512_setzero_ps();
-    for (int64_t unit = 0; unit < units; ++unit) {
+    for (int64_t unit = 0; unit < t->units; ++unit) {
         __m512i right[TILE_VECTORS];
         for (int v = 0; v < TILE_VECTORS; ++v)
-            right[v] = _mm512_loadu_si512(b + unit * TILE_COLUMNS + v * LANES);
+            right[v] = _mm512_loadu_si512(t->b + unit * TILE_COLUMNS + v * LANES);
 #pragma GCC unroll 8
         for (int r = 0; r < TILE_ROWS; ++r) {
             uint32_t element; /* a may begin at any multiple of its type's size */
-            memcpy(&element, a + r * a_row + unit * a_unit, sizeof element);
+            memcpy(&element, packed ? t->a[0] + unit * TILE_ROWS + r : t->a[r] + unit, sizeof element);
             const __m512i left = _mm512_set1_epi32((int)element);
             for (int v = 0; v < TILE_VECTORS; ++v)
                 sum[r][v] = bf16 ? _mm512_dpbf16_ps(sum[r][v], (__m512bh)left, (__m512bh)right[v])
                                  : _mm512_fmadd_ps((__m512)left, (__m512)right[v], sum[r][v]);
         }
     }
-    for (int r = 0; r < TILE_ROWS; ++r)
-        for (int v = 0; v < TILE_VECTORS; ++v)
-            _mm512_storeu_ps(tile + r * TILE_COLUMNS + v * LANES, sum[r][v]);
-}
-
-/* adds: to what is there, FLOAT32. */
-VECTOR_INLINE void store_tile(const LargeProduct *p, const float *tile, int64_t row, int64_t column,
-                              const float *bias, bool adds, void *out)
-{
-    const int64_t rows = p->rows - row < TILE_ROWS ? p->rows - row : TILE_ROWS;
-    for (int v = 0; v < TILE_VECTORS; ++v) {
-        const int64_t at = column + v * LANES, left = p->columns - at;
-        if (left <= 0) break;
-        const int lanes = left < LANES ? (int)left : LANES;
-        const Vector added = bias != NULL ? vector_load(bias, at, lanes, false) : vector_all(0);
-        for (int64_t r = 0; r < rows; ++r) {
-            const int64_t to = (row + r) * p->columns + at;
-            Vector x = vector_load(tile, r * TILE_COLUMNS + v * LANES, LANES, false) + added;
-            if (adds) x += vector_load(out, to, lanes, false);
-            if (p->out_type == BFLOAT16)
-                vector_store(out, to, lanes, true, x);
-            else
-                vector_store(out, to, lanes, false, x);
-        }
-    }
+    store_tile(p, t, sum, out);
 }
 
 /* A block: rows [row,last) times units [unit,end) of all columns. */
@@ -257,31 +287,27 @@ typedef struct {
 VECTOR_INLINE void multiply_block(const LargeProduct *p, const Layout *l, const void *a, const char *scratch,
                                   const float *bias, void *out, Block block, bool bf16)
 {
-    const uint32_t *panel = (const uint32_t *)(const void *)scratch + block.unit * TILE_COLUMNS;
     const uint32_t *packed = (const uint32_t *)(const void *)(scratch + l->b_bytes) + block.unit * TILE_ROWS;
-    const uint32_t *rest = (const uint32_t *)(const void *)(scratch + l->b_bytes + l->a_bytes) + block.unit;
-    const uint32_t *there = (const uint32_t *)a + block.unit;
-    const int64_t units = block.end - block.unit;
-    float tile[TILE_ROWS * TILE_COLUMNS];
-    for (int64_t column = 0; column < p->columns; column += TILE_COLUMNS) {
-        for (int64_t row = block.row; row < block.last; row += TILE_ROWS) {
-            if (p->a_turned)
-                multiply_tile(packed + row * l->units, 1, TILE_ROWS, panel, units, tile, bf16);
-            else
-                multiply_tile(row < l->last ? there + row * l->units : rest, l->units, 1, panel, units, tile,
-                              bf16);
-            store_tile(p, tile, row, column, block.unit == 0 ? bias : NULL, block.unit > 0, out);
+    Tile tile = {.b = (const uint32_t *)(const void *)scratch + block.unit * TILE_COLUMNS,
+                 .units = block.end - block.unit,
+                 .bias = block.unit == 0 ? bias : NULL,
+                 .adds = block.unit > 0};
+    for (tile.column = 0; tile.column < p->columns; tile.column += TILE_COLUMNS) {
+        for (tile.row = block.row; tile.row < block.last; tile.row += TILE_ROWS) {
+            if (p->a_turned) {
+                tile.a[0] = packed + tile.row * l->units;
+                multiply_tile(p, &tile, out, true, bf16);
+                continue;
+            }
+            for (int64_t r = 0; r < TILE_ROWS;
+                 ++r) { /* behind the last row it again: nothing is stored of that */
+                const int64_t row = tile.row + r < p->rows ? tile.row + r : p->rows - 1;
+                tile.a[r] = (const uint32_t *)a + outer_row(p, row) * l->units + block.unit;
+            }
+            multiply_tile(p, &tile, out, false, bf16);
         }
-        panel += l->units * TILE_COLUMNS;
+        tile.b += l->units * TILE_COLUMNS;
     }
-}
-
-/* The rows of an a that fill no tile, with zeros behind. */
-static void copy_last_rows(const LargeProduct *p, const Layout *l, const void *a, char *rest)
-{
-    const size_t row = (size_t)l->units * 4, there = (size_t)(p->rows - l->last) * row;
-    memcpy(rest, (const char *)a + (size_t)l->last * row, there);
-    memset(rest + there, 0, TILE_ROWS * row - there);
 }
 
 static void run_typed(const Device *device, const LargeProduct *p, const void *a, const void *b,
@@ -293,7 +319,6 @@ static void run_typed(const Device *device, const LargeProduct *p, const void *a
     const int64_t units = (l.units + parts - 1) / parts;
     int64_t rows = BLOCK_BYTES / (units * 4) / TILE_ROWS * TILE_ROWS;
     if (rows < TILE_ROWS) rows = TILE_ROWS;
-    if (l.last < p->rows) copy_last_rows(p, &l, a, scratch + l.b_bytes + l.a_bytes);
 #pragma omp parallel num_threads(threads_for(device, p->rows * p->columns))
     {
         if (p->type == BFLOAT16)

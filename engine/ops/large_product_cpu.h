@@ -18,13 +18,16 @@ typedef struct {
     DType type;              /* of a and of the arithmetic */
     DType b_type;            /* FLOAT32 or `type`, to which b is rounded */
     DType out_type;          /* FLOAT32 or `type` */
+    /* Which rows in memory those of a and of the result are; if a is turned, then b is not, and they are those along the inner
+     * dimension of both. NULL: all, in order. Others are neither read nor written. */
+    const int32_t *row;
 } LargeProduct;
 
 /* Is it so large, and is this such a processor? */
 bool large_product_pays(const LargeProduct *);
 /* Can this build compute it at all? */
 bool large_product_possible(const LargeProduct *);
-/* Bytes that a run needs, at a multiple of 64. */
+/* Bytes that a run needs, at a multiple of 64; of fewer rows or a shorter inner dimension no more. */
 size_t large_product_scratch(const LargeProduct *);
 /* bias: FLOAT32 [columns], added to each row; NULL: none. */
 void large_product_run(const Device *, const LargeProduct *, const void *a, const void *b, const float *bias,

@@ -23,13 +23,24 @@ static Shape weight_shape(const LinearAttributes *a)
     return shape_of(FLOAT32, 2, (int64_t[]){a->features, a->extent[a->rank - 1]});
 }
 
+/* Lengths are input `index`, if there are any. */
+static Status expect_length(const Node *node, const Shape in[], int index)
+{
+    const LinearAttributes *a = attributes_of(node);
+    if (node->input_count <= index) return OK;
+    if (a->rank < 2)
+        return fail(STATUS_INPUT, "a linear layer of sequences needs [sequences, ..., features]");
+    return op_expect_shape(in[index], shape_of(INT32, 1, a->extent), "the lengths of sequences");
+}
+
 static Status forward_infer(const Node *node, const Shape in[], Shape out[])
 {
     const LinearAttributes *a = attributes_of(node);
-    TRY(op_expect_shape(in[0], input_shape(a), "the input"));
-    TRY(op_expect_shape(in[1], weight_shape(a), "the weight"));
-    if (node->input_count > 2)
-        TRY(op_expect_shape(in[2], shape_of(FLOAT32, 1, (int64_t[]){a->features}), "the bias"));
+    TRY(op_expect_shape(in[LINEAR_X], input_shape(a), "the input"));
+    TRY(op_expect_shape(in[LINEAR_WEIGHT], weight_shape(a), "the weight"));
+    if (node->input_count > LINEAR_BIAS && in[LINEAR_BIAS].rank >= 0)
+        TRY(op_expect_shape(in[LINEAR_BIAS], shape_of(FLOAT32, 1, (int64_t[]){a->features}), "the bias"));
+    TRY(expect_length(node, in, LINEAR_LENGTH));
     out[0] = output_shape(a);
     return OK;
 }
@@ -39,6 +50,7 @@ static Status backward_data_infer(const Node *node, const Shape in[], Shape out[
     const LinearAttributes *a = attributes_of(node);
     TRY(op_expect_shape(in[0], output_shape(a), "the gradient of the output"));
     TRY(op_expect_shape(in[1], weight_shape(a), "the weight"));
+    TRY(expect_length(node, in, LINEAR_BACKWARD_LENGTH));
     out[0] = input_shape(a);
     return OK;
 }
@@ -48,6 +60,7 @@ static Status backward_weights_infer(const Node *node, const Shape in[], Shape o
     const LinearAttributes *a = attributes_of(node);
     TRY(op_expect_shape(in[0], input_shape(a), "the input"));
     TRY(op_expect_shape(in[1], output_shape(a), "the gradient of the output"));
+    TRY(expect_length(node, in, LINEAR_BACKWARD_LENGTH));
     out[0] = weight_shape(a);
     return OK;
 }
@@ -58,13 +71,19 @@ static void forward_gradient(Graph *graph, const Node *node, const Value d_out[]
 {
     const LinearAttributes *a = attributes_of(node);
     if (!value_exists(d_out[0])) return;
-    if (node->input_count > 2 && wanted[2]) d_in[2] = bias_gradient(graph, d_out[0]);
-    if (wanted[1])
-        d_in[1] = graph_node(graph, &linear_backward_weights_op, (Value[]){node->input[0], d_out[0]}, 2, a,
-                             sizeof *a);
-    if (wanted[0])
-        d_in[0] =
-            graph_node(graph, &linear_backward_data_op, (Value[]){d_out[0], node->input[1]}, 2, a, sizeof *a);
+    const bool has_length = node->input_count > LINEAR_LENGTH;
+    const Value length = has_length ? node->input[LINEAR_LENGTH] : NO_VALUE;
+    const int inputs = has_length ? LINEAR_BACKWARD_INPUTS : LINEAR_BACKWARD_LENGTH;
+    if (node->input_count > LINEAR_BIAS && wanted[LINEAR_BIAS])
+        d_in[LINEAR_BIAS] = bias_gradient(graph, d_out[0]);
+    if (wanted[LINEAR_WEIGHT])
+        d_in[LINEAR_WEIGHT] =
+            graph_node(graph, &linear_backward_weights_op, (Value[]){node->input[LINEAR_X], d_out[0], length},
+                       inputs, a, sizeof *a);
+    if (wanted[LINEAR_X])
+        d_in[LINEAR_X] =
+            graph_node(graph, &linear_backward_data_op,
+                       (Value[]){d_out[0], node->input[LINEAR_WEIGHT], length}, inputs, a, sizeof *a);
 }
 
 static Cost cost(const Node *node, const Shape in[], const Shape out[])
@@ -139,7 +158,7 @@ static bool check_layer(Graph *graph, Shape in, int64_t features, DType type)
     return !graph_failed(graph);
 }
 
-Value linear_with(Graph *graph, Value x, Value weight, Value bias, DType type)
+static Value layer_node(Graph *graph, Value x, Value weight, Value bias, Value length, DType type)
 {
     if (graph_failed(graph)) return NO_VALUE;
     const Shape in = graph_shape(graph, x);
@@ -150,8 +169,14 @@ Value linear_with(Graph *graph, Value x, Value weight, Value bias, DType type)
                           .features = shape_rows(graph_shape(graph, weight))};
     for (int i = 0; i < in.rank; ++i)
         a.extent[i] = in.extent[i];
-    return graph_node(graph, &linear_op, (Value[]){x, weight, bias}, value_exists(bias) ? 3 : 2, &a,
-                      sizeof a);
+    int inputs = LINEAR_INPUTS;
+    if (!value_exists(length)) inputs = value_exists(bias) ? LINEAR_LENGTH : LINEAR_BIAS;
+    return graph_node(graph, &linear_op, (Value[]){x, weight, bias, length}, inputs, &a, sizeof a);
+}
+
+Value linear_with(Graph *graph, Value x, Value weight, Value bias, DType type)
+{
+    return layer_node(graph, x, weight, bias, NO_VALUE, type);
 }
 
 /* "SCOPE.PART.weight" for each part: the names of the parts beside the layer that they make. */
@@ -170,7 +195,7 @@ static void name_parts(Graph *graph, Value parameter, const char *scope, const L
     if (names.parts > 0) graph_set_file_names(graph, parameter, names);
 }
 
-Value linear(Graph *graph, const char *name, Value x, Linear linear)
+Value linear_sequences(Graph *graph, const char *name, Value x, Value length, Linear linear)
 {
     if (graph_failed(graph)) return NO_VALUE;
     const Shape in = graph_shape(graph, x);
@@ -191,8 +216,13 @@ Value linear(Graph *graph, const char *name, Value x, Linear linear)
             bias_parameter = graph_parameter(graph, "bias", bias, op_bias_init(linear.init, fan_in));
             name_parts(graph, bias_parameter, scope, &linear, "bias");
         }
-        y = linear_with(graph, x, parameter, bias_parameter, linear.type);
+        y = layer_node(graph, x, parameter, bias_parameter, length, linear.type);
     }
     graph_leave(graph);
     return y;
+}
+
+Value linear(Graph *graph, const char *name, Value x, Linear linear)
+{
+    return linear_sequences(graph, name, x, NO_VALUE, linear);
 }

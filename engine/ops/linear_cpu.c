@@ -1,5 +1,5 @@
 /* The linear layer on the CPU: oneDNN's inner product over rows, a large product of ours, or one with packed weights; and the
- * bias gradient, ours. */
+ * bias gradient, ours. Ours leave out the rows behind the end of sequences. */
 #include "engine/ops/linear.h"
 
 #include "engine/base/memory.h"
@@ -21,6 +21,36 @@ static OneDnnInnerProduct product_of(const Call *call)
         .in_type = a->in_type,
         .out_type = a->out_type,
     };
+}
+
+/* ---- the rows of sequences ---- */
+
+SequenceRows sequence_rows(const Call *call, int input, int32_t *list)
+{
+    const LinearAttributes *a = call->attributes;
+    const int64_t rows = shape_rows(shape_of(a->in_type, a->rank, a->extent));
+    if (call->node->input_count <= input) return (SequenceRows){NULL, rows};
+    const int64_t each = rows / a->extent[0];
+    const int32_t *length = call->in[input].data;
+    int64_t count = 0;
+    for (int64_t n = 0; n < a->extent[0]; ++n)
+        for (int64_t r = 0; r < each && r < length[n]; ++r)
+            list[count++] = (int32_t)(n * each + r);
+    return (SequenceRows){count < rows ? list : NULL, count};
+}
+
+/* Zeros in the others. */
+void clear_other_rows(const SequenceRows *rows, const Tensor *tensor)
+{
+    const size_t bytes = (size_t)shape_columns(tensor->shape) * dtype_size(tensor->shape.type);
+    int64_t next = 0;
+    if (rows->row == NULL) return;
+    for (int64_t row = 0; row < shape_rows(tensor->shape); ++row) {
+        if (next < rows->count && rows->row[next] == row)
+            ++next;
+        else
+            memset((char *)tensor->data + (size_t)row * bytes, 0, bytes);
+    }
 }
 
 /* ---- large products of ours ---- */
@@ -63,6 +93,32 @@ static bool is_large(const OneDnnInnerProduct *p, LargeProduct large)
     return p->in_type == p->out_type && large_product_pays(&large);
 }
 
+/* What a call needs beside the product's scratch, before it: a list of rows. */
+static size_t list_bytes(const Call *call)
+{
+    enum { ALIGNMENT = 64 };
+    const size_t bytes = (size_t)product_of(call).rows * sizeof(int32_t);
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+/* `out` from the rows that sequences have; length: the input that says which these are. */
+static void run_large(const Call *call, LargeProduct large, int length, const void *a, const void *b,
+                      const float *bias)
+{
+    const SequenceRows rows = sequence_rows(call, length, call->scratch);
+    large.row = rows.row;
+    if (large.a_turned)
+        large.inner = rows.count;
+    else
+        large.rows = rows.count;
+    if (rows.count == 0)
+        memset(call->out[0].data, 0, shape_bytes(call->out[0].shape));
+    else
+        large_product_run(call->device, &large, a, b, bias, call->out[0].data,
+                          (char *)call->scratch + list_bytes(call));
+    if (!large.a_turned) clear_other_rows(&rows, &call->out[0]);
+}
+
 /* ---- forward ---- */
 
 /* One of three: oneDNN's, of ours with packed weights, or a large product. */
@@ -75,7 +131,7 @@ typedef struct {
 static Status prepare_library(Call *call, Forward *forward, size_t *scratch_bytes)
 {
     OneDnnInnerProduct product = product_of(call);
-    product.bias = call->node->input_count > 2;
+    product.bias = linear_has_bias(call);
     product.keeps_weight = call->in[1].packs;
     TRY(onednn_inner_product(product, &forward->library, scratch_bytes));
     call->in[1].packed_bytes = onednn_kept(forward->library, &call->in[1].packed_form);
@@ -91,7 +147,7 @@ static Status forward_prepare(Call *call, size_t *scratch_bytes)
     call->state = forward;
     forward->is_packed = packed_linear_prepare(call, &forward->packed, scratch_bytes);
     if (forward->is_packed) return OK;
-    *scratch_bytes = large_product_scratch(&large);
+    *scratch_bytes = list_bytes(call) + large_product_scratch(&large);
     if (is_large(&product, large)) return OK;
     const Status status = prepare_library(call, forward, scratch_bytes);
     if (status == OK) return OK;
@@ -120,7 +176,7 @@ static Status forward_pack(const Call *call)
 static Status forward_run(const Call *call)
 {
     const Forward *forward = call->state;
-    void *const bias = call->node->input_count > 2 ? call->in[2].data : NULL;
+    void *const bias = linear_has_bias(call) ? call->in[LINEAR_BIAS].data : NULL;
     if (forward->is_packed) {
         packed_linear_run(call, &forward->packed);
         return OK;
@@ -132,20 +188,24 @@ static Status forward_run(const Call *call)
         return onednn_run(forward->library, tensors, call->scratch);
     }
     const OneDnnInnerProduct product = product_of(call);
-    const LargeProduct large = large_forward(&product);
-    large_product_run(call->device, &large, call->in[0].data, call->in[1].data, bias, call->out[0].data,
-                      call->scratch);
+    run_large(call, large_forward(&product), LINEAR_LENGTH, call->in[0].data, call->in[1].data, bias);
     return OK;
 }
 
 /* ---- backward: the state is oneDNN's, or NULL for products of ours ---- */
+
+static Status run_library(const Call *call)
+{
+    void *const tensors[] = {call->in[0].data, call->in[1].data, call->out[0].data};
+    return onednn_run(call->state, tensors, call->scratch);
+}
 
 static Status backward_data_prepare(Call *call, size_t *scratch_bytes)
 {
     OneDnn *one;
     const OneDnnInnerProduct product = product_of(call);
     const LargeProduct large = large_backward_data(&product);
-    *scratch_bytes = large_product_scratch(&large);
+    *scratch_bytes = list_bytes(call) + large_product_scratch(&large);
     if (is_large(&product, large)) return OK;
     TRY(onednn_inner_product_backward_data(product, &one, scratch_bytes));
     call->state = one;
@@ -154,11 +214,10 @@ static Status backward_data_prepare(Call *call, size_t *scratch_bytes)
 
 static Status backward_data_run(const Call *call)
 {
-    if (call->state != NULL) return onednn_kernel_run(call);
+    if (call->state != NULL) return run_library(call);
     const OneDnnInnerProduct product = product_of(call);
-    const LargeProduct large = large_backward_data(&product);
-    large_product_run(call->device, &large, call->in[0].data, call->in[1].data, NULL, call->out[0].data,
-                      call->scratch);
+    run_large(call, large_backward_data(&product), LINEAR_BACKWARD_LENGTH, call->in[0].data, call->in[1].data,
+              NULL);
     return OK;
 }
 
@@ -167,7 +226,7 @@ static Status backward_weights_prepare(Call *call, size_t *scratch_bytes)
     OneDnn *one;
     const OneDnnInnerProduct product = product_of(call);
     const LargeProduct large = large_backward_weights(&product);
-    *scratch_bytes = large_product_scratch(&large);
+    *scratch_bytes = list_bytes(call) + large_product_scratch(&large);
     if (is_large(&product, large)) return OK;
     TRY(onednn_inner_product_backward_weights(product, &one, scratch_bytes));
     call->state = one;
@@ -176,11 +235,10 @@ static Status backward_weights_prepare(Call *call, size_t *scratch_bytes)
 
 static Status backward_weights_run(const Call *call)
 {
-    if (call->state != NULL) return onednn_kernel_run(call);
+    if (call->state != NULL) return run_library(call);
     const OneDnnInnerProduct product = product_of(call);
-    const LargeProduct large = large_backward_weights(&product);
-    large_product_run(call->device, &large, call->in[1].data, call->in[0].data, NULL, call->out[0].data,
-                      call->scratch);
+    run_large(call, large_backward_weights(&product), LINEAR_BACKWARD_LENGTH, call->in[1].data,
+              call->in[0].data, NULL);
     return OK;
 }
 

@@ -44,7 +44,7 @@ static MatrixProduct product_of(const Call *call, ProductKind kind)
                                .b_turned = true,
                                .type = a->in_type,
                                .out_type = a->out_type,
-                               .bias = call->node->input_count > 2 && a->out_type == FLOAT32};
+                               .bias = linear_has_bias(call) && a->out_type == FLOAT32};
     if (kind == PRODUCT_DATA)
         return (MatrixProduct){
             .rows = rows, .inner = features, .columns = channels, .type = a->in_type, .out_type = a->in_type};
@@ -117,7 +117,7 @@ static Status forward_run(const Call *call)
     const LinearState *state = call->state;
     const void *weight;
     TRY(rounded(call, &call->in[1], state->weights_in_bf16, state->weights_at, state->weights, &weight));
-    const bool bias = call->node->input_count > 2;
+    const bool bias = linear_has_bias(call);
     TRY(multiply(call, call->in[0].data, weight, bias ? call->in[2].data : NULL));
     if (!bias || a->out_type == FLOAT32) return OK;
     return add_bias_cuda(call->device, call->out[0], call->in[2].data);

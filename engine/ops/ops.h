@@ -65,7 +65,10 @@ typedef struct {
 } Linear;
 /* [..., C] -> [..., features]; parameters weight [features,C], bias [features]. */
 Value linear(Graph *, const char *name, Value x, Linear);
-/* The same with parameters that others use too: weight FLOAT32 [features,C], bias FLOAT32 [features] or NO_VALUE. */
+/* The same of x [N, ..., C], of whose sequences length INT32 [N] says how many rows there are (NO_VALUE: all). Those behind have
+ * no meaning in y and in the gradient of x: a kernel may leave them out, and then they are 0. The gradient of y must be 0 there. */
+Value linear_sequences(Graph *, const char *name, Value x, Value length, Linear);
+/* `linear` with parameters that others use too: weight FLOAT32 [features,C], bias FLOAT32 [features] or NO_VALUE. */
 Value linear_with(Graph *, Value x, Value weight, Value bias, DType type);
 
 typedef struct {
