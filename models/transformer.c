@@ -7,13 +7,14 @@ static Attention heads_of(const Transformer *t, bool causal)
     return (Attention){.heads = t->heads, .causal = causal, .dropout = t->attention_dropout};
 }
 
-/* A projection of attention: of queries, keys and values, or some of them, which files hold each for itself. */
-static Value project(Graph *graph, const Transformer *t, const char *name, Value x, Linear form)
+/* A projection of attention: of queries, keys and values, or some of them, which files hold each for itself. length: of x's
+ * sentences, or NO_VALUE, as below. */
+static Value project(Graph *graph, const Transformer *t, const char *name, Value x, Value length, Linear form)
 {
     form.no_bias = !t->attention_bias;
     form.init = INIT_GLOROT_UNIFORM;
     form.type = graph_compute_type(graph);
-    return linear(graph, name, x, form);
+    return linear_sequences(graph, name, x, length, form);
 }
 
 static Value norm(Graph *graph, const char *name, Value x) { return layer_norm(graph, name, x, 0); }
@@ -37,28 +38,28 @@ static Value norm_last(Graph *graph, const Transformer *t, Value x)
     return t->pre_norm ? norm(graph, "layer_norm", x) : x;
 }
 
-static Value feed_forward(Graph *graph, const Transformer *t, Value x)
+static Value feed_forward(Graph *graph, const Transformer *t, Value x, Value length)
 {
-    const DType type = graph_compute_type(graph);
+    Linear form = {
+        .features = t->feed_forward_width, .init = INIT_GLOROT_UNIFORM, .type = graph_compute_type(graph)};
     Value made = norm_before(graph, t, "final_layer_norm", x);
-    made = linear(graph, "fc1", made,
-                  (Linear){.features = t->feed_forward_width, .init = INIT_GLOROT_UNIFORM, .type = type});
+    made = linear_sequences(graph, "fc1", made, length, form);
     made = dropout(graph, "relu_dropout", relu(graph, made), t->relu_dropout);
-    made =
-        linear(graph, "fc2", made, (Linear){.features = t->width, .init = INIT_GLOROT_UNIFORM, .type = type});
+    form.features = t->width;
+    made = linear_sequences(graph, "fc2", made, length, form);
     return join(graph, t, "fc2_dropout", "final_layer_norm", x, made);
 }
 
 /* Queries, keys and values side by side. */
-static Value project_self(Graph *graph, const Transformer *t, Value x)
+static Value project_self(Graph *graph, const Transformer *t, Value x, Value length)
 {
-    return project(graph, t, "qkv_proj", x,
+    return project(graph, t, "qkv_proj", x, length,
                    (Linear){.features = 3 * t->width, .parts = {"q_proj", "k_proj", "v_proj"}});
 }
 
-static Value project_out(Graph *graph, const Transformer *t, Value x)
+static Value project_out(Graph *graph, const Transformer *t, Value x, Value length)
 {
-    return project(graph, t, "out_proj", x, (Linear){.features = t->width});
+    return project(graph, t, "out_proj", x, length, (Linear){.features = t->width});
 }
 
 static Value self_attention(Graph *graph, const Transformer *t, Value x, Value length, bool causal)
@@ -67,26 +68,28 @@ static Value self_attention(Graph *graph, const Transformer *t, Value x, Value l
     graph_enter(graph, "self_attn");
     AttentionKeys keys = ATTENTION_SELF;
     keys.end = length;
-    made = project_out(graph, t, attention(graph, project_self(graph, t, made), keys, heads_of(t, causal)));
+    made = attention(graph, project_self(graph, t, made, length), keys, heads_of(t, causal));
+    made = project_out(graph, t, made, length);
     graph_leave(graph);
     return join(graph, t, "self_attn_dropout", "self_attn_layer_norm", x, made);
 }
 
-static Value project_memory(Graph *graph, const Transformer *t, Value memory)
+static Value project_memory(Graph *graph, const Transformer *t, Value memory, Value length)
 {
     return project(
-        graph, t, "kv_proj", memory,
+        graph, t, "kv_proj", memory, length,
         (Linear){.features = 2 * t->width, .fan_out = 3 * t->width, .parts = {"k_proj", "v_proj"}});
 }
 
 /* Queries of x [N,Lq,width]; or of x [R,width], of which R / samples in turn belong to a sample (samples > 0). */
 static Value attend_to(Graph *graph, const Transformer *t, Value x, int64_t samples, AttentionKeys keys)
 {
-    Value query = project(graph, t, "q_proj", x, (Linear){.features = t->width, .fan_out = 3 * t->width});
+    Value query =
+        project(graph, t, "q_proj", x, NO_VALUE, (Linear){.features = t->width, .fan_out = 3 * t->width});
     if (samples > 0) query = reshape(graph, query, 3, (int64_t[]){samples, -1, t->width});
     Value made = attention(graph, query, keys, heads_of(t, false));
     if (samples > 0) made = reshape(graph, made, 2, (int64_t[]){-1, t->width});
-    return project_out(graph, t, made);
+    return project_out(graph, t, made, NO_VALUE);
 }
 
 static void enter_layer(Graph *graph, const char *stack, int64_t layer)
@@ -145,7 +148,7 @@ static bool check(Graph *graph, const Transformer *t)
 
 Value transformer_encoder_layer(Graph *graph, const Transformer *t, Value x, Value length)
 {
-    return feed_forward(graph, t, self_attention(graph, t, x, length, false));
+    return feed_forward(graph, t, self_attention(graph, t, x, length, false), length);
 }
 
 Value transformer_decoder_layer(Graph *graph, const Transformer *t, Value x, Value memory,
@@ -155,11 +158,12 @@ Value transformer_decoder_layer(Graph *graph, const Transformer *t, Value x, Val
     const Value before = norm_before(graph, t, "encoder_attn_layer_norm", x);
     graph_enter(graph, "encoder_attn");
     AttentionKeys keys = ATTENTION_SELF;
-    keys.key_value = project_memory(graph, t, memory);
+    keys.key_value = project_memory(graph, t, memory, source_length);
     keys.end = source_length;
     const Value made = attend_to(graph, t, before, 0, keys);
     graph_leave(graph);
-    return feed_forward(graph, t, join(graph, t, "encoder_attn_dropout", "encoder_attn_layer_norm", x, made));
+    x = join(graph, t, "encoder_attn_dropout", "encoder_attn_layer_norm", x, made);
+    return feed_forward(graph, t, x, NO_VALUE);
 }
 
 /* Of a whole stack, after the last layer. */
@@ -206,12 +210,12 @@ Value transformer_logits(Graph *graph, const Transformer *t, Value hidden)
     return logits;
 }
 
-Value transformer_memory(Graph *graph, const Transformer *t, int64_t layer, Value memory)
+Value transformer_memory(Graph *graph, const Transformer *t, int64_t layer, Value memory, Value length)
 {
     if (!check(graph, t)) return NO_VALUE;
     enter_layer(graph, "decoder", layer);
     graph_enter(graph, "encoder_attn");
-    const Value keys = project_memory(graph, t, memory);
+    const Value keys = project_memory(graph, t, memory, length);
     graph_leave(graph);
     graph_leave(graph);
     return keys;
@@ -234,9 +238,9 @@ Value transformer_step(Graph *graph, const Transformer *t, const TransformerStep
         enter_layer(graph, "decoder", layer);
         Value before = norm_before(graph, t, "self_attn_layer_norm", x);
         graph_enter(graph, "self_attn");
-        Value made = attention_step(graph, project_self(graph, t, before), step->cache[layer], step->table,
-                                    step->position, t->heads);
-        made = project_out(graph, t, made);
+        Value made = attention_step(graph, project_self(graph, t, before, NO_VALUE), step->cache[layer],
+                                    step->table, step->position, t->heads);
+        made = project_out(graph, t, made, NO_VALUE);
         graph_leave(graph);
         x = join(graph, t, "self_attn_dropout", "self_attn_layer_norm", x, made);
         before = norm_before(graph, t, "encoder_attn_layer_norm", x);
@@ -248,7 +252,7 @@ Value transformer_step(Graph *graph, const Transformer *t, const TransformerStep
         made = attend_to(graph, t, before, samples, keys);
         graph_leave(graph);
         x = join(graph, t, "encoder_attn_dropout", "encoder_attn_layer_norm", x, made);
-        x = feed_forward(graph, t, x);
+        x = feed_forward(graph, t, x, NO_VALUE);
         graph_leave(graph);
     }
     return end_stack(graph, t, "decoder", x);

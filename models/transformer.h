@@ -44,8 +44,9 @@ Value transformer_decoder_layer(Graph *, const Transformer *, Value x, Value mem
 /* hidden [...,width] -> logits FLOAT32 [rows of hidden, vocabulary]. */
 Value transformer_logits(Graph *, const Transformer *, Value hidden);
 
-/* The keys and values that the cross-attention of decoder layer `layer` makes of the memory: [N,Ls,2 width]. */
-Value transformer_memory(Graph *, const Transformer *, int64_t layer, Value memory);
+/* The keys and values that the cross-attention of decoder layer `layer` makes of the memory: [N,Ls,2 width]. What they are behind
+ * a sentence's length has no meaning. */
+Value transformer_memory(Graph *, const Transformer *, int64_t layer, Value memory, Value source_length);
 
 /* One step of decoding, of R hypotheses, R / S of each of S sentences side by side (S = R: the first step, unexpanded, or a
  * greedy search). */

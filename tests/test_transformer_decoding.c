@@ -43,7 +43,7 @@ static Graph *build_whole(const Transformer *t, Whole *w)
     w->logits = transformer_logits(graph, t, transformer_decoder(graph, t, memory, w->length, w->target));
     graph_keep(graph, w->logits);
     for (int64_t layer = 0; layer < t->layers; ++layer) {
-        w->memory[layer] = transformer_memory(graph, t, layer, memory);
+        w->memory[layer] = transformer_memory(graph, t, layer, memory, w->length);
         graph_keep(graph, w->memory[layer]);
     }
     return graph;

@@ -63,8 +63,10 @@ static void build_encode(const DecoderOptions *options, DecoderProgram *program)
     program->slot = planned_integers(graph, "slot", 1, program->sentences, 0);
     const Value memory = transformer_encoder(graph, network, program->source, program->source_length);
     for (int64_t layer = 0; layer < network->layers; ++layer)
-        graph_keep(graph, place_sequences(graph, transformer_memory(graph, network, layer, memory),
-                                          memory_state(graph, options, layer), program->slot));
+        graph_keep(graph,
+                   place_sequences(graph,
+                                   transformer_memory(graph, network, layer, memory, program->source_length),
+                                   memory_state(graph, options, layer), program->slot));
 }
 
 static void build_step(const DecoderOptions *options, DecoderProgram *program, Value memory[], Value cache[])
