@@ -3,7 +3,7 @@
 #include "engine/base/memory.h"
 #include "engine/base/random.h"
 #include "losses/calibration/calibrator.h"
-#include "losses/calibration/exact_sum.h"
+#include "losses/calibration/shares.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -25,20 +25,6 @@ static void gathered_free(Gathered *all)
     free(all->correct);
     free(all->p);
     free(all->label);
-}
-
-static Status find_place(Collective *collective, int64_t count, Gathered *all)
-{
-    int64_t *counts;
-    TRY(memory_new(&counts, (size_t)collective->size, sizeof *counts, "counts of samples"));
-    counts[collective->rank] = count;
-    const Status status = counts_reduce(collective, counts, collective->size);
-    for (int rank = 0; rank < collective->size; ++rank) {
-        if (rank < collective->rank) all->first += counts[rank];
-        all->total += counts[rank];
-    }
-    free(counts);
-    return status;
 }
 
 /* Each rank fills its own places; the sum with the zeros of the others is exact. */
@@ -235,9 +221,12 @@ Status evaluate_more(World *world, Collective *collective, const MoreOptions *op
                      MoreMeasures *more)
 {
     Gathered all = {.first = 0};
+    Shares shares;
     Status status;
     memset(more, 0, sizeof *more);
-    TRY_ELSE(done, find_place(collective, scores->count, &all));
+    TRY_ELSE(done, shares_find(collective, scores->count, &shares));
+    all.first = shares.first;
+    all.total = shares.total;
     TRY_ELSE(done, gather_confidences(collective, scores, &all));
     TRY_ELSE(done, gather_probabilities(world, collective, set, temperature, options->threads, &all));
     if (world->rank == 0) {

@@ -4,7 +4,7 @@
 #include "engine/base/random.h"
 #include "losses/calibration/bins.h"
 #include "losses/calibration/bootstrap_set.h"
-#include "losses/calibration/exact_sum.h"
+#include "losses/calibration/shares.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -104,20 +104,6 @@ static Status sort_samples(BootstrapSet *set)
     return OK;
 }
 
-/* Where this rank's samples begin. */
-static Status find_first(Collective *collective, int64_t count, int64_t *first)
-{
-    int64_t *counts;
-    TRY(memory_new(&counts, (size_t)collective->size, sizeof *counts, "sample counts"));
-    counts[collective->rank] = count;
-    Status status = counts_reduce(collective, counts, collective->size);
-    *first = 0;
-    for (int rank = 0; rank < collective->rank; ++rank)
-        *first += counts[rank];
-    free(counts);
-    return status;
-}
-
 static Status gather_clusters(Collective *collective, int64_t count, int64_t first, BootstrapSet *set)
 {
     const BootstrapOptions *options = set->options;
@@ -135,14 +121,14 @@ static Status gather_clusters(Collective *collective, int64_t count, int64_t fir
 /* Every rank fills its places and leaves zeros elsewhere: the sum over ranks is exact. */
 static Status gather_samples(Collective *collective, const CalibrationScores *scores, BootstrapSet *set)
 {
-    int64_t first;
-    TRY(find_first(collective, scores->count, &first));
+    Shares shares;
+    TRY(shares_find(collective, scores->count, &shares));
     TRY(memory_new(&set->score, (size_t)set->samples, sizeof *set->score, "confidences of all samples"));
     TRY(memory_new(&set->order, (size_t)set->samples, sizeof *set->order, "sorted samples"));
-    memcpy(set->score + first, scores->signed_confidence, (size_t)scores->count * sizeof *set->score);
+    memcpy(set->score + shares.first, scores->signed_confidence, (size_t)scores->count * sizeof *set->score);
     TRY(collective_sum(collective, (Span){set->score, set->samples, FLOAT64}, NULL));
     TRY(collective_join(collective, NULL));
-    if (set->options->cluster != NULL) TRY(gather_clusters(collective, scores->count, first, set));
+    if (set->options->cluster != NULL) TRY(gather_clusters(collective, scores->count, shares.first, set));
     return sort_samples(set);
 }
 

@@ -2,6 +2,7 @@
 
 #include "engine/base/memory.h"
 #include "losses/calibration/exact_sum.h"
+#include "losses/calibration/shares.h"
 #include "losses/calibration/threads.h"
 #include "losses/gamma.h"
 #include "losses/mmce.h"
@@ -112,20 +113,6 @@ static Status measure(const Logits *logits, int threads, Sums *sums, double sign
     return OK;
 }
 
-/* The largest share of a rank: the size of a gather's parts. */
-static Status largest_share(Collective *collective, int64_t count, int64_t *largest)
-{
-    int64_t *counts;
-    TRY(memory_new(&counts, (size_t)collective->size, sizeof *counts, "sample counts"));
-    counts[collective->rank] = count;
-    Status status = counts_reduce(collective, counts, collective->size);
-    *largest = 0;
-    for (int rank = 0; rank < collective->size; ++rank)
-        if (counts[rank] > *largest) *largest = counts[rank];
-    free(counts);
-    return status;
-}
-
 static Status gather_confidences(Collective *collective, double *part, double *all, int64_t share)
 {
     TRY(collective_gather(collective, (Span){part, share, FLOAT64},
@@ -155,9 +142,10 @@ Status losses_evaluate(Collective *collective, const Logits *logits, int threads
 {
     Sums sums = {.large_row = INT64_MAX};
     double *part = NULL, *all = NULL;
-    int64_t share;
+    Shares shares;
     Status status;
-    TRY_ELSE(done, largest_share(collective, logits->count, &share));
+    TRY_ELSE(done, shares_find(collective, logits->count, &shares));
+    const int64_t share = shares.largest; /* the size of a gather's parts */
     TRY_ELSE(done, memory_new(&part, (size_t)share, sizeof *part, "confidences"));
     TRY_ELSE(done, memory_new(&all, (size_t)share * (size_t)collective->size, sizeof *all, "confidences"));
     TRY_ELSE(done, measure(logits, threads, &sums, part));
