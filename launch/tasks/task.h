@@ -112,6 +112,7 @@ struct Task {
     const char *name; /* "images" */
     const char *unit; /* what throughput counts: "images" */
     bool streams;     /* there are too many logits to keep: an evaluation measures them as they come */
+    bool translates;  /* a run can be asked for translations, which a search makes: plumb translate, BLEU */
     const char *rate; /* its name in metrics.jsonl; NULL: "samples_per_second" */
     ModelInput input; /* which networks fit */
     const char *best; /* the measure of the validation split by which checkpoint.best: auto chooses a model */

@@ -55,7 +55,7 @@ Status task_check_vocabulary(const TaskData *data, const SafeFile *checkpoint)
                 "the checkpoint was trained with another vocabulary (%s) than the data now have (%s): give "
                 "it the data and the settings (dataset.*, %s.*) that it was trained with",
                 its[0] != '\0' ? its : "none", own[0] != '\0' ? own : "none",
-                data->task->input == MODEL_OF_TRANSLATION ? "subwords" : "vocabulary");
+                data->task->translates ? "subwords" : "vocabulary");
 }
 
 /* The global batch must part evenly among ranks and micro-batches. */

@@ -293,6 +293,7 @@ static int group(const TaskData *data, Split split, int kind, const BatchShape *
 const Task translation_task = {.name = "translation",
                                .unit = "tokens",
                                .streams = true,
+                               .translates = true,
                                .rate = "tokens_per_second",
                                .input = MODEL_OF_TRANSLATION,
                                .best = "nll",

@@ -317,7 +317,7 @@ static Status check_wishes(const Config *config, const EvaluateRunOptions *optio
 {
     const Task *task;
     TRY(task_find(config, &task));
-    if ((options->bleu || options->inference) && task->input != MODEL_OF_TRANSLATION)
+    if ((options->bleu || options->inference) && !task->translates)
         return fail(STATUS_UNSUPPORTED, "--%s is of translations: %s is a run on %s",
                     options->bleu ? "bleu" : "inference", options->run, task->name);
     if (options->bleu) TRY(check_search("bleu", options->options.curve));

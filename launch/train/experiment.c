@@ -189,7 +189,7 @@ static Status check_measure(const Config *config, const char *setting, const Mea
                             const Experiment *experiment)
 {
     if (!measure->of_translations || experiment->evaluate.bleu.wanted) return OK;
-    if (experiment->data->task->input != MODEL_OF_TRANSLATION)
+    if (!experiment->data->task->translates)
         return config_error(config, setting, "bleu is a measure of translations, not of %s",
                             experiment->data->task->unit);
     return config_error(config, setting, "bleu needs translations: set evaluate.bleu to greedy or beam");
@@ -197,7 +197,7 @@ static Status check_measure(const Config *config, const char *setting, const Mea
 
 static void read_bleu(const Config *config, Experiment *experiment)
 {
-    if (experiment->data->task->input != MODEL_OF_TRANSLATION) return;
+    if (!experiment->data->task->translates) return;
     const char *search = config_text(config, "evaluate.bleu");
     experiment->evaluate.bleu.wanted = strcmp(search, "none") != 0;
     if (!experiment->evaluate.bleu.wanted) return;

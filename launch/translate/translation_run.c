@@ -24,7 +24,7 @@ static Status read_config(TranslationRun *run, const RunUse *use)
     TRY(config_load(table, settings, path, count, words, &run->config));
     const Task *task;
     TRY(task_find(run->config, &task));
-    if (task->input != MODEL_OF_TRANSLATION)
+    if (!task->translates)
         return fail(STATUS_INPUT, "%s translates nothing: it is a run on %s (%s); plumb predict is for it",
                     run->folder.path, task->name, config_text(run->config, "dataset.name"));
     const TaskShare share = {.rank = run->world->rank, .ranks = run->world->size, .training = false};
