@@ -97,7 +97,8 @@ static void enter_layer(Graph *graph, const char *stack, int64_t layer)
     graph_enter_format(graph, "%s.layers.%lld", stack, (long long)layer);
 }
 
-/* The one matrix. Others' files may hold it under the names of its other uses, or several times. */
+/* The one matrix. Others' files may hold it under the names of its other uses, or several times; fairseq's also hold the
+ * version of its layers, and an empty tensor in place of computed positions. */
 static Value shared_matrix(Graph *graph, const Transformer *t)
 {
     const Value weight = graph_parameter(graph, "encoder.embed_tokens.weight",
@@ -106,7 +107,9 @@ static Value shared_matrix(Graph *graph, const Transformer *t)
     graph_set_file_names(
         graph, weight,
         (FileNames){.others = 2,
-                    .other = {"decoder.embed_tokens.weight", "decoder.output_projection.weight"}});
+                    .other = {"decoder.embed_tokens.weight", "decoder.output_projection.weight"},
+                    .beside_count = 2,
+                    .beside = {"*coder.version", "*coder.embed_positions._float_tensor"}});
     return weight;
 }
 

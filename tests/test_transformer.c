@@ -462,10 +462,40 @@ static void test_files(void **state)
         open_small(&loaded, 0);
         assert_ok(checkpoint_load_weights(loaded.store, in_scratch("other.safetensors"), "", NULL));
         assert_same_parameters(&saved, &loaded);
-        tensor[0].name = "decoder.version";
+        /* What fairseq's files hold beside, and what none do. */
+        const float one = 3;
+        static const char *const beside[] = {"encoder.version", "decoder.version",
+                                             "encoder.embed_positions._float_tensor",
+                                             "decoder.embed_positions._float_tensor"};
+        for (int i = 0; i < 4; ++i)
+            tensor[count++] = (SafeTensor){.name = beside[i],
+                                           .type = FLOAT32,
+                                           .rank = 1,
+                                           .extent = {1},
+                                           .data = &one,
+                                           .bytes = sizeof one};
+        assert_ok(safetensors_write(in_scratch("other.safetensors"), tensor, count, NULL, 0));
+        assert_ok(checkpoint_load_weights(loaded.store, in_scratch("other.safetensors"), "", NULL));
+        tensor[count - 1].name = "decoder.embed_positions.weight";
         assert_ok(safetensors_write(in_scratch("other.safetensors"), tensor, count, NULL, 0));
         assert_fails(checkpoint_load_weights(loaded.store, in_scratch("other.safetensors"), "", NULL),
-                     STATUS_INPUT, "holds decoder.version, which this network does not have");
+                     STATUS_INPUT, "holds decoder.embed_positions.weight, which this network does not have");
+        if (copies == 1) continue;
+        /* A matrix for each use is another network. */
+        float *own = malloc(tensor[95].bytes);
+        assert_non_null(own);
+        memcpy(own, tensor[95].data, tensor[95].bytes);
+        own[7] += 0.5F;
+        count -= 4;
+        tensor[count - 1].data = own;
+        for (int pattern = 0; pattern < 2; ++pattern) {
+            assert_ok(safetensors_write(in_scratch("other.safetensors"), tensor, count, NULL, 0));
+            assert_fails(checkpoint_load_weights(loaded.store, in_scratch("other.safetensors"),
+                                                 pattern == 0 ? "" : "encoder.*", NULL),
+                         STATUS_INPUT,
+                         "decoder.embed_tokens.weight is not encoder.embed_tokens.weight again");
+        }
+        free(own);
     }
     safetensors_close(file);
     machine_close(&saved);

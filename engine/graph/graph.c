@@ -258,7 +258,8 @@ void graph_set_file_names(Graph *graph, Value parameter, FileNames names)
     ValueInfo *info = &graph->value[parameter.id];
     if (info->role != ROLE_PARAMETER || info->file_layout != FILE_AS_IN_MEMORY ||
         (names.parts > 0 && (info->shape.rank < 1 || info->shape.extent[0] % names.parts != 0)) ||
-        names.parts > FILE_NAMES_MAX || names.others > FILE_NAMES_MAX) {
+        names.parts > FILE_NAMES_MAX || names.others > FILE_NAMES_MAX ||
+        names.beside_count > FILE_NAMES_MAX) {
         graph_fail(graph, STATUS_INTERNAL, "%s cannot be %d parts in files", info->name, names.parts);
         return;
     }
@@ -266,6 +267,8 @@ void graph_set_file_names(Graph *graph, Value parameter, FileNames names)
         names.part[i] = keep_text(graph, names.part[i]);
     for (int i = 0; i < names.others; ++i)
         names.other[i] = keep_text(graph, names.other[i]);
+    for (int i = 0; i < names.beside_count; ++i)
+        names.beside[i] = keep_text(graph, names.beside[i]);
     if (graph->status == OK) graph->value[parameter.id].file_names = names;
 }
 

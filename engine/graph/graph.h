@@ -68,10 +68,12 @@ typedef enum {
 /* How files name a parameter, where not by its own name alone. */
 enum { FILE_NAMES_MAX = 3 };
 typedef struct {
-    int parts;                         /* 0, or: files hold so many tensors, equal shares of its rows, */
-    const char *part[FILE_NAMES_MAX];  /* of these full names */
-    int others;                        /* starting weights may also have */
-    const char *other[FILE_NAMES_MAX]; /* these full names: copies of it, or it itself */
+    int parts;                          /* 0, or: files hold so many tensors, equal shares of its rows, */
+    const char *part[FILE_NAMES_MAX];   /* of these full names */
+    int others;                         /* starting weights may also have */
+    const char *other[FILE_NAMES_MAX];  /* these full names: copies of it, or it itself */
+    int beside_count;                   /* and beside the network's parameters */
+    const char *beside[FILE_NAMES_MAX]; /* what fits these patterns of fnmatch(3), which is passed over */
 } FileNames;
 
 /* How a parameter is trained. */

@@ -1,7 +1,7 @@
 #include "engine/plan/checkpoint.h"
 
-#include "engine/base/config.h"
 #include "engine/base/memory.h"
+#include "engine/plan/parameter_pattern.h"
 
 #include <fnmatch.h>
 #include <limits.h>
@@ -483,14 +483,20 @@ static const char *without_prefix(const char *name)
     return strncmp(name, prefix, sizeof prefix - 1) == 0 ? name + sizeof prefix - 1 : name;
 }
 
+static bool has_other_name(const StoreEntry *piece, const char *name)
+{
+    for (int i = 0; i < piece->file_names.others; ++i)
+        if (strcmp(piece->file_names.other[i], name) == 0) return true;
+    return false;
+}
+
 /* The piece of that name, or one that may have it in others' files. */
 static bool find_named_piece(const Store *store, const char *name, Pieces *p)
 {
     if (find_piece(store, name, p)) return true;
     *p = pieces_of(store);
     while (next_piece(p))
-        for (int i = 0; i < p->piece.file_names.others; ++i)
-            if (strcmp(p->piece.file_names.other[i], name) == 0) return true;
+        if (has_other_name(&p->piece, name)) return true;
     return false;
 }
 
@@ -502,54 +508,35 @@ static const SafeTensor *tensor_of(const SafeFile *file, const StoreEntry *piece
         const SafeTensor *tensor = safetensors_at(file, i);
         const char *name = without_prefix(tensor->name);
         if (strcmp(name, piece->name) == 0) return tensor;
-        for (int k = 0; k < piece->file_names.others && found == NULL; ++k)
-            if (strcmp(name, piece->file_names.other[k]) == 0) found = tensor;
+        if (found == NULL && has_other_name(piece, name)) found = tensor;
     }
     return found;
 }
 
-static bool is_wanted(const StoreEntry *entry, const char *pattern)
+/* What a file holds under a piece's other names is the same: else it is of a network that has a matrix for each. */
+static Status check_copies(const SafeFile *file, const StoreEntry *piece, const SafeTensor *taken,
+                           const char *path)
 {
-    return pattern[0] == '\0' || fnmatch(pattern, entry->name, 0) == 0;
+    for (int i = 0; i < safetensors_count(file); ++i) {
+        const SafeTensor *tensor = safetensors_at(file, i);
+        if (tensor == taken || !has_other_name(piece, without_prefix(tensor->name))) continue;
+        if (tensor->type != taken->type || tensor->bytes != taken->bytes ||
+            memcmp(tensor->data, taken->data, taken->bytes) != 0)
+            return fail(STATUS_INPUT, "%s: %s is not %s again, but this network has one matrix for both",
+                        path, tensor->name, taken->name);
+    }
+    return OK;
 }
 
-static Status check_pattern_fits(Store *store, const char *pattern)
+/* What others' files hold beside parameters. */
+static bool is_beside(const Store *store, const char *name)
 {
-    const char **names;
-    int count = 0;
-    if (pattern[0] == '\0') return OK;
-    TRY(memory_new(&names, (size_t)store_count(store) + 1, sizeof *names, "names of parameters"));
     for (int i = 0; i < store_count(store); ++i) {
-        const StoreEntry *entry = store_at(store, i);
-        if (entry->role != ROLE_PARAMETER) continue;
-        names[count++] = entry->name;
+        const FileNames *names = &store_at(store, i)->file_names;
+        for (int k = 0; k < names->beside_count; ++k)
+            if (fnmatch(names->beside[k], name, 0) == 0) return true;
     }
-    const Status status = config_pattern_fits(pattern, names, count);
-    free(names);
-    return status;
-}
-
-static Status list_kept(Store *store, const char *pattern, char **kept)
-{
-    enum { NAMED = 3 };
-    int count = 0;
-    TRY(text_format(kept, "%s", ""));
-    for (int i = 0; i < store_count(store); ++i) {
-        const StoreEntry *entry = store_at(store, i);
-        if (entry->role != ROLE_PARAMETER || is_wanted(entry, pattern) || count++ >= NAMED) continue;
-        char *before = *kept;
-        *kept = NULL;
-        const Status status = text_format(kept, "%s%s%s", before, count > 1 ? ", " : "", entry->name);
-        free(before);
-        TRY(status);
-    }
-    if (count <= NAMED) return OK;
-    char *before = *kept;
-    *kept = NULL;
-    const Status status =
-        text_format(kept, "%s and %d other%s", before, count - NAMED, count - NAMED == 1 ? "" : "s");
-    free(before);
-    return status;
+    return false;
 }
 
 /* A file for the whole network holds nothing else; what it holds several times has one shape. */
@@ -558,6 +545,7 @@ static Status check_all_known(Store *store, const SafeFile *file, const char *pa
     for (int i = 0; i < safetensors_count(file); ++i) {
         const SafeTensor *tensor = safetensors_at(file, i);
         Pieces p;
+        if (is_beside(store, without_prefix(tensor->name))) continue;
         if (!find_named_piece(store, without_prefix(tensor->name), &p))
             return fail(STATUS_INPUT, "%s holds %s, which this network does not have", path, tensor->name);
         TRY(take_weights(store, tensor, &p.piece, NULL, path, false));
@@ -569,20 +557,22 @@ Status checkpoint_load_weights(Store *store, const char *path, const char *patte
 {
     SafeFile *file;
     if (kept != NULL) *kept = NULL;
-    TRY(check_pattern_fits(store, pattern));
+    TRY(parameter_pattern_check(store, pattern));
     TRY(safetensors_open(path, &file));
     Status status = pattern[0] == '\0' ? check_all_known(store, file, path) : OK;
     for (int pass = 0; pass < 2 && status == OK; ++pass) /* all must be there before any is changed */
         for (Pieces p = pieces_of(store); status == OK && next_piece(&p);) {
-            if (!is_wanted(store_at(store, p.entry), pattern)) continue;
+            if (!parameter_pattern_takes(pattern, store_at(store, p.entry)->name)) continue;
             const SafeTensor *tensor = tensor_of(file, &p.piece);
             if (tensor == NULL && p.piece.role == ROLE_PARAMETER)
                 status = fail(STATUS_INPUT, "%s has no tensor %s", path, p.piece.name);
             else if (tensor != NULL)
                 status = take_weights(store, tensor, &p.piece,
                                       pass == 1 ? piece_data(&p, p.piece.data) : NULL, path, pass == 1);
+            if (tensor != NULL && pass == 0 && status == OK)
+                status = check_copies(file, &p.piece, tensor, path);
         }
     safetensors_close(file);
     store_changed(store);
-    return status == OK && kept != NULL ? list_kept(store, pattern, kept) : status;
+    return status == OK && kept != NULL ? parameter_pattern_list_others(store, pattern, kept) : status;
 }

@@ -40,7 +40,7 @@ bool checkpoint_exists(const char *folder, const char *stem); /* its model file 
 /* Starting weights from a file of ours or of PyTorch's: parameters and states by name, a "module." prefix
  * accepted. Every parameter of the store must be there with its shape, and finite, as float32 or what becomes
  * that: float16, bfloat16, float64; unknown tensors are an error that names the first. Where a parameter has other names
- * too (FileNames), the tensor of its own name is taken, if there is one, else one of those.
+ * too (FileNames), the tensor of its own name is taken, if there is one, else one of those; that they differ is an error.
  * pattern: "", or of fnmatch(3): only parameters and states that it fits are taken, and the file may hold more. It is an
  * error that names the nearest parameter if it fits none. *kept, if not NULL, receives the names of the parameters that kept
  * what they had, "a, b, c and 7 others", "" if none did; release with free(). */

@@ -233,6 +233,8 @@ static Status copy_file_names(const FileNames *from, FileNames *to)
         TRY(text_copy(from->part[to->parts], (char **)(void *)&to->part[to->parts]));
     for (; to->others < from->others; ++to->others)
         TRY(text_copy(from->other[to->others], (char **)(void *)&to->other[to->others]));
+    for (; to->beside_count < from->beside_count; ++to->beside_count)
+        TRY(text_copy(from->beside[to->beside_count], (char **)(void *)&to->beside[to->beside_count]));
     return OK;
 }
 
@@ -242,6 +244,8 @@ static void free_file_names(FileNames *names)
         free((void *)(uintptr_t)names->part[i]);
     for (int i = 0; i < names->others; ++i)
         free((void *)(uintptr_t)names->other[i]);
+    for (int i = 0; i < names->beside_count; ++i)
+        free((void *)(uintptr_t)names->beside[i]);
 }
 
 static Status add_entry(Store *store, const Found *found)
