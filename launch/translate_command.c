@@ -31,12 +31,19 @@ const char translate_help[] =
     "  --scores             before each hypothesis its score and a TAB\n"
     "  --json               an object a line, with scores and tokens\n"
     "  --alpha A            of the length penalty (0.6); 0: none\n"
-    "  --length-penalty W   wu: ((5 + length) / 6)^alpha; power: length^alpha; none\n"
+    "  --length-penalty W   wu: ((5 + length) / 6)^alpha; power: length^alpha; none; --count-end yes|no: the "
+    "end token counts\n"
+    "                       in the length (yes)\n"
     "  --rules R            plumb (default), tensor2tensor, fairseq or ctranslate2: what counts as a "
     "candidate, what ends a\n"
     "                       search and how length is penalised, as there\n"
+    "                       (--ends, --stop, --limit, --length-penalty and --count-end change one of these "
+    "alone)\n"
+    "  --ends W             candidates that may end: anywhere among twice the beam (of plumb and "
+    "tensor2tensor), or in_beam\n"
     "  --stop W             bound: when nothing better can come; finished: when as many as the beam are "
-    "finished; first\n"
+    "finished; first:\n"
+    "                       when the best candidate of a step has ended, and --nbest are finished\n"
     "  --limit W            at the greatest length: forced_end, tensor2tensor or cut\n"
     "  --max-length A+Bx    the most tokens for a source of x tokens, each with its end token (50+x)\n"
     "  --min-length N       tokens before the end may come (0)\n"
@@ -137,8 +144,8 @@ static Status take_run(const char *command, const char *words[], int count, cons
 /* ---- translate ---- */
 
 typedef struct {
-    const char *temperature, *alpha, *penalty, *rules, *stop, *limit, *max_length, *top_p, *long_lines,
-        *compute;
+    const char *temperature, *alpha, *penalty, *count_end, *rules, *ends, *stop, *limit, *max_length, *top_p,
+        *long_lines, *compute;
     bool greedy, sample;
     int64_t beam, best, minimum, no_repeat, seed;
 } SearchWords;
@@ -151,6 +158,7 @@ static Status read_search(const SearchWords *words, TranslateOptions *options)
         [STOP_BOUND] = "bound", [STOP_FINISHED] = "finished", [STOP_FIRST] = "first"};
     static const char *const limits[] = {
         [LIMIT_FORCED_END] = "forced_end", [LIMIT_TENSOR2TENSOR] = "tensor2tensor", [LIMIT_CUT] = "cut"};
+    static const char *const ends[] = {[ENDS_ANYWHERE] = "anywhere", [ENDS_IN_BEAM] = "in_beam"};
     SearchOptions *search = &options->lines.search;
     int choice;
     if (words->rules != NULL) {
@@ -171,6 +179,14 @@ static Status read_search(const SearchWords *words, TranslateOptions *options)
     if (words->limit != NULL) {
         TRY(read_choice("limit", words->limit, limits, 3, &choice));
         search->rules.limit = (SearchLimit)choice;
+    }
+    if (words->ends != NULL) {
+        TRY(read_choice("ends", words->ends, ends, 2, &choice));
+        search->rules.ends = (SearchEnds)choice;
+    }
+    if (words->count_end != NULL) {
+        TRY(read_choice("count-end", words->count_end, (const char *const[]){"no", "yes"}, 2, &choice));
+        search->rules.count_end = choice == 1;
     }
     if (words->long_lines != NULL) {
         TRY(read_choice("long", words->long_lines, (const char *const[]){"cut", "split"}, 2, &choice));
@@ -224,7 +240,9 @@ static Status parse_translate(int argc, char **argv, const char *words[], Transl
         {"temperature", "a number or calibrated", .text = &given.temperature},
         {"alpha", "a number", .text = &given.alpha},
         {"length-penalty", "wu, power or none", .text = &given.penalty},
+        {"count-end", "yes or no", .text = &given.count_end},
         {"rules", "a name", .text = &given.rules},
+        {"ends", "anywhere or in_beam", .text = &given.ends},
         {"stop", "bound, finished or first", .text = &given.stop},
         {"limit", "forced_end, tensor2tensor or cut", .text = &given.limit},
         {"max-length", "A+Bx", .text = &given.max_length},

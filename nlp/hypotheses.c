@@ -106,12 +106,12 @@ static void end_at_limit(const SearchOptions *options, Hypotheses *all)
     all->live_count = 0;
 }
 
-static bool is_done(const SearchOptions *options, int limit, const Hypotheses *all, bool best_ended)
+static bool is_done(const SearchOptions *options, int limit, const Hypotheses *all)
 {
     if (all->live_count == 0) return true;
     switch (search_stop(options)) {
     case STOP_FIRST:
-        return best_ended || all->finished_count >= options->beam;
+        return all->best_ended && all->finished_count >= options->best;
     case STOP_FINISHED:
         return all->finished_count >= options->beam;
     default:
@@ -125,10 +125,10 @@ Status hypotheses_advance(const SearchOptions *options, int limit, const SearchC
     const bool greedy = options->method == SEARCH_GREEDY, at_limit = all->position + 1 == limit;
     const bool in_beam = !greedy && options->rules.ends == ENDS_IN_BEAM;
     const bool cut = at_limit && !greedy && options->rules.limit == LIMIT_CUT;
-    const bool best_ended = count > 0 && candidates[0].token == options->end;
     int live_count = 0;
     LiveHypothesis live[SEARCH_MOST_BEAM] = {{0}};
     if (cut && count > options->beam) count = options->beam;
+    if (count > 0 && candidates[0].token == options->end) all->best_ended = true;
     for (int i = 0; i < count; ++i) {
         const SearchCandidate *one = &candidates[i];
         LiveHypothesis longer;
@@ -143,7 +143,7 @@ Status hypotheses_advance(const SearchOptions *options, int limit, const SearchC
     }
     replace_live(all, live, live_count);
     if (at_limit) end_at_limit(options, all);
-    all->done = is_done(options, limit, all, best_ended);
+    all->done = is_done(options, limit, all);
     return OK;
 }
 

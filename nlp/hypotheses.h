@@ -42,8 +42,9 @@ typedef struct {
     LiveHypothesis *live;         /* [beam] */
     FinishedHypothesis *finished; /* [2 * beam] */
     int live_count, finished_count;
-    int position; /* tokens of those that live */
-    bool done;    /* the finished are what there is to find */
+    int position;    /* tokens of those that live */
+    bool best_ended; /* of some step the best candidate was finished */
+    bool done;       /* the finished are what there is to find */
 } Hypotheses;
 /* One live hypothesis without a token. On an error the caller still frees. */
 CHECKED Status hypotheses_begin(const SearchOptions *, Hypotheses *);

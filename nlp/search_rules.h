@@ -23,7 +23,7 @@ typedef enum {
 typedef enum {
     STOP_BOUND, /* `beam` finished, and the worst of them scores at least what the best live one can still reach */
     STOP_FINISHED, /* `beam` have finished */
-    STOP_FIRST     /* that, or the best candidate of the step ended */
+    STOP_FIRST     /* the best candidate of some step ended, and as many have finished as are given back */
 } SearchStop;
 
 typedef enum {

@@ -71,6 +71,7 @@ static int plain_search(const SearchOptions *options, const double *table, int v
     const SearchStop stop = no_penalty ? options->rules.stop_without_penalty : options->rules.stop;
     static Plain live[SEARCH_MOST_BEAM], candidate[SEARCH_MOST_BEAM * 64];
     int live_count = 1, count = 0;
+    bool best_ended = false;
     live[0] = (Plain){.length = 0};
     for (*steps = 0; *steps < limit;) {
         const int position = (*steps)++;
@@ -106,8 +107,9 @@ static int plain_search(const SearchOptions *options, const double *table, int v
             break;
         }
         if (live_count == 0) break;
-        if (stop == STOP_FIRST && candidates > 0 && candidate[0].ended) break;
-        if (stop != STOP_BOUND && count >= beam) break;
+        best_ended = best_ended || (candidates > 0 && candidate[0].ended);
+        if (stop == STOP_FIRST && best_ended && count >= options->best) break;
+        if (stop == STOP_FINISHED && count >= beam) break;
         if (stop == STOP_BOUND && count >= beam) {
             Plain longest = live[0];
             longest.length = limit;
@@ -126,7 +128,7 @@ static void compare_with_plain(const SearchOptions *options, TestNetwork *test, 
     assert_non_null(results);
     run_searches(options, test, inputs, count, results);
     for (int i = 0; i < count; ++i) {
-        static Plain want[3 * SEARCH_MOST_BEAM];
+        static Plain want[MOST_LENGTH * SEARCH_MOST_BEAM];
         int steps;
         const int hypotheses =
             plain_search(options, test->table + inputs[i].source[0] * vocabulary * vocabulary, vocabulary,
@@ -164,7 +166,8 @@ static void test_a_plain_search_finds_the_same(void **state)
             const int kind = which % 4;
             SearchOptions options = search_defaults(0, START, END);
             options.rules = rule[which / 60];
-            options.beam = options.best = beams[which / 12 % 5];
+            options.beam = beams[which / 12 % 5];
+            options.best = kind == 0 ? (options.beam + 1) / 2 : options.beam;
             options.alpha = alphas[which / 4 % 3];
             options.minimum = kind == 1 ? 3 : 0;
             options.no_repeat = kind >= 2 ? kind - 1 : 0; /* 2 of what the prefix has twice, too */

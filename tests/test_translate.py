@@ -288,6 +288,14 @@ class Translate(Suite):
                       self.translate("--prefix", f"{self.scratch}/prefix", "--max-length", "1", text="\ndog\n", code=INPUT)[1])
         for rules in ("tensor2tensor", "fairseq", "ctranslate2"):
             self.assertEqual(self.translate("--rules", rules)[0].count("\n"), len(self.lines))
+        alone = ("--ends", "in_beam", "--stop", "finished", "--length-penalty", "power", "--limit", "cut", "--nbest", "4", "--json")
+        for count_end in ("yes", "no"):
+            for line in self.translate(*alone, "--count-end", count_end)[0].splitlines():
+                for one in json.loads(line)["hypotheses"]:
+                    length = len(one["tokens"]) - (count_end == "no" and one["ended"])
+                    self.assertAlmostEqual(one["score"], one["log_probability"] / max(length, 1) ** 0.6, places=9)
+        self.assertEqual(self.translate(*alone)[0], self.translate("--rules", "ctranslate2", "--nbest", "4", "--json")[0])
+        self.assertNotEqual(self.translate("--ends", "anywhere", *alone[2:])[0], self.translate(*alone)[0])
 
     def open_pipe(self, *options, ranks=0, run=None):
         command = ["mpirun", "-n", str(ranks)] if ranks else []
@@ -417,6 +425,8 @@ class Translate(Suite):
                 ((self.run_folder, "--max-length", "5y"), USAGE, "--max-length takes A+Bx"),
                 ((self.run_folder, "--temperature", "0"), USAGE, "temperature"),
                 ((self.run_folder, "--rules", "moses"), USAGE, "--rules takes"),
+                ((self.run_folder, "--ends", "never"), USAGE, "--ends takes anywhere or in_beam, not never"),
+                ((self.run_folder, "--count-end", "1"), USAGE, "--count-end takes no or yes, not 1"),
                 ((self.run_folder, "--compute", "int8"), USAGE, "--compute takes float32 or bfloat16"),
                 ((self.run_folder, "--greedy", "--sample"), USAGE, "two ways"),
                 ((self.run_folder, "--json", "--scores"), USAGE, "--scores is for plain lines"),
