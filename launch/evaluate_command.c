@@ -12,9 +12,8 @@
 #include <string.h>
 
 const char evaluate_help[] =
-    "usage: plumb evaluate RUN [dataset.folder=DIR] [--split test|validation] [--checkpoint "
-    "NAME]\n"
-    "                      [--ood SET ...] [OPTION ...]\n"
+    "usage: plumb evaluate RUN [dataset.folder=DIR] [dataset.cache=DIR] [--split test|validation]\n"
+    "                      [--checkpoint NAME] [--ood SET ...] [OPTION ...]\n"
     "       plumb evaluate --logits F.npy --labels F.npy [--validation-logits F.npy --validation-labels "
     "F.npy]\n"
     "                      [--ood-logits F.npy] [OPTION ...]\n"
@@ -31,6 +30,8 @@ const char evaluate_help[] =
     "--all-measures and --ood.\n"
     "\n"
     "  dataset.folder=DIR         of a run: where its data are, if not where they were when it trained\n"
+    "  dataset.cache=DIR          of a run of translation: a folder for its encoded corpora, if not the "
+    "run's\n"
     "  --split NAME               of a run: test (default) or validation\n"
     "  --checkpoint NAME          of a run: best, last (default) or the number of an epoch that was kept;\n"
     "                             best-MEASURE (checkpoint.best), step:NUMBER (checkpoint.keep_steps), "
@@ -124,7 +125,8 @@ typedef struct {
     ClassNames class_name;
     const char *json, *classwise, *grid, *temperatures;
     RunUse use;
-    const char *data; /* of a run: where its data are now */
+    const char *data;  /* of a run: where its data are now, */
+    const char *cache; /* and what is made of them */
     OodChoices ood;
     EvaluateOptions evaluate;
 } Arguments;
@@ -265,10 +267,12 @@ static Status read_options(int argc, char **argv, const char *words[], OptionLis
     TRY(read_more(arguments));
     if (arguments->recalibrate != NULL)
         TRY(read_recalibrations(arguments->recalibrate, &arguments->evaluate));
-    static const char folder[] = "dataset.folder=";
+    static const char folder[] = "dataset.folder=", cache[] = "dataset.cache=";
     for (int i = 0; i < count; ++i) {
         if (strncmp(words[i], folder, sizeof folder - 1) == 0)
             arguments->data = words[i] + sizeof folder - 1;
+        else if (strncmp(words[i], cache, sizeof cache - 1) == 0)
+            arguments->cache = words[i] + sizeof cache - 1;
         else if (arguments->run == NULL)
             arguments->run = words[i];
         else
@@ -362,6 +366,7 @@ static Status check_arguments(const Arguments *arguments)
         return OK;
     }
     if (arguments->data != NULL) return fail(STATUS_USAGE, "dataset.folder= is for a run");
+    if (arguments->cache != NULL) return fail(STATUS_USAGE, "dataset.cache= is for a run");
     if (arguments->ood.count > 0)
         return fail(STATUS_USAGE,
                     "--ood is for a run; of files of logits, --ood-logits or --ood-probabilities");
@@ -546,6 +551,7 @@ static Status evaluate_either(World *world, Arguments *arguments, OodResult *ood
                                       arguments->checkpoint != NULL ? arguments->checkpoint : "last",
                                   .use = arguments->use,
                                   .data = arguments->data,
+                                  .cache = arguments->cache,
                                   .options = arguments->evaluate,
                                   .ood = arguments->ood,
                                   .inference = arguments->inference,

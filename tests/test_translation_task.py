@@ -200,7 +200,9 @@ class TranslationTask(Suite):
                 self.assertIn(f"{part}.de has changed since the run began", job.errors, self.said(job))
             with open(f"{folder}/{part}.de", "w", encoding="utf-8") as file:
                 file.write(text)
-            self.train(self.config, f"dataset.folder={folder}", "epochs=2", run=run)
+            cache = f"{folder}/cache"  # may be elsewhere now
+            self.train(self.config, f"dataset.folder={folder}", f"dataset.cache={cache}", "epochs=2", run=run)
+            self.assertEqual(sum(name.endswith(".ids") for name in os.listdir(cache)), 3)
 
     def test_evaluate_needs_no_training_corpus(self):
         """The run has its subwords."""
@@ -209,7 +211,9 @@ class TranslationTask(Suite):
         run = self.undisturbed(self.config)
         for language in ("en", "de"):
             os.remove(f"{folder}/train.{language}")
-        self.assertEnds(Job(["evaluate", run, f"dataset.folder={folder}", "--bootstrap", "0"]).wait(), 0)
+        cache = f"{folder}/cache"
+        self.assertEnds(Job(["evaluate", run, f"dataset.folder={folder}", f"dataset.cache={cache}", "--bootstrap", "0"]).wait(), 0)
+        self.assertEqual(sum(name.endswith(".ids") for name in os.listdir(cache)), 2)
 
     def test_other_subwords_are_refused(self):
         run = self.undisturbed(self.config)

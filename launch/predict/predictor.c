@@ -51,7 +51,7 @@ static Status open_run(const World *world, Predictor *predictor)
     const PredictorOptions *options = &predictor->options;
     TRY(run_folder_check(options->run));
     TRY(run_folder_attach(options->run, &predictor->folder));
-    TRY(run_config_load(world, &predictor->folder, &options->use, NULL, &predictor->config));
+    TRY(run_config_load(world, &predictor->folder, &options->use, NULL, NULL, &predictor->config));
     return check_task(predictor);
 }
 

@@ -41,6 +41,7 @@ static const char *const harmless[] = {"device",
                                        "comm.timeout_seconds",
                                        "comm.step_seconds",
                                        "dataset.folder",
+                                       "dataset.cache",
                                        NULL};
 
 Status run_config_hash(const Config *config, uint64_t *hash) { return config_hash(config, harmless, hash); }

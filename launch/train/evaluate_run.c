@@ -344,7 +344,8 @@ Status evaluate_run(World *world, const EvaluateRunOptions *options, OodResult *
     int64_t step = 0;
     Status status;
     TRY(run_folder_attach(options->run, &run));
-    TRY_ELSE(done, comm_agree(world, run_config_load(world, &run, &options->use, options->data, &config)));
+    TRY_ELSE(done, comm_agree(world, run_config_load(world, &run, &options->use, options->data,
+                                                     options->cache, &config)));
     TRY_ELSE(done, comm_agree(world, check_wishes(config, options)));
     TRY_ELSE(done, session_open(world, config, SESSION_EVALUATES, false, &session));
     TRY_ELSE(done, comm_agree(world, check_calibrator(&session, options)));

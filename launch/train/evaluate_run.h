@@ -31,7 +31,8 @@ typedef struct {
     Split split;
     const char *checkpoint; /* KEPT_MODEL_NAMES (launch/runs/kept_models.h) */
     RunUse use;
-    const char *data; /* the folder of the data; NULL: where they were when the run trained */
+    const char *data;  /* the folder of the data; NULL: where they were when the run trained */
+    const char *cache; /* of a run of translation: for its encoded corpora; NULL: the run's dataset.cache */
     EvaluateOptions options;
     OodChoices ood; /* what came of them is in the run's ood.json too */
     bool inference; /* calibration of the network's own translations */

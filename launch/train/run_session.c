@@ -51,14 +51,14 @@ static Status own_file_override(const RunFolder *run, const Config *config, char
 }
 
 Status run_config_load(const World *world, const RunFolder *run, const RunUse *use, const char *data,
-                       Config **config)
+                       const char *cache, Config **config)
 {
-    char path[PATH_MAX], batch[64], found[PATH_MAX], *folder = NULL, *own = NULL;
+    char path[PATH_MAX], batch[64], found[PATH_MAX], *folder = NULL, *made = NULL, *own = NULL;
     TRY(file_join(path, run->path, "config.yaml"));
     /* The batch of training need not fit this number of ranks; evaluation does not depend on it. */
     (void)snprintf(batch, sizeof batch, "evaluate_batch=%d",
                    128 / world->size * world->size > 0 ? 128 / world->size * world->size : world->size);
-    const char *words[4 + RUN_USE_WORDS] = {batch, "micro_batches=1"};
+    const char *words[5 + RUN_USE_WORDS] = {batch, "micro_batches=1"};
     const int plain = 2 + run_use_words(use, words + 2);
     int count = plain;
     TRY(reload(path, count, words, config));
@@ -67,11 +67,14 @@ Status run_config_load(const World *world, const RunFolder *run, const RunUse *u
         data = found;
     Status status = own_file_override(run, *config, &own);
     if (status == OK && data != NULL) status = path_override("dataset.folder", data, &folder);
+    if (status == OK && cache != NULL) status = path_override("dataset.cache", cache, &made);
     if (own != NULL) words[count++] = own;
     if (folder != NULL) words[count++] = folder;
+    if (made != NULL) words[count++] = made;
     if (status == OK && count > plain) status = reload(path, count, words, config);
     free(own);
     free(folder);
+    free(made);
     return status;
 }
 
