@@ -197,8 +197,12 @@ Status sentencepiece_normalise(const SentencePiece *model, TextSpan text, TakeTe
         if (!status.ok())
             return fail(STATUS_INPUT, "SentencePiece cannot encode: %s", message(status).c_str());
         std::string whole;
-        for (const std::string &piece : pieces)
-            whole += piece;
+        for (const std::string &piece : pieces) {
+            if (model->processor.IsByte(model->processor.PieceToId(piece))) /* "<0xE2>" */
+                whole += static_cast<char>(std::stoi(piece.substr(3, 2), nullptr, 16));
+            else
+                whole += piece;
+        }
         std::string normal;
         const size_t mark = sizeof space_mark - 1;
         for (size_t at = 0; at < whole.size();) {

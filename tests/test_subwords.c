@@ -250,6 +250,43 @@ static void lines_that_normalisation_changes_are_told(void **state)
     }
 }
 
+/* What a model cannot spell it writes byte by byte, which changes nothing. */
+static void bytes_are_no_change(void **state)
+{
+    (void)state;
+    Subwords *plain, *subwords;
+    SubwordEncoder *encoder;
+    TokenIds ids = {.id = NULL};
+    size_t size;
+    bool changed;
+    assert_ok(train(&small_pieces, some_lines, &plain));
+    char *bytes = written(plain, &size), *longer = malloc(size + 256 * 12 + 5);
+    assert_non_null(longer);
+    memcpy(longer, bytes, size);
+    for (int byte = 0; byte < 256; ++byte) { /* a field of the model: a piece of the type BYTE, 6 */
+        char piece[16];
+        (void)snprintf(piece, sizeof piece, "\x0A\x0A\x0A\x06<0x%02X>\x18\x06", (unsigned)byte);
+        memcpy(longer + size, piece, 12);
+        size += 12;
+    }
+    memcpy(longer + size, "\x12\x03\x98\x02\x01", 5); /* of its trainer: byte_fallback */
+    size += 5;
+    assert_ok(subwords_parse("with bytes", SUBWORDS_PIECES, longer, size, &subwords));
+    assert_ok(subword_encoder_new(subwords, &encoder));
+    assert_ok(subword_encoder_encode(encoder, text_span("the \xE2\x82\xAC cat"), &ids, &changed));
+    for (size_t i = 0; i < ids.count; ++i)
+        assert_int_not_equal(ids.id[i], SUBWORD_UNKNOWN);
+    assert_false(changed);
+    assert_ok(subword_encoder_encode(encoder, text_span("the \xE2\x82\xAC  cat"), &ids, &changed));
+    assert_true(changed);
+    token_ids_free(&ids);
+    subword_encoder_free(encoder);
+    subwords_free(subwords);
+    subwords_free(plain);
+    free(longer);
+    free(bytes);
+}
+
 /* ---- models that are made ---- */
 
 static void assert_round_trip(const Subwords *subwords, const char *line)
@@ -432,6 +469,7 @@ int main(void)
         cmocka_unit_test(golden_lines_have_their_ids),
         cmocka_unit_test(words_one_by_one_give_the_ids_of_the_line),
         cmocka_unit_test(lines_that_normalisation_changes_are_told),
+        SCRATCH(bytes_are_no_change),
         SCRATCH(pieces_are_made_of_lines),
         cmocka_unit_test(a_size_that_does_not_fit_says_which_would),
         SCRATCH(words_of_split_text_are_subwords),
