@@ -265,9 +265,10 @@ class OnItsOwn(Bleu):
                 ("ref -i base -tok 14a", USAGE, "--tokenize is one of 13a, none, char, zh, intl, spm, flores101, flores200, spBLEU-1K, not '14a'"),
                 ("ref -i base --tokenise intl", USAGE, "did you mean --tokenize?"), ("ref -i base --c", USAGE, "several options"),
                 ("ref -i base -w", USAGE, "--width needs a value"), ("ref -i base -pbs -par", USAGE, "exclude each other"),
-                ("ref -i base -cc 0", USAGE, "1 to 64"), ("-i base", USAGE, "needs a file of references"), ("ref -i", USAGE, "--input needs a file"),
+                ("ref -i base -cc 0 -m chrf", USAGE, "1 to 64"), ("-i base", USAGE, "needs a file of references"), ("ref -i", USAGE, "--input needs a file"),
                 ("ref -i base -nr 0", USAGE, "--num-refs is a whole number from 1"), ("ref -i base -qz", USAGE, "takes no value")):
             self.assertRefuses(arguments, code, text)
+        self.assertEqual(self.bleu("ref -i base -cc 0"), self.bleu("ref -i base"))  # what is not measured is not looked at
 
 
 if __name__ == "__main__":

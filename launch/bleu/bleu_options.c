@@ -488,13 +488,13 @@ static Status read_metrics(const Words *words, BleuArguments *out)
     bool has[METRIC_KINDS] = {false};
     Metric metric = {.ter = words->ter};
     TRY(read_bleu(out, words, &metric));
-    TRY(read_chrf(words, &metric));
     out->metrics_named = words->metrics > 0 ? words->metrics : 1;
     for (int m = 0; m < out->metrics_named; ++m) {
         int kind = METRIC_BLEU;
         if (words->metrics > 0) TRY(choose("--metrics", words->metric[m], names, METRIC_KINDS, &kind));
         if (has[kind]) continue;
         has[kind] = true;
+        if (kind == METRIC_CHRF) TRY(read_chrf(words, &metric));
         metric.kind = (MetricKind)kind;
         out->metric[out->metrics++] = metric;
     }
