@@ -462,8 +462,10 @@ static void test_weights_from_pytorch(void **state)
     char folder[4096], path[4200];
     test_scratch_make(folder);
     (void)snprintf(path, sizeof path, "%s/weights.safetensors", folder);
+    bool any = false; /* a set may be of texts alone */
     for (const GoldenCase *golden = NULL;
          (golden = golden_next("network_small", "params/built", golden)) != NULL;) {
+        any = true;
         Small small = small_open(golden);
         write_wrapped(golden, path);
         Network network;
@@ -478,6 +480,10 @@ static void test_weights_from_pytorch(void **state)
         network_step_close(&evaluate);
         network_close(&network);
         small_close(&small);
+    }
+    if (!any) {
+        test_scratch_remove(folder);
+        skip();
     }
     Network other;
     network_open(&other, (const char *const[]){"model.name=resnet8", NULL}, FLOAT32,
