@@ -303,18 +303,20 @@ static void test_temperature_pass(void **state)
     device_close(device);
 }
 
-/* The formula of weighted_ece.h, as it stands there. */
+/* The formula of weighted_ece.h, as it stands there. *nll: the mean over rows with a weight. */
 static double plain_weighted_ece(const Set *set, const float weights[], const uint8_t masked[], int64_t rows,
-                                 int64_t classes, double temperature, int bins)
+                                 int64_t classes, double temperature, int bins, double *nll)
 {
     double gap[CALIBRATION_MAX_BINS] = {0}, sum_of_gaps = 0;
     int64_t positions = 0;
+    *nll = 0;
     for (int64_t row = 0; row < rows; ++row) {
         double sum = 0;
         if (weights[row] == 0) continue;
         ++positions;
         for (int64_t v = 0; v < classes; ++v)
             if (!masked[v]) sum += exp((double)set->values[row * classes + v] / temperature);
+        *nll += log(sum) - (double)set->values[row * classes + set->labels[row]] / temperature;
         for (int64_t v = 0; v < classes; ++v) {
             const double p = masked[v] ? 0 : exp((double)set->values[row * classes + v] / temperature) / sum;
             int bin = 0;
@@ -325,6 +327,7 @@ static double plain_weighted_ece(const Set *set, const float weights[], const ui
     }
     for (int bin = 0; bin < bins; ++bin)
         sum_of_gaps += fabs(gap[bin]);
+    *nll /= (double)positions;
     return sum_of_gaps / (double)positions;
 }
 
@@ -347,7 +350,7 @@ static void test_weighted_ece(void **state)
     }
     for (int b = 0; b < 3; ++b) {
         const int bins = (int[]){1, 15, 20}[b];
-        double first[3] = {0}, value[3];
+        double first[3] = {0}, value[3], nll[3], mean;
         for (int64_t batch = 70; batch <= COUNT; batch += COUNT - 70) {
             const WeightedEceSetup setup = {.name = "made",
                                             .classes = CLASSES,
@@ -362,12 +365,23 @@ static void test_weighted_ece(void **state)
             assert_ok(device_allocate(device, (size_t)batch * sizeof(int32_t), "labels", &memory[1]));
             assert_ok(device_allocate(device, (size_t)batch * sizeof(float), "weights", &memory[2]));
             assert_ok(weighted_ece_open(device, &setup, &pass));
+            memset(nll, 0, sizeof nll);
+            int counted = 0;
             for (int64_t at = 0; at < COUNT; at += batch) {
                 LogitRows rows = {.logits = memory[0], .labels = memory[1], .weights = memory[2]};
                 assert_ok(upload_rows(device, &set, &(const Run){.weights = weights}, at,
                                       COUNT - at < batch ? COUNT - at : batch, &rows));
-                assert_ok(weighted_ece_add(pass, &rows));
+                static double of_row[3 * COUNT];
+                assert_ok(weighted_ece_add(pass, &rows, of_row));
+                for (int64_t row = 0; row < rows.rows; ++row) {
+                    if (weights[at + row] == 0) continue;
+                    ++counted;
+                    for (int t = 0; t < 3; ++t)
+                        nll[t] += of_row[t * rows.rows + row];
+                }
             }
+            for (int t = 0; t < 3; ++t)
+                nll[t] /= counted;
             assert_ok(weighted_ece_measure(pass, collective, value));
             if (batch == 70)
                 memcpy(first, value, sizeof first);
@@ -377,10 +391,13 @@ static void test_weighted_ece(void **state)
             for (int i = 0; i < 3; ++i)
                 device_free(device, memory[i]);
         }
-        for (int t = 0; t < 3; ++t)
+        for (int t = 0; t < 3; ++t) {
             assert_float_equal(
-                value[t], plain_weighted_ece(&set, weights, masked, COUNT, CLASSES, temperatures[t], bins),
+                value[t],
+                plain_weighted_ece(&set, weights, masked, COUNT, CLASSES, temperatures[t], bins, &mean),
                 1e-6);
+            assert_float_equal(nll[t], mean, 1e-6);
+        }
     }
     const WeightedEceSetup wrong = {
         .name = "made", .classes = CLASSES, .temperatures = 1, .bins = 500, .most_rows = 1};

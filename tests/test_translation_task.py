@@ -104,7 +104,7 @@ class TranslationTask(Suite):
             self.assertGreater(len(groups), 1)
             self.assertEqual(sum(group["samples"] for group in groups), want["samples"])
             for stage in ("before", "after_ece"):
-                for measure in ("error", "mean_confidence"):
+                for measure in ("error", "mean_confidence", "nll"):
                     mean = sum(group["samples"] * group[stage][measure] for group in groups) / want["samples"]
                     self.assertAlmostEqual(mean, want[stage][measure], places=6)
                 parts = sum(group["samples"] * group[stage]["ece"] for group in groups) / want["samples"]

@@ -33,28 +33,55 @@ static GroupMeasures measures_of(const int64_t *sums, int bins)
                            .ece = gaps / n};
 }
 
-Status groups_measure(World *world, Collective *collective, const double signed_confidence[],
-                      const uint8_t group[], int64_t count, int groups, int bins, GroupMeasures measures[])
+typedef struct {
+    int64_t *count;  /* [groups, bins, GROUP_SUMS] */
+    ExactSum *nll;   /* [groups] */
+    int64_t *beyond; /* [groups] samples whose nll is no number for such a sum, infinite for one */
+} Sums;
+
+static void add_sample(const GroupedSamples *samples, int64_t i, const double edge[], int bins, Sums *sums)
+{
+    const double confidence = fabs(samples->signed_confidence[i]), nll = samples->nll[i];
+    const int64_t group = samples->group[i];
+    int64_t *bin = sums->count + (group * bins + bins_find(edge, bins, confidence)) * GROUP_SUMS;
+    bin[SUM_COUNT] += 1;
+    bin[SUM_RIGHT] += samples->signed_confidence[i] > 0;
+    bin[SUM_CONFIDENCE_UNITS] += llrint(confidence * CONFIDENCE_UNIT);
+    if (fabs(nll) <= EXACT_SUM_LARGEST)
+        exact_sum_add(&sums->nll[group], nll);
+    else
+        sums->beyond[group] += 1;
+}
+
+static Status make_sums(int groups, int bins, Sums *sums)
+{
+    const size_t cells = (size_t)groups * (size_t)bins * GROUP_SUMS;
+    TRY(memory_new(&sums->count, cells, sizeof *sums->count, "sums of groups"));
+    TRY(memory_new(&sums->nll, (size_t)groups, sizeof *sums->nll, "sums of groups"));
+    return memory_new(&sums->beyond, (size_t)groups, sizeof *sums->beyond, "sums of groups");
+}
+
+Status groups_measure(World *world, Collective *collective, const GroupedSamples *samples, int groups,
+                      int bins, GroupMeasures measures[])
 {
     double edge[CALIBRATION_MAX_BINS + 1];
-    int64_t *sums;
-    const int64_t cells = (int64_t)groups * bins * GROUP_SUMS;
-    Status status = comm_agree(world, memory_new(&sums, (size_t)cells, sizeof *sums, "sums of groups"));
-    if (status != OK) {
-        free(sums);
-        return status;
-    }
+    Sums sums = {.count = NULL};
+    Status status;
+    TRY_ELSE(done, comm_agree(world, make_sums(groups, bins, &sums)));
     bins_edges(bins, edge);
-    for (int64_t i = 0; i < count; ++i) {
-        const double confidence = fabs(signed_confidence[i]);
-        int64_t *bin = sums + ((int64_t)group[i] * bins + bins_find(edge, bins, confidence)) * GROUP_SUMS;
-        bin[SUM_COUNT] += 1;
-        bin[SUM_RIGHT] += signed_confidence[i] > 0;
-        bin[SUM_CONFIDENCE_UNITS] += llrint(confidence * CONFIDENCE_UNIT);
+    for (int64_t i = 0; i < samples->count; ++i)
+        add_sample(samples, i, edge, bins, &sums);
+    TRY_ELSE(done, counts_reduce(collective, sums.count, (int64_t)groups * bins * GROUP_SUMS));
+    TRY_ELSE(done, counts_reduce(collective, sums.beyond, groups));
+    TRY_ELSE(done, exact_sum_reduce(collective, sums.nll, groups));
+    for (int g = 0; g < groups; ++g) {
+        measures[g] = measures_of(sums.count + (int64_t)g * bins * GROUP_SUMS, bins);
+        measures[g].nll =
+            sums.beyond[g] > 0 ? INFINITY : exact_sum_value(sums.nll[g]) / (double)measures[g].samples;
     }
-    status = counts_reduce(collective, sums, cells);
-    for (int g = 0; g < groups && status == OK; ++g)
-        measures[g] = measures_of(sums + (int64_t)g * bins * GROUP_SUMS, bins);
-    free(sums);
+done:
+    free(sums.count);
+    free(sums.nll);
+    free(sums.beyond);
     return status;
 }

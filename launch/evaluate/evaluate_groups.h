@@ -13,12 +13,20 @@ enum { GROUP_KINDS_MOST = 4 };
 
 typedef struct {
     int64_t samples;
-    double error, mean_confidence, ece; /* of the group alone; its bins are those of the whole set's ece */
+    /* Of the group alone; the bins of ece are those of the whole set's, and nll may be infinite. */
+    double error, mean_confidence, ece, nll;
 } GroupMeasures;
 
-/* signed_confidence [count]: of this rank's samples, negative where the prediction is wrong; group [count]: 0 .. groups - 1.
- * measures [groups]. All ranks get the same bits, however they share the samples. Collective. */
-CHECKED Status groups_measure(World *, Collective *, const double signed_confidence[], const uint8_t group[],
-                              int64_t count, int groups, int bins, GroupMeasures measures[]);
+/* This rank's samples, [count] each. */
+typedef struct {
+    int64_t count;
+    const double *signed_confidence; /* negative where the prediction is wrong */
+    const double *nll;
+    const uint8_t *group; /* 0 .. groups - 1 */
+} GroupedSamples;
+
+/* measures [groups]. All ranks get the same bits, however they share the samples. Collective. */
+CHECKED Status groups_measure(World *, Collective *, const GroupedSamples *, int groups, int bins,
+                              GroupMeasures measures[]);
 
 #endif

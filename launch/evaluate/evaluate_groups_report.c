@@ -18,6 +18,7 @@ static void add_group(cJSON *object, const EvaluationResult *result, int kind, i
         report_add_number(at, "error", measures->error, ok);
         report_add_number(at, "mean_confidence", measures->mean_confidence, ok);
         report_add_number(at, "ece", measures->ece, ok);
+        report_add_number(at, "nll", measures->nll, ok);
     }
 }
 
@@ -45,8 +46,8 @@ void report_groups_print(const EvaluationResult *result, FILE *file)
     enum { TITLE = 28 };
     for (int kind = 0; kind < result->group_kinds; ++kind) {
         const GroupKind *of = &result->group_kind[kind];
-        (void)fprintf(file, "\n%-*s  %10s  %10s  %10s  %10s", TITLE, of->name, "samples", "error %",
-                      "confidence", "ECE %");
+        (void)fprintf(file, "\n%-*s  %10s  %10s  %10s  %10s  %10s", TITLE, of->name, "samples", "error %",
+                      "NLL", "confidence", "ECE %");
         for (int stage = 1; stage < stages_of(result); ++stage)
             (void)fprintf(file, "  by %s T=%.4g", stage == EVALUATE_AFTER_ECE ? "ECE" : "NLL",
                           evaluation_temperature(result, stage));
@@ -56,6 +57,7 @@ void report_groups_print(const EvaluationResult *result, FILE *file)
             if (before->samples == 0) continue;
             (void)fprintf(file, "%-*s  %10lld", TITLE, of->group[g], (long long)before->samples);
             print_number(before->error, file);
+            (void)fprintf(file, "  %10.4f", before->nll);
             print_number(before->mean_confidence, file);
             for (int stage = 0; stage < stages_of(result); ++stage)
                 print_number(result->group[kind][stage][g].ece, file);

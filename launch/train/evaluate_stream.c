@@ -10,7 +10,8 @@
 typedef struct {
     CalibrationPass *pass[EVALUATE_STAGES]; /* NULL: the stage is one of the others */
     TemperaturePass *curve;                 /* NULL: not wanted */
-    WeightedEcePass *weighted;              /* at the temperatures of all stages */
+    WeightedEcePass *weighted;              /* at the temperatures of all stages, */
+    int temperatures;                       /* so many */
     int32_t *cluster;                       /* of the rows that count, in the order in which they come */
     size_t clusters, capacity;
     const TaskData *data;
@@ -18,6 +19,10 @@ typedef struct {
     int kinds;                        /* ways to part the rows */
     uint8_t *group[GROUP_KINDS_MOST]; /* of the same rows */
     size_t group_capacity[GROUP_KINDS_MOST];
+    double *nll[EVALUATE_STAGES]; /* of the same rows */
+    size_t nll_capacity[EVALUATE_STAGES];
+    double *batch_nll; /* [EVALUATE_STAGES, rows of a batch] */
+    size_t batch_capacity;
 } Stages;
 
 static Status make_room(Stages *stages, int64_t rows)
@@ -25,11 +30,14 @@ static Status make_room(Stages *stages, int64_t rows)
     const size_t needed = stages->clusters + (size_t)rows;
     for (int kind = 0; kind < stages->kinds; ++kind)
         TRY(memory_grow(&stages->group[kind], &stages->group_capacity[kind], needed, 1, "groups of tokens"));
+    for (int stage = 0; stage < EVALUATE_STAGES; ++stage)
+        TRY(memory_grow(&stages->nll[stage], &stages->nll_capacity[stage], needed, sizeof(double),
+                        "losses of tokens"));
     return memory_grow(&stages->cluster, &stages->capacity, needed, sizeof *stages->cluster,
                        "sentences of tokens");
 }
 
-/* The sample that each row with a weight belongs to, and its groups. Rows of a sample lie side by side. */
+/* The sample that each row with a weight belongs to, its groups and its losses. Rows of a sample lie side by side. */
 static Status note_rows(Stages *stages, const BatchPart *part, const BatchShape *shape)
 {
     const int field = batch_shape_find(shape, "sample");
@@ -42,6 +50,8 @@ static Status note_rows(Stages *stages, const BatchPart *part, const BatchShape 
         for (int kind = 0; kind < stages->kinds; ++kind)
             stages->group[kind][stages->clusters] =
                 (uint8_t)stages->data->task->group(stages->data, stages->split, kind, shape, part, row);
+        for (int stage = 0; stage < stages->temperatures; ++stage)
+            stages->nll[stage][stages->clusters] = stages->batch_nll[stage * shape->rows + row];
         stages->cluster[stages->clusters++] = (int32_t)sample[row / a_sample];
     }
     return OK;
@@ -53,7 +63,9 @@ static Status take_stages(void *taker, const LogitRows *rows, const BatchPart *p
     for (int stage = 0; stage < EVALUATE_STAGES; ++stage)
         if (stages->pass[stage] != NULL) TRY(calibration_pass_add(stages->pass[stage], rows));
     if (stages->curve != NULL) TRY(temperature_pass_add(stages->curve, rows));
-    TRY(weighted_ece_add(stages->weighted, rows));
+    TRY(memory_grow(&stages->batch_nll, &stages->batch_capacity, (size_t)shape->rows,
+                    EVALUATE_STAGES * sizeof(double), "losses of tokens"));
+    TRY(weighted_ece_add(stages->weighted, rows, stages->batch_nll));
     return note_rows(stages, part, shape);
 }
 
@@ -135,6 +147,7 @@ static Status open_weighted(Session *session, Split split, const EvaluateOptions
                               .most_rows = session_most_rows(session, split)};
     for (int stage = 0; stage < setup.temperatures; ++stage)
         setup.temperature[stage] = evaluation_temperature(result, stage);
+    stages->temperatures = setup.temperatures;
     return weighted_ece_open(session->device, &setup, &stages->weighted);
 }
 
@@ -167,10 +180,14 @@ static Status measure_stage(Session *session, const EvaluateOptions *options, co
     CalibrationPass *pass = stages->pass[stage];
     const CalibrationScores *scores = calibration_pass_scores(pass);
     TRY(calibration_pass_measure(pass, session->host_collective, &result->measured[stage]));
-    for (int kind = 0; kind < stages->kinds; ++kind)
-        TRY(groups_measure(session->world, session->host_collective, scores->signed_confidence,
-                           stages->group[kind], scores->count, result->group_kind[kind].groups, options->bins,
-                           result->group[kind][stage]));
+    for (int kind = 0; kind < stages->kinds; ++kind) {
+        const GroupedSamples samples = {.count = scores->count,
+                                        .signed_confidence = scores->signed_confidence,
+                                        .nll = stages->nll[stage],
+                                        .group = stages->group[kind]};
+        TRY(groups_measure(session->world, session->host_collective, &samples,
+                           result->group_kind[kind].groups, options->bins, result->group[kind][stage]));
+    }
     if (options->replicates > 0) {
         const BootstrapOptions bootstrap = {.replicates = options->replicates,
                                             .seed = options->seed,
@@ -259,6 +276,9 @@ done:
     weighted_ece_close(stages.weighted);
     for (int kind = 0; kind < stages.kinds; ++kind)
         free(stages.group[kind]);
+    for (int stage = 0; stage < EVALUATE_STAGES; ++stage)
+        free(stages.nll[stage]);
+    free(stages.batch_nll);
     free(stages.cluster);
     return status;
 }

@@ -103,9 +103,11 @@ static void add_distribution(const WeightedEcePass *pass, const double *e, doubl
     exact_sum_add(&gap[0], first - squares / sum / sum);
 }
 
-static void add_row(const WeightedEcePass *pass, const Logits *logits, int64_t row, Workspace *work)
+static void add_row(const WeightedEcePass *pass, const Logits *logits, int64_t row, Workspace *work,
+                    double nll[])
 {
     double *x = work->row, *e = x + pass->padded, weighted;
+    const int64_t label = logits_label(logits, row);
     row_load(logits, row, x, pass->padded);
     for (int64_t k = 0; pass->setup.masked != NULL && k < pass->setup.classes; ++k)
         if (pass->setup.masked[k]) x[k] = -INFINITY;
@@ -115,12 +117,13 @@ static void add_row(const WeightedEcePass *pass, const Logits *logits, int64_t r
     for (int t = 0; t < pass->setup.temperatures; ++t) {
         const double sum =
             row_exponentials(x, maximum, pass->setup.temperature[t], pass->padded, e, &weighted);
-        add_distribution(pass, e, sum, logits_label(logits, row),
-                         work->gap + (size_t)t * (size_t)pass->setup.bins);
+        add_distribution(pass, e, sum, label, work->gap + (size_t)t * (size_t)pass->setup.bins);
+        if (nll != NULL)
+            nll[t * logits->count + row] = log(sum) + (maximum - x[label]) / pass->setup.temperature[t];
     }
 }
 
-Status weighted_ece_add(WeightedEcePass *pass, const LogitRows *rows)
+Status weighted_ece_add(WeightedEcePass *pass, const LogitRows *rows, double nll[])
 {
     Logits logits;
     const float *weights;
@@ -128,7 +131,7 @@ Status weighted_ece_add(WeightedEcePass *pass, const LogitRows *rows)
 #pragma omp parallel for schedule(static) num_threads(pass->team)
     for (int64_t row = 0; row < logits.count; ++row)
         if (weights == NULL || weights[row] != 0)
-            add_row(pass, &logits, row, &pass->work[omp_get_thread_num()]);
+            add_row(pass, &logits, row, &pass->work[omp_get_thread_num()], nll);
     return OK;
 }
 

@@ -30,8 +30,9 @@ typedef struct {
 typedef struct WeightedEcePass WeightedEcePass;
 CHECKED Status weighted_ece_open(Device *, const WeightedEceSetup *, WeightedEcePass **);
 void weighted_ece_close(WeightedEcePass *); /* NULL is allowed */
-/* Waits for the rows. An error of a row is as logit_rows_check has it. Not collective. */
-CHECKED Status weighted_ece_add(WeightedEcePass *, const LogitRows *);
+/* Waits for the rows. An error of a row is as logit_rows_check has it. nll [temperatures, rows]: of each row with a weight, infinite
+ * where its label is masked; NULL: not wanted. Not collective. */
+CHECKED Status weighted_ece_add(WeightedEcePass *, const LogitRows *, double nll[]);
 /* value[temperatures]. Collective, once after all rows were added. An error if no rank has a row. */
 CHECKED Status weighted_ece_measure(WeightedEcePass *, Collective *, double value[]);
 
