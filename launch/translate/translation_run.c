@@ -109,7 +109,9 @@ static Status load(TranslationRun *run, const char *which, Store *store, char ch
     const char *its = safetensors_metadata(file, "checksum");
     (void)snprintf(checksum, 64, "%s", its != NULL ? its : "");
     safetensors_close(file);
-    if (status != OK) return status_context(status, "%s", path);
+    if (status != OK)
+        return status_context(status, "%s, with %s/%s", path, run->folder.path,
+                              subwords_file_name(subwords_kind(run->subwords)));
     return checkpoint_load_weights(store, path, "", NULL);
 }
 
