@@ -98,8 +98,8 @@ static Status read_choice(const char *option, const char *text, const char *cons
         *choice = i;
         return OK;
     }
-    return fail(STATUS_USAGE, "--%s takes %s, %s%s%s, not %s", option, words[0], words[1],
-                count > 2 ? " or " : "", count > 2 ? words[2] : "", text);
+    return fail(STATUS_USAGE, "--%s takes %s%s%s%s%s, not %s", option, words[0], count > 2 ? ", " : " or ",
+                words[1], count > 2 ? " or " : "", count > 2 ? words[2] : "", text);
 }
 
 static Status read_temperature(const char *text, double *temperature, bool *calibrated)
