@@ -46,7 +46,7 @@ Status run(const Call *call)
         a.judged = layout.mine;
     else
         a.gradient = gradient;
-    const unsigned int blocks = blocks_for(a.samples, 1), threads = threads_for(a.classes);
+    const unsigned int blocks = blocks_for(a.samples, 1), threads = row_threads(a.classes);
     TRY(launch("loss_head", rows_kernel<float>, blocks, threads, 0, stream, a, head));
     if (!penalty) return OK;
     TRY(add_penalty(call, head, layout, a.samples, a.sums));

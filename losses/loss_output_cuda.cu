@@ -199,7 +199,7 @@ Status take_chunk(const Call *call, const Parts &parts, const void *matrix, Argu
     if (a.own != nullptr) a.own += first;
     if (a.pairs != nullptr) a.pairs += first;
     a.gradient = with_gradient ? static_cast<T *>(parts.d_logits) : nullptr;
-    TRY(launch("loss_output", rows_kernel<T>, blocks_for(rows, 1), threads_for(a.classes), 0, stream, a,
+    TRY(launch("loss_output", rows_kernel<T>, blocks_for(rows, 1), row_threads(a.classes), 0, stream, a,
                output_of(call).head));
     if (!with_gradient) return OK;
     if (call->wanted[OUTPUT_D_MATRIX])

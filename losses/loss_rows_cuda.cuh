@@ -6,7 +6,7 @@
 #ifndef PLUMB_LOSSES_LOSS_ROWS_CUDA_CUH
 #define PLUMB_LOSSES_LOSS_ROWS_CUDA_CUH
 
-#include "engine/device/cuda_kernel.cuh"
+#include "engine/ops/op_cuda.cuh"
 
 extern "C" {
 #include "engine/device/collective.h"
@@ -379,7 +379,7 @@ void with_penalty(Arguments<T> *a, const Call *call, const Layout &layout, int64
     a->scale = layout.scale;
 }
 
-unsigned int threads_for(int64_t classes) { return classes <= FEW_CLASSES ? WARP : MANY_THREADS; }
+unsigned int row_threads(int64_t classes) { return classes <= FEW_CLASSES ? WARP : MANY_THREADS; }
 
 } // namespace
 

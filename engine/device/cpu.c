@@ -136,7 +136,7 @@ static Status synchronize_cpu(Device *device)
 #define VECTOR_BYTES 16
 #endif
 typedef float Vector __attribute__((vector_size(VECTOR_BYTES)));
-enum { CHAINS = 10, LANES = VECTOR_BYTES / 4 };
+enum { CHAINS = 10, FLOAT_LANES = VECTOR_BYTES / 4 };
 
 /* Independent chains of multiply-adds: enough of them to fill the pipelines. Returns something that depends
  * on all, so that the compiler cannot drop them. */
@@ -161,7 +161,7 @@ static Status measure_peaks_cpu(Device *device, DevicePeaks *peaks)
 {
     enum { COPY_BYTES = 128 << 20, REPEATS = 3 };
     static const int64_t rounds = 2000000;
-    static const double flops_a_round = 2.0 * CHAINS * LANES;
+    static const double flops_a_round = 2.0 * CHAINS * FLOAT_LANES;
     const int threads = device->threads;
     char *from, *to;
     volatile float sink = 0;

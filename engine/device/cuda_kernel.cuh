@@ -26,7 +26,7 @@
 #include <type_traits>
 
 extern "C" {
-#include "engine/graph/op.h"
+#include "engine/device/device.h"
 }
 
 enum { WARP = 32 };
@@ -93,15 +93,6 @@ template <> __device__ inline Bfloat16 from_float<Bfloat16>(float value)
 template <typename T, int N> struct alignas(sizeof(T) * N) Pack {
     T element[N];
 };
-
-/* Do N neighbouring elements make a Pack everywhere in the tensor? */
-static inline bool fits_pack(const Tensor &tensor, int64_t n)
-{
-    const uint64_t bytes = static_cast<uint64_t>(n) * dtype_size(tensor.shape.type);
-    return shape_columns(tensor.shape) % n == 0 &&
-           (tensor.stride % n == 0 || shape_rows(tensor.shape) <= 1) &&
-           reinterpret_cast<uintptr_t>(tensor.data) % bytes == 0;
-}
 
 /* This thread's place in the grid, and the number of threads of it: for loops with the grid as stride. */
 __device__ static inline int64_t grid_thread()

@@ -2,7 +2,7 @@
 #ifndef PLUMB_ENGINE_OPS_ATTENTION_CUDA_CUH
 #define PLUMB_ENGINE_OPS_ATTENTION_CUDA_CUH
 
-#include "engine/device/cuda_kernel.cuh"
+#include "engine/ops/op_cuda.cuh"
 
 extern "C" {
 #include "engine/ops/attention.h"

@@ -1,7 +1,7 @@
 /* augment on CUDA: one kernel gathers, crops, flips and normalises; a thread takes a pixel. The values of the
  * 256 bytes are worked out once a block, in double as on the CPU, so the pixels are the same. A few bytes a
  * pixel: its time does not show beside the network's. */
-#include "engine/device/cuda_kernel.cuh"
+#include "engine/ops/op_cuda.cuh"
 
 extern "C" {
 #include "engine/ops/augment.h"

@@ -7,7 +7,7 @@
 #ifndef PLUMB_ENGINE_OPS_COLUMNS_CUDA_CUH
 #define PLUMB_ENGINE_OPS_COLUMNS_CUDA_CUH
 
-#include "engine/device/cuda_kernel.cuh"
+#include "engine/ops/op_cuda.cuh"
 
 constexpr int COLUMNS_A_THREAD = 8, COLUMN_THREADS = 512, COLUMN_TILE = 64 /* columns a block, at most */;
 

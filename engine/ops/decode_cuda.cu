@@ -1,7 +1,7 @@
 /* A block takes a row of logits, which stays in the second-level cache. The count-th greatest logit is found digit by digit of
  * its bits, from the most significant on, by counting; then what is greater is gathered, and of what is equal the lowest
  * tokens. Nothing depends on the order of atomic operations: they count, and the few that are gathered are then sorted. */
-#include "engine/device/cuda_kernel.cuh"
+#include "engine/ops/op_cuda.cuh"
 
 extern "C" {
 #include "engine/ops/decode.h"

@@ -1,5 +1,5 @@
 /* dot on CUDA: each block sums a piece of fixed length in double, then one block the pieces. */
-#include "engine/device/cuda_kernel.cuh"
+#include "engine/ops/op_cuda.cuh"
 
 extern "C" {
 #include "engine/ops/dot.h"

@@ -1,6 +1,6 @@
 /* dropout on CUDA: a thread takes the four elements whose random words are one block of Philox, the same
  * words that the CPU uses. */
-#include "engine/device/cuda_kernel.cuh"
+#include "engine/ops/op_cuda.cuh"
 
 extern "C" {
 #include "engine/ops/dropout.h"

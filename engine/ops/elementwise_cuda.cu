@@ -1,6 +1,6 @@
 /* ReLU, addition and cast on CUDA: one pass over memory, rows with or without gaps, 16 bytes a thread at a
  * time where everything is aligned to them. */
-#include "engine/device/cuda_kernel.cuh"
+#include "engine/ops/op_cuda.cuh"
 
 extern "C" {
 #include "engine/ops/elementwise.h"

@@ -1,6 +1,6 @@
 /* An index outside the table gives NaN, which the loss carries on and the trainer reports: a GPU cannot refuse it, and
  * another row would be a silent mistake. */
-#include "engine/device/cuda_kernel.cuh"
+#include "engine/ops/op_cuda.cuh"
 
 extern "C" {
 #include "engine/ops/embedding.h"

@@ -1,7 +1,7 @@
 /* Pooling on CUDA: a thread takes one pixel and up to 16 bytes of its channels. Backward gathers the windows
  * that cover a pixel, always in the same order. Each element is read about once from memory and the window's
  * overlap from cache: bound by memory. */
-#include "engine/device/cuda_kernel.cuh"
+#include "engine/ops/op_cuda.cuh"
 
 extern "C" {
 #include "engine/ops/pool.h"

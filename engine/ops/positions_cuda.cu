@@ -1,5 +1,5 @@
 /* positions on CUDA. A position that there cannot be gives NaN, as an id that no table has does. */
-#include "engine/device/cuda_kernel.cuh"
+#include "engine/ops/op_cuda.cuh"
 
 extern "C" {
 #include "engine/base/memory.h"

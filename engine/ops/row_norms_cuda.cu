@@ -1,5 +1,5 @@
 /* row_norms on CUDA: a warp takes a row. */
-#include "engine/device/cuda_kernel.cuh"
+#include "engine/ops/op_cuda.cuh"
 
 extern "C" {
 #include "engine/ops/row_norms.h"

@@ -1,6 +1,6 @@
 /* Vectors are sorted by row, stably, by counting sort of digits: blocks count the digits of their share, one block
  * finds where each share's begin, blocks move them. Then a block takes a row. */
-#include "engine/device/cuda_kernel.cuh"
+#include "engine/ops/op_cuda.cuh"
 
 extern "C" {
 #include "engine/ops/row_sums.h"

@@ -1,5 +1,5 @@
 /* concat, slice and flatten on CUDA: bytes are moved in the widest pieces that everything is aligned to. */
-#include "engine/device/cuda_kernel.cuh"
+#include "engine/ops/op_cuda.cuh"
 
 extern "C" {
 #include "engine/ops/shape_ops.h"

@@ -1,5 +1,5 @@
 /* softmax and log_softmax on CUDA: a warp takes a row, which stays in the cache. */
-#include "engine/device/cuda_kernel.cuh"
+#include "engine/ops/op_cuda.cuh"
 
 extern "C" {
 #include "engine/ops/softmax.h"

@@ -1,7 +1,7 @@
 /* tree_lstm on CUDA: a launch a level, two in backward (tree_lstm.h says why). Blocks read from device memory where their level
  * begins and ends, and those that find nothing to do end. Cells, gates and their gradients are dense: [node][unit] and
  * [node][gate][unit]. */
-#include "engine/device/cuda_kernel.cuh"
+#include "engine/ops/op_cuda.cuh"
 
 extern "C" {
 #include "engine/ops/tree_lstm.h"

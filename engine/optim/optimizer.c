@@ -21,7 +21,8 @@ static const unsigned int states_of_kind[STEP_KINDS] = {
 typedef struct {
     const char *name;
     StepKind (*kind)(const OptimizerOptions *);
-    bool divides; /* by a root plus epsilon, which keeps the gaps between tensors at zero instead of 0 / 0 */
+    /* What takes an epsilon divides by a root plus epsilon, which keeps the gaps between tensors at zero instead of 0 / 0. */
+    unsigned takes;
 } Rule;
 
 static StepKind sgd_kind(const OptimizerOptions *options)
@@ -43,9 +44,9 @@ static StepKind adagrad_kind(const OptimizerOptions *options)
 }
 
 static const Rule rules[] = {
-    {"sgd", sgd_kind, false},
-    {"adam", adam_kind, true},
-    {"adagrad", adagrad_kind, true},
+    {"sgd", sgd_kind, OPTIMIZER_TAKES_MOMENTUM},
+    {"adam", adam_kind, OPTIMIZER_TAKES_BETAS | OPTIMIZER_TAKES_EPSILON | OPTIMIZER_STEPS_ALL_ROWS},
+    {"adagrad", adagrad_kind, OPTIMIZER_TAKES_EPSILON},
 };
 
 static OptimizerKernel *const kernels[DEVICE_KINDS] = {
@@ -66,12 +67,23 @@ struct Optimizer {
     Segment *device_segments;
 };
 
+static const Rule *named_rule(const char *name)
+{
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; ++i)
+        if (name != NULL && strcmp(name, rules[i].name) == 0) return &rules[i];
+    return NULL;
+}
+
+unsigned optimizer_takes(const char *name)
+{
+    const Rule *rule = named_rule(name);
+    return rule != NULL ? rule->takes : 0;
+}
+
 static Status find_rule(const char *name, const Rule **rule)
 {
-    for (size_t i = 0; i < sizeof rules / sizeof *rules; ++i) {
-        *rule = &rules[i];
-        if (name != NULL && strcmp(name, rules[i].name) == 0) return OK;
-    }
+    *rule = named_rule(name);
+    if (*rule != NULL) return OK;
     return fail(STATUS_INPUT, "there is no optimizer \"%s\"; there are sgd, adam and adagrad",
                 name != NULL ? name : "");
 }
@@ -89,7 +101,7 @@ static Status check_options(const Rule *rule, const OptimizerOptions *options)
         return fail(STATUS_INPUT,
                     "optimizer: weight_decay %g, epsilon %g and clip_norm %g must not be negative",
                     options->weight_decay, options->epsilon, options->clip_norm);
-    if (rule->divides && options->epsilon == 0)
+    if ((rule->takes & OPTIMIZER_TAKES_EPSILON) != 0 && options->epsilon == 0)
         return fail(STATUS_INPUT, "optimizer %s needs an epsilon above 0", rule->name);
     return OK;
 }

@@ -37,6 +37,16 @@ typedef struct {
     int group_count;
 } OptimizerOptions;
 
+/* Which settings the rule of this name takes, and whether it can step a table by rows: a set of the constants. Empty for a
+ * name that is not in the list. */
+enum {
+    OPTIMIZER_TAKES_MOMENTUM = 1, /* and nesterov; with momentum a table cannot be trained by rows */
+    OPTIMIZER_TAKES_BETAS = 2,
+    OPTIMIZER_TAKES_EPSILON = 4,
+    OPTIMIZER_STEPS_ALL_ROWS = 8 /* also those that a batch does not use */
+};
+unsigned optimizer_takes(const char *name);
+
 /* Says in the graph which parameters are frozen or trained by rows. Before graph_differentiate, of every graph that is.
  * STATUS_INPUT for a pattern that fits no parameter of the graph; it names the nearest parameter; and for one trained
  * by rows that the network has frozen. *which, if not NULL,

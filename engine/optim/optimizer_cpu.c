@@ -22,15 +22,15 @@ typedef void BlockStep(const StepRule *, const OptimizerScalars *, const Block *
 /* Sixteen sums side by side, in an order that is written down rather than left to the compiler. */
 static double sum_of_squares(const float *gradient, int64_t count)
 {
-    enum { LANES = 16 };
-    double sum[LANES] = {0};
+    enum { PARTIAL_SUMS = 16 };
+    double sum[PARTIAL_SUMS] = {0};
     int64_t i = 0;
-    for (; i + LANES <= count; i += LANES)
-        for (int lane = 0; lane < LANES; ++lane)
+    for (; i + PARTIAL_SUMS <= count; i += PARTIAL_SUMS)
+        for (int lane = 0; lane < PARTIAL_SUMS; ++lane)
             sum[lane] += (double)gradient[i + lane] * (double)gradient[i + lane];
     for (int lane = 0; i < count; ++i, ++lane)
         sum[lane] += (double)gradient[i] * (double)gradient[i];
-    for (int half = LANES / 2; half > 0; half /= 2)
+    for (int half = PARTIAL_SUMS / 2; half > 0; half /= 2)
         for (int lane = 0; lane < half; ++lane)
             sum[lane] += sum[lane + half];
     return sum[0];

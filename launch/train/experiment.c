@@ -40,25 +40,25 @@ static PlanOptions read_plan(const Config *config)
     return options;
 }
 
-/* Is there a parameter that steps by this rule, or may there be one? */
-static bool uses_rule(const OptimizerOptions *options, const char *name)
+/* What the rules take by which any parameter steps. */
+static unsigned all_take(const OptimizerOptions *options)
 {
-    bool uses = strcmp(options->name, name) == 0;
+    unsigned takes = optimizer_takes(options->name);
     for (int g = 0; g < options->group_count; ++g)
-        uses = uses || (options->groups[g].name != NULL && strcmp(options->groups[g].name, name) == 0);
-    return uses;
+        if (options->groups[g].name != NULL) takes |= optimizer_takes(options->groups[g].name);
+    return takes;
 }
 
 static Status check_sparse(const Config *row, const OptimizerGroup *group, const OptimizerOptions *options,
                            int64_t micro_batches)
 {
     const char *rule = group->name != NULL ? group->name : options->name;
-    const bool momentum = group->name == NULL && strcmp(rule, "sgd") == 0 && options->momentum != 0;
-    if (strcmp(rule, "adam") == 0 || momentum)
+    const bool momentum = group->name == NULL && options->momentum != 0;
+    if (momentum || (optimizer_takes(rule) & OPTIMIZER_STEPS_ALL_ROWS) != 0)
         return config_error(
             row, "sparse",
             "%s steps also the rows that a batch does not use; give the group the rule sgd or adagrad",
-            momentum ? "momentum" : "adam");
+            momentum ? "momentum" : rule);
     if (group->weight_decay != 0)
         return config_error(row, "sparse",
                             "weight decay steps also the rows that a batch does not use; give the group "
@@ -111,7 +111,7 @@ static Status read_optimizer(const Config *config, Experiment *experiment)
     OptimizerOptions options = {.name = config_text(config, "optimizer.name"),
                                 .weight_decay = config_real(config, "optimizer.weight_decay"),
                                 .clip_norm = config_real(config, "optimizer.clip_norm")};
-    if (strcmp(options.name, "sgd") == 0) {
+    if ((optimizer_takes(options.name) & OPTIMIZER_TAKES_MOMENTUM) != 0) {
         options.momentum = config_real(config, "optimizer.momentum");
         options.nesterov = config_flag(config, "optimizer.nesterov");
         if (options.nesterov && options.momentum == 0)
@@ -119,9 +119,9 @@ static Status read_optimizer(const Config *config, Experiment *experiment)
                                 "needs momentum: set optimizer.momentum above 0");
     }
     TRY(read_groups(config, &options, &experiment->groups));
-    const bool adam = uses_rule(&options, "adam");
-    if (adam || uses_rule(&options, "adagrad")) options.epsilon = config_real(config, "optimizer.epsilon");
-    if (adam) {
+    const unsigned takes = all_take(&options);
+    if ((takes & OPTIMIZER_TAKES_EPSILON) != 0) options.epsilon = config_real(config, "optimizer.epsilon");
+    if ((takes & OPTIMIZER_TAKES_BETAS) != 0) {
         options.beta1 = config_real(config, "optimizer.beta1");
         options.beta2 = config_real(config, "optimizer.beta2");
     }

@@ -251,7 +251,7 @@ static Status prepare_rows(Groups *groups)
     const BootstrapSet *set = groups->set;
     const Logits *logits = set->logits;
     const int64_t padded = row_padded(logits->classes);
-    const int team = threads_for(set->threads, logits->count / 64 + 1);
+    const int team = team_size(set->threads, logits->count / 64 + 1);
     double *rows;
     TRY(memory_new(&groups->maximum, (size_t)logits->count, sizeof(double), "maxima of rows"));
     TRY(memory_new(&groups->scale, (size_t)logits->count, sizeof(double), "sums of rows"));
@@ -302,7 +302,7 @@ static Status fill_tile(Collective *collective, Groups *groups, int64_t first, i
     const int64_t cells = GROUPS * set->bins * groups->tile_classes;
     memset(groups->cell, 0, (size_t)cells * sizeof *groups->cell);
     /* Each thread has classes of its own, so no two write to one sum. */
-    const int64_t parts = threads_for(set->threads, classes), each = (classes + parts - 1) / parts;
+    const int64_t parts = team_size(set->threads, classes), each = (classes + parts - 1) / parts;
 #pragma omp parallel for schedule(static) num_threads((int)parts)
     for (int64_t part = 0; part < parts; ++part) {
         const int64_t begin = part * each, end = begin + each < classes ? begin + each : classes;
@@ -388,7 +388,7 @@ static Status run_groups(Collective *collective, Groups *groups, Workspace *work
 Status bootstrap_by_groups(Collective *collective, const BootstrapSet *set, double *values)
 {
     const int64_t blocks = (set->options->replicates + REPLICATES - 1) / REPLICATES;
-    const int team = threads_for(set->threads, (blocks + collective->size - 1) / collective->size);
+    const int team = team_size(set->threads, (blocks + collective->size - 1) / collective->size);
     Groups groups;
     Workspace *work = NULL;
     Status status;

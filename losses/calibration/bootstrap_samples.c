@@ -77,7 +77,7 @@ static Status fill_gaps(const BootstrapSet *set, Samples *samples)
 {
     const Logits *logits = set->logits;
     const int64_t padded = row_padded(logits->classes), classes = samples->classes;
-    const int team = threads_for(set->threads, logits->count);
+    const int team = team_size(set->threads, logits->count);
     double *workspace;
     TRY(memory_new(&workspace, (size_t)team * 2 * (size_t)padded, sizeof *workspace, "rows of logits"));
 #pragma omp parallel for schedule(static) num_threads(team)
@@ -262,7 +262,7 @@ static Status run_replicates(Collective *collective, const Samples *samples, dou
 {
     const BootstrapSet *set = samples->set;
     const int64_t blocks = (set->options->replicates + REPLICATES - 1) / REPLICATES;
-    const int team = threads_for(set->threads, (blocks + collective->size - 1) / collective->size);
+    const int team = team_size(set->threads, (blocks + collective->size - 1) / collective->size);
     Workspace *work;
     Status status = OK;
     TRY(memory_new(&work, (size_t)team, sizeof *work, "bootstrap"));

@@ -59,7 +59,7 @@ static Status open_cpu(CalibrationPass *pass)
     Workspace *workspace;
     TRY(memory_new(&workspace, 1, sizeof *workspace, "calibration"));
     pass->state = workspace;
-    pass->threads = threads_for(pass->threads, blocks_of(pass, pass->most_rows));
+    pass->threads = team_size(pass->threads, blocks_of(pass, pass->most_rows));
     const size_t threads = (size_t)pass->threads, padded = (size_t)pass->padded;
     TRY(memory_new(&workspace->rows, threads * 2 * padded, sizeof *workspace->rows, "rows of logits"));
     TRY(memory_new(&workspace->unflushed, threads, sizeof *workspace->unflushed, "sums by class"));
@@ -208,7 +208,7 @@ static Status add_part(CalibrationPass *pass, const Part *part)
     const Workspace *workspace = pass->state;
     const int64_t rows = part->logits->count, block_size = block_rows(pass), blocks = blocks_of(pass, rows);
     int64_t bad_row = INT64_MAX;
-#pragma omp parallel num_threads(threads_for(pass->threads, blocks))
+#pragma omp parallel num_threads(team_size(pass->threads, blocks))
     {
         const int64_t thread = omp_get_thread_num();
         Worker worker = {.logits = workspace->rows + thread * 2 * pass->padded,
@@ -298,7 +298,7 @@ Status calibration_row_scores(const Logits *logits, double temperature, int thre
                               double *entropy)
 {
     const int64_t padded = row_padded(logits->classes);
-    const int team = threads_for(threads, logits->count / BLOCK + 1);
+    const int team = team_size(threads, logits->count / BLOCK + 1);
     double *workspace;
     TRY(memory_new(&workspace, (size_t)team * 2 * (size_t)padded, sizeof *workspace, "rows of logits"));
 #pragma omp parallel for schedule(static) num_threads(team)

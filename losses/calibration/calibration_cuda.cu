@@ -2,7 +2,7 @@
  * are sums of integers (softmax_row.h, exact_sum.h), so neither the group's size nor the order of atomic operations
  * matters: compiled without contraction, all has the CPU's bits. The exponentials are computed twice, for the row's sum
  * and for its probabilities: that is cheaper than to keep them. */
-#include "engine/device/cuda_kernel.cuh"
+#include "engine/ops/op_cuda.cuh"
 
 extern "C" {
 #include "losses/calibration/calibration_pass.h"

@@ -291,7 +291,7 @@ Status calibrator_fit(const CalibratorSettings *settings, const Logits *set, int
                       Calibrator *calibrator)
 {
     const int64_t classes = set->classes, padded = row_padded(classes);
-    const int team = threads_for(threads, set->count);
+    const int team = team_size(threads, set->count);
     double *x = NULL, *workspace = NULL;
     Status status;
     TRY(calibrator_new(settings, classes, calibrator));
@@ -338,7 +338,7 @@ Status calibrator_apply(const Calibrator *calibrator, const Logits *set, int thr
             "the calibrator (%s) was fitted on logits, but %s has probabilities, whose logarithms are not "
             "the same to it",
             kind->name, set->name);
-    const int team = threads_for(threads, set->count);
+    const int team = team_size(threads, set->count);
     const RowKind rows = rows_for(calibrator);
     double *workspace;
     TRY(memory_new(&workspace, (size_t)team * 2 * (size_t)padded, sizeof *workspace, "rows"));
@@ -363,7 +363,7 @@ Status logits_probabilities(const Logits *set, double temperature, int threads, 
         .settings = {.method = CALIBRATOR_TEMPERATURE}, .classes = set->classes, .weight = &weight};
     if (temperature != 1) return calibrator_apply(&scaling, set, threads, probability);
     const int64_t padded = row_padded(set->classes);
-    const int team = threads_for(threads, set->count);
+    const int team = team_size(threads, set->count);
     double *workspace;
     TRY(memory_new(&workspace, (size_t)team * 2 * (size_t)padded, sizeof *workspace, "rows"));
 #pragma omp parallel for schedule(static) num_threads(team)

@@ -77,7 +77,7 @@ static double fit_value(const void *data, const double *at, double *gradient, do
     const int64_t work =
         count * parameters / WORK_OF_THREAD + 1; /* threads cost more than they bring to less */
 #pragma omp parallel for schedule(dynamic)                                                                   \
-    num_threads(threads_for(fit->rows->threads, work < BLOCKS ? work : BLOCKS))
+    num_threads(team_size(fit->rows->threads, work < BLOCKS ? work : BLOCKS))
     for (int64_t block = 0; block < BLOCKS; ++block) {
         const int64_t begin = block * share < count ? block * share : count;
         const int64_t end = begin + share < count ? begin + share : count;
@@ -214,7 +214,7 @@ static void hessian_vector_row(const Fit *fit, int64_t i, double *restrict ww, d
 static void hessian_vector(const Fit *fit, double *hessian)
 {
     const int64_t classes = fit->rows->classes, parameters = fit->parameters;
-#pragma omp parallel for schedule(dynamic) num_threads(threads_for(fit->rows->threads, classes))
+#pragma omp parallel for schedule(dynamic) num_threads(team_size(fit->rows->threads, classes))
     for (int64_t i = 0; i < classes; ++i) {
         double *bias_row = hessian + (classes + i) * parameters;
         hessian_vector_row(fit, i, hessian + i * parameters, bias_row, bias_row + classes);
@@ -320,7 +320,7 @@ static void hessian_matrix(const Fit *fit, double *hessian)
 {
     const int64_t classes = fit->rows->classes, parameters = fit->parameters, biases = classes * classes;
     const int64_t side = classes + 1;
-#pragma omp parallel for schedule(dynamic) num_threads(threads_for(fit->rows->threads, classes))
+#pragma omp parallel for schedule(dynamic) num_threads(team_size(fit->rows->threads, classes))
     for (int64_t i = 0; i < classes; ++i)
         for (int64_t j = 0; j <= i; ++j) {
             double *outer = fit->outer + i * side * side;

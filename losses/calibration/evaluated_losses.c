@@ -90,7 +90,7 @@ static void load_row(const Logits *logits, int64_t n, double row[])
  */
 static Status measure(const Logits *logits, int threads, Sums *sums, double signed_confidence[])
 {
-    const int team = threads_for(threads, logits->count);
+    const int team = team_size(threads, logits->count);
     enum { DOUBLES_LANES = 8 }; /* so that no two threads share a cache line */
     const size_t padded = ((size_t)logits->classes + DOUBLES_LANES - 1) / DOUBLES_LANES * DOUBLES_LANES;
     double *rows;

@@ -31,7 +31,7 @@ static Status median_distance(const ProbabilitySet *set, int threads, double *me
     const int64_t count = set->count, pairs = count * (count - 1) / 2;
     double *all;
     TRY(memory_new(&all, (size_t)pairs, sizeof *all, "distances of samples"));
-#pragma omp parallel for schedule(dynamic) num_threads(threads_for(threads, count))
+#pragma omp parallel for schedule(dynamic) num_threads(team_size(threads, count))
     for (int64_t i = 1; i < count; ++i)
         for (int64_t j = 0; j < i; ++j)
             all[i * (i - 1) / 2 + j] =
@@ -57,7 +57,7 @@ static double kernel_term(const ProbabilitySet *set, const KernelError *error, i
 static void kernel_terms(const ProbabilitySet *set, const KernelError *error, int threads, double *terms)
 {
     const int64_t count = set->count;
-#pragma omp parallel for schedule(dynamic) num_threads(threads_for(threads, count))
+#pragma omp parallel for schedule(dynamic) num_threads(team_size(threads, count))
     for (int64_t i = 0; i < count; ++i)
         for (int64_t j = 0; j <= i; ++j)
             terms[i * count + j] = terms[j * count + i] = kernel_term(set, error, i, j);
@@ -136,7 +136,7 @@ static Status asymptotic_test(const double *terms, const KernelOptions *options,
                               KernelError *error)
 {
     const int64_t count = error->samples;
-    const int team = threads_for(threads, options->resamples);
+    const int team = team_size(threads, options->resamples);
     double *rows = NULL;
     int32_t *tally = NULL;
     int64_t extreme = 0;

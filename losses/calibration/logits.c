@@ -125,7 +125,7 @@ Status logits_check(const Logits *logits, int threads)
     const int64_t blocks = (logits->count + BLOCK - 1) / BLOCK, classes = logits->classes;
     const size_t row_bytes = logits->values ? (size_t)classes * dtype_size(logits->type) : 0;
     const char *values = logits->values;
-    const int team = threads_for(threads, blocks);
+    const int team = team_size(threads, blocks);
     (void)team; /* for compilers without OpenMP */
     int64_t bad_logit = INT64_MAX, bad_label = INT64_MAX;
 #pragma omp parallel for schedule(static) num_threads(team) reduction(min : bad_logit, bad_label)
@@ -158,7 +158,7 @@ Status logits_check(const Logits *logits, int threads)
 Status logit_rows_check(const char *name, int64_t classes, const LogitRows *rows, int threads)
 {
     const int64_t count = rows->rows;
-    const int team = threads_for(threads, count);
+    const int team = team_size(threads, count);
     (void)team; /* for compilers without OpenMP */
     int64_t bad_logit = INT64_MAX, bad_label = INT64_MAX, bad_weight = INT64_MAX;
 #pragma omp parallel for schedule(static) num_threads(team) reduction(min : bad_logit, bad_label, bad_weight)

@@ -34,7 +34,7 @@ double norm_sums_mean(const NormSums *sums, int kind)
 void gradient_norms(const LossHead *head, int64_t epoch, const GradientRows *rows, int threads, double *row,
                     double *norm)
 {
-#pragma omp parallel for num_threads(threads_for(threads, rows->rows)) schedule(static)
+#pragma omp parallel for num_threads(team_size(threads, rows->rows)) schedule(static)
     for (int64_t i = 0; i < rows->rows; ++i) {
         double *mine = row + omp_get_thread_num() * rows->classes;
         norm[i] = 0;

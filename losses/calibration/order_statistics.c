@@ -25,7 +25,7 @@ static void count_digits(const double *numbers, int64_t count, const uint64_t *p
                          int shift, int threads, int64_t *histogram)
 {
     const size_t cells = (size_t)prefixes * DIGITS;
-    const int team = threads_for(threads, count / 4096 + 1);
+    const int team = team_size(threads, count / 4096 + 1);
     (void)cells, (void)team; /* for compilers without OpenMP */
 #pragma omp parallel for schedule(static) num_threads(team) reduction(+ : histogram[:cells])
     for (int64_t i = 0; i < count; ++i) {

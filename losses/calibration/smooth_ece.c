@@ -57,7 +57,7 @@ static Status series_extend(Series *series, double bandwidth)
     series->terms = 0;
     TRY(memory_new(&series->term, (size_t)terms, sizeof *series->term, "a cosine series"));
     TRY(memory_new(&part, SERIES_BLOCKS * (size_t)terms, sizeof *part, "a cosine series"));
-#pragma omp parallel for schedule(dynamic) num_threads(threads_for(series->threads, SERIES_BLOCKS))
+#pragma omp parallel for schedule(dynamic) num_threads(team_size(series->threads, SERIES_BLOCKS))
     for (int64_t block = 0; block < SERIES_BLOCKS; ++block)
         for (int64_t i = block * share; i < (block + 1) * share && i < set->count; ++i)
             add_cosines(pi * set->confidence[i], residual(set, i), terms, part + block * terms);
@@ -104,7 +104,7 @@ static Status series_integral(Series *series, double bandwidth, double *integral
         damped[k] = (k == 0 ? 1 : 2) * exp(-exponent * exponent / 2) * series->term[k];
     }
     const int64_t batches = (intervals + POINTS) / POINTS; /* intervals + 1 points, in whole batches */
-#pragma omp parallel for schedule(static) num_threads(threads_for(series->threads, batches))
+#pragma omp parallel for schedule(static) num_threads(team_size(series->threads, batches))
     for (int64_t batch = 0; batch < batches; ++batch)
         sum_cosines(damped, terms, batch * POINTS, intervals, value + batch * POINTS);
     *integral = 0;
@@ -266,7 +266,7 @@ Status smooth_band(const ConfidenceSet *set, double bandwidth, int points, const
 {
     Band band = {.kernel = NULL};
     const int64_t replicates = options->replicates;
-    const int team = threads_for(options->threads, replicates);
+    const int team = team_size(options->threads, replicates);
     int64_t *tally = NULL;
     double *column = NULL;
     Status status;

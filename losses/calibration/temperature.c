@@ -188,7 +188,7 @@ static Status pass_prepare(TemperaturePass *pass, const TemperatureSetup *setup,
         memcpy(pass->masked, setup->masked, (size_t)pass->classes);
     }
     TRY(memory_new(&pass->total, (size_t)pass->totals, sizeof *pass->total, "temperature sums"));
-    const int team = threads_for(threads, blocks_of(pass, pass->most_rows));
+    const int team = team_size(threads, blocks_of(pass, pass->most_rows));
     TRY(memory_new(&pass->work, (size_t)team, sizeof *pass->work, "temperature sums"));
     pass->team = team;
     for (int i = 0; i < team; ++i)

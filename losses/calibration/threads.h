@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 /* threads: 0 means as OpenMP says. No more than there are items. */
-static inline int threads_for(int threads, int64_t items)
+static inline int team_size(int threads, int64_t items)
 {
     const int most = threads > 0 ? threads : omp_get_max_threads();
     return items < most ? (items < 1 ? 1 : (int)items) : most;

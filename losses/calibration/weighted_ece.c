@@ -31,7 +31,7 @@ struct WeightedEcePass {
 
 static Status open_workspaces(WeightedEcePass *pass, int threads)
 {
-    const int team = threads_for(threads, pass->setup.most_rows);
+    const int team = team_size(threads, pass->setup.most_rows);
     const size_t sums = (size_t)(pass->setup.temperatures * pass->setup.bins);
     TRY(memory_new(&pass->work, (size_t)team, sizeof *pass->work, "weighted sums"));
     pass->team = team;
