@@ -58,7 +58,9 @@ const char translate_help[] =
     "  --compute TYPE       float32 or bfloat16 (as in training); bfloat16 is about twice as fast where the "
     "processor has it,\n"
     "                       and now and then chooses another word\n"
-    "  --deterministic      the same bits of scores, too, whatever is translated together\n"
+    "  --deterministic      the same bits of scores, too, whatever is translated together (as in training)\n"
+    "  --progress S         where standard error is no terminal, as under mpirun: a line of progress every S "
+    "seconds (30)\n"
     "  --stream             with several ranks: what is there is translated without waiting for more lines\n"
     "\n"
     "Several ranks share the lines. What was cut, split or no valid UTF-8 is reported at the end.\n";
@@ -77,7 +79,7 @@ const char score_help[] =
     "  --device D           auto, cpu or cuda (as in training)\n"
     "  --compute TYPE       float32 or bfloat16 (as in training)\n";
 
-enum { MOST_LONGEST = 1 << 20, MOST_BATCH = 1 << 16 };
+enum { MOST_LONGEST = 1 << 20, MOST_BATCH = 1 << 16, MOST_SECONDS = 1 << 30 };
 
 /* ---- words ---- */
 
@@ -264,6 +266,7 @@ static Status parse_translate(int argc, char **argv, const char *words[], Transl
         {"seed", .number = &given.seed, .low = 0, .high = INT64_MAX},
         {"batch", .number = &options->sentences, .low = 1, .high = MOST_BATCH},
         {"longest", .number = &options->longest, .low = 2, .high = MOST_LONGEST},
+        {"progress", .number = &options->progress, .low = 0, .high = MOST_SECONDS},
     };
     int count;
     TRY(options_parse(table, sizeof table / sizeof *table, argc, argv, words, &count));
@@ -277,8 +280,11 @@ static Status parse_translate(int argc, char **argv, const char *words[], Transl
 
 Status command_translate(World *world, int argc, char **argv)
 {
-    TranslateOptions options = {
-        .checkpoint = "last", .lines = translator_defaults(), .input = STDIN_FILENO, .output = STDOUT_FILENO};
+    TranslateOptions options = {.checkpoint = "last",
+                                .progress = 30,
+                                .lines = translator_defaults(),
+                                .input = STDIN_FILENO,
+                                .output = STDOUT_FILENO};
     const char **words;
     TRY(memory_new(&words, (size_t)argc, sizeof *words, "arguments"));
     const Status status = parse_translate(argc, argv, words, &options);

@@ -13,7 +13,7 @@ import time
 
 import test_translation_task as pairs
 from jobs import (INPUT, IO, MEMORY, NO_GPUS, NUMERIC, PATIENCE, PLUMB, SHORT, UNSUPPORTED, USAGE, Job, Suite, checkpoint, floats, main,
-                  on_gpus, safetensors, write_safetensors)
+                  on_gpus, safetensors, with_setting, write_safetensors)
 from plain_ter import right_words
 
 # More epochs, and no dropout: a translator that is right often enough to be looked at.
@@ -82,6 +82,21 @@ class Translate(Suite):
         want, _ = self.translate("--scores", "--deterministic", "--batch", "1")
         self.assertSameTranslations(self.translate("--scores", "--deterministic")[0], want, True)
         self.assertSameTranslations(self.translate("--scores", "--deterministic", ranks=2)[0], want, True)
+
+    def test_the_bits_of_a_deterministic_run(self):
+        """`deterministic: true` in the run's config is --deterministic."""
+        run = with_setting(self.run_folder, f"{self.folder()}/run", "deterministic", "true")
+        want, _ = self.translate("--json", "--deterministic")
+        self.assertEqual(self.translate("--json", "--batch", "1", run=run)[0], want)
+
+    def test_progress_without_a_terminal(self):
+        for ranks in (1, 2):
+            with self.subTest(ranks=ranks):
+                _, errors = self.translate("--progress", "0", "--batch", "2", ranks=ranks)
+                shown = re.findall(r"^(\d+) lines, [0-9.]+ lines/s, \d+ tokens/s", errors, re.MULTILINE)
+                self.assertGreater(len(shown), 1)
+                self.assertEqual(int(shown[-1]), len(self.lines))
+        self.assertEqual(self.translate("--batch", "2")[1], "")  # it ends within the usual 30 seconds
 
     def test_predict_says_what_translates(self):
         job = Job(["predict", self.run_folder]).wait()

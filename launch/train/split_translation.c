@@ -236,25 +236,26 @@ static Status encode_chunk(const SplitTranslation *t, const Chunk *chunk)
     return status;
 }
 
-static void draw(SplitTranslation *t)
+/* On a terminal a line that is drawn again and again; else, as under mpirun, a new line now and then. */
+static void show_progress(SplitTranslation *t)
 {
-    static const double often = 0.5; /* seconds */
-    const double now = progress_clock();
-    if (!t->options.progress || t->session->world->rank != 0 || isatty(STDERR_FILENO) != 1) return;
-    if (t->taken == t->wanted)
-        (void)fputs("\r\033[K", stderr);
-    else if (now - t->drawn > often)
-        (void)fprintf(stderr, "\r\033[Ktranslating: %" PRId64 " of %" PRId64 " sentences", t->taken,
-                      t->wanted);
-    else
+    if (!t->options.progress || t->session->world->rank != 0) return;
+    const bool terminal = isatty(STDERR_FILENO) == 1;
+    const double now = progress_clock(), often = terminal ? 0.5 : 30; /* seconds */
+    if (t->taken == t->wanted) {
+        if (terminal) (void)fputs("\r\033[K", stderr);
         return;
+    }
+    if (now - t->drawn < often) return;
+    (void)fprintf(stderr, "%stranslating: %" PRId64 " of %" PRId64 " sentences%s", terminal ? "\r\033[K" : "",
+                  t->taken, t->wanted, terminal ? "" : "\n");
     t->drawn = now;
 }
 
 static Status give(SplitTranslation *t, int pass, const SplitSentence *sentence, const Hypothesis *one)
 {
     ++t->taken;
-    draw(t);
+    show_progress(t);
     return t->take(t->taker, pass, sentence, one);
 }
 
@@ -301,6 +302,7 @@ Status split_translation_run(SplitTranslation *t, const double temperature[], in
     t->taker = taker;
     t->taken = 0;
     t->wanted = t->count * count;
+    t->drawn = progress_clock();
     TRY(decoder_take_parameters(t->decoder, t->session->store));
     const int64_t together = t->most_kept > 0 ? t->most_kept : t->count;
     for (int64_t first = 0; first < t->count; first += together) {

@@ -37,7 +37,7 @@ typedef struct {
     int64_t invalid, first_invalid, cut_bytes;
     int64_t invalid_prefix, first_invalid_prefix, cut_prefix;
     double started, drawn;
-    bool terminal; /* progress is shown */
+    bool terminal; /* progress is drawn on it */
 } Translation;
 
 static const char *plural(int64_t count) { return count == 1 ? "" : "s"; }
@@ -72,12 +72,13 @@ static Status open_decoder(Translation *t, SearchOptions *search)
     const int most_target = translator_limit(&options->lines, most_source,
                                              (int)translation_run_longest(run, DECODER_MOST_TARGET));
     TRY(check_minimum(t, search, most_target));
-    if (options->deterministic) device_set_numerics(run->device, (DeviceNumerics){.deterministic = true});
+    const bool deterministic = options->deterministic || run->experiment.numerics.deterministic;
+    if (deterministic) device_set_numerics(run->device, (DeviceNumerics){.deterministic = true});
     DecoderOptions decoder = decoder_options_of(search, most_source, most_target);
     decoder.network = run->network;
     decoder.compute = run->experiment.compute;
     decoder.slots = options->sentences > 0 ? (int)options->sentences : decoder_usual_sentences(run->device);
-    decoder.deterministic = options->deterministic;
+    decoder.deterministic = deterministic;
     decoder.record = run->experiment.record;
     decoder.fuse = run->experiment.fuse;
     decoder.plan = run->experiment.plan;
@@ -166,16 +167,21 @@ static void free_lines(TextSpan *text, TextSpan *prefix)
 
 /* ---- progress ---- */
 
-static void draw(Translation *t, bool last)
+/* On a terminal a line that is drawn again and again; else, as under mpirun, a new line from time to time, and none if all ends
+ * before it is time for the first. */
+static void show_progress(Translation *t, bool last)
 {
-    const double now = progress_clock();
-    if (!t->terminal || (!last && now - t->drawn < 0.5)) return;
+    const double now = progress_clock(), often = t->terminal ? 0.5 : (double)t->options->progress;
+    if (t->world->rank != 0) return;
+    if (now - t->drawn < often && !(last && (t->terminal || t->drawn > t->started))) return;
     const TranslatorCounts counts = translator_counts(t->translator);
     const double seconds = now - t->started > 1e-9 ? now - t->started : 1e-9;
     t->drawn = now;
-    (void)fprintf(stderr, "\r%" PRId64 " lines, %.1f lines/s, %.0f tokens/s%s\033[K%s", t->written,
-                  (double)t->written / seconds, (double)(counts.tokens * t->world->size) / seconds,
-                  t->world->size > 1 ? " (estimated)" : "", last ? "\n" : "");
+    (void)fprintf(stderr, "%s%" PRId64 " lines, %.1f lines/s, %.0f tokens/s%s%s%s", t->terminal ? "\r" : "",
+                  t->written, (double)t->written / seconds,
+                  (double)(counts.tokens * t->world->size) / seconds,
+                  t->world->size > 1 ? " (estimated)" : "", t->terminal ? "\033[K" : "",
+                  t->terminal && !last ? "" : "\n");
 }
 
 /* ---- one rank ---- */
@@ -222,7 +228,7 @@ static Status translate_alone(Translation *t)
             TRY(read_ahead(t, idle));
         TRY(translator_step(t->translator));
         TRY(write_done(t));
-        draw(t, false);
+        show_progress(t, false);
     }
     return OK;
 }
@@ -297,7 +303,7 @@ static Status translate_together(Translation *t)
     const SharedWork work = {t, read_round, translate_share, write_round, is_over};
     for (bool ended = false; !ended;) {
         TRY(shared_lines_round(t->world, t->collective, &work, &ended));
-        draw(t, false);
+        show_progress(t, false);
     }
     return OK;
 }
@@ -406,10 +412,10 @@ Status translate(World *world, const TranslateOptions *options)
     Status status;
     (void)signal(SIGPIPE, SIG_IGN); /* a reader that has gone is an end, not an accident */
     TRY_ELSE(done, open_all(&t));
-    t.terminal = world->rank == 0 && isatty(STDERR_FILENO) == 1;
+    t.terminal = isatty(STDERR_FILENO) == 1;
     t.started = t.drawn = progress_clock();
     TRY_ELSE(done, world->size == 1 ? translate_alone(&t) : translate_together(&t));
-    if (t.written > 0) draw(&t, true);
+    if (t.written > 0) show_progress(&t, true);
     counts = translator_counts(t.translator);
     TRY_ELSE(done, sum_counts(world, &counts));
     if (world->rank == 0) {
