@@ -83,7 +83,8 @@ CHECKED Status config_require(const Config *, const char *const names[]);
 CHECKED __attribute__((format(printf, 3, 4))) Status config_error(const Config *, const char *name,
                                                                   const char *format, ...);
 
-/* STATUS_INPUT about what a setting led to, as an error of that setting; any other status as it is. */
+/* STATUS_INPUT or STATUS_USAGE about what a setting led to, as an error of that setting (STATUS_INPUT); any other status as it
+ * is. */
 CHECKED Status config_error_of(const Config *, const char *name, Status);
 
 /* An error naming the first setting (file, line) that was set but never read: it has no effect here. Settings of

@@ -154,7 +154,8 @@ Status config_error(const Config *config, const char *name, const char *format, 
 
 Status config_error_of(const Config *config, const char *name, Status status)
 {
-    if (status == OK || status_code(status) != STATUS_INPUT) return status;
+    if (status == OK || (status_code(status) != STATUS_INPUT && status_code(status) != STATUS_USAGE))
+        return status;
     Status placed = config_error(config, name, "%s", status_message(status));
     status_free(status);
     return placed;
