@@ -58,9 +58,11 @@ const char translate_help[] =
     "  --compute TYPE       float32 or bfloat16 (as in training); bfloat16 is about twice as fast where the "
     "processor has it,\n"
     "                       and now and then chooses another word\n"
-    "  --deterministic      the same bits of scores, too, whatever is translated together (as in training)\n"
-    "  --progress S         where standard error is no terminal, as under mpirun: a line of progress every S "
-    "seconds (30)\n"
+    "  --deterministic      the same bits of scores, too, whatever is translated together\n"
+    "  --progress S         where standard error is no terminal, as under mpirun: a line of progress, at "
+    "most "
+    "every S seconds\n"
+    "                       (30; 0: none)\n"
     "  --stream             with several ranks: what is there is translated without waiting for more lines\n"
     "\n"
     "Several ranks share the lines. What was cut, split or no valid UTF-8 is reported at the end.\n";
@@ -147,7 +149,7 @@ static Status take_run(const char *command, const char *words[], int count, cons
 
 typedef struct {
     const char *temperature, *alpha, *penalty, *count_end, *rules, *ends, *stop, *limit, *max_length, *top_p,
-        *long_lines, *compute;
+        *long_lines;
     bool greedy, sample;
     int64_t beam, best, minimum, no_repeat, seed;
 } SearchWords;

@@ -306,21 +306,16 @@ def wait_for(path, *jobs):
         time.sleep(0.01)
 
 
-def with_setting(run, copy, name, value):
-    """A copy of the run whose config has another value."""
+def on_gpus(run, copy):
+    """A copy of the run whose config asks for a GPU. Who uses it sets NO_GPUS, as the machine may have some."""
     shutil.copytree(run, copy)
     with open(f"{run}/config.yaml", encoding="utf-8") as file:
         lines = file.read().splitlines()
     settings = dict(line.split(": ", 1) for line in lines if not line.startswith("#"))
-    settings[name] = value
+    settings["device"] = "cuda"
     with open(f"{copy}/config.yaml", "w", encoding="utf-8") as file:
-        file.write("".join(f"{key}: {text}\n" for key, text in settings.items()))
+        file.write("".join(f"{name}: {value}\n" for name, value in settings.items()))
     return copy
-
-
-def on_gpus(run, copy):
-    """A copy of the run whose config asks for a GPU. Who uses it sets NO_GPUS, as the machine may have some."""
-    return with_setting(run, copy, "device", "cuda")
 
 
 NO_GPUS = {"CUDA_VISIBLE_DEVICES": ""}

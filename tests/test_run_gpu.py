@@ -85,8 +85,9 @@ class RunGpu(unittest.TestCase):
         environment.pop("PLUMB_SUITES", None)
         self.log = open(f"{self.here}/log", "w+", encoding="utf-8")
         self.addCleanup(self.log.close)
+        # A shell that starts with a signal ignored, as under nohup, cannot trap it.
         return subprocess.Popen(["bash", f"{HERE}/run_gpu.sh", *arguments], stdout=self.log, stderr=self.log, env=environment,
-                                start_new_session=True)
+                                start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
 
     def finish(self, process, code, seconds=120):
         try:

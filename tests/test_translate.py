@@ -13,11 +13,16 @@ import time
 
 import test_translation_task as pairs
 from jobs import (INPUT, IO, MEMORY, NO_GPUS, NUMERIC, PATIENCE, PLUMB, SHORT, UNSUPPORTED, USAGE, Job, Suite, checkpoint, floats, main,
-                  on_gpus, safetensors, with_setting, write_safetensors)
+                  on_gpus, safetensors, write_safetensors)
 from plain_ter import right_words
 
 # More epochs, and no dropout: a translator that is right often enough to be looked at.
 CONFIG = pairs.CONFIG.replace("epochs: 2\n", "epochs: 20\n").replace("residual_dropout: 0.1", "residual_dropout: 0")
+
+
+def environment():
+    return dict(os.environ, OMP_NUM_THREADS="1", OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_ALLOW_RUN_AS_ROOT="1",
+                OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
 
 
 class Translate(Suite):
@@ -43,11 +48,9 @@ class Translate(Suite):
         command = [PLUMB, "translate", run or self.run_folder, *options]
         if ranks > 0:
             command = ["mpirun", "-n", str(ranks), *command]
-        variables = dict(os.environ, OMP_NUM_THREADS="1", OMPI_MCA_rmaps_base_oversubscribe="1",
-                         OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
         data = (self.text if text is None else text)
         data = data if isinstance(data, bytes) else data.encode()
-        done = subprocess.run(command, input=data, capture_output=True, env=variables, timeout=300, check=False)
+        done = subprocess.run(command, input=data, capture_output=True, env=environment(), timeout=300, check=False)
         errors = done.stderr.decode(errors="replace")
         self.assertEqual(done.returncode, code, errors)
         return done.stdout.decode(), errors
@@ -83,20 +86,20 @@ class Translate(Suite):
         self.assertSameTranslations(self.translate("--scores", "--deterministic")[0], want, True)
         self.assertSameTranslations(self.translate("--scores", "--deterministic", ranks=2)[0], want, True)
 
-    def test_the_bits_of_a_deterministic_run(self):
-        """`deterministic: true` in the run's config is --deterministic."""
-        run = with_setting(self.run_folder, f"{self.folder()}/run", "deterministic", "true")
-        want, _ = self.translate("--json", "--deterministic")
-        self.assertEqual(self.translate("--json", "--batch", "1", run=run)[0], want)
-
     def test_progress_without_a_terminal(self):
-        for ranks in (1, 2):
-            with self.subTest(ranks=ranks):
-                _, errors = self.translate("--progress", "0", "--batch", "2", ranks=ranks)
+        """Lines that come more than a second apart, so that it is time for progress between them."""
+        for ranks in (0, 2):
+            with self.subTest(ranks=ranks), self.open_pipe("--stream", "--progress", "1", ranks=ranks) as process:
+                for _ in range(3):
+                    process.stdin.write(b"dog red\n")
+                    process.stdin.flush()
+                    self.assertNotEqual(process.stdout.readline(), b"")
+                    time.sleep(1.1)
+                errors = process.communicate(timeout=PATIENCE)[1].decode()
                 shown = re.findall(r"^(\d+) lines, [0-9.]+ lines/s, \d+ tokens/s", errors, re.MULTILINE)
-                self.assertGreater(len(shown), 1)
-                self.assertEqual(int(shown[-1]), len(self.lines))
-        self.assertEqual(self.translate("--batch", "2")[1], "")  # it ends within the usual 30 seconds
+                self.assertEqual(shown, sorted(set(shown)))  # nothing is said where there is no news
+                self.assertEqual(shown[-1:], ["3"], errors)
+        self.assertEqual(self.translate("--progress", "0")[1], "")
 
     def test_predict_says_what_translates(self):
         job = Job(["predict", self.run_folder]).wait()
@@ -314,10 +317,8 @@ class Translate(Suite):
 
     def open_pipe(self, *options, ranks=0, run=None):
         command = ["mpirun", "-n", str(ranks)] if ranks else []
-        variables = dict(os.environ, OMP_NUM_THREADS="1", OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
-                         OMPI_MCA_rmaps_base_oversubscribe="1")
         return subprocess.Popen([*command, PLUMB, "translate", run or self.run_folder, *options], stdin=subprocess.PIPE,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables)
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
 
     def test_answers_before_the_input_ends(self):
         for ranks, options in ((0, ()), (2, ("--stream",))):

@@ -57,7 +57,9 @@ void report_groups_print(const EvaluationResult *result, FILE *file)
             if (before->samples == 0) continue;
             (void)fprintf(file, "%-*s  %10lld", TITLE, of->group[g], (long long)before->samples);
             print_number(before->error, file);
-            (void)fprintf(file, "  %10.4f", before->nll);
+            char nll[REPORT_CELL];
+            report_format_number(before->nll, 4, nll, sizeof nll);
+            (void)fprintf(file, "  %10s", nll);
             print_number(before->mean_confidence, file);
             for (int stage = 0; stage < stages_of(result); ++stage)
                 print_number(result->group[kind][stage][g].ece, file);

@@ -38,6 +38,7 @@ typedef struct {
     int64_t invalid_prefix, first_invalid_prefix, cut_prefix;
     double started, drawn;
     bool terminal; /* progress is drawn on it */
+    int64_t shown; /* lines written when it was shown last */
 } Translation;
 
 static const char *plural(int64_t count) { return count == 1 ? "" : "s"; }
@@ -72,13 +73,12 @@ static Status open_decoder(Translation *t, SearchOptions *search)
     const int most_target = translator_limit(&options->lines, most_source,
                                              (int)translation_run_longest(run, DECODER_MOST_TARGET));
     TRY(check_minimum(t, search, most_target));
-    const bool deterministic = options->deterministic || run->experiment.numerics.deterministic;
-    if (deterministic) device_set_numerics(run->device, (DeviceNumerics){.deterministic = true});
+    if (options->deterministic) device_set_numerics(run->device, (DeviceNumerics){.deterministic = true});
     DecoderOptions decoder = decoder_options_of(search, most_source, most_target);
     decoder.network = run->network;
     decoder.compute = run->experiment.compute;
     decoder.slots = options->sentences > 0 ? (int)options->sentences : decoder_usual_sentences(run->device);
-    decoder.deterministic = deterministic;
+    decoder.deterministic = options->deterministic;
     decoder.record = run->experiment.record;
     decoder.fuse = run->experiment.fuse;
     decoder.plan = run->experiment.plan;
@@ -167,16 +167,18 @@ static void free_lines(TextSpan *text, TextSpan *prefix)
 
 /* ---- progress ---- */
 
-/* On a terminal a line that is drawn again and again; else, as under mpirun, a new line from time to time, and none if all ends
- * before it is time for the first. */
+/* On a terminal a line that is drawn again and again; else, as under mpirun, a new line from time to time where there is news,
+ * and none if all ends before it is time for the first. */
 static void show_progress(Translation *t, bool last)
 {
     const double now = progress_clock(), often = t->terminal ? 0.5 : (double)t->options->progress;
     if (t->world->rank != 0) return;
-    if (now - t->drawn < often && !(last && (t->terminal || t->drawn > t->started))) return;
+    if (!t->terminal && (t->options->progress == 0 || t->written == t->shown)) return;
+    if (now - t->drawn < often && !(last && (t->terminal || t->shown > 0))) return;
     const TranslatorCounts counts = translator_counts(t->translator);
     const double seconds = now - t->started > 1e-9 ? now - t->started : 1e-9;
     t->drawn = now;
+    t->shown = t->written;
     (void)fprintf(stderr, "%s%" PRId64 " lines, %.1f lines/s, %.0f tokens/s%s%s%s", t->terminal ? "\r" : "",
                   t->written, (double)t->written / seconds,
                   (double)(counts.tokens * t->world->size) / seconds,
