@@ -154,8 +154,9 @@ DOUBLES_INLINE Doubles doubles_exp2(Doubles y)
     return doubles_of_bits(doubles_bits(p) + (doubles_bits(shifted) << 52));
 }
 
-/* e^x for x in [-708, 0], within 2 units in the last place, exact at 0; NaN gives NaN. Defined for vectors and for
- * numbers by the same operations, so with the same bits; compilers make vector instructions of a loop over numbers
+/* e^x for x in [-708, 0], within 2 units in the last place, exact at 0; NaN gives NaN if its lowest 12 bits are 0, as those of
+ * arithmetic and of float32 are. Defined for vectors and for numbers by the same operations, so with the same bits where both are
+ * compiled with contraction or both without; compilers make vector instructions of a loop over numbers
  * (their own exp would need flags that also forbid NaN).
  * x = whole log 2 + rest, |rest| <= log(2) / 2. Adding 1.5 2^52 rounds to an integer, which then stands in the lowest
  * bits; log 2 is given as a sum of two, the first with enough zeros at its end that the product with `whole` is exact.

@@ -38,7 +38,8 @@ Value transformer_encoder(Graph *, const Transformer *, Value source, Value leng
 /* The decoder over whole sentences: target INT32 [N,Lt], which begins with the start token -> hidden [N,Lt,width]. No
  * position sees one behind it, so that padding at the end needs no length. */
 Value transformer_decoder(Graph *, const Transformer *, Value memory, Value source_length, Value target);
-/* One layer of each, with the names of the scope that the caller has entered: x [N,L,width] -> the same. */
+/* One layer of each, with the names of the scope that the caller has entered: x [N,L,width] -> the same. Of the encoder's what x
+ * and the result hold behind a sentence's length has no meaning, and the result's gradient must be 0 there. */
 Value transformer_encoder_layer(Graph *, const Transformer *, Value x, Value length);
 Value transformer_decoder_layer(Graph *, const Transformer *, Value x, Value memory, Value source_length);
 /* hidden [...,width] -> logits FLOAT32 [rows of hidden, vocabulary]. */

@@ -211,8 +211,8 @@ VECTOR_INLINE void pack(const LargeProduct *p, const Layout *l, const void *a, c
 
 /* What a tile is made of and where it goes. */
 typedef struct {
-    const uint32_t *
-        a[TILE_ROWS]; /* of its rows; of an a that is packed only the first, in which they lie side by side */
+    /* a: of its rows; of an a that is packed only the first, in which they lie side by side. */
+    const uint32_t *a[TILE_ROWS];
     const uint32_t *b; /* a panel */
     int64_t units;
     int64_t row, column; /* its first */

@@ -86,6 +86,7 @@ static void forward_gradient(Graph *graph, const Node *node, const Value d_out[]
                        (Value[]){d_out[0], node->input[LINEAR_WEIGHT], length}, inputs, a, sizeof *a);
 }
 
+/* All rows count, also those behind sequences' ends that a kernel leaves out: how many these are differs from step to step. */
 static Cost cost(const Node *node, const Shape in[], const Shape out[])
 {
     const LinearAttributes *a = attributes_of(node);

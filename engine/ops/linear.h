@@ -28,8 +28,9 @@ typedef struct {
     int64_t count;
 } SequenceRows;
 /* CPU. input: that of the lengths, which a call may not have; list: memory for all rows. */
-SequenceRows sequence_rows(const Call *, int input, int32_t *list);
-void clear_other_rows(const SequenceRows *, const Tensor *); /* zeros */
+SequenceRows linear_sequence_rows(const Call *, int input, int32_t *list);
+void linear_clear_other_rows(const Call *, int input,
+                             const Tensor *); /* zeros in the rows behind the sequences' ends */
 
 /* The sum of d_y [..., C] over all but the last dimension: the gradient of a bias, FLOAT32 [C]. */
 Value bias_gradient(Graph *, Value d_y);

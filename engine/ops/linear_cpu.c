@@ -6,6 +6,7 @@
 #include "engine/ops/large_product_cpu.h"
 #include "engine/ops/linear_packed_cpu.h"
 #include "engine/ops/onednn/onednn_kernel.h"
+#include "engine/ops/rows_cpu.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +26,7 @@ static OneDnnInnerProduct product_of(const Call *call)
 
 /* ---- the rows of sequences ---- */
 
-SequenceRows sequence_rows(const Call *call, int input, int32_t *list)
+SequenceRows linear_sequence_rows(const Call *call, int input, int32_t *list)
 {
     const LinearAttributes *a = call->attributes;
     const int64_t rows = shape_rows(shape_of(a->in_type, a->rank, a->extent));
@@ -39,17 +40,17 @@ SequenceRows sequence_rows(const Call *call, int input, int32_t *list)
     return (SequenceRows){count < rows ? list : NULL, count};
 }
 
-/* Zeros in the others. */
-void clear_other_rows(const SequenceRows *rows, const Tensor *tensor)
+void linear_clear_other_rows(const Call *call, int input, const Tensor *tensor)
 {
+    const LinearAttributes *a = call->attributes;
+    if (call->node->input_count <= input) return;
+    const int64_t sequences = a->extent[0], each = shape_rows(tensor->shape) / sequences;
     const size_t bytes = (size_t)shape_columns(tensor->shape) * dtype_size(tensor->shape.type);
-    int64_t next = 0;
-    if (rows->row == NULL) return;
-    for (int64_t row = 0; row < shape_rows(tensor->shape); ++row) {
-        if (next < rows->count && rows->row[next] == row)
-            ++next;
-        else
-            memset((char *)tensor->data + (size_t)row * bytes, 0, bytes);
+    const int32_t *length = call->in[input].data;
+#pragma omp parallel for schedule(static) num_threads(threads_for(call->device, shape_count(tensor->shape)))
+    for (int64_t n = 0; n < sequences; ++n) {
+        const int64_t first = length[n] < 0 ? 0 : length[n] < each ? length[n] : each;
+        memset((char *)tensor->data + (size_t)(n * each + first) * bytes, 0, (size_t)(each - first) * bytes);
     }
 }
 
@@ -105,7 +106,7 @@ static size_t list_bytes(const Call *call)
 static void run_large(const Call *call, LargeProduct large, int length, const void *a, const void *b,
                       const float *bias)
 {
-    const SequenceRows rows = sequence_rows(call, length, call->scratch);
+    const SequenceRows rows = linear_sequence_rows(call, length, call->scratch);
     large.row = rows.row;
     if (large.a_turned)
         large.inner = rows.count;
@@ -116,7 +117,7 @@ static void run_large(const Call *call, LargeProduct large, int length, const vo
     else
         large_product_run(call->device, &large, a, b, bias, call->out[0].data,
                           (char *)call->scratch + list_bytes(call));
-    if (!large.a_turned) clear_other_rows(&rows, &call->out[0]);
+    if (!large.a_turned) linear_clear_other_rows(call, length, &call->out[0]);
 }
 
 /* ---- forward ---- */

@@ -52,14 +52,14 @@ void packed_linear_run(const Call *call, const PackedLinear *linear)
     const char *from = call->in[0].data;
     const void **window = call->scratch;
     void **to = (void **)call->scratch + places;
-    const SequenceRows rows = sequence_rows(call, LINEAR_LENGTH, (int32_t *)(void *)(to + places));
+    const SequenceRows rows = linear_sequence_rows(call, LINEAR_LENGTH, (int32_t *)(void *)(to + places));
     char *copy = (char *)call->scratch + linear->copy_at;
     for (int64_t i = 0; i < rows.count; ++i) {
         const int64_t row = rows.row != NULL ? rows.row[i] : i;
         to[i] = (char *)call->out[0].data + (size_t)row * out_bytes;
         window[i] = from + (size_t)row * row_bytes;
     }
-    clear_other_rows(&rows, &call->out[0]);
+    linear_clear_other_rows(call, LINEAR_LENGTH, &call->out[0]);
     const WindowRows product = {.window = window,
                                 .to = to,
                                 .count = rows.count,

@@ -112,7 +112,11 @@ static void add_row(const WeightedEcePass *pass, const Logits *logits, int64_t r
     for (int64_t k = 0; pass->setup.masked != NULL && k < pass->setup.classes; ++k)
         if (pass->setup.masked[k]) x[k] = -INFINITY;
     const double maximum = row_maximum(x, pass->padded);
-    if (maximum == -INFINITY) return; /* other passes over these rows report it */
+    if (maximum == -INFINITY) { /* other passes over these rows report it */
+        for (int t = 0; nll != NULL && t < pass->setup.temperatures; ++t)
+            nll[t * logits->count + row] = NAN;
+        return;
+    }
     work->rows += 1;
     for (int t = 0; t < pass->setup.temperatures; ++t) {
         const double sum =
