@@ -303,10 +303,11 @@ Status evaluation_json(const EvaluationResult *result, char **text)
         report_add_number(ood, "auroc_entropy", result->ood.auroc_entropy, &ok);
         report_add_number(ood, "auroc_confidence", result->ood.auroc_confidence, &ok);
     }
-    if (result->outside != NULL) {
+    if (result->outside != NULL && ok) {
         cJSON *sets;
         Status status = ood_result_list(result->outside, &sets);
-        ok = ok && status == OK && cJSON_AddItemToObject(root, "ood_sets", sets);
+        ok = status == OK && cJSON_AddItemToObject(root, "ood_sets", sets);
+        if (!ok) cJSON_Delete(sets);
         status_free(status);
     }
     add_bootstrap(root, result, &ok);

@@ -115,7 +115,8 @@ static bool add_area(cJSON *object, cJSON *intervals, const char *key, const Aur
 {
     const double ends[] = {auroc->lower, auroc->upper};
     cJSON *interval = isnan(auroc->lower) ? cJSON_CreateNull() : cJSON_CreateDoubleArray(ends, 2);
-    return cJSON_AddNumberToObject(object, key, auroc->area) != NULL && add_item(intervals, key, interval);
+    const bool placed = add_item(intervals, key, interval);
+    return cJSON_AddNumberToObject(object, key, auroc->area) != NULL && placed;
 }
 
 static bool add_curve(cJSON *object, const char *key, const RocCurve *curve)
