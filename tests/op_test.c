@@ -610,3 +610,14 @@ void op_test_cases(const OpCase cases[], int count, DeviceKind kind)
     }
     assert_int_equal(failures, 0);
 }
+
+void op_test_errors(const OpError errors[], int count)
+{
+    for (int i = 0; i < count; ++i) {
+        Graph *graph;
+        assert_ok(graph_create(GRAPH_TRAIN, FLOAT32, &graph));
+        (void)errors[i].build(graph, graph_input(graph, "x", errors[i].shape));
+        assert_fails(graph_finish(graph), STATUS_INPUT, errors[i].text);
+        graph_free(graph);
+    }
+}

@@ -81,4 +81,12 @@ struct OpCase {
 /* Fails the running test after all cases were tried, if one did not pass, and names those that did not. */
 void op_test_cases(const OpCase cases[], int count, DeviceKind);
 
+/* An op that its input "x" of this shape does not fit: the graph's error has this text. */
+typedef struct {
+    Shape shape;
+    Value (*build)(Graph *, Value x);
+    const char *text;
+} OpError;
+void op_test_errors(const OpError errors[], int count);
+
 #endif

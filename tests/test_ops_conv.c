@@ -277,14 +277,6 @@ static void test_linear_logits_are_not_rounded(void **state)
 
 /* ---- errors, the table, the library ---- */
 
-static Graph *graph_with_error(Shape shape, Value (*build)(Graph *, Value))
-{
-    Graph *graph;
-    assert_ok(graph_create(GRAPH_TRAIN, FLOAT32, &graph));
-    (void)build(graph, graph_input(graph, "x", shape));
-    return graph;
-}
-
 static Value large_kernel(Graph *graph, Value x)
 {
     return conv2d(graph, "conv1", x, (Conv2d){.channels = 4, .kernel = 7, .padding = 1});
@@ -300,22 +292,14 @@ static void test_errors(void **state)
     (void)state;
     const Shape image = shape_of(FLOAT32, 4, (int64_t[]){2, 4, 4, 3});
     const Shape matrix = shape_of(FLOAT32, 2, (int64_t[]){4, 3});
-    const struct {
-        Shape shape;
-        Value (*build)(Graph *, Value);
-        const char *text;
-    } errors[] = {
+    const OpError errors[] = {
         {image, large_kernel, "kernel of 7 x 7 does not fit"},
         {matrix, large_kernel, "not float32[4, 3]"},
         {image, no_channels, "convolution of 0 channels"},
         {image, negative_stride, "stride -1"},
         {image, no_features, "0 features"},
     };
-    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; ++i) {
-        Graph *graph = graph_with_error(errors[i].shape, errors[i].build);
-        assert_fails(graph_finish(graph), STATUS_INPUT, errors[i].text);
-        graph_free(graph);
-    }
+    op_test_errors(errors, COUNT(errors));
 }
 
 static void test_table(void **state)

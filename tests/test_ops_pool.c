@@ -262,34 +262,18 @@ static Value large_pool(Graph *graph, Value x) { return average_pool2d(graph, x,
 static Value to_nothing(Graph *graph, Value x) { return adaptive_average_pool2d(graph, x, 0, 1); }
 static Value pool_of_a_matrix(Graph *graph, Value x) { return max_pool2d(graph, x, (Pool2d){.kernel = 2}); }
 
-static Graph *graph_with_error(Shape shape, Value (*build)(Graph *, Value))
-{
-    Graph *graph;
-    assert_ok(graph_create(GRAPH_TRAIN, FLOAT32, &graph));
-    (void)build(graph, graph_input(graph, "x", shape));
-    return graph;
-}
-
 static void test_errors(void **state)
 {
     (void)state;
     const Shape image = shape_of(FLOAT32, 4, (int64_t[]){2, 4, 4, 3});
     const Shape matrix = shape_of(FLOAT32, 2, (int64_t[]){4, 3});
-    const struct {
-        Shape shape;
-        Value (*build)(Graph *, Value);
-        const char *text;
-    } errors[] = {
+    const OpError errors[] = {
         {image, all_padding, "padding 2"},
         {image, large_pool, "does not fit"},
         {image, to_nothing, "0 x 1"},
         {matrix, pool_of_a_matrix, "not float32[4, 3]"},
     };
-    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; ++i) {
-        Graph *graph = graph_with_error(errors[i].shape, errors[i].build);
-        assert_fails(graph_finish(graph), STATUS_INPUT, errors[i].text);
-        graph_free(graph);
-    }
+    op_test_errors(errors, COUNT(errors));
 }
 
 int main(void)

@@ -284,11 +284,7 @@ static void test_errors(void **state)
     (void)state;
     const Shape sequence = shape_of(FLOAT32, 3, (int64_t[]){2, 5, 3});
     const Shape matrix = shape_of(FLOAT32, 2, (int64_t[]){4, 3});
-    const struct {
-        Shape shape;
-        Value (*build)(Graph *, Value);
-        const char *text;
-    } errors[] = {
+    const OpError errors[] = {
         {sequence, long_kernel, "conv1: a kernel of 6 does not fit into a sequence of 5"},
         {matrix, long_kernel, "[samples, length, channels], not float32[4, 3]"},
         {sequence, no_channels, "of 0 channels, kernel 3"},
@@ -298,13 +294,7 @@ static void test_errors(void **state)
         {matrix, long_pool, "not float32[4, 3]"},
         {matrix, global_max_pool1d, "not float32[4, 3]"},
     };
-    for (int i = 0; i < COUNT(errors); ++i) {
-        Graph *graph;
-        assert_ok(graph_create(GRAPH_TRAIN, FLOAT32, &graph));
-        (void)errors[i].build(graph, graph_input(graph, "x", errors[i].shape));
-        assert_fails(graph_finish(graph), STATUS_INPUT, errors[i].text);
-        graph_free(graph);
-    }
+    op_test_errors(errors, COUNT(errors));
 }
 
 int main(void)
